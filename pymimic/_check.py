@@ -1,0 +1,148 @@
+"""Checks of arguments, shared by the public functions. Every message names the argument, what was expected, what came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from .backends.interface import ACTIVATIONS, Activation, Array, Mask, Saved
+from .plan import Plan
+from .plan import plan as make_plan
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Dims:
+    """Named sizes, bound by the first array that shows them and demanded of the others."""
+
+    def __init__(self, **known: int) -> None:
+        self.size: dict[str, int] = dict(known)
+        self.dtype: np.dtype[Any] | None = None
+        self._dtype_of = ""
+
+    def __getitem__(self, name: str) -> int:
+        return self.size[name]
+
+    def array(self, name: str, value: object, *axes: str) -> Array:
+        """`value` as a C-contiguous float array of shape `axes`; an input that is strided is copied once."""
+        array = host_array(name, value)
+        if array.dtype not in FLOATS:
+            raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+        if self.dtype is None:
+            self.dtype, self._dtype_of = array.dtype, name
+        elif array.dtype != self.dtype:
+            raise TypeError(f"{name}: expected dtype {self.dtype} as {self._dtype_of} has, got {array.dtype}")
+        self.shape(name, array.shape, axes)
+        return np.ascontiguousarray(array)
+
+    def shape(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
+        """Demand a shape, binding the axes that are new."""
+        want = [self.size.get(axis) for axis in axes]
+        if len(shape) != len(want) or any(w is not None and w != s for w, s in zip(want, shape)):
+            known = tuple("any" if w is None else w for w in want)
+            expected = f"({', '.join(axes)}{',' if len(axes) == 1 else ''}) = {_tuple(known)}"
+            raise ValueError(f"{name}: expected shape {expected}, got {_tuple(shape)}")
+        self.size.update(zip(axes, shape))
+
+    def output(self, name: str, value: object, axes: Sequence[str], inputs: Iterable[Array]) -> Array | None:
+        """`value` as an array to write into: right shape and dtype, C-contiguous, writable, apart from the inputs."""
+        if value is None:
+            return None
+        array = host_array(name, value)
+        if array.dtype != self.dtype:
+            raise TypeError(f"{name}: expected dtype {self.dtype}, got {array.dtype}")
+        self.shape(name, array.shape, axes)
+        writable(name, array)
+        if any(np.may_share_memory(array, other) for other in inputs):
+            raise ValueError(f"{name}: expected memory of its own, got an array that overlaps an input")
+        return array
+
+
+def host_array(name: str, value: object) -> Array:
+    """Demand a NumPy array."""
+    if isinstance(value, np.ndarray):
+        return value
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise TypeError(f"{name}: expected a NumPy array, got {kind}")
+
+
+def writable(name: str, array: Array) -> None:
+    """Demand an array that can be updated in place."""
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name}: expected a C-contiguous array, as it is updated in place, got strides {array.strides}")
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: expected a writable array, as it is updated in place, got a read-only one")
+
+
+def activation(value: str) -> Activation:
+    """Demand the name of an activation."""
+    if value not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {value!r}")
+    return cast(Activation, value)
+
+
+def integer(name: str, value: object, low: int, high: int) -> int:
+    """Demand an int in [low, high)."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if not low <= value < high:
+        raise ValueError(f"{name}: expected an int in [{low}, {high}), got {value}")
+    return int(value)
+
+
+def mask(dropout: float, seed: int, offset: int, origin: tuple[int, int]) -> Mask:
+    """Turn a dropout probability into the integer threshold that every backend compares bytes with."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+    keep = math.floor(256 * (1 - dropout) + 0.5)
+    if dropout > 0 and keep in (0, 256):
+        raise ValueError(f"dropout: expected 0 or a probability in [1/512, 511/512], the grain being 1/256, got {dropout}")
+    try:
+        row, unit = origin
+    except (TypeError, ValueError):
+        raise ValueError(f"origin: expected two ints (row, unit), got {origin!r}") from None
+    integer("origin", row, 0, 1 << 36)
+    integer("origin", unit, 0, 1 << 37)
+    if row % 16 or unit % 32:
+        raise ValueError(f"origin: expected (row, unit), a multiple of (16, 32), got {_tuple((row, unit))}")
+    return Mask(keep, integer("seed", seed, 0, 1 << 64), integer("offset", offset, 0, 1 << 32), int(row), int(unit))
+
+
+def plan(given: Plan | None, dims: Dims) -> Plan:
+    """The plan for the sizes in `dims`, or the given one if it is for them."""
+    B, k, H, C = (dims[axis] for axis in "BkHC")
+    dtype = str(dims.dtype)
+    if given is None:
+        return make_plan(B, k, k, H, C, dtype)
+    if not isinstance(given, Plan):
+        raise TypeError(f"plan: expected a pymimic.Plan, got {type(given).__name__}")
+    have = (given.B, given.k, given.H, given.C, given.dtype)
+    if have != (B, k, H, C, dtype):
+        raise ValueError(f"plan: expected one for (B, k, H, C, dtype) = {(B, k, H, C, dtype)}, got {have}")
+    return given
+
+
+def saved(given: Saved | None, backend: str, act: Activation, how: Mask, planned: Plan) -> Array | None:
+    """The array that the forward pass kept, if it was kept by the same call."""
+    if given is None:
+        return None
+    want, have = (backend, act, how, planned), (given.backend, given.activation, given.mask, given.plan)
+    if want != have:
+        raise ValueError(f"saved: expected what shallow_forward(save=True) kept for {want}, got what it kept for {have}")
+    return given.array
+
+
+def needs(value: Iterable[str], known: Sequence[str]) -> frozenset[str]:
+    """Demand a set of argument names."""
+    chosen = frozenset([value] if isinstance(value, str) else value)
+    if not chosen <= set(known):
+        raise ValueError(f"needs: expected names among {', '.join(known)}, got {', '.join(sorted(chosen - set(known)))}")
+    return chosen
+
+
+def _tuple(values: Iterable[object]) -> str:
+    items = [str(value) for value in values]
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"

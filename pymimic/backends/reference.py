@@ -1,0 +1,221 @@
+"""The definition of every op, in plain NumPy: readable beside the paper, and what the tests compare with.
+
+It works in the dtype of its arguments, writes h (B x H) out in full, and is not fast.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..plan import Plan
+from .interface import Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+
+name = "reference"
+
+
+def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:
+    """Philox4x32 of counters (..., 4) uint32 under a 64-bit key (Salmon et al. 2011, section 4)."""
+    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
+    k0, k1 = key
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(rounds):
+        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (
+            (p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
+            p1 & low,
+            (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
+            p0 & low,
+        )
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+def dropout_bytes(rows: int, units: int, mask: Mask) -> Array:
+    """The random byte of each (row, unit), shape (rows, units): the layout of mma.m16n8 accumulators."""
+    row = np.arange(mask.row, mask.row + rows)[:, None]
+    unit = np.arange(mask.unit, mask.unit + units)[None, :]
+    lane = 4 * (row % 8) + unit % 8 // 2
+    byte = 4 * (unit % 32 // 8) + 2 * (row % 16 // 8) + unit % 2
+    counter = np.empty((rows, units, 4), np.uint32)
+    counter[..., 0] = mask.offset
+    counter[..., 1] = lane
+    counter[..., 2] = row // 16
+    counter[..., 3] = unit // 32
+    words = philox4x32(counter, (mask.seed & 0xFFFFFFFF, mask.seed >> 32))
+    word = np.take_along_axis(words, (byte // 4)[..., None], axis=-1)[..., 0]
+    return (word >> (8 * (byte % 4)).astype(np.uint32) & np.uint32(255)).astype(np.uint8)
+
+
+def multiplier(rows: int, units: int, mask: Mask, dtype: np.dtype[np.floating]) -> Array:
+    """What dropout multiplies each (row, unit) by: 0, or 256 / keep."""
+    if mask.keep == 256:
+        return np.ones((rows, units), dtype)
+    return np.where(dropout_bytes(rows, units, mask) < mask.keep, dtype.type(mask.scale), dtype.type(0))
+
+
+def activate(a: Array, activation: Activation) -> tuple[Array, Array]:
+    """f(a) and f'(a); gelu is the erf form and relu'(0) = 0."""
+    if activation == "identity":
+        return a, np.ones_like(a)
+    if activation == "relu":
+        return np.maximum(a, 0), (a > 0).astype(a.dtype)
+    if activation == "tanh":
+        h = np.tanh(a)
+        return h, 1 - h * h
+    if activation == "sigmoid":
+        h = 0.5 * (1 + np.tanh(0.5 * a))
+        return h, h * (1 - h)
+    normal_cdf = (0.5 * _erfc(-a * math.sqrt(0.5))).astype(a.dtype)
+    return a * normal_cdf, normal_cdf + a * np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
+
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def slope_from_output(out: Array, activation: Activation, mask: Mask) -> Array:
+    """f'(a) from out = f(a) * kept; not for gelu, which takes the same value twice."""
+    h = out / out.dtype.type(mask.scale)
+    if activation == "relu":
+        return (h > 0).astype(out.dtype)
+    if activation == "tanh":
+        return 1 - h * h
+    if activation == "sigmoid":
+        return h * (1 - h)
+    return np.ones_like(h)
+
+
+# z -> h = dropout(f(z U^T + b)) -> y = h W + c
+
+
+def shallow_forward(
+    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
+) -> tuple[Array, Array | None]:
+    a = z @ U.T + b
+    h = activate(a, activation)[0] * multiplier(*a.shape, mask, a.dtype)
+    y = np.add(h @ W, c, out=out)
+    return y, (h if activation == "relu" else a) if save else None
+
+
+def shallow_backward(
+    dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
+    plan: Plan, saved: Array | None, needs: frozenset[str],
+) -> ShallowGrads:  # fmt: skip
+    a = z @ U.T + b if saved is None or activation == "relu" else saved
+    h, slope = activate(a, activation)
+    kept = multiplier(*a.shape, mask, a.dtype)
+    h, da = h * kept, dy @ W.T * (slope * kept)
+    return ShallowGrads(
+        z=da @ U if "z" in needs else None,
+        U=da.T @ z if "U" in needs else None,
+        b=da.sum(0) if "b" in needs else None,
+        W=h.T @ dy if "W" in needs else None,
+        c=dy.sum(0) if "c" in needs else None,
+    )
+
+
+def shallow_step(
+    dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
+    activation: Activation, mask: Mask, plan: Plan, saved: Array | None,
+) -> Array:  # fmt: skip
+    needs = frozenset(("z", *params))
+    grads = shallow_backward(dy, z, params["U"], params["b"], params["W"], activation, mask, plan, saved, needs)
+    for key, param in params.items():
+        optimizer_update(param, getattr(grads, key), slots[key], updates[key])
+    assert grads.z is not None
+    return grads.z
+
+
+# x -> dropout(f(x weight^T + bias))
+
+
+def linear_dropout(x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
+    a = x @ weight.T if bias is None else x @ weight.T + bias
+    return np.multiply(activate(a, activation)[0], multiplier(*a.shape, mask, a.dtype), out=out)
+
+
+def linear_dropout_backward(
+    dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask, needs: frozenset[str]
+) -> LinearGrads:
+    kept = multiplier(*out.shape, mask, out.dtype)
+    slope = activate(x @ weight.T + bias, "gelu")[1] if activation == "gelu" else slope_from_output(out, activation, mask)
+    da = dout * (slope * kept)
+    return LinearGrads(
+        x=da @ weight if "x" in needs else None,
+        weight=da.T @ x if "weight" in needs else None,
+        bias=da.sum(0) if "bias" in needs else None,
+    )
+
+
+def dropout(x: Array, mask: Mask) -> Array:
+    return x * multiplier(x.shape[-2], x.shape[-1], mask, x.dtype)
+
+
+# Losses, each with its gradient
+
+
+def mimic_loss(y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
+    residual = y - t
+    rows = max(1, len(y))
+    if weights is None:
+        return float(np.vdot(residual, residual)) / (2 * rows), residual / rows
+    dy = residual * (weights[:, None] / rows)
+    return float(np.vdot(residual, dy)) / 2, dy
+
+
+def cross_entropy(y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
+    rows = np.arange(len(y))
+    log_p = log_softmax(y)
+    w = np.full(len(y), 1 / max(1, len(y)), y.dtype) if weights is None else weights / max(1, len(y))
+    dy = np.exp(log_p)
+    dy[rows, labels] -= 1
+    dy *= w[:, None]
+    return float(-np.sum(w * log_p[rows, labels])), dy
+
+
+def distillation_loss(y: Array, t: Array, temperature: float) -> tuple[float, Array]:
+    rows = max(1, len(y))
+    log_q, log_p = log_softmax(y / temperature), log_softmax(t / temperature)
+    p = np.exp(log_p)
+    loss = temperature**2 / rows * float(np.sum(p * (log_p - log_q)))
+    return loss, (np.exp(log_q) - p) * y.dtype.type(temperature / rows)
+
+
+def log_softmax(y: Array) -> Array:
+    """log(softmax(y)) along the last axis, without overflow."""
+    if y.size == 0:
+        return y.copy()
+    shifted = y - y.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+# Optimizers, in place
+
+
+def optimizer_update(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+    if update.kind == "sgd":
+        _sgd(param, grad, slots, update)
+    else:
+        _adamw(param, grad, slots, update)
+
+
+def _sgd(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+    """v = momentum v + g with g = gradient + weight_decay p; p -= learning_rate (g + momentum v, or v)."""
+    g = grad + update.weight_decay * param
+    if slots:
+        (v,) = slots
+        v *= update.momentum
+        v += g
+        g = g + update.momentum * v if update.nesterov else v
+    param -= update.learning_rate * g
+
+
+def _adamw(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+    """Loshchilov & Hutter 2019, algorithm 2: decay is apart from the gradient."""
+    m, v = slots
+    m += (1 - update.beta1) * (grad - m)
+    v += (1 - update.beta2) * (grad * grad - v)
+    param *= 1 - update.learning_rate * update.weight_decay
+    denominator = np.sqrt(v / update.correction2) + update.epsilon
+    param -= update.learning_rate / update.correction1 * m / denominator

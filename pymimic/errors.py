@@ -1,0 +1,17 @@
+"""The exceptions that are pymimic's own. Each is also a ValueError, so that a caller may catch either."""
+
+
+class BackendUnavailableError(ValueError):
+    """A backend was asked for by name, or by the kind of array, that this installation cannot run."""
+
+
+class FileFormatError(ValueError):
+    """A file is truncated, damaged, or not one that pymimic wrote."""
+
+
+class ManifestError(ValueError):
+    """A transfer set's files do not match its manifest."""
+
+
+class TrainingDivergedError(ValueError):
+    """The loss became NaN or infinite; the message gives the step."""

@@ -1,0 +1,275 @@
+"""Wide shallow layers as pure functions: arrays in, arrays out, no hidden state.
+
+Shapes use one notation everywhere: B rows, D inputs, k bottleneck units, H hidden units, C outputs;
+`V (k, D)`, `U (H, k)`, `b (H,)`, `W (H, C)`, `c (C,)`, of one dtype, float32 or float64. The backend follows
+the arrays (NumPy runs on the CPU); `backend=` names one of "cpu", "numba", "reference". Inputs that are
+not C-contiguous are copied once; they are never written to. The same inputs give the same bits, run
+after run and for any number of threads.
+
+Dropout keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below keep = floor(256 (1 - p) + 0.5),
+and scales survivors by 256 / keep. `seed` (64 bits) is the key, `offset` (32 bits) the training step, and
+`origin=(row, unit)`, a multiple of (16, 32), says where this block lies in the whole, so that a shard makes
+the whole's mask. `dropout` is a probability in [0, 1).
+
+Every function raises TypeError for a wrong kind of array or dtype, and ValueError for a wrong shape or value;
+the message names the argument, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from . import _check
+from .backends import default_host, get
+from .backends.interface import Array, Backend, FactorizedGrads, LinearGrads, Saved, ShallowGrads
+from .plan import Plan
+
+__all__ = [
+    "FactorizedGrads", "LinearGrads", "Saved", "ShallowGrads", "cross_entropy", "distillation_loss", "dropout", "dropout_backward",
+    "factorized_matmul", "factorized_matmul_backward", "linear_dropout", "linear_dropout_backward", "mimic_loss",
+    "shallow_backward", "shallow_forward",
+]  # fmt: skip
+
+_NO_MASK = _check.mask(0.0, 0, 0, (0, 0))
+
+
+def shallow_forward(
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = "relu", dropout: float = 0.0, seed: int = 0,
+    offset: int = 0, origin: tuple[int, int] = (0, 0), save: bool = False, plan: Plan | None = None, out: Array | None = None,
+    backend: str | None = None,
+) -> Array | tuple[Array, Saved]:  # fmt: skip
+    """y = dropout(f(z U^T + b)) W + c, without writing h (B x H) to memory.
+
+    Ba & Caruana 2014, section 2.2, after the bottleneck z = x V^T.
+
+    Parameters
+    ----------
+    z : (B, k) array
+    U, b, W, c : (H, k), (H,), (H, C) and (C,) arrays
+    activation : "relu", "identity", "tanh", "sigmoid" or "gelu" (the erf form)
+    dropout, seed, offset, origin : see the module's docstring
+    save : keep h for `shallow_backward`: B x H values
+    plan : what `pymimic.plan` returned for this shape, or None
+    out : (B, C) array to write y into
+    backend : see the module's docstring
+
+    Returns
+    -------
+    y, a (B, C) array; with `save=True` the pair (y, saved).
+    """
+    dims = _check.Dims()
+    z = dims.array("z", z, "B", "k")
+    U, b = dims.array("U", U, "H", "k"), dims.array("b", b, "H")
+    W, c = dims.array("W", W, "H", "C"), dims.array("c", c, "C")
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    out = dims.output("out", out, ("B", "C"), (z, U, b, W, c))
+    chosen, how = _backend(backend), _check.plan(plan, dims)
+    y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, out)
+    return y if kept is None else (y, Saved(kept, chosen.name, act, mask, how))
+
+
+def shallow_backward(
+    dy: Array, z: Array, U: Array, b: Array, W: Array, *, activation: str = "relu", dropout: float = 0.0, seed: int = 0,
+    offset: int = 0, origin: tuple[int, int] = (0, 0), saved: Saved | None = None,
+    needs: Iterable[str] = ("z", "U", "b", "W", "c"), plan: Plan | None = None, backend: str | None = None,
+) -> ShallowGrads:  # fmt: skip
+    """Gradients of `shallow_forward`, given dy = dL/dy (B, C); h is made again, or read from `saved`.
+
+    Parameters
+    ----------
+    dy, z, U, b, W : (B, C), (B, k), (H, k), (H,) and (H, C) arrays
+    activation, dropout, seed, offset, origin : as given to the forward pass
+    saved : what `shallow_forward(save=True)` returned for the same arguments
+    needs : which gradients to compute; the others are None
+
+    Returns
+    -------
+    ShallowGrads(z, U, b, W, c) with the shapes of those arrays.
+    """
+    dims = _check.Dims()
+    dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
+    U, b, W = dims.array("U", U, "H", "k"), dims.array("b", b, "H"), dims.array("W", W, "H", "C")
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    wanted = _check.needs(needs, ShallowGrads._fields)
+    chosen, how = _backend(backend), _check.plan(plan, dims)
+    kept = _check.saved(saved, chosen.name, act, mask, how)
+    return chosen.shallow_backward(dy, z, U, b, W, act, mask, how, kept, wanted)
+
+
+def factorized_matmul(
+    x: Array, V: Array, U: Array, b: Array | None = None, *, activation: str = "identity", out: Array | None = None,
+    backend: str | None = None,
+) -> Array:  # fmt: skip
+    """f((x V^T) U^T + b), a (B, H) array: the wide layer through its bottleneck, for callers who want h itself.
+
+    Ba & Caruana 2014, section 2.2: O(k (H + D)) multiply-adds a row instead of O(H D).
+
+    Parameters
+    ----------
+    x, V, U : (B, D), (k, D) and (H, k) arrays
+    b : (H,) array or None
+    activation : see `shallow_forward`
+    out : (B, H) array to write into
+    """
+    dims = _check.Dims()
+    x, V, U = dims.array("x", x, "B", "D"), dims.array("V", V, "k", "D"), dims.array("U", U, "H", "k")
+    b = None if b is None else dims.array("b", b, "H")
+    act = _check.activation(activation)
+    out = dims.output("out", out, ("B", "H"), (x, V, U) if b is None else (x, V, U, b))
+    chosen = _backend(backend)
+    z = chosen.linear_dropout(x, V, None, "identity", _NO_MASK, None)
+    return chosen.linear_dropout(z, U, b, act, _NO_MASK, out)
+
+
+def factorized_matmul_backward(
+    da: Array, x: Array, V: Array, U: Array, *, needs: Iterable[str] = ("x", "V", "U", "b"), backend: str | None = None
+) -> FactorizedGrads:
+    """Gradients of `factorized_matmul`, given da = dL/da (B, H) at the pre-activation a = (x V^T) U^T + b.
+
+    Returns
+    -------
+    FactorizedGrads(x, V, U, b) with the shapes of those arrays; None where not in `needs`.
+    """
+    dims = _check.Dims()
+    da, x = dims.array("da", da, "B", "H"), dims.array("x", x, "B", "D")
+    V, U = dims.array("V", V, "k", "D"), dims.array("U", U, "H", "k")
+    wanted = _check.needs(needs, FactorizedGrads._fields)
+    chosen = _backend(backend)
+    outer_needs = {"weight" for _ in wanted & {"U"}} | {"bias" for _ in wanted & {"b"}} | {"x" for _ in wanted & {"x", "V"}}
+    z = chosen.linear_dropout(x, V, None, "identity", _NO_MASK, None) if "U" in wanted else np.empty((dims["B"], dims["k"]), da.dtype)
+    outer = chosen.linear_dropout_backward(da, z, U, None, da, "identity", _NO_MASK, frozenset(outer_needs))
+    dx = dV = None
+    if outer.x is not None:
+        inner_needs = {"weight" for _ in wanted & {"V"}} | {"x" for _ in wanted & {"x"}}
+        inner = chosen.linear_dropout_backward(outer.x, x, V, None, outer.x, "identity", _NO_MASK, frozenset(inner_needs))
+        dx, dV = inner.x, inner.weight
+    return FactorizedGrads(dx, dV, outer.weight, outer.bias)
+
+
+def linear_dropout(
+    x: Array, weight: Array, bias: Array, *, activation: str = "relu", dropout: float = 0.0, seed: int = 0, offset: int = 0,
+    origin: tuple[int, int] = (0, 0), out: Array | None = None, backend: str | None = None,
+) -> Array:  # fmt: skip
+    """dropout(f(x weight^T + bias)): a layer of a deep net.
+
+    Parameters
+    ----------
+    x, weight, bias : (B, in), (out, in) and (out,) arrays
+    activation, dropout, seed, offset, origin : see `shallow_forward`
+    out : (B, out) array to write into
+    """
+    dims = _check.Dims()
+    x, weight = dims.array("x", x, "B", "in"), dims.array("weight", weight, "out", "in")
+    bias = dims.array("bias", bias, "out")
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    out = dims.output("out", out, ("B", "out"), (x, weight, bias))
+    return _backend(backend).linear_dropout(x, weight, bias, act, mask, out)
+
+
+def linear_dropout_backward(
+    dout: Array, x: Array, weight: Array, out: Array, *, bias: Array | None = None, activation: str = "relu", dropout: float = 0.0,
+    seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0), needs: Iterable[str] = ("x", "weight", "bias"),
+    backend: str | None = None,
+) -> LinearGrads:  # fmt: skip
+    """Gradients of `linear_dropout`, given dout = dL/dout and its result `out`, both (B, out).
+
+    The derivative is taken from `out`, except for gelu, which takes the same value twice: there the
+    pre-activation is computed again, and `bias` (out,) must be given.
+
+    Returns
+    -------
+    LinearGrads(x, weight, bias) with the shapes of those arrays; None where not in `needs`.
+    """
+    dims = _check.Dims()
+    dout, x = dims.array("dout", dout, "B", "out"), dims.array("x", x, "B", "in")
+    weight, out = dims.array("weight", weight, "out", "in"), dims.array("out", out, "B", "out")
+    bias = None if bias is None else dims.array("bias", bias, "out")
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    if act == "gelu" and bias is None:
+        raise ValueError("bias: expected the layer's (out,) bias, as gelu's derivative needs the pre-activation, got None")
+    wanted = _check.needs(needs, LinearGrads._fields)
+    return _backend(backend).linear_dropout_backward(dout, x, weight, bias, out, act, mask, wanted)
+
+
+def dropout(x: Array, p: float, *, seed: int, offset: int = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None) -> Array:
+    """x with units zeroed with probability p and the others scaled by 256 / keep, over the last two axes (row, unit).
+
+    Leading axes, if any, all get the same mask. Srivastava et al. 2014; the mask as in the module's docstring.
+    """
+    x = _rows_and_units("x", x)
+    return _backend(backend).dropout(x, _check.mask(p, seed, offset, origin))
+
+
+def dropout_backward(
+    dy: Array, p: float, *, seed: int, offset: int = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None
+) -> Array:
+    """dL/dx of `dropout`, given dy = dL/dout: the mask is made again from the same seed, offset and origin."""
+    dy = _rows_and_units("dy", dy)
+    return _backend(backend).dropout(dy, _check.mask(p, seed, offset, origin))
+
+
+def mimic_loss(y: Array, t: Array, weights: Array | None = None, *, backend: str | None = None) -> tuple[float, Array]:
+    """Regression on logits: loss = sum_b w_b |y_b - t_b|^2 / (2 B), and dL/dy (B, C). An empty batch has loss 0.
+
+    Ba & Caruana 2014, equation 1.
+
+    Parameters
+    ----------
+    y, t : (B, C) arrays, the student's and the teacher's logits
+    weights : (B,) array of per-row weights, or None for ones
+    """
+    dims = _check.Dims()
+    y, t = dims.array("y", y, "B", "C"), dims.array("t", t, "B", "C")
+    weights = None if weights is None else dims.array("weights", weights, "B")
+    return _backend(backend).mimic_loss(y, t, weights)
+
+
+def cross_entropy(y: Array, labels: Array, weights: Array | None = None, *, backend: str | None = None) -> tuple[float, Array]:
+    """Mean over rows of w_b (-log softmax(y_b)[labels_b]), and dL/dy (B, C). An empty batch has loss 0.
+
+    Parameters
+    ----------
+    y : (B, C) array of logits
+    labels : (B,) array of integers in [0, C)
+    weights : (B,) array of per-row weights, or None for ones
+    """
+    dims = _check.Dims()
+    y = dims.array("y", y, "B", "C")
+    labels = _check.host_array("labels", labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
+    dims.shape("labels", labels.shape, ("B",))
+    if labels.size and not 0 <= labels.min() <= labels.max() < dims["C"]:
+        raise ValueError(f"labels: expected values in [0, {dims['C']}), got [{labels.min()}, {labels.max()}]")
+    weights = None if weights is None else dims.array("weights", weights, "B")
+    return _backend(backend).cross_entropy(y, labels, weights)
+
+
+def distillation_loss(y: Array, t: Array, temperature: float, *, backend: str | None = None) -> tuple[float, Array]:
+    """T^2 times the mean over rows of KL(softmax(t / T) || softmax(y / T)), and dL/dy (B, C).
+
+    Hinton, Vinyals & Dean 2015, section 2. An empty batch has loss 0.
+
+    Parameters
+    ----------
+    y, t : (B, C) arrays, the student's and the teacher's logits
+    temperature : T > 0
+    """
+    dims = _check.Dims()
+    y, t = dims.array("y", y, "B", "C"), dims.array("t", t, "B", "C")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
+    return _backend(backend).distillation_loss(y, t, float(temperature))
+
+
+def _backend(name: str | None) -> Backend:
+    return default_host() if name is None else get(name)
+
+
+def _rows_and_units(name: str, value: object) -> Array:
+    array = _check.host_array(name, value)
+    if array.ndim < 2:
+        raise ValueError(f"{name}: expected at least two axes (row, unit), got shape {array.shape}")
+    return _check.Dims().array(name, array, *(f"axis{i}" for i in range(array.ndim)))

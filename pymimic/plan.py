@@ -1,0 +1,78 @@
+"""How an op will run: a pure function of the shape, so that the same shape always gives the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PANEL = 32  # rows that one tile of h holds; also the units of one Philox tile
+_ITEMSIZE = {"float32": 4, "float64": 8}
+_SLAB_BYTES = 512 << 10  # U and W of one slab: half of a common 1 MiB L2
+_TILE_BYTES = 4 << 20  # h and da of one slab and row block, double-buffered
+_MAX_SLAB = 512
+_MAX_ROW_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The strategy of `shallow_forward` and `shallow_backward` for one shape.
+
+    `slab` hidden units form one partial sum of y and dz: it fixes the bits of the result and does not
+    depend on B. `row_block` rows form one partial sum of the weights' gradients.
+    """
+
+    B: int
+    D: int
+    k: int
+    H: int
+    C: int
+    dtype: str
+    h: Literal["recompute", "keep"]
+    slab: int
+    row_block: int
+    saved_bytes: int
+    workspace_bytes: int
+
+    def __str__(self) -> str:
+        how = f"keep h ({self.saved_bytes / 2**20:.1f} MiB)" if self.h == "keep" else "recompute h"
+        return (
+            f"B={self.B} D={self.D} k={self.k} H={self.H} C={self.C} {self.dtype}: {how}, slabs of {self.slab} units, "
+            f"blocks of {self.row_block} rows, workspace {self.workspace_bytes / 2**20:.1f} MiB"
+        )
+
+
+def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_budget: int = 256 << 20) -> Plan:
+    """Say how the shallow ops run on B rows, k bottleneck units, H hidden units and C outputs.
+
+    Parameters
+    ----------
+    B, D, k, H, C : int
+        Rows, inputs, bottleneck units (k = D without a bottleneck), hidden units, outputs; not negative.
+    dtype : "float32" or "float64"
+    memory_budget : int
+        Bytes that h may take between the forward and the backward pass; above it h is recomputed.
+
+    Raises
+    ------
+    ValueError
+        A negative size or budget, or an unknown dtype.
+    """
+    for name, value in (("B", B), ("D", D), ("k", k), ("H", H), ("C", C), ("memory_budget", memory_budget)):
+        if value < 0:
+            raise ValueError(f"{name}: expected a size of at least 0, got {value}")
+    if dtype not in _ITEMSIZE:
+        raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {dtype!r}")
+    itemsize = _ITEMSIZE[dtype]
+    slab = _multiple(_SLAB_BYTES // max(1, (k + C) * itemsize), PANEL, _MAX_SLAB)
+    row_block = _multiple(min(_TILE_BYTES // (4 * slab * itemsize), _MAX_ROW_BLOCK), PANEL, _MAX_ROW_BLOCK)
+    blocks = max(1, -(-B // row_block))
+    row_block = PANEL * max(1, -(-B // (blocks * PANEL)))  # equal blocks
+    rows = PANEL * -(-B // PANEL)
+    saved = rows * H * itemsize
+    workspace = (rows * (3 * k + 2 * C) + 4 * slab * row_block + slab * (k + C)) * itemsize
+    return Plan(B, D, k, H, C, dtype, "keep" if saved <= memory_budget else "recompute", slab, row_block, saved, workspace)
+
+
+def _multiple(value: int, unit: int, most: int) -> int:
+    """`value` rounded down to a multiple of `unit`, between `unit` and `most`."""
+    return max(unit, min(value // unit * unit, most))

@@ -1,0 +1,103 @@
+"""The handle for those who leave the weights inside the library: the trainer, and serving."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import _check, ops
+from .backends import default_host, get
+from .backends.interface import Array, Saved, ShallowGrads
+from .optimizer import Optimizer
+from .plan import plan
+
+_NAMES = ("U", "b", "W", "c")
+
+
+class ShallowWeights:
+    """Owns U (H, k), b (H,), W (H, C) and c (C,); `forward`, `backward` and `step` are the ops on them.
+
+    `step` runs the optimizer inside the backward pass: gradients of the wide layer are never stored.
+
+    Parameters
+    ----------
+    U, b, W, c : arrays; copied
+    dtype : "float32" or "float64"
+    activation : see `pymimic.ops.shallow_forward`
+    backend : "cpu", "numba" or "reference"; None takes the fastest here
+    memory_budget : bytes that `forward(save=None)` may keep for `backward`, see `pymimic.plan`
+    """
+
+    def __init__(
+        self, U: Array, b: Array, W: Array, c: Array, dtype: str = "float32", *, activation: str = "relu",
+        backend: str | None = None, memory_budget: int = 256 << 20,
+    ) -> None:  # fmt: skip
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+        dims = _check.Dims()
+        shapes = {"U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}
+        arrays = {name: dims.array(name, value, *shapes[name]) for name, value in zip(_NAMES, (U, b, W, c))}
+        self._arrays = {name: np.array(value, dtype, order="C") for name, value in arrays.items()}
+        self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
+        self.dtype, self.memory_budget = dtype, memory_budget
+        self.activation = _check.activation(activation)
+        self._backend = default_host() if backend is None else get(backend)
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend in use."""
+        return self._backend.name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the weights take."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def arrays(self) -> dict[str, Array]:
+        """Copies of U, b, W and c by name."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def forward(
+        self, z: Array, *, dropout: float = 0.0, seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0), save: bool = False,
+        out: Array | None = None,
+    ) -> Array | tuple[Array, Saved]:  # fmt: skip
+        """y (B, C), as `pymimic.ops.shallow_forward`."""
+        w = self._arrays
+        return ops.shallow_forward(
+            z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, dropout=dropout, seed=seed, offset=offset, origin=origin,
+            save=save, out=out, backend=self.backend,
+        )  # fmt: skip
+
+    def keeps(self, rows: int) -> bool:
+        """Whether h of that many rows fits the memory budget, so that `forward(save=True)` pays."""
+        return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget).h == "keep"
+
+    def backward(
+        self, dy: Array, z: Array, *, dropout: float = 0.0, seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0),
+        saved: Saved | None = None, needs: tuple[str, ...] = ("z", "U", "b", "W", "c"),
+    ) -> ShallowGrads:  # fmt: skip
+        """Gradients, as `pymimic.ops.shallow_backward`."""
+        w = self._arrays
+        return ops.shallow_backward(
+            dy, z, w["U"], w["b"], w["W"], activation=self.activation, dropout=dropout, seed=seed, offset=offset, origin=origin,
+            saved=saved, needs=needs, backend=self.backend,
+        )  # fmt: skip
+
+    def step(
+        self, dy: Array, z: Array, optimizer: Optimizer, *, dropout: float = 0.0, seed: int = 0, offset: int = 0,
+        origin: tuple[int, int] = (0, 0), saved: Saved | None = None,
+    ) -> Array:  # fmt: skip
+        """Update the weights and the optimizer's slots inside the backward pass; returns dz (B, k) of the weights as they were.
+
+        Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`.
+        """
+        dims = _check.Dims(H=self.hidden, k=self.rank, C=self.outputs)
+        dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
+        if str(dims.dtype) != self.dtype:
+            raise TypeError(f"dy: expected dtype {self.dtype} as the weights have, got {dims.dtype}")
+        mask = _check.mask(dropout, seed, offset, origin)
+        how = _check.plan(None, dims)
+        kept = _check.saved(saved, self.backend, self.activation, mask, how)
+        slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
+        optimizer.advance()
+        rules = {name: optimizer.rule(param) for name, param in self._arrays.items()}
+        return self._backend.shallow_step(dy, z, self._arrays, slots, rules, self.activation, mask, how, kept)
