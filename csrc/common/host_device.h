@@ -1,0 +1,10 @@
+// What CPU and GPU must agree on is written once, as functions that both compilers take.
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define MIMIC_HD __host__ __device__ __forceinline__
+#else
+#define MIMIC_HD static inline __attribute__((always_inline))
+#endif

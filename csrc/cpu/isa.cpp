@@ -1,0 +1,21 @@
+// Compiled once per instruction set; MIMIC_ISA is the namespace and MIMIC_ISA_TABLE the table to define.
+// No standard header with inline functions: the linker could merge one build's copy into another's.
+#include "elementwise.h"
+#include "linear.h"
+#include "shallow.h"
+
+#define MIMIC_STRING(x) #x
+#define MIMIC_NAME(x) MIMIC_STRING(x)
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+template <class T>
+constexpr Kernels<T> kernels = {shallow_forward<T>, shallow_backward<T>, shallow_step<T>, linear<T>, linear_backward<T>, dropout<T>,
+                                update<T>};
+
+}  // namespace MIMIC_ISA
+
+const Isa MIMIC_ISA_TABLE = {MIMIC_NAME(MIMIC_ISA), MIMIC_ISA::kernels<float>, MIMIC_ISA::kernels<double>};
+
+}  // namespace mimic

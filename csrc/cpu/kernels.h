@@ -1,0 +1,105 @@
+// What the compiled core offers, for one type and one instruction set: plain structs and function pointers.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../common/activation.h"
+#include "../common/optimizer.h"
+
+namespace mimic {
+
+struct Mask {
+  uint32_t keep;  // 256 keeps all
+  uint64_t seed;
+  uint32_t offset;
+  int64_t row, unit;  // where this block lies in the whole
+
+  bool drops() const { return keep < 256; }
+  double scale() const { return 256.0 / keep; }
+};
+
+// Sizes and strategy of z (B, k) -> h (B, H) -> y (B, C); see pymimic/plan.py.
+struct ShallowShape {
+  int64_t B, k, H, C;
+  int64_t slab, row_block;
+  Activation activation;
+  Mask mask;
+};
+
+template <class T>
+struct ShallowForward {
+  ShallowShape shape;
+  const T *z, *U, *b, *W, *c;
+  T* y;
+  T* saved;  // or null
+};
+
+template <class T>
+struct ShallowBackward {
+  ShallowShape shape;
+  const T *dy, *z, *U, *b, *W;
+  const T* saved;             // or null: recompute h
+  T *dz, *dU, *db, *dW, *dc;  // each may be null
+};
+
+// As ShallowBackward; U, b, W and c and their optimizer slots are updated, gradients are not stored.
+template <class T>
+struct Parameter {
+  T* value;
+  T* slot[2];  // null where the rule has none
+  Update<T> update;
+};
+template <class T>
+struct ShallowStep {
+  ShallowShape shape;
+  const T *dy, *z;
+  const T* saved;
+  T *dz, *dc;  // written
+  Parameter<T> U, b, W, c;
+};
+
+// out (B, O) = dropout(f(x (B, I) weight^T + bias)), weight (O, I).
+template <class T>
+struct Linear {
+  int64_t B, I, O;
+  Activation activation;
+  Mask mask;
+  const T *x, *weight, *bias;  // bias may be null
+  T* out;
+};
+
+template <class T>
+struct LinearBackward {
+  Linear<T> layer;          // `out` is read
+  const T* dout;
+  T* da;                    // room for (B, O), or null where da is dout itself
+  T *dx, *dweight, *dbias;  // each may be null
+};
+
+template <class T>
+struct Kernels {
+  void (*shallow_forward)(const ShallowForward<T>&);
+  void (*shallow_backward)(const ShallowBackward<T>&);
+  void (*shallow_step)(const ShallowStep<T>&);
+  void (*linear)(const Linear<T>&);
+  void (*linear_backward)(const LinearBackward<T>&);
+  void (*dropout)(const T* x, T* out, int64_t outer, int64_t rows, int64_t units, const Mask& mask);
+  void (*update)(int64_t size, const T* grad, const Parameter<T>& parameter);
+};
+
+struct Isa {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+extern const Isa isa_baseline;
+#ifdef MIMIC_X86
+extern const Isa isa_avx2, isa_avx512;
+#endif
+
+// Scratch memory of the calling thread, aligned to 64 bytes and kept for the next call; throws std::bad_alloc.
+void* scratch(size_t bytes);
+
+}  // namespace mimic

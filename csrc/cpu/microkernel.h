@@ -1,0 +1,140 @@
+// The one matrix kernel: C (M x up to 32) from A, read in place one scalar at a time, and a packed panel of B.
+// Every element is summed in the order of s, so its bits do not depend on where tiles begin and end.
+#pragma once
+
+#include "simd.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+enum class Finish : int {
+  store,     // C = sum
+  add,       // C += sum
+  bias,      // C = sum + bias[i]
+  relu,      // C = max(sum + bias[i], 0)
+  gate,      // C = C's gate > 0 ? scale * sum : 0
+  multiply,  // C *= sum
+};
+
+// C[i, j] (finish)= sum over s of A[i, s] B[s, j]. s runs through `blocks` runs of `steps`; B follows it without gaps.
+template <class T>
+struct Product {
+  const T* a;
+  ptrdiff_t a_row, a_step, a_block;
+  ptrdiff_t blocks, steps;
+  const T* b;
+  T* c;
+  ptrdiff_t c_row;
+  Finish finish = Finish::store;
+  const T* aux = nullptr;  // bias: one per row i; gate: laid out as C
+  T scale = 1;
+};
+
+// kRow and kStep are A's strides where they are known at compile time, else 0.
+template <class T, int M, int N, int kRow, int kStep>
+__attribute__((noinline)) void tile(const Product<T>& p) {
+  using V = Vector<T>;
+  const ptrdiff_t row = kRow ? kRow : p.a_row, step = kStep ? kStep : p.a_step;
+  V sum[M][N] = {};
+  const T* b = p.b;
+  for (ptrdiff_t block = 0; block < p.blocks; ++block) {
+    const T* a = p.a + block * p.a_block;
+    for (ptrdiff_t s = 0; s < p.steps; ++s) {
+      V bv[N];
+      MIMIC_UNROLL for (int j = 0; j < N; ++j) bv[j] = load<V>(b + j * kLanes<T>);
+      MIMIC_UNROLL for (int i = 0; i < M; ++i) {
+        const V av = a[i * row] - V{};
+        MIMIC_UNROLL for (int j = 0; j < N; ++j) sum[i][j] += av * bv[j];
+      }
+      a += step;
+      b += kPanel;
+    }
+  }
+  const T* aux = p.aux;
+  MIMIC_UNROLL for (int i = 0; i < M; ++i) {
+    MIMIC_UNROLL for (int j = 0; j < N; ++j) {
+      T* c = p.c + i * p.c_row + j * kLanes<T>;
+      V v = sum[i][j];
+      switch (p.finish) {
+        case Finish::store: break;
+        case Finish::add: v += load<V>(c); break;
+        case Finish::bias: v += aux[i]; break;
+        case Finish::relu: {
+          v += aux[i];
+          v = v < V{} ? V{} : v;  // NaN stays
+          break;
+        }
+        case Finish::gate: {
+          const V gate = load<V>(aux + i * p.c_row + j * kLanes<T>);
+          v = gate > V{} ? v * p.scale : V{};
+          break;
+        }
+        case Finish::multiply: v *= load<V>(c); break;
+      }
+      store(c, v);
+    }
+  }
+}
+
+template <class T, int N, int kRow, int kStep>
+MIMIC_INLINE void tile_of(int rows, const Product<T>& p) {
+  using Tile = void (*)(const Product<T>&);
+  static constexpr Tile table[] = {
+      tile<T, 1, N, kRow, kStep>, tile<T, 2, N, kRow, kStep>, tile<T, 3, N, kRow, kStep>,
+      tile<T, 4, N, kRow, kStep>, tile<T, 5, N, kRow, kStep>, tile<T, 6, N, kRow, kStep>,
+#if defined(__AVX512F__) || defined(__aarch64__)
+      tile<T, 7, N, kRow, kStep>, tile<T, 8, N, kRow, kStep>, tile<T, 9, N, kRow, kStep>,
+      tile<T, 10, N, kRow, kStep>, tile<T, 11, N, kRow, kStep>, tile<T, 12, N, kRow, kStep>,
+#endif
+  };
+  static_assert(sizeof(table) / sizeof(table[0]) == kTileRows, "one kernel for each number of rows");
+  table[rows - 1](p);
+}
+
+// As tile_of, for columns that end inside a vector of a C without padding: through a tile of our own.
+template <class T, int kRow, int kStep>
+void ragged_tile(int rows, int columns, Product<T> p) {
+  alignas(64) T padded[kTileRows * kVectorsPerTile * kLanes<T>];
+  T* const c = p.c;
+  const ptrdiff_t c_row = p.c_row;
+  const bool add = p.finish == Finish::add;
+  p.c = padded, p.c_row = kVectorsPerTile * kLanes<T>, p.finish = Finish::store;
+  tile_of<T, kVectorsPerTile, kRow, kStep>(rows, p);
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < columns; ++j) {
+      const T sum = padded[i * p.c_row + j];
+      c[i * c_row + j] = add ? c[i * c_row + j] + sum : sum;
+    }
+  }
+}
+
+// M rows by `columns` (up to 32) of C. Rows are split evenly into tiles, so that none is a sliver. `padded` says
+// that each row of C has room up to the next whole vector; without it, `finish` is store or add.
+template <class T, int kRow, int kStep>
+void multiply(ptrdiff_t M, int columns, bool padded, const Product<T>& whole) {
+  constexpr int kTileColumns = kVectorsPerTile * kLanes<T>;
+  const ptrdiff_t tiles = ceil_div(M, kTileRows);
+  for (int j0 = 0; j0 < columns; j0 += kTileColumns) {
+    const int width = least(columns - j0, kTileColumns);
+    for (ptrdiff_t t = 0; t < tiles; ++t) {
+      const ptrdiff_t i0 = M * t / tiles;
+      const int rows = int(M * (t + 1) / tiles - i0);
+      Product<T> p = whole;
+      p.a += i0 * (kRow ? kRow : p.a_row);
+      p.b += j0;
+      p.c += i0 * p.c_row + j0;
+      if (p.finish == Finish::gate) p.aux += i0 * p.c_row + j0;
+      if (p.finish == Finish::bias || p.finish == Finish::relu) p.aux += i0;
+      if (!padded && width % kLanes<T>) {
+        ragged_tile<T, kRow, kStep>(rows, width, p);
+      } else if (width <= kLanes<T>) {
+        tile_of<T, 1, kRow, kStep>(rows, p);
+      } else {
+        tile_of<T, kVectorsPerTile, kRow, kStep>(rows, p);
+      }
+    }
+  }
+}
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

@@ -1,0 +1,67 @@
+// Panels: the form in which the microkernel reads B. A panel holds 32 columns, row after row, padded with zeros.
+#pragma once
+
+#include "simd.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+// panel[s][j] = source[s * ld + j] for `rows` rows and `columns` (up to 32) columns.
+template <class T>
+void pack_columns(const T* source, ptrdiff_t ld, ptrdiff_t rows, int columns, T* panel) {
+  for (ptrdiff_t s = 0; s < rows; ++s) {
+    T* to = panel + s * kPanel;
+    if (columns == kPanel) {
+      __builtin_memcpy(to, source + s * ld, kPanel * sizeof(T));
+    } else {
+      for (int j = 0; j < columns; ++j) to[j] = source[s * ld + j];
+      for (int j = columns; j < kPanel; ++j) to[j] = 0;
+    }
+  }
+}
+
+// An 8 x 8 transpose: eight loads, three rounds of shuffles, eight stores.
+template <class T>
+MIMIC_INLINE void transpose8(const T* source, ptrdiff_t source_row, T* to, ptrdiff_t to_row) {
+  using V = Vector<T, 8>;
+  V a[8], b[8];
+  MIMIC_UNROLL for (int i = 0; i < 8; ++i) a[i] = load<V>(source + i * source_row);
+  MIMIC_UNROLL for (int i = 0; i < 8; i += 2) {
+    b[i] = shuffle<0, 8, 2, 10, 4, 12, 6, 14>(a[i], a[i + 1]);
+    b[i + 1] = shuffle<1, 9, 3, 11, 5, 13, 7, 15>(a[i], a[i + 1]);
+  }
+  MIMIC_UNROLL for (int i = 0; i < 8; i += 4) {
+    MIMIC_UNROLL for (int j = 0; j < 2; ++j) {
+      a[i + j] = shuffle<0, 1, 8, 9, 4, 5, 12, 13>(b[i + j], b[i + j + 2]);
+      a[i + j + 2] = shuffle<2, 3, 10, 11, 6, 7, 14, 15>(b[i + j], b[i + j + 2]);
+    }
+  }
+  MIMIC_UNROLL for (int j = 0; j < 4; ++j) {
+    store(to + j * to_row, shuffle<0, 1, 2, 3, 8, 9, 10, 11>(a[j], a[j + 4]));
+    store(to + (j + 4) * to_row, shuffle<4, 5, 6, 7, 12, 13, 14, 15>(a[j], a[j + 4]));
+  }
+}
+
+// to[j * to_row + i] = source[i * source_row + j] for i < rows, j < columns.
+template <class T>
+void transpose(const T* source, ptrdiff_t source_row, ptrdiff_t rows, ptrdiff_t columns, T* to, ptrdiff_t to_row) {
+  const ptrdiff_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
+  for (ptrdiff_t j = 0; j < whole_columns; j += 8) {
+    for (ptrdiff_t i = 0; i < whole_rows; i += 8) {
+      transpose8(source + i * source_row + j, source_row, to + j * to_row + i, to_row);
+    }
+  }
+  for (ptrdiff_t j = 0; j < columns; ++j) {
+    for (ptrdiff_t i = j < whole_columns ? whole_rows : 0; i < rows; ++i) to[j * to_row + i] = source[i * source_row + j];
+  }
+}
+
+// panel[s][j] = source[j * ld + s]: up to 32 rows of the source become the panel's columns.
+template <class T>
+void pack_transposed(const T* source, ptrdiff_t ld, int columns, ptrdiff_t steps, T* panel) {
+  if (columns < kPanel) __builtin_memset(panel, 0, size_t(steps) * kPanel * sizeof(T));
+  transpose(source, ld, columns, steps, panel, ptrdiff_t(kPanel));
+}
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

@@ -1,0 +1,166 @@
+#include "parallel.h"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace mimic {
+namespace {
+
+constexpr int kSpins = 4000;  // some tens of microseconds, then sleep
+
+void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// A number that only grows; waiting spins for a while and then sleeps.
+class Generation {
+ public:
+  uint64_t now() const { return value_.load(std::memory_order_acquire); }
+
+  void advance() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      value_.fetch_add(1, std::memory_order_release);
+    }
+    changed_.notify_all();
+  }
+
+  void wait_past(uint64_t seen) {
+    for (int i = 0; i < kSpins; ++i) {
+      if (now() != seen) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return now() != seen; });
+  }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+class Barrier {
+ public:
+  void wait(int members) {
+    const uint64_t seen = generation_.now();
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+      arrived_.store(0, std::memory_order_relaxed);
+      generation_.advance();
+    } else {
+      generation_.wait_past(seen);
+    }
+  }
+
+ private:
+  std::atomic<int> arrived_{0};
+  Generation generation_;
+};
+
+struct Member final : Team {
+  Barrier* meeting = nullptr;
+  void barrier() override {
+    if (size > 1) meeting->wait(size);
+  }
+};
+
+// Never destroyed: its threads sleep in it until the process ends.
+class Pool {
+ public:
+  bool try_acquire() { return !busy_.exchange(true, std::memory_order_acquire); }
+  void release() { busy_.store(false, std::memory_order_release); }
+
+  void run(int members, void (*body)(Team&, void*), void* context) {
+    grow(members - 1);
+    Member self;
+    self.size = workers_ + 1 < members ? workers_ + 1 : members;
+    self.meeting = &barrier_;
+    body_ = body, context_ = context, team_size_ = self.size;
+    running_.store(workers_, std::memory_order_relaxed);
+    start_.advance();
+    body(self, context);
+    uint64_t seen = done_.now();
+    while (running_.load(std::memory_order_acquire) != 0) {
+      done_.wait_past(seen);
+      seen = done_.now();
+    }
+  }
+
+ private:
+  void grow(int workers) {
+    while (workers_ < workers) {
+      try {
+        std::thread(&Pool::work, this, workers_ + 1, start_.now()).detach();
+      } catch (const std::system_error&) {
+        return;  // no more threads to be had: a smaller team gives the same bits
+      }
+      ++workers_;
+    }
+  }
+
+  void work(int rank, uint64_t seen) {
+    for (;;) {
+      start_.wait_past(seen);
+      ++seen;
+      if (rank < team_size_) {
+        Member self;
+        self.rank = rank, self.size = team_size_, self.meeting = &barrier_;
+        body_(self, context_);
+      }
+      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.advance();
+    }
+  }
+
+  std::atomic<bool> busy_{false};
+  std::atomic<int> running_{0};
+  int workers_ = 0, team_size_ = 1;
+  void (*body_)(Team&, void*) = nullptr;
+  void* context_ = nullptr;
+  Generation start_, done_;
+  Barrier barrier_;
+};
+
+std::atomic<int> g_threads{1};
+std::atomic<Pool*> g_pool{nullptr};
+
+// The parent's threads do not exist in a forked child, and its locks may be held by them.
+void forget_pool() { g_pool.store(new Pool); }
+
+Pool& pool() {
+  static const bool ready = [] {
+    forget_pool();
+    pthread_atfork(nullptr, nullptr, forget_pool);
+    return true;
+  }();
+  (void)ready;
+  return *g_pool.load();
+}
+
+}  // namespace
+
+int num_threads() { return g_threads.load(std::memory_order_relaxed); }
+
+void set_num_threads(int n) { g_threads.store(n, std::memory_order_relaxed); }
+
+void run_team(int64_t most_members, void (*body)(Team&, void*), void* context) {
+  const int members = num_threads() < most_members ? num_threads() : int(most_members);
+  if (members > 1 && pool().try_acquire()) {
+    Pool& mine = pool();
+    mine.run(members, body, context);
+    mine.release();
+    return;
+  }
+  Member alone;
+  body(alone, context);
+}
+
+}  // namespace mimic

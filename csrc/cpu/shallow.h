@@ -1,0 +1,275 @@
+// z -> h = dropout(f(z U^T + b)) -> y = h W + c, and back, with h in cache only.
+//
+// Rows run along vector lanes, in panels of 32, so U, b, W and their gradients are read and written in place, a
+// slab of hidden units at a time. Forward: a thread owns panels of rows and streams the slabs. Backward, in each
+// slab and block of rows: threads own panels (h, da, dz); then, past a barrier, units (dU, db, dW, and
+// the optimizer step). Tiles are double-buffered, so one barrier a block is enough. Sums over H
+// go slab by slab and sums over B block by block, whatever the number of threads.
+#pragma once
+
+#include "elementwise.h"
+#include "microkernel.h"
+#include "pack.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+// Hands out runs of one allocation, each aligned to 64 bytes. With no base it measures.
+class Arena {
+ public:
+  explicit Arena(void* base = nullptr) : at_(reinterpret_cast<uintptr_t>(base)) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* p = reinterpret_cast<T*>(at_);
+    at_ += (size_t(count) * sizeof(T) + 63) / 64 * 64;
+    return p;
+  }
+  size_t used() const { return size_t(at_); }
+
+ private:
+  uintptr_t at_;
+};
+
+struct Slab {
+  int64_t begin, units;
+};
+
+MIMIC_INLINE Slab slab_at(const ShallowShape& s, int64_t begin) { return {begin, least(s.slab, s.H - begin)}; }
+
+// What one member needs to make a panel of h.
+template <class T>
+struct PanelMaker {
+  const ShallowShape& s;
+  const T *U, *b;
+  uint8_t* bytes;  // slab x 32, if there is dropout
+
+  // a = z U^T + b (or, for relu, its positive part) of one panel, from its transposed z.
+  void pre_activation(const Slab& slab, const T* z_panel, T* a) const {
+    Product<T> p = {U + slab.begin * s.k, s.k, 1, 0, 1, s.k, z_panel, a, kPanel};
+    p.finish = s.activation == Activation::relu ? Finish::relu : Finish::bias;
+    p.aux = b + slab.begin;
+    multiply<T, 0, 1>(slab.units, kPanel, true, p);
+  }
+
+  // h, and for all but relu the factor of da, from what `pre_activation` made.
+  void activation(const Slab& slab, int64_t panel, const T* a, T* h, T* slope) const {
+    const ptrdiff_t n = slab.units * kPanel;
+    if (s.activation != Activation::relu) activate(s.activation, n, a, h, slope);
+    if (!s.mask.drops()) return;
+    mask_panel(s.mask, panel * kPanel, slab.begin, slab.units, bytes);
+    apply_mask(n, bytes, s.mask, h);
+    if (s.activation != Activation::relu && slope) apply_mask(n, bytes, s.mask, slope);
+  }
+};
+
+template <class T>
+MIMIC_INLINE int rows_in_panel(const ShallowShape& s, int64_t panel) {
+  return int(least(s.B - panel * kPanel, int64_t(kPanel)));
+}
+
+// Where a panel's values lie in what the forward pass keeps: [slab][panel][unit][32].
+MIMIC_INLINE int64_t saved_at(int64_t panels, const Slab& slab, int64_t panel) {
+  return (slab.begin * panels + panel * slab.units) * kPanel;
+}
+
+template <class T>
+void shallow_forward(const ShallowForward<T>& f) {
+  const ShallowShape& s = f.shape;
+  const int64_t panels = ceil_div(s.B, int64_t(kPanel));
+  const int64_t padded_slab = ceil_div(s.slab, int64_t(kMaskUnits)) * kMaskUnits;
+  const auto layout = [&](Arena arena, T*& z_panels, T*& y_panels, T*& h, uint8_t*& bytes, int members) {
+    z_panels = arena.take<T>(panels * kPanel * s.k);
+    y_panels = arena.take<T>(panels * kPanel * s.C);
+    h = arena.take<T>(members * padded_slab * kPanel);
+    bytes = arena.take<uint8_t>(s.mask.drops() ? members * padded_slab * kPanel : 0);
+    return arena.used();
+  };
+  T *z_panels, *y_panels, *h_tiles;
+  uint8_t* all_bytes;
+  const int most_members = int(least(int64_t(num_threads()), panels));
+  void* const memory = scratch(layout(Arena(), z_panels, y_panels, h_tiles, all_bytes, most_members));
+  layout(Arena(memory), z_panels, y_panels, h_tiles, all_bytes, most_members);
+
+  parallel(most_members, [&](Team& team) {
+    T* const h_tile = h_tiles + team.rank * padded_slab * kPanel;
+    const PanelMaker<T> make = {s, f.U, f.b, all_bytes + team.rank * padded_slab * kPanel};
+    const int64_t first = team.begin(panels), last = team.end(panels);
+    for (int64_t panel = first; panel < last; ++panel) {
+      pack_transposed(f.z + panel * kPanel * s.k, s.k, rows_in_panel<T>(s, panel), s.k, z_panels + panel * kPanel * s.k);
+      T* const y_panel = y_panels + panel * kPanel * s.C;
+      for (int64_t i = 0; i < s.C * kPanel; ++i) y_panel[i] = f.c[i / kPanel];
+    }
+    for (int64_t u = 0; u < s.H; u += s.slab) {
+      const Slab slab = slab_at(s, u);
+      for (int64_t panel = first; panel < last; ++panel) {
+        T* const kept = f.saved ? f.saved + saved_at(panels, slab, panel) : h_tile;
+        T* const h = s.activation == Activation::relu ? kept : h_tile;
+        make.pre_activation(slab, z_panels + panel * kPanel * s.k, kept);
+        make.activation(slab, panel, kept, h, nullptr);
+        Product<T> y = {f.W + u * s.C, 1, s.C, 0, 1, slab.units, h, y_panels + panel * kPanel * s.C, kPanel, Finish::add};
+        multiply<T, 1, 0>(s.C, kPanel, true, y);
+      }
+    }
+    for (int64_t panel = first; panel < last; ++panel) {
+      transpose(y_panels + panel * kPanel * s.C, kPanel, s.C, rows_in_panel<T>(s, panel), f.y + panel * kPanel * s.C, s.C);
+    }
+  });
+}
+
+// The backward pass; where gradients of a slab go, and what happens when they are complete, is the caller's.
+//   out.reserve(arena)                     takes what memory it needs
+//   out.dU(slab), out.db(slab), out.dW(slab)  where the slab's rows go, or null
+//   out.complete(slab, begin, end)         these units' gradients are final, and nobody reads their weights any more
+template <class T, class Out>
+void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const T* U, const T* b, const T* W, const T* saved,
+                           T* dz, T* dc, Out& out) {
+  const bool weights = out.any();
+  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), rows = panels * kPanel;
+  const int64_t k_panels = ceil_div(s.k, int64_t(kPanel)), c_panels = ceil_div(s.C, int64_t(kPanel));
+  const int64_t padded_slab = ceil_div(s.slab, int64_t(kMaskUnits)) * kMaskUnits;
+  const int64_t block_panels = s.row_block / kPanel, tile = s.row_block * s.slab;
+  const int most_members = int(least(int64_t(num_threads()), least(panels, block_panels)));
+  struct {
+    T *zt, *dyt, *z, *dy, *dz, *h[2], *da[2];
+    uint8_t* bytes;
+  } w;
+  const auto layout = [&](Arena arena) {
+    w.zt = arena.take<T>(rows * s.k);
+    w.dyt = arena.take<T>(rows * s.C);
+    w.z = arena.take<T>(weights ? rows * k_panels * kPanel : 0);
+    w.dy = arena.take<T>(weights ? rows * c_panels * kPanel : 0);
+    w.dz = arena.take<T>(dz ? rows * s.k : 0);
+    for (int i = 0; i < 2; ++i) w.h[i] = arena.take<T>(tile), w.da[i] = arena.take<T>(tile);
+    w.bytes = arena.take<uint8_t>(s.mask.drops() ? most_members * padded_slab * kPanel : 0);
+    out.reserve(arena);
+    return arena.used();
+  };
+  layout(Arena(scratch(layout(Arena()))));
+
+  parallel(most_members, [&](Team& team) {
+    const PanelMaker<T> make = {s, U, b, w.bytes + team.rank * padded_slab * kPanel};
+    for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
+      const int64_t row = panel * kPanel;
+      const int here = rows_in_panel<T>(s, panel);
+      pack_transposed(z + row * s.k, s.k, here, s.k, w.zt + row * s.k);
+      pack_transposed(dy + row * s.C, s.C, here, s.C, w.dyt + row * s.C);
+      if (dz) __builtin_memset(w.dz + row * s.k, 0, size_t(s.k) * kPanel * sizeof(T));
+      if (!weights) continue;
+      const auto pack_rows = [&](const T* from, int64_t columns, T* to) {
+        for (int64_t j = 0; j < columns; j += kPanel) {
+          T* const panel_rows = to + j * rows + row * kPanel;
+          pack_columns(from + row * columns + j, columns, here, int(least(columns - j, int64_t(kPanel))), panel_rows);
+          __builtin_memset(panel_rows + here * kPanel, 0, size_t(kPanel - here) * kPanel * sizeof(T));
+        }
+      };
+      pack_rows(z, s.k, w.z);
+      pack_rows(dy, s.C, w.dy);
+    }
+    team.barrier();
+    if (dc && team.rank == 0) sum_panels(w.dyt, s.C, panels, s.C * kPanel, false, dc);
+
+    int buffer = 0;
+    for (int64_t u = 0; u < s.H; u += s.slab) {
+      const Slab slab = slab_at(s, u);
+      const int64_t tile_panel = slab.units * kPanel;
+      const int64_t my_units = team.begin(slab.units), my_end = team.end(slab.units);
+      for (int64_t first = 0; first < panels; first += block_panels, buffer ^= 1) {
+        const int64_t here = least(panels - first, block_panels);
+        const bool relu = s.activation == Activation::relu;
+        const T* const kept = saved ? saved + saved_at(panels, slab, first) : nullptr;
+        const T* const h_tile = kept && relu ? kept : w.h[buffer];
+        T* const da_tile = w.da[buffer];
+
+        for (int64_t i = team.begin(here); i < team.end(here); ++i) {
+          const int64_t panel = first + i, row = panel * kPanel;
+          T* const da = da_tile + i * tile_panel;
+          if (!(kept && relu)) {
+            T* const h = w.h[buffer] + i * tile_panel;
+            if (!kept) make.pre_activation(slab, w.zt + row * s.k, h);
+            make.activation(slab, panel, kept ? kept + i * tile_panel : h, h, da);
+          }
+          Product<T> dh = {W + u * s.C, s.C, 1, 0, 1, s.C, w.dyt + row * s.C, da, kPanel};
+          dh.finish = relu ? Finish::gate : Finish::multiply;
+          dh.aux = relu ? h_tile + i * tile_panel : nullptr;
+          dh.scale = T(s.mask.scale());
+          multiply<T, 0, 1>(slab.units, kPanel, true, dh);
+          if (!dz) continue;
+          Product<T> back = {U + u * s.k, 1, s.k, 0, 1, slab.units, da, w.dz + row * s.k, kPanel, Finish::add};
+          multiply<T, 1, 0>(s.k, kPanel, true, back);
+        }
+        team.barrier();
+        if (!weights) continue;
+
+        const Finish finish = first == 0 ? Finish::store : Finish::add;
+        const auto gradient = [&](const T* tiles, const T* right, int64_t columns, T* to) {
+          for (int64_t j = 0; to && j < columns; j += kPanel) {
+            Product<T> p = {tiles + my_units * kPanel, kPanel, 1, tile_panel, here, kPanel, right + (j * panels + first * kPanel) * kPanel,
+                            to + my_units * columns + j, columns, finish};
+            multiply<T, kPanel, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false, p);
+          }
+        };
+        gradient(da_tile, w.z, s.k, out.dU(slab));
+        gradient(h_tile, w.dy, s.C, out.dW(slab));
+        if (T* const db = out.db(slab)) {
+          sum_panels(da_tile + my_units * kPanel, my_end - my_units, here, tile_panel, first != 0, db + my_units);
+        }
+        if (first + here == panels) out.complete(slab, my_units, my_end);
+      }
+    }
+    if (!dz) return;
+    for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
+      transpose(w.dz + panel * kPanel * s.k, kPanel, s.k, rows_in_panel<T>(s, panel), dz + panel * kPanel * s.k, s.k);
+    }
+  });
+}
+
+template <class T>
+struct StoreGradients {
+  const ShallowBackward<T>& f;
+  void reserve(Arena&) {}
+  bool any() const { return f.dU || f.db || f.dW; }
+  T* dU(const Slab& slab) const { return f.dU ? f.dU + slab.begin * f.shape.k : nullptr; }
+  T* db(const Slab& slab) const { return f.db ? f.db + slab.begin : nullptr; }
+  T* dW(const Slab& slab) const { return f.dW ? f.dW + slab.begin * f.shape.C : nullptr; }
+  void complete(const Slab&, int64_t, int64_t) const {}
+};
+
+template <class T>
+void shallow_backward(const ShallowBackward<T>& f) {
+  StoreGradients<T> out = {f};
+  shallow_backward_into(f.shape, f.dy, f.z, f.U, f.b, f.W, f.saved, f.dz, f.dc, out);
+}
+
+// Gradients live for one slab; whoever owns a unit updates it as soon as its gradients are complete.
+template <class T>
+struct UpdateWeights {
+  const ShallowStep<T>& f;
+  T *gU, *gb, *gW;
+  void reserve(Arena& arena) {
+    gU = arena.template take<T>(f.shape.slab * f.shape.k);
+    gb = arena.template take<T>(f.shape.slab);
+    gW = arena.template take<T>(f.shape.slab * f.shape.C);
+  }
+  bool any() const { return true; }
+  T* dU(const Slab&) const { return gU; }
+  T* db(const Slab&) const { return gb; }
+  T* dW(const Slab&) const { return gW; }
+  void complete(const Slab& slab, int64_t begin, int64_t end) const {
+    const auto apply = [&](const T* grad, const Parameter<T>& parameter, int64_t row) {
+      update_range((slab.begin + begin) * row, (slab.begin + end) * row, grad + begin * row, parameter);
+    };
+    apply(gU, f.U, f.shape.k);
+    apply(gb, f.b, 1);
+    apply(gW, f.W, f.shape.C);
+  }
+};
+
+template <class T>
+void shallow_step(const ShallowStep<T>& f) {
+  UpdateWeights<T> out = {f, nullptr, nullptr, nullptr};
+  shallow_backward_into(f.shape, f.dy, f.z, f.U.value, f.b.value, f.W.value, f.saved, f.dz, f.dc, out);
+  update_range<T>(0, f.shape.C, f.dc, f.c);
+}
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

@@ -1,0 +1,69 @@
+// Vectors of the instruction set that this file is being compiled for, by the compiler's own extension.
+// MIMIC_ISA names the namespace, so that three builds of one source live in one library.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MIMIC_INLINE inline __attribute__((always_inline))
+#define MIMIC_UNROLL _Pragma("GCC unroll 16")
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+// Tile rows times kVectorsPerTile accumulators, two vectors of B and a broadcast fill the register file.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64, kTileRows = 12;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32, kTileRows = 6;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16, kTileRows = 12;
+#else
+constexpr int kVectorBytes = 16, kTileRows = 6;
+#endif
+constexpr int kVectorsPerTile = 2;
+
+// Columns of a packed panel, and rows in one tile of h: the same for every instruction set and type.
+constexpr int kPanel = 32;
+
+template <class T>
+constexpr int kLanes = kVectorBytes / int(sizeof(T));
+
+template <class T, int N = kLanes<T>>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(sizeof(T) * N)));
+};
+template <class T, int N = kLanes<T>>
+using Vector = typename VectorOf<T, N>::type;
+
+template <class V, class T>
+MIMIC_INLINE V load(const T* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(V));
+  return v;
+}
+
+template <class V, class T>
+MIMIC_INLINE void store(T* p, V v) {
+  __builtin_memcpy(p, &v, sizeof(V));
+}
+
+// Lanes I of a and b, b's lanes counting on from a's.
+template <int... I, class V>
+MIMIC_INLINE V shuffle(V a, V b) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, I...);
+#else
+  return __builtin_shuffle(a, b, decltype(a < b){I...});
+#endif
+}
+
+template <class T>
+MIMIC_INLINE T least(T a, T b) {
+  return a < b ? a : b;
+}
+
+MIMIC_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

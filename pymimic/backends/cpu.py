@@ -1,0 +1,99 @@
+"""The compiled CPU kernels (csrc/cpu): allocates results and scratch, calls `pymimic._core`.
+
+The environment variable PYMIMIC_ISA names the instruction set to use ("baseline", "avx2", "avx512") in place
+of the best that the machine can run.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from .. import _core
+from ..plan import PANEL, Plan
+from . import reference
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+from .reference import cross_entropy, distillation_loss, mimic_loss
+
+__all__ = [
+    "cross_entropy", "distillation_loss", "dropout", "linear_dropout", "linear_dropout_backward", "mimic_loss", "name",
+    "optimizer_update", "shallow_backward", "shallow_forward", "shallow_step",
+]  # fmt: skip
+
+name = "cpu"
+
+if os.environ.get("PYMIMIC_ISA"):
+    _core.set_isa(os.environ["PYMIMIC_ISA"])
+
+
+def shallow_forward(
+    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
+) -> tuple[Array, Array | None]:
+    y = np.empty((len(z), W.shape[1]), z.dtype) if out is None else out
+    saved = np.empty(_padded(len(z)) * len(U), z.dtype) if save else None
+    _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
+    return y, saved
+
+
+def shallow_backward(
+    dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
+    plan: Plan, saved: Array | None, needs: frozenset[str],
+) -> ShallowGrads:  # fmt: skip
+    if len(z) == 0:
+        return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs)
+    like = {"z": z, "U": U, "b": b, "W": W, "c": dy[0]}
+    grads = {key: np.empty(array.shape, z.dtype) if key in needs else None for key, array in like.items()}
+    _core.shallow_backward(
+        dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved,
+        grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
+    )  # fmt: skip
+    return ShallowGrads(**grads)
+
+
+def shallow_step(
+    dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
+    activation: Activation, mask: Mask, plan: Plan, saved: Array | None,
+) -> Array:  # fmt: skip
+    if len(z) == 0:
+        return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None)
+    dz, dc = np.empty_like(z), np.empty(dy.shape[1], z.dtype)
+    U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
+    _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
+    return dz
+
+
+def linear_dropout(x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
+    out = np.empty((len(x), len(weight)), x.dtype) if out is None else out
+    _core.linear(x, weight, bias, _code(activation), mask, out)
+    return out
+
+
+def linear_dropout_backward(
+    dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask, needs: frozenset[str]
+) -> LinearGrads:
+    plain = activation == "identity" and mask.keep == 256
+    da = None if plain else np.empty_like(dout)
+    dx = np.empty_like(x) if "x" in needs else None
+    dweight = np.empty_like(weight) if "weight" in needs else None
+    dbias = np.empty(len(weight), x.dtype) if "bias" in needs else None
+    _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, da, dx, dweight, dbias)
+    return LinearGrads(dx, dweight, dbias)
+
+
+def dropout(x: Array, mask: Mask) -> Array:
+    out = np.empty_like(x)
+    _core.dropout(x, out, mask)
+    return out
+
+
+def optimizer_update(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+    _core.update(param, grad, slots, update)
+
+
+def _code(activation: Activation) -> int:
+    return ACTIVATIONS.index(activation)
+
+
+def _padded(rows: int) -> int:
+    return -(-rows // PANEL) * PANEL

@@ -1,0 +1,57 @@
+"""How many threads the CPU kernels use. The bits of a result do not depend on it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import _check
+
+try:
+    from . import _core
+except ImportError:  # no compiled core: the other backends ask get_num_threads()
+    _core = None  # type: ignore[assignment]
+
+_MOST = 1024
+_VARIABLES = ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set; joblib and others set the second
+
+
+def default_num_threads() -> int:
+    """From PYMIMIC_NUM_THREADS or OMP_NUM_THREADS, else the cores that this process may use (affinity and cgroup quota)."""
+    for variable in _VARIABLES:
+        value = os.environ.get(variable, "").split(",")[0].strip()
+        if not value:
+            continue
+        if value.isdecimal() and 1 <= int(value) <= _MOST:
+            return int(value)
+        raise ValueError(f"{variable}: expected a number of threads in [1, {_MOST}], got {value!r}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _quota(), _MOST))
+
+
+def _quota() -> int:
+    """Cores that the container's CPU quota is worth, rounded up; many where there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError):  # no cgroup v2, or no limit: "max"
+        return _MOST
+
+
+_threads = 1
+
+
+def set_num_threads(n: int) -> None:
+    """Let each op use up to n threads (1 to 1024). More than there are cores is allowed, and slow."""
+    global _threads
+    _threads = _check.integer("n", n, 1, _MOST + 1)
+    if _core is not None:
+        _core.set_num_threads(_threads)
+
+
+def get_num_threads() -> int:
+    """The number of threads that an op may use."""
+    return _threads
+
+
+set_num_threads(default_num_threads())
