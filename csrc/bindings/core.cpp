@@ -32,11 +32,14 @@ const mimic::Kernels<double>& kernels<double>() {
 // The data of a contiguous array of T with `size` elements.
 template <class T>
 T* data(const char* name, const py::array& array, int64_t size, bool writable) {
-  if (!py::isinstance<py::array_t<T>>(array)) throw py::type_error(std::string(name) + ": dtype differs from the first array's");
-  if (!(array.flags() & py::array::c_style)) throw py::value_error(std::string(name) + ": expected a C-contiguous array");
+  if (!py::isinstance<py::array_t<T>>(array))
+    throw py::type_error(std::string(name) + ": dtype differs from the first array's");
+  if (!(array.flags() & py::array::c_style))
+    throw py::value_error(std::string(name) + ": expected a C-contiguous array");
   if (writable && !array.writeable()) throw py::value_error(std::string(name) + ": expected a writable array");
   if (array.size() != size) {
-    throw py::value_error(std::string(name) + ": expected " + std::to_string(size) + " elements, got " + std::to_string(array.size()));
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(size) + " elements, got " +
+                          std::to_string(array.size()));
   }
   return static_cast<T*>(const_cast<void*>(array.data()));
 }
@@ -68,16 +71,17 @@ void with_dtype(const py::array& array, F f) {
 
 using MaskTuple = std::tuple<uint32_t, uint64_t, uint32_t, int64_t, int64_t>;  // keep, seed, offset, row, unit
 
-mimic::Mask mask_of(const MaskTuple& t) { return {std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t), std::get<4>(t)}; }
+mimic::Mask mask_of(const MaskTuple& t) {
+  return {std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t), std::get<4>(t)};
+}
 
 mimic::Activation activation_of(int code) {
   if (code < 0 || code > int(mimic::Activation::gelu)) throw py::value_error("activation: unknown code");
   return mimic::Activation(code);
 }
 
-
-mimic::ShallowShape shape_of(const py::array& z, const py::array& right, int64_t H, int activation, const MaskTuple& mask, int64_t slab,
-                             int64_t row_block) {
+mimic::ShallowShape shape_of(const py::array& z, const py::array& right, int64_t H, int activation,
+                             const MaskTuple& mask, int64_t slab, int64_t row_block) {
   if (slab < 32 || slab % 32 || row_block < 32 || row_block % 32) {
     throw py::value_error("plan: expected slab and row_block to be multiples of 32");
   }
@@ -86,21 +90,29 @@ mimic::ShallowShape shape_of(const py::array& z, const py::array& right, int64_t
 
 int64_t saved_size(const mimic::ShallowShape& s) { return (s.B + 31) / 32 * 32 * s.H; }
 
-void shallow_forward(const py::array& z, const py::array& U, const py::array& b, const py::array& W, const py::array& c, int activation,
-                     const MaskTuple& mask, int64_t slab, int64_t row_block, const py::array& y, const Optional& saved) {
+void shallow_forward(const py::array& z, const py::array& U, const py::array& b, const py::array& W, const py::array& c,
+                     int activation, const MaskTuple& mask, int64_t slab, int64_t row_block, const py::array& y,
+                     const Optional& saved) {
   const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
-    const mimic::ShallowForward<T> f = {s, in<T>("z", z, s.B * s.k), in<T>("U", U, s.H * s.k), in<T>("b", b, s.H), in<T>("W", W, s.H * s.C),
-                                        in<T>("c", c, s.C), out<T>("y", y, s.B * s.C), out<T>("saved", saved, saved_size(s))};
+    const mimic::ShallowForward<T> f = {s,
+                                        in<T>("z", z, s.B * s.k),
+                                        in<T>("U", U, s.H * s.k),
+                                        in<T>("b", b, s.H),
+                                        in<T>("W", W, s.H * s.C),
+                                        in<T>("c", c, s.C),
+                                        out<T>("y", y, s.B * s.C),
+                                        out<T>("saved", saved, saved_size(s))};
     py::gil_scoped_release released;
     kernels<T>().shallow_forward(f);
   });
 }
 
-void shallow_backward(const py::array& dy, const py::array& z, const py::array& U, const py::array& b, const py::array& W, int activation,
-                      const MaskTuple& mask, int64_t slab, int64_t row_block, const Optional& saved, const Optional& dz, const Optional& dU,
-                      const Optional& db, const Optional& dW, const Optional& dc) {
+void shallow_backward(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
+                      const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
+                      const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db,
+                      const Optional& dW, const Optional& dc) {
   const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
@@ -125,10 +137,13 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
 using UpdateTuple = std::tuple<std::string, double, double, double, bool, double, double, double, double, double>;
 
 template <class T>
-mimic::Parameter<T> parameter_of(const char* name, const py::array& value, const std::vector<py::array>& slots, const UpdateTuple& t) {
-  const auto& [kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] = t;
+mimic::Parameter<T> parameter_of(const char* name, const py::array& value, const std::vector<py::array>& slots,
+                                 const UpdateTuple& t) {
+  const auto& [kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] =
+      t;
   const bool adamw = kind == "adamw";
-  if (slots.size() != (adamw ? 2u : momentum != 0 ? 1u : 0u)) throw py::value_error(std::string(name) + ": wrong number of slots");
+  if (slots.size() != (adamw ? 2u : momentum != 0 ? 1u : 0u))
+    throw py::value_error(std::string(name) + ": wrong number of slots");
   mimic::Parameter<T> p = {out<T>(name, value, value.size()), {nullptr, nullptr}, {}};
   for (size_t i = 0; i < slots.size(); ++i) p.slot[i] = out<T>(name, slots[i], value.size());
   p.update.rule = adamw ? mimic::Rule::adamw : mimic::Rule::sgd;
@@ -141,9 +156,9 @@ mimic::Parameter<T> parameter_of(const char* name, const py::array& value, const
 
 using ParameterTuple = std::tuple<py::array, std::vector<py::array>, UpdateTuple>;
 
-void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b, const ParameterTuple& W,
-                  const ParameterTuple& c, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block, const Optional& saved,
-                  const py::array& dz, const py::array& dc) {
+void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
+                  const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask, int64_t slab,
+                  int64_t row_block, const Optional& saved, const py::array& dz, const py::array& dc) {
   const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
@@ -167,14 +182,23 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
 }
 
 template <class T>
-mimic::Linear<T> layer_of(const py::array& x, const py::array& weight, const Optional& bias, int activation, const MaskTuple& mask,
-                          const py::array& result, bool write) {
+mimic::Linear<T> layer_of(const py::array& x, const py::array& weight, const Optional& bias, int activation,
+                          const MaskTuple& mask, const py::array& result, bool write) {
   const int64_t B = x.shape(0), I = x.shape(1), O = weight.shape(0);
   T* const to = data<T>("out", result, B * O, write);
-  return {B, I, O, activation_of(activation), mask_of(mask), in<T>("x", x, B * I), in<T>("weight", weight, O * I), in<T>("bias", bias, O), to};
+  return {B,
+          I,
+          O,
+          activation_of(activation),
+          mask_of(mask),
+          in<T>("x", x, B * I),
+          in<T>("weight", weight, O * I),
+          in<T>("bias", bias, O),
+          to};
 }
 
-void linear(const py::array& x, const py::array& weight, const Optional& bias, int activation, const MaskTuple& mask, const py::array& out) {
+void linear(const py::array& x, const py::array& weight, const Optional& bias, int activation, const MaskTuple& mask,
+            const py::array& out) {
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const auto f = layer_of<T>(x, weight, bias, activation, mask, out, true);
@@ -183,9 +207,9 @@ void linear(const py::array& x, const py::array& weight, const Optional& bias, i
   });
 }
 
-void linear_backward(const py::array& dout, const py::array& x, const py::array& weight, const Optional& bias, const py::array& result,
-                     int activation, const MaskTuple& mask, const Optional& da, const Optional& dx, const Optional& dweight,
-                     const Optional& dbias) {
+void linear_backward(const py::array& dout, const py::array& x, const py::array& weight, const Optional& bias,
+                     const py::array& result, int activation, const MaskTuple& mask, const Optional& da,
+                     const Optional& dx, const Optional& dweight, const Optional& dbias) {
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const auto l = layer_of<T>(x, weight, bias, activation, mask, result, false);
@@ -212,7 +236,8 @@ void dropout(const py::array& x, const py::array& result, const MaskTuple& mask)
   });
 }
 
-void update(const py::array& param, const py::array& grad, const std::vector<py::array>& slots, const UpdateTuple& rule) {
+void update(const py::array& param, const py::array& grad, const std::vector<py::array>& slots,
+            const UpdateTuple& rule) {
   with_dtype(param, [&](auto zero) {
     using T = decltype(zero);
     const auto p = parameter_of<T>("param", param, slots, rule);

@@ -13,8 +13,8 @@ struct Update {
   Rule rule;
   bool nesterov;
   T learning_rate, weight_decay;
-  T momentum;             // sgd; 0 means that there is no slot
-  T beta1, beta2;         // adamw ...
+  T momentum;      // sgd; 0 means that there is no slot
+  T beta1, beta2;  // adamw ...
   T epsilon;
   T step_size;            // learning_rate / (1 - beta1^t)
   T inverse_correction2;  // 1 / (1 - beta2^t)

@@ -30,9 +30,7 @@ MIMIC_HD Philox4 philox4x32(Philox4 counter, uint32_t key0, uint32_t key1) {
 
 MIMIC_HD uint32_t mask_lane(int64_t row, int64_t unit) { return uint32_t(4 * (row % 8) + unit % 8 / 2); }
 
-MIMIC_HD int mask_byte(int64_t row, int64_t unit) {
-  return int(4 * (unit % 32 / 8) + 2 * (row % 16 / 8) + unit % 2);
-}
+MIMIC_HD int mask_byte(int64_t row, int64_t unit) { return int(4 * (unit % 32 / 8) + 2 * (row % 16 / 8) + unit % 2); }
 
 // The random byte of one (row, unit): a unit is kept when it is below `keep`.
 MIMIC_HD uint32_t dropout_byte(uint64_t seed, uint32_t offset, int64_t row, int64_t unit) {

@@ -31,14 +31,10 @@ void activate(Activation activation, ptrdiff_t n, const T* a, T* value, T* slope
   switch (activation) {
     case Activation::relu:
       return each_activated(n, a, value, slope, [](T x) { return Activated<T>{x < 0 ? 0 : x, T(x > 0)}; });
-    case Activation::identity:
-      return each_activated(n, a, value, slope, [](T x) { return Activated<T>{x, 1}; });
-    case Activation::tanh:
-      return each_activated(n, a, value, slope, [](T x) { return activate_tanh(x); });
-    case Activation::sigmoid:
-      return each_activated(n, a, value, slope, [](T x) { return activate_sigmoid(x); });
-    case Activation::gelu:
-      return each_activated(n, a, value, slope, [](T x) { return activate_gelu(x); });
+    case Activation::identity: return each_activated(n, a, value, slope, [](T x) { return Activated<T>{x, 1}; });
+    case Activation::tanh: return each_activated(n, a, value, slope, [](T x) { return activate_tanh(x); });
+    case Activation::sigmoid: return each_activated(n, a, value, slope, [](T x) { return activate_sigmoid(x); });
+    case Activation::gelu: return each_activated(n, a, value, slope, [](T x) { return activate_gelu(x); });
   }
 }
 

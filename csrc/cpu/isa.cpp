@@ -11,8 +11,8 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 template <class T>
-constexpr Kernels<T> kernels = {shallow_forward<T>, shallow_backward<T>, shallow_step<T>, linear<T>, linear_backward<T>, dropout<T>,
-                                update<T>};
+constexpr Kernels<T> kernels = {shallow_forward<T>, shallow_backward<T>, shallow_step<T>, linear<T>,
+                                linear_backward<T>, dropout<T>,          update<T>};
 
 }  // namespace MIMIC_ISA
 

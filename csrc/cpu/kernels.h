@@ -71,7 +71,7 @@ struct Linear {
 
 template <class T>
 struct LinearBackward {
-  Linear<T> layer;          // `out` is read
+  Linear<T> layer;  // `out` is read
   const T* dout;
   T* da;                    // room for (B, O), or null where da is dout itself
   T *dx, *dweight, *dbias;  // each may be null

@@ -9,8 +9,8 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-constexpr int64_t kDepth = 512;    // run of the sum that is packed at once: 64 KiB of B in float
-constexpr int64_t kHeight = 192;   // rows of C that share a packed panel, a multiple of 16
+constexpr int64_t kDepth = 512;              // run of the sum that is packed at once: 64 KiB of B in float
+constexpr int64_t kHeight = 192;             // rows of C that share a packed panel, a multiple of 16
 constexpr int64_t kRowStride = kDepth + 16;  // of A's rows when copied: no two fall on the same cache set
 
 // C (M, N) = A (M, S) B (S, N), where A[m, s] = a[m * a_row + s * a_step], one of the strides being 1, and B is
@@ -39,7 +39,8 @@ void matmul_block(const Matmul<T>& f, int64_t row0, int64_t rows, int64_t column
     const Finish finish = s0 == 0 ? Finish::store : Finish::add;
     if (f.a_step != 1) {
       const T* a = f.a + row0 + s0 * f.a_step;
-      multiply<T, 1, 0>(rows, columns, false, {a, 1, f.a_step, 0, 1, steps, packed, f.c + row0 * f.N + column, f.N, finish});
+      multiply<T, 1, 0>(rows, columns, false,
+                        {a, 1, f.a_step, 0, 1, steps, packed, f.c + row0 * f.N + column, f.N, finish});
       continue;
     }
     for (int64_t i = 0; i < rows; i += kTileRows) {

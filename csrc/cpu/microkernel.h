@@ -80,10 +80,10 @@ template <class T, int N, int kRow, int kStep>
 MIMIC_INLINE void tile_of(int rows, const Product<T>& p) {
   using Tile = void (*)(const Product<T>&);
   static constexpr Tile table[] = {
-      tile<T, 1, N, kRow, kStep>, tile<T, 2, N, kRow, kStep>, tile<T, 3, N, kRow, kStep>,
-      tile<T, 4, N, kRow, kStep>, tile<T, 5, N, kRow, kStep>, tile<T, 6, N, kRow, kStep>,
+      tile<T, 1, N, kRow, kStep>,  tile<T, 2, N, kRow, kStep>,  tile<T, 3, N, kRow, kStep>,
+      tile<T, 4, N, kRow, kStep>,  tile<T, 5, N, kRow, kStep>,  tile<T, 6, N, kRow, kStep>,
 #if defined(__AVX512F__) || defined(__aarch64__)
-      tile<T, 7, N, kRow, kStep>, tile<T, 8, N, kRow, kStep>, tile<T, 9, N, kRow, kStep>,
+      tile<T, 7, N, kRow, kStep>,  tile<T, 8, N, kRow, kStep>,  tile<T, 9, N, kRow, kStep>,
       tile<T, 10, N, kRow, kStep>, tile<T, 11, N, kRow, kStep>, tile<T, 12, N, kRow, kStep>,
 #endif
   };

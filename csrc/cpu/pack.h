@@ -52,7 +52,8 @@ void transpose(const T* source, ptrdiff_t source_row, ptrdiff_t rows, ptrdiff_t 
     }
   }
   for (ptrdiff_t j = 0; j < columns; ++j) {
-    for (ptrdiff_t i = j < whole_columns ? whole_rows : 0; i < rows; ++i) to[j * to_row + i] = source[i * source_row + j];
+    for (ptrdiff_t i = j < whole_columns ? whole_rows : 0; i < rows; ++i)
+      to[j * to_row + i] = source[i * source_row + j];
   }
 }
 

@@ -95,7 +95,8 @@ void shallow_forward(const ShallowForward<T>& f) {
     const PanelMaker<T> make = {s, f.U, f.b, all_bytes + team.rank * padded_slab * kPanel};
     const int64_t first = team.begin(panels), last = team.end(panels);
     for (int64_t panel = first; panel < last; ++panel) {
-      pack_transposed(f.z + panel * kPanel * s.k, s.k, rows_in_panel<T>(s, panel), s.k, z_panels + panel * kPanel * s.k);
+      pack_transposed(f.z + panel * kPanel * s.k, s.k, rows_in_panel<T>(s, panel), s.k,
+                      z_panels + panel * kPanel * s.k);
       T* const y_panel = y_panels + panel * kPanel * s.C;
       for (int64_t i = 0; i < s.C * kPanel; ++i) y_panel[i] = f.c[i / kPanel];
     }
@@ -106,12 +107,14 @@ void shallow_forward(const ShallowForward<T>& f) {
         T* const h = s.activation == Activation::relu ? kept : h_tile;
         make.pre_activation(slab, z_panels + panel * kPanel * s.k, kept);
         make.activation(slab, panel, kept, h, nullptr);
-        Product<T> y = {f.W + u * s.C, 1, s.C, 0, 1, slab.units, h, y_panels + panel * kPanel * s.C, kPanel, Finish::add};
+        Product<T> y = {f.W + u * s.C, 1,          s.C, 0, 1, slab.units, h, y_panels + panel * kPanel * s.C,
+                        kPanel,        Finish::add};
         multiply<T, 1, 0>(s.C, kPanel, true, y);
       }
     }
     for (int64_t panel = first; panel < last; ++panel) {
-      transpose(y_panels + panel * kPanel * s.C, kPanel, s.C, rows_in_panel<T>(s, panel), f.y + panel * kPanel * s.C, s.C);
+      transpose(y_panels + panel * kPanel * s.C, kPanel, s.C, rows_in_panel<T>(s, panel), f.y + panel * kPanel * s.C,
+                s.C);
     }
   });
 }
@@ -121,8 +124,8 @@ void shallow_forward(const ShallowForward<T>& f) {
 //   out.dU(slab), out.db(slab), out.dW(slab)  where the slab's rows go, or null
 //   out.complete(slab, begin, end)         these units' gradients are final, and nobody reads their weights any more
 template <class T, class Out>
-void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const T* U, const T* b, const T* W, const T* saved,
-                           T* dz, T* dc, Out& out) {
+void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const T* U, const T* b, const T* W,
+                           const T* saved, T* dz, T* dc, Out& out) {
   const bool weights = out.any();
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), rows = panels * kPanel;
   const int64_t k_panels = ceil_div(s.k, int64_t(kPanel)), c_panels = ceil_div(s.C, int64_t(kPanel));
@@ -203,8 +206,16 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
         const Finish finish = first == 0 ? Finish::store : Finish::add;
         const auto gradient = [&](const T* tiles, const T* right, int64_t columns, T* to) {
           for (int64_t j = 0; to && j < columns; j += kPanel) {
-            Product<T> p = {tiles + my_units * kPanel, kPanel, 1, tile_panel, here, kPanel, right + (j * panels + first * kPanel) * kPanel,
-                            to + my_units * columns + j, columns, finish};
+            Product<T> p = {tiles + my_units * kPanel,
+                            kPanel,
+                            1,
+                            tile_panel,
+                            here,
+                            kPanel,
+                            right + (j * panels + first * kPanel) * kPanel,
+                            to + my_units * columns + j,
+                            columns,
+                            finish};
             multiply<T, kPanel, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false, p);
           }
         };
