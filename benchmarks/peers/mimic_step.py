@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from shapes import Array
 
 from pymimic import ops
-from shapes import Array
 
 
 class MimicStep:
