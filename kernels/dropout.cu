@@ -6,7 +6,7 @@ namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     dropout(const float* x, float* out, int64_t outer, int64_t rows, int64_t units, pymimic_mask mask) {
   const MaskState m = mask_state(mask);
   const int lane = threadIdx.x % 32;
