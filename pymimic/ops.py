@@ -18,6 +18,7 @@ the message names the argument, what was expected and what came.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal, overload
 
 import numpy as np
 
@@ -35,6 +36,24 @@ __all__ = [
 _NO_MASK = _check.mask(0.0, 0, 0, (0, 0))
 
 
+@overload
+def shallow_forward(
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: int = ...,
+    offset: int = ..., origin: tuple[int, int] = ..., save: Literal[False] = ..., plan: Plan | None = ..., out: Array | None = ...,
+    backend: str | None = ...,
+) -> Array: ...  # fmt: skip
+@overload
+def shallow_forward(
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: int = ...,
+    offset: int = ..., origin: tuple[int, int] = ..., save: Literal[True], plan: Plan | None = ..., out: Array | None = ...,
+    backend: str | None = ...,
+) -> tuple[Array, Saved]: ...  # fmt: skip
+@overload
+def shallow_forward(
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: int = ...,
+    offset: int = ..., origin: tuple[int, int] = ..., save: bool, plan: Plan | None = ..., out: Array | None = ...,
+    backend: str | None = ...,
+) -> Array | tuple[Array, Saved]: ...  # fmt: skip
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = "relu", dropout: float = 0.0, seed: int = 0,
     offset: int = 0, origin: tuple[int, int] = (0, 0), save: bool = False, plan: Plan | None = None, out: Array | None = None,

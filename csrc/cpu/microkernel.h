@@ -50,29 +50,27 @@ __attribute__((noinline)) void tile(const Product<T>& p) {
       b += kPanel;
     }
   }
-  const T* aux = p.aux;
-  MIMIC_UNROLL for (int i = 0; i < M; ++i) {
-    MIMIC_UNROLL for (int j = 0; j < N; ++j) {
-      T* c = p.c + i * p.c_row + j * kLanes<T>;
-      V v = sum[i][j];
-      switch (p.finish) {
-        case Finish::store: break;
-        case Finish::add: v += load<V>(c); break;
-        case Finish::bias: v += aux[i]; break;
-        case Finish::relu: {
-          v += aux[i];
-          v = v < V{} ? V{} : v;  // NaN stays
-          break;
-        }
-        case Finish::gate: {
-          const V gate = load<V>(aux + i * p.c_row + j * kLanes<T>);
-          v = gate > V{} ? v * p.scale : V{};
-          break;
-        }
-        case Finish::multiply: v *= load<V>(c); break;
+  const auto finish = [&](auto value) {
+    MIMIC_UNROLL for (int i = 0; i < M; ++i) {
+      MIMIC_UNROLL for (int j = 0; j < N; ++j) {
+        const ptrdiff_t at = i * p.c_row + j * kLanes<T>;
+        store(p.c + at, value(sum[i][j], i, at));
       }
-      store(c, v);
     }
+  };
+  const T* const aux = p.aux;
+  switch (p.finish) {
+    case Finish::store: return finish([](V v, int, ptrdiff_t) { return v; });
+    case Finish::add: return finish([&](V v, int, ptrdiff_t at) { return v + load<V>(p.c + at); });
+    case Finish::bias: return finish([&](V v, int i, ptrdiff_t) { return v + aux[i]; });
+    case Finish::relu:
+      return finish([&](V v, int i, ptrdiff_t) {
+        const V a = v + aux[i];
+        return a < V{} ? V{} : a;  // NaN stays
+      });
+    case Finish::gate:
+      return finish([&](V v, int, ptrdiff_t at) { return load<V>(aux + at) > V{} ? v * p.scale : V{}; });
+    case Finish::multiply: return finish([&](V v, int, ptrdiff_t at) { return v * load<V>(p.c + at); });
   }
 }
 
