@@ -6,14 +6,24 @@ z = x V^T,  h = dropout(f(z U^T + b)),  y = h W + c.  Ba & Caruana 2014; the des
 from importlib.metadata import version as _version
 
 from . import ops
+from .cases import Cases, LabelledSet
+from .deepnet import DeepNet
 from .errors import BackendUnavailableError, FileFormatError, ManifestError, TrainingDivergedError
+from .generate import gaussian_noise, munge
+from .history import History, Record
 from .optimizer import SGD, AdamW, Optimizer, constant, cosine, step_decay, warm_up
 from .plan import Plan, plan
+from .student import Student
+from .teacher import Ensemble, Teacher, from_callable, from_sklearn, out_of_fold
 from .threads import get_num_threads, set_num_threads
+from .trainer import Trainer
+from .transfer import TransferSet
 from .weights import ShallowWeights
 
 __version__ = _version("pymimic")
 __all__ = [
-    "SGD", "AdamW", "BackendUnavailableError", "FileFormatError", "ManifestError", "Optimizer", "Plan", "ShallowWeights",
-    "TrainingDivergedError", "constant", "cosine", "get_num_threads", "ops", "plan", "set_num_threads", "step_decay", "warm_up",
+    "SGD", "AdamW", "BackendUnavailableError", "Cases", "DeepNet", "Ensemble", "FileFormatError", "History", "LabelledSet",
+    "ManifestError", "Optimizer", "Plan", "Record", "ShallowWeights", "Student", "Teacher", "Trainer", "TrainingDivergedError",
+    "TransferSet", "constant", "cosine", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads", "munge", "ops",
+    "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

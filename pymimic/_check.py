@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,10 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 class Dims:
     """Named sizes, bound by the first array that shows them and demanded of the others."""
 
-    def __init__(self, **known: int) -> None:
+    def __init__(self, like: tuple[str, Array] | None = None, **known: int) -> None:
         self.size: dict[str, int] = dict(known)
-        self.dtype: np.dtype[Any] | None = None
-        self._dtype_of = ""
+        self.dtype: np.dtype[Any] | None = like[1].dtype if like else None
+        self._dtype_of = like[0] if like else ""
 
     def __getitem__(self, name: str) -> int:
         return self.size[name]
@@ -81,7 +81,7 @@ def activation(value: str) -> Activation:
     """Demand the name of an activation."""
     if value not in ACTIVATIONS:
         raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {value!r}")
-    return cast(Activation, value)
+    return value
 
 
 def integer(name: str, value: object, low: int, high: int) -> int:
@@ -129,10 +129,23 @@ def saved(given: Saved | None, backend: str, act: Activation, how: Mask, planned
     """The array that the forward pass kept, if it was kept by the same call."""
     if given is None:
         return None
+    if not isinstance(given, Saved):
+        raise TypeError(f"saved: expected what shallow_forward(save=True) returned, got {type(given).__name__}")
     want, have = (backend, act, how, planned), (given.backend, given.activation, given.mask, given.plan)
     if want != have:
         raise ValueError(f"saved: expected what shallow_forward(save=True) kept for {want}, got what it kept for {have}")
     return given.array
+
+
+def finite(name: str, array: Array, first_row: int = 0) -> None:
+    """Demand finite values, naming the first row that has others; some rows at a time, as the array may be memory-mapped."""
+    step = max(1, (1 << 22) // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        slab = array[start : start + step]
+        if not np.isfinite(slab).all():
+            row = int(np.flatnonzero(~np.isfinite(slab).reshape(len(slab), -1).all(axis=1))[0])
+            value = slab[row][~np.isfinite(slab[row])].flat[0] if slab.ndim > 1 else slab[row]
+            raise ValueError(f"{name}: expected finite values, got {value} in row {first_row + start + row}")
 
 
 def needs(value: Iterable[str], known: Sequence[str]) -> frozenset[str]:

@@ -52,9 +52,9 @@ class ShallowWeights:
         """Bytes that the weights take."""
         return sum(array.nbytes for array in self._arrays.values())
 
-    def arrays(self) -> dict[str, Array]:
-        """Copies of U, b, W and c by name."""
-        return {name: array.copy() for name, array in self._arrays.items()}
+    def arrays(self, copy: bool = True) -> dict[str, Array]:
+        """U, b, W and c by name: copies, or with `copy=False` the weights themselves, to be updated in place."""
+        return {name: array.copy() if copy else array for name, array in self._arrays.items()}
 
     def forward(
         self, z: Array, *, dropout: float = 0.0, seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0), save: bool = False,
@@ -62,10 +62,15 @@ class ShallowWeights:
     ) -> Array | tuple[Array, Saved]:  # fmt: skip
         """y (B, C), as `pymimic.ops.shallow_forward`."""
         w = self._arrays
+        z = self._dims().array("z", z, "B", "k")
         return ops.shallow_forward(
             z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, dropout=dropout, seed=seed, offset=offset, origin=origin,
             save=save, out=out, backend=self.backend,
         )  # fmt: skip
+
+    def _dims(self) -> _check.Dims:
+        """The sizes and the dtype that arguments must agree with."""
+        return _check.Dims(("U", self._arrays["U"]), H=self.hidden, k=self.rank, C=self.outputs)
 
     def keeps(self, rows: int) -> bool:
         """Whether h of that many rows fits the memory budget, so that `forward(save=True)` pays."""
@@ -76,7 +81,8 @@ class ShallowWeights:
         saved: Saved | None = None, needs: tuple[str, ...] = ("z", "U", "b", "W", "c"),
     ) -> ShallowGrads:  # fmt: skip
         """Gradients, as `pymimic.ops.shallow_backward`."""
-        w = self._arrays
+        w, dims = self._arrays, self._dims()
+        dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
         return ops.shallow_backward(
             dy, z, w["U"], w["b"], w["W"], activation=self.activation, dropout=dropout, seed=seed, offset=offset, origin=origin,
             saved=saved, needs=needs, backend=self.backend,
@@ -90,10 +96,8 @@ class ShallowWeights:
 
         Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`.
         """
-        dims = _check.Dims(H=self.hidden, k=self.rank, C=self.outputs)
+        dims = self._dims()
         dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
-        if str(dims.dtype) != self.dtype:
-            raise TypeError(f"dy: expected dtype {self.dtype} as the weights have, got {dims.dtype}")
         mask = _check.mask(dropout, seed, offset, origin)
         how = _check.plan(None, dims)
         kept = _check.saved(saved, self.backend, self.activation, mask, how)

@@ -1,0 +1,60 @@
+"""What a training run reports: one record an epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """One epoch. `seconds` is wall-clock time since the run began, the time of interrupted runs before it included."""
+
+    epoch: int  # from 1
+    step: int  # optimizer steps taken so far
+    train_loss: float  # mean over the epoch's rows, each at its own step, with dropout
+    validation_loss: float | None  # None without a validation set, or if that has labels and the loss needs logits
+    validation_accuracy: float | None  # share of rows whose argmax is the label or, for logits, the teacher's argmax
+    learning_rate: float
+    seconds: float
+
+
+class History(list[Record]):
+    """The records of a run, in order.
+
+    Attributes
+    ----------
+    best_epoch : the epoch with the best validation value, from 1, or None without validation
+    stopped_early : whether patience ran out
+    """
+
+    best_epoch: int | None = None
+    stopped_early: bool = False
+
+    def add(self, record: Record, monitor: str) -> bool:
+        """Append a record; whether it is the best so far by its validation "loss" (least) or "accuracy" (greatest)."""
+        best = min((_to_lower(earlier, monitor) for earlier in self), default=math.inf)
+        self.append(record)
+        better = _to_lower(record, monitor) < best
+        if better:
+            self.best_epoch = record.epoch
+        return better
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {"records": [asdict(record) for record in self], "best_epoch": self.best_epoch, "stopped_early": self.stopped_early}
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> History:
+        """The history that `as_dict` gave."""
+        history = cls(Record(**record) for record in state["records"])
+        history.best_epoch, history.stopped_early = state["best_epoch"], state["stopped_early"]
+        return history
+
+
+def _to_lower(record: Record, monitor: str) -> float:
+    """The validation loss, or minus the validation accuracy; infinity where there is none."""
+    if monitor == "loss":
+        return math.inf if record.validation_loss is None else record.validation_loss
+    return math.inf if record.validation_accuracy is None else -record.validation_accuracy

@@ -1,0 +1,271 @@
+"""The wide shallow net that mimics: z = x V^T, h = f(z U^T + b), y = h W + c. Ba & Caruana 2014, section 2.2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from . import _check, ops
+from .backends import default_host
+from .backends.interface import Array
+from .backends.reference import log_softmax
+from .checkpoint import Path, read_safetensors, write_safetensors
+from .errors import FileFormatError
+from .moments import covariance, moments
+
+_SLAB_BYTES = 64 << 20
+_MOST_ROWS = 8192
+
+
+class Student:
+    """A wide shallow net, with the standardisation of its inputs.
+
+    Fresh weights are normal with mean 0, drawn from `SeedSequence(seed).spawn(3)`, one stream each for V, U and W:
+    V with variance 1 / D, so that standardised inputs give z of variance 1 (`initialise_bottleneck` does better); U with
+    2 / k for relu and gelu (He et al. 2015) and 2 / (k + H) otherwise (Glorot & Bengio 2010); W with 2 / (H + C); b and c are 0.
+
+    Parameters
+    ----------
+    inputs, hidden, outputs : D, H and C, at least 1
+    rank : k, the width of the linear bottleneck; None for none, and then there is no V
+    activation : "relu", "identity", "tanh", "sigmoid" or "gelu"
+    dropout : probability in [0, 1) that training drops a hidden unit; `predict` drops none
+    seed : of the initial weights
+
+    Attributes
+    ----------
+    mean, scale : (D,) float32 arrays, or None; the net sees (x - mean) * scale
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, rank: int | None = None, activation: str = "relu", dropout: float = 0.0, seed: int = 0
+    ) -> None:
+        self._configure(inputs, hidden, outputs, rank, activation, dropout, seed)
+        D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
+        streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(self.seed).spawn(3)]
+        self._arrays = {} if rank is None else {"V": _normal(streams[0], (k, D), 1 / D)}
+        self._arrays |= {
+            "U": _normal(streams[1], (H, k), 2 / k if activation in ("relu", "gelu") else 2 / (k + H)),
+            "b": np.zeros(H, np.float32),
+            "W": _normal(streams[2], (H, C), 2 / (H + C)),
+            "c": np.zeros(C, np.float32),
+        }
+
+    def _configure(self, inputs: int, hidden: int, outputs: int, rank: int | None, activation: str, dropout: float, seed: int) -> None:
+        """Check and take over all but the weights."""
+        self.inputs = _check.integer("inputs", inputs, 1, 1 << 31)
+        self.hidden = _check.integer("hidden", hidden, 1, 1 << 31)
+        self.outputs = _check.integer("outputs", outputs, 1, 1 << 31)
+        self.rank = None if rank is None else _check.integer("rank", rank, 1, 1 << 31)
+        self.activation = _check.activation(activation)
+        self.seed = _check.integer("seed", seed, 0, 1 << 64)
+        _check.mask(dropout, 0, 0, (0, 0))
+        self.dropout = float(dropout)
+        self.mean: Array | None = None
+        self.scale: Array | None = None
+
+    def __repr__(self) -> str:
+        return f"Student({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
+
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments by name."""
+        return {name: getattr(self, name) for name in ("inputs", "hidden", "outputs", "rank", "activation", "dropout", "seed")}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight array by name."""
+        D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
+        bottleneck: dict[str, tuple[int, ...]] = {} if self.rank is None else {"V": (k, D)}
+        return bottleneck | {"U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers in V, U, b, W and c."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the weights take in memory."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def arrays(self) -> dict[str, Array]:
+        """Copies of V (unless `rank` is None), U, b, W and c by name, float32."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def set_arrays(self, **arrays: Array) -> None:
+        """Replace the weights named: copies of float32 or float64 arrays of the shapes that `shapes` gives.
+
+        Nothing is replaced when one of them does not fit.
+        """
+        for name, value in arrays.items():
+            if name not in self.shapes:
+                raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
+            _float_shape(name, value, self.shapes[name])
+        for name, value in arrays.items():
+            self._arrays[name] = np.array(value, np.float32, order="C")
+
+    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
+        """Let the net see (x - mean) * scale: finite (D,) float arrays, in the inputs' units and one over them; None and None for x."""
+        if (mean is None) != (scale is None):
+            raise ValueError("scale: expected None if and only if mean is None")
+        for name, value in (("mean", mean), ("scale", scale)):
+            if value is not None:
+                _float_shape(name, value, (self.inputs,))
+                _check.finite(name, value)
+        self.mean = None if mean is None else np.array(mean, np.float32)
+        self.scale = None if scale is None else np.array(scale, np.float32)
+
+    def standardise(self, x: Array) -> Array:
+        """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
+        x = np.ascontiguousarray(_rows(x, self.inputs), np.float32)
+        if self.mean is None or self.scale is None:
+            return x
+        centred = x - self.mean
+        centred *= self.scale
+        return centred
+
+    def initialise_bottleneck(self, x: Array, epsilon: float = 0.05) -> None:
+        """Set V by PCA, whitened: V = components / sqrt(eigenvalue + epsilon), over a sample of inputs.
+
+        The eigenvectors of the sample's covariance with the `rank` largest eigenvalues, each with its largest entry positive.
+        A net that has no standardisation yet is given the sample's mean as `mean` and ones as `scale`, so that z has mean 0.
+
+        Parameters
+        ----------
+        x : (B, D) float array, B at least 2; a few thousand rows will do. The covariance takes 8 D^2 bytes, its eigenvectors O(D^3) time.
+        epsilon : added to the eigenvalues, in their units, above 0
+
+        Raises
+        ------
+        ValueError
+            There is no bottleneck, or `rank` exceeds D, or x is not finite.
+        """
+        if self.rank is None or self.rank > self.inputs:
+            raise ValueError(f"rank: expected a bottleneck of at most {self.inputs} units, the inputs, got {self.rank}")
+        if not 0 < epsilon < math.inf:
+            raise ValueError(f"epsilon: expected a number above 0, got {epsilon}")
+        x = _rows(x, self.inputs)
+        if len(x) < 2:
+            raise ValueError(f"x: expected at least 2 rows, got {len(x)}")
+        _check.finite("x", x)
+        mean = self.mean if self.mean is not None else moments(self._slabs(x))[0].astype(np.float32)
+        scale = self.scale if self.scale is not None else np.ones(self.inputs, np.float32)
+        standardised = ((np.asarray(slab, np.float64) - mean) * scale for slab in self._slabs(x))
+        total = covariance(standardised, self.inputs)
+        values, vectors = np.linalg.eigh(total)  # ascending
+        values, components = values[::-1][: self.rank], vectors[:, ::-1][:, : self.rank].T
+        largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
+        V = components * np.sign(largest) / np.sqrt(np.maximum(values, 0) + epsilon)[:, None]
+        self.set_standardisation(mean, scale)
+        self.set_arrays(V=V)
+
+    def predict(self, x: Array, backend: str | None = None) -> Array:
+        """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; of any strides, memory-mapped too.
+
+        Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B. A row's bits do not depend on
+        the rows beside it (except on "reference"). NaN propagates.
+
+        Raises
+        ------
+        TypeError, ValueError
+            x is no float array, or its shape is not (B, D).
+        """
+        x = _rows(x, self.inputs)
+        w = self._arrays
+        y = np.empty((len(x), self.outputs), np.float32)
+        start = 0
+        for slab in self._slabs(x, backend):
+            z = self.standardise(slab)
+            if self.rank is not None:
+                z = ops.linear_dropout(z, w["V"], np.zeros(self.rank, np.float32), activation="identity", backend=backend)
+            out = y[start : start + len(slab)]
+            ops.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, out=out, backend=backend)
+            start += len(slab)
+        return y
+
+    def predict_proba(self, x: Array, backend: str | None = None) -> Array:
+        """softmax of `predict(x)`, (B, C) float32."""
+        return np.asarray(np.exp(log_softmax(self.predict(x, backend))))
+
+    def _slabs(self, x: Array, backend: str | None = None) -> Iterator[Array]:
+        """Views of x, each of so many rows that what is computed from them stays small."""
+        row_bytes = 4 * (2 * self.inputs + 4 * (self.rank or self.inputs) + 3 * self.outputs)
+        if (backend or default_host().name) == "reference":
+            row_bytes += 16 * self.hidden  # it writes h out
+        rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // row_bytes))
+        return (x[start : start + rows] for start in range(0, len(x), rows))
+
+    def fold(self, mean: Array, scale: Array) -> None:
+        """Turn the net's y into y * scale + mean, by changing W and c: undoes a standardisation of the targets, both (C,)."""
+        for name, value in (("mean", mean), ("scale", scale)):
+            _float_shape(name, value, (self.outputs,))
+            _check.finite(name, value)
+        self._arrays["W"] *= np.asarray(scale, np.float32)
+        self._arrays["c"] = (self._arrays["c"] * np.asarray(scale, np.float64) + mean).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write the weights to a safetensors file, atomically; configuration and standardisation go into its metadata key "pymimic".
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; what was there before is untouched.
+        """
+        standardisation = None
+        if self.mean is not None and self.scale is not None:
+            standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        metadata = {"kind": "student", "configuration": self.configuration(), "input_standardisation": standardisation}
+        write_safetensors(path, self._arrays, metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> Student:
+        """The student that `save` wrote.
+
+        Raises
+        ------
+        FileFormatError
+            The file is truncated, foreign, or not a student's; the message names it.
+        OSError
+            The file cannot be read.
+        """
+        arrays, metadata = read_safetensors(path, kind="student")
+        student = cls.__new__(cls)
+        try:
+            student._configure(**metadata["configuration"])
+            standardisation = metadata["input_standardisation"]
+            if standardisation is not None:
+                student.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
+            have = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+            want = {name: (shape, "float32") for name, shape in student.shapes.items()}
+            if have != want:
+                raise ValueError(f"expected arrays {want}, got {have}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"path: {str(path)!r}: expected a student's configuration and weights, got: {error}") from error
+        student._arrays = arrays
+        return student
+
+
+def _normal(stream: np.random.Generator, shape: tuple[int, int], variance: float) -> Array:
+    array = stream.standard_normal(shape, np.float32)
+    array *= np.float32(math.sqrt(variance))
+    return array
+
+
+def _rows(x: object, inputs: int) -> Array:
+    """Demand a (B, inputs) float array."""
+    array = _check.host_array("x", x)
+    if array.dtype not in _check.FLOATS:
+        raise TypeError(f"x: expected dtype float32 or float64, got {array.dtype}")
+    _check.Dims(D=inputs).shape("x", array.shape, ("B", "D"))
+    return array
+
+
+def _float_shape(name: str, value: object, shape: tuple[int, ...]) -> None:
+    array = _check.host_array(name, value)
+    if array.dtype not in _check.FLOATS:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")

@@ -1,0 +1,99 @@
+"""Fixtures of the whole suite: the backends that are installed, and how hypothesis looks for examples."""
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Iterator
+
+# before NumPy and Numba are imported: the reference must not fight for cores, and the tests ask for up to five threads on any machine
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "5")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import pymimic
+from pymimic.backends import get
+from pymimic.errors import BackendUnavailableError
+
+INSTRUCTION_SETS = ("cpu-baseline", "cpu-avx2", "cpu-avx512")  # of the compiled core
+_QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+_COMMON = {"deadline": None, "suppress_health_check": _QUIET}
+settings.register_profile("default", max_examples=40, derandomize=True, **_COMMON)
+settings.register_profile("thorough", max_examples=2000, print_blob=True, **_COMMON)  # pytest --hypothesis-profile=thorough
+settings.load_profile("default")
+
+
+@contextlib.contextmanager
+def use_backend(param: str) -> Iterator[str]:
+    """The backend's name, with the core set to the instruction set after "cpu-"; skips the test where it cannot run.
+
+    In continuous integration the compiled core has to be there.
+    """
+    name, _, isa = param.partition("-")
+    try:
+        get(name)
+    except BackendUnavailableError as error:
+        if name == "cpu" and os.environ.get("CI"):
+            pytest.fail(f"the compiled backend must be there when CI is set: {error}")
+        pytest.skip(str(error))
+    if not isa:
+        yield name
+        return
+    from pymimic import _core
+
+    if isa not in _core.runnable_isas():
+        pytest.skip(f"this machine cannot run {isa}")
+    before = _core.isa()
+    _core.set_isa(isa)
+    yield name
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=["reference", *INSTRUCTION_SETS, "numba"])
+def backend(request):
+    """The name of each backend in turn; the compiled one with each of its instruction sets."""
+    with use_backend(request.param) as name:
+        yield name
+
+
+@pytest.fixture(params=[*INSTRUCTION_SETS, "numba"])
+def fast_backend(request):
+    """The backends that promise more than the definition does: row-invariant bits, bounded memory."""
+    with use_backend(request.param) as name:
+        yield name
+
+
+@pytest.fixture(params=["cpu", "numba"])
+def fresh_backend(request):
+    """The same by name alone, for tests that start processes of their own."""
+    with use_backend(request.param) as name:
+        yield name
+
+
+@pytest.fixture
+def threads():
+    """set_num_threads, undone after the test."""
+    before = pymimic.get_num_threads()
+    yield pymimic.set_num_threads
+    pymimic.set_num_threads(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=["relu", "identity", "tanh", "sigmoid", "gelu"])
+def activation(request):
+    return request.param
+
+
+@pytest.fixture
+def torch():
+    """torch, where it is installed: not imported with the suite, as that takes seconds."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    import torch
+
+    return torch

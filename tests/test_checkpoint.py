@@ -1,0 +1,109 @@
+"""Atomic files: whatever goes wrong, the old file is whole and nothing half-written is left."""
+
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+
+from pymimic.checkpoint import read_safetensors, write_safetensors
+
+
+def in_child(work):
+    """Run `work` in a forked child, whose limits and signals are its own; it returns a line or raises."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            line = str(work())
+        except BaseException as error:
+            line = f"{type(error).__name__}: {error}"
+        os.write(write, line.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        line = pipe.read()
+    os.waitpid(child, 0)
+    return line
+
+
+def test_arrays_of_any_layout_come_back(tmp_path):
+    arrays = {
+        "float64": np.arange(10.0),
+        "scalar": np.array(3),
+        "empty": np.zeros((0, 3), np.float32),
+        "transposed": np.arange(12, dtype=np.float32).reshape(3, 4).T,
+        "big-endian": np.arange(4, dtype=">f4"),
+        "bytes": np.arange(3, dtype=np.uint8),
+    }
+    write_safetensors(tmp_path / "f", arrays, {"kind": "test", "x": [1, None, 0.1]})
+    back, metadata = read_safetensors(tmp_path / "f", kind="test")
+    assert metadata == {"format": 1, "kind": "test", "x": [1, None, 0.1]}
+    assert back.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert back[name].shape == array.shape
+        assert back[name].dtype == array.dtype.newbyteorder("=")
+        assert np.array_equal(back[name], array)
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    arrays = {"b": np.arange(3.0), "a": np.arange(5, dtype=np.float32)}
+    write_safetensors(tmp_path / "f", arrays, {"x": 1})
+    write_safetensors(tmp_path / "g", dict(reversed(arrays.items())), {"x": 1})
+    assert (tmp_path / "f").read_bytes() == (tmp_path / "g").read_bytes()
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "f.safetensors"
+    write_safetensors(path, {"a": np.arange(10)}, {})
+
+    def fill():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # the write fails halfway, as on a full disk
+        write_safetensors(path, {"a": np.zeros(1_000_000)}, {})
+
+    line = in_child(fill)
+    assert line.startswith("OSError")
+    assert "f.safetensors" in line
+    assert os.listdir(tmp_path) == ["f.safetensors"]
+    assert np.array_equal(read_safetensors(path)[0]["a"], np.arange(10))
+
+
+@pytest.mark.parametrize("function", ["os.fsync", "os.replace", "json.dumps"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_at_any_moment_leaves_the_old_file(tmp_path, monkeypatch, function, error):
+    path = tmp_path / "f.safetensors"
+    write_safetensors(path, {"a": np.arange(10)}, {})
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(f"pymimic.checkpoint.{function}", fail)
+    with pytest.raises(type(error)) as caught:
+        write_safetensors(path, {"a": np.zeros(1000)}, {})
+    monkeypatch.undo()
+    if isinstance(error, OSError):
+        assert "f.safetensors" in str(caught.value)
+    assert os.listdir(tmp_path) == ["f.safetensors"]
+    assert np.array_equal(read_safetensors(path)[0]["a"], np.arange(10))
+
+
+def test_a_link_is_written_through(tmp_path):
+    write_safetensors(tmp_path / "f", {"a": np.arange(3)}, {})
+    os.symlink(tmp_path / "f", tmp_path / "link")
+    write_safetensors(tmp_path / "link", {"a": np.arange(4)}, {})
+    assert os.path.islink(tmp_path / "link")
+    assert len(read_safetensors(tmp_path / "f")[0]["a"]) == 4
+
+
+def test_devices_and_folders_are_not_replaced(tmp_path):
+    for path in ("/dev/full", tmp_path):
+        with pytest.raises(OSError, match="expected a plain file"):
+            write_safetensors(path, {"a": np.zeros(3)}, {})
+
+
+def test_dtypes_that_the_format_lacks_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="a: expected a float, int or unsigned dtype, got complex128"):
+        write_safetensors(tmp_path / "f", {"a": np.zeros(3, complex)}, {})
+    assert os.listdir(tmp_path) == []

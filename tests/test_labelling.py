@@ -1,0 +1,242 @@
+"""Labelling into a folder: whatever stops it, what stands there is whole and it goes on, and damage is found."""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from slope_teacher import TEACHER, C, D, contents, rows, says, uneven
+
+from pymimic.errors import ManifestError
+from pymimic.teacher import from_callable
+from pymimic.transfer import TransferSet
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder with 25 rows in shards of 10, and the inputs."""
+    x = rows(25)
+    TransferSet.create(tmp_path / "set", TEACHER, x, rows_per_shard=10)
+    return tmp_path / "set", x
+
+
+# The folder
+
+
+def test_the_manifest_vouches_for_each_file(tmp_path):
+    x = rows(25)
+    TransferSet.create(tmp_path, TEACHER, uneven(x), rows_per_shard=10, source={"copies": 2}, standardise=True)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["format"] == 1
+    assert (manifest["inputs"], manifest["outputs"], manifest["complete"]) == (D, C, True)
+    assert manifest["teacher"] == {"kind": "callable", "name": "slope"}
+    assert manifest["source"] == {"copies": 2}
+    assert [(file["name"], file["rows"]) for file in manifest["files"]] == [
+        (f"{kind}-0000{shard}.npy", n) for shard, n in enumerate([10, 10, 5]) for kind in ("inputs", "logits")
+    ]
+    for file in manifest["files"]:
+        assert hashlib.sha256((tmp_path / file["name"]).read_bytes()).hexdigest() == file["sha256"]
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", *(file["name"] for file in manifest["files"])}
+    assert np.array_equal(np.load(tmp_path / "inputs-00002.npy"), x[20:])
+    assert np.allclose(manifest["standardisation"]["mean"], says(x).mean(0), atol=1e-6)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def lengthen(path):
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def other_dtype(path):
+    np.save(path, np.load(path).view(np.int32))
+
+
+def other_shape(path):
+    np.save(path, np.load(path).T.copy())
+
+
+def text(path):
+    path.write_text("not an array")
+
+
+def pickled(path):
+    np.save(path, np.array([{}]), allow_pickle=True)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("damage", [flip, cut, lengthen, other_dtype, other_shape, text, pickled, os.unlink])
+@pytest.mark.parametrize("name", ["inputs-00001.npy", "logits-00002.npy"])
+def test_a_file_that_is_not_the_manifests_is_named(made, name, damage, verify):
+    folder, x = made
+    damage(folder / name)
+    if damage is flip and not verify:
+        assert len(TransferSet.open(folder, verify=False)) == len(x)
+        return
+    with pytest.raises(ManifestError, match=f"{name}: expected"):
+        TransferSet.open(folder, verify=verify)
+    with pytest.raises(ManifestError, match=f"{name}: expected"):  # nor is it built upon
+        TransferSet.create(folder, TEACHER, x, rows_per_shard=10)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(format=2), lambda m: m.pop("format"), lambda m: m.pop("teacher"), lambda m: m.update(more=1),
+        lambda m: m["files"].reverse(), lambda m: m["files"].pop(), lambda m: m["files"][0].update(name="../inputs-00000.npy"),
+        lambda m: m["files"][0].update(rows="10"), lambda m: m["files"][0].pop("sha256"), lambda m: m.update(files=3),
+        lambda m: m.update(files=[]), lambda m: m.update(standardisation={"mean": [0.0]}),
+        lambda m: m.update(standardisation={"mean": [0.0], "scale": [1.0]}),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_not_ours_is_refused(made, change):
+    path = made[0] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ManifestError, match=r"manifest.json: expected a transfer set's manifest"):
+        TransferSet.open(made[0])
+
+
+def test_no_manifest_or_a_broken_one(made, tmp_path):
+    folder, _ = made
+    for broken in (b"{", b"\xff\xfe", b"[]", b"3", b"null", b'{"format": 1, "files": [3]}'):
+        (folder / "manifest.json").write_bytes(broken)
+        with pytest.raises(ManifestError, match=r"manifest.json: expected a transfer set's manifest"):
+            TransferSet.open(folder)
+    with pytest.raises(FileNotFoundError, match=r"manifest.json"):
+        TransferSet.open(tmp_path / "nowhere")
+
+
+# Stopping and going on
+
+
+def test_labelling_goes_on_behind_the_last_whole_shard(tmp_path):
+    x, weights = rows(95), np.random.default_rng(1).random(95, np.float32)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    TransferSet.create(whole, TEACHER, x, weights, rows_per_shard=10, standardise=True)
+    labelled = []
+
+    def tired(x):
+        if len(labelled) % 4 == 3:
+            labelled.append(0)
+            raise KeyboardInterrupt
+        labelled.append(len(x))
+        return says(x)
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            TransferSet.create(stopped, from_callable(tired, "slope"), uneven(x), weights, rows_per_shard=10, standardise=True)
+        with pytest.raises(ManifestError, match="expected a complete set"):
+            TransferSet.open(stopped)
+        assert not list(stopped.glob(".*"))
+    ts = TransferSet.create(stopped, from_callable(tired, "slope"), uneven(x), weights, rows_per_shard=10, standardise=True)
+    assert sum(labelled) == 95  # no row twice
+    assert contents(stopped) == contents(whole)
+    assert np.array_equal(ts.batch(np.arange(95))[1], says(x))
+    TransferSet.create(stopped, from_callable(tired, "slope"), x, weights, rows_per_shard=10, standardise=True)
+    assert sum(labelled) == 95
+    assert contents(stopped) == contents(whole)
+
+
+def label_slowly(folder, x):
+    def slow(x):
+        time.sleep(0.002)
+        return says(x)
+
+    TransferSet.create(folder, from_callable(slow, "slope"), uneven(x), rows_per_shard=10, progress=False)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork, to kill many processes in a short time")
+def test_killed_at_any_moment_it_goes_on_to_the_same_files(tmp_path):
+    x = rows(1000)
+    TransferSet.create(tmp_path / "whole", TEACHER, x, rows_per_shard=10)
+    folder = tmp_path / "killed"
+    fork = multiprocessing.get_context("fork")
+    delay = np.random.default_rng(0)
+    killed = 0
+    for _ in range(20):
+        process = fork.Process(target=label_slowly, args=(folder, x))
+        process.start()
+        time.sleep(delay.uniform(0.005, 0.06))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        if folder.exists():  # whatever stands there is whole
+            for path in folder.glob("[!.]*.npy"):
+                np.load(path)
+    assert killed >= 3
+    label_slowly(folder, x)
+    assert contents(folder) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": from_callable(says, "other")}, "teacher: expected {'kind': 'callable', 'name': 'slope'}"),
+        ({"source": "munge"}, "source: expected None"),
+        ({"rows_per_shard": 11}, "rows_per_shard: expected 10"),
+        ({"weights": np.ones(25, np.float32)}, "weighted: expected False"),
+        ({"inputs": rows(25, seed=1)}, "inputs: expected the rows in .*inputs-00000.npy, got others"),
+        ({"inputs": rows(25)[:, :4].copy()}, "inputs: expected the rows in .*inputs-00000.npy, got others"),
+        ({"inputs": rows(25)[:24]}, "inputs: expected the rows in .*inputs-00002.npy, got others"),
+        ({"inputs": rows(25)[:20]}, "inputs: expected more than 20 rows"),
+        ({"inputs": np.concatenate([rows(25), rows(1)])}, "inputs: expected the rows in .*inputs-00002.npy, got others"),
+    ],
+)
+def test_labels_of_another_teacher_or_of_other_inputs_are_not_mixed_in(made, change, message):
+    folder, x = made
+    before = contents(folder)
+    arguments = {"teacher": TEACHER, "inputs": x, "rows_per_shard": 10, **change}
+    with pytest.raises(ManifestError, match=message):
+        TransferSet.create(folder, **arguments)
+    assert contents(folder) == before
+
+
+def test_rows_beyond_a_complete_set_are_refused(tmp_path):
+    TransferSet.create(tmp_path, TEACHER, rows(20), rows_per_shard=10)
+    with pytest.raises(ManifestError, match=r"inputs: expected 20 rows, as .* says, got more"):
+        TransferSet.create(tmp_path, TEACHER, np.concatenate([rows(20), rows(5)]), rows_per_shard=10)
+
+
+@pytest.mark.parametrize("call", range(20))
+def test_a_full_disk_leaves_whole_shards_and_nothing_half_written(tmp_path, monkeypatch, call):
+    """Six calls of fsync a shard: inputs, logits, manifest, and the folder after each."""
+    x, calls, sync = rows(25), [], os.fsync
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10)
+    there = {path.name for path in tmp_path.iterdir()}
+    manifest = json.loads((tmp_path / "manifest.json").read_text()) if there else {"files": []}
+    assert there == {file["name"] for file in manifest["files"]} | ({"manifest.json"} if there else set())
+    assert len(manifest["files"]) // 2 in (call // 6, (call + 1) // 6)
+    ts = TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10)
+    assert np.array_equal(ts.batch(np.arange(25))[1], says(x))
+
+
+def test_it_is_silent_when_output_is_no_terminal(tmp_path, capfd):
+    assert not sys.stderr.isatty()
+    TransferSet.create(tmp_path, TEACHER, rows(25), rows_per_shard=10)
+    assert capfd.readouterr() == ("", "")

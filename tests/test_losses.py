@@ -1,0 +1,151 @@
+"""The losses and their gradients."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymimic import ops
+
+RTOL = {"float32": 1e-5, "float64": 1e-12}
+DTYPES = st.sampled_from(["float32", "float64"])
+SHAPES = st.tuples(st.integers(1, 40), st.sampled_from([1, 2, 3, 10, 61, 183, 1000]))
+
+
+def draw(shape, dtype, seed=0, scale=3.0):
+    """y, t (B, C), weights (B,) with a zero among them, and labels (B,)."""
+    rng = np.random.default_rng(seed)
+    y, t = (rng.standard_normal(shape).astype(dtype) * np.dtype(dtype).type(scale) for _ in range(2))
+    weights = rng.random(shape[0]).astype(dtype)
+    weights[0] = 0
+    return y, t, weights, rng.integers(0, shape[1], shape[0])
+
+
+def softmax(y):
+    e = np.exp(y - y.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def assert_loss(got, want, dy_want, dtype, rounding=0.0):
+    """A loss of positive terms is relative to itself; its gradient to the largest of its row's terms, about 1 / B."""
+    loss, dy = got
+    assert isinstance(loss, float)
+    assert dy.dtype == dtype
+    assert loss == pytest.approx(want, rel=RTOL[dtype], abs=RTOL[dtype] + rounding)
+    np.testing.assert_allclose(dy, dy_want, rtol=RTOL[dtype], atol=10 * RTOL[dtype] / len(dy))
+
+
+@given(shape=SHAPES, dtype=DTYPES, weighted=st.booleans(), seed=st.integers(0, 2**32))
+def test_mimic_loss_is_half_the_mean_squared_distance(backend, shape, dtype, weighted, seed):
+    y, t, weights, _ = draw(shape, dtype, seed)
+    y64, t64 = y.astype(np.float64), t.astype(np.float64)
+    w = weights.astype(np.float64) if weighted else np.ones(len(y))
+    want = sum(w[i] * np.sum((y64[i] - t64[i]) ** 2) for i in range(len(y))) / (2 * len(y))
+    got = ops.mimic_loss(y, t, weights if weighted else None, backend=backend)
+    assert_loss(got, want, w[:, None] * (y64 - t64) / len(y), dtype)
+
+
+@given(shape=SHAPES, dtype=DTYPES, weighted=st.booleans(), seed=st.integers(0, 2**32))
+def test_cross_entropy_is_the_mean_over_rows(backend, shape, dtype, weighted, seed):
+    y, _, weights, labels = draw(shape, dtype, seed)
+    p = softmax(y.astype(np.float64))
+    w = weights.astype(np.float64) if weighted else np.ones(len(y))
+    want = -sum(w[i] * np.log(p[i, labels[i]]) for i in range(len(y))) / len(y)
+    got = ops.cross_entropy(y, labels, weights if weighted else None, backend=backend)
+    assert_loss(got, want, w[:, None] * (p - np.eye(shape[1])[labels]) / len(y), dtype)
+
+
+@given(shape=SHAPES, dtype=DTYPES, temperature=st.sampled_from([0.5, 1.0, 3.0, 20.0]), seed=st.integers(0, 2**32))
+def test_distillation_loss_is_the_scaled_divergence(backend, shape, dtype, temperature, seed):
+    y, t, _, _ = draw(shape, dtype, seed)
+    q, p = softmax(y.astype(np.float64) / temperature), softmax(t.astype(np.float64) / temperature)
+    want = temperature**2 * np.sum(p * (np.log(p) - np.log(q))) / len(y)
+    got = ops.distillation_loss(y, t, temperature, backend=backend)
+    rounding = temperature**2 * RTOL[dtype]  # terms of either sign: nearly equal logarithms, times T^2
+    assert_loss(got, want, temperature * (q - p) / len(y), dtype, rounding)
+
+
+@pytest.mark.parametrize("loss", ["mimic", "cross entropy", "distillation"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_agree_with_finite_differences(backend, loss, weighted):
+    y, t, weights, labels = draw((7, 5), "float64")
+    w = weights if weighted else None
+    call = {
+        "mimic": lambda y: ops.mimic_loss(y, t, w, backend=backend),
+        "cross entropy": lambda y: ops.cross_entropy(y, labels, w, backend=backend),
+        "distillation": lambda y: ops.distillation_loss(y, t, 2.5, backend=backend),
+    }[loss]
+    direction = np.random.default_rng(1).standard_normal(y.shape)
+    slope = (call(y + 1e-5 * direction)[0] - call(y - 1e-5 * direction)[0]) / 2e-5
+    assert slope == pytest.approx(np.vdot(call(y)[1], direction), rel=1e-7)
+
+
+@pytest.mark.parametrize("classes", [0, 1, 5])
+def test_an_empty_batch_has_loss_zero(backend, dtype, classes):
+    y = np.empty((0, classes), dtype)
+    none, labels = np.empty(0, dtype), np.empty(0, np.int64)
+    for loss, dy in (
+        ops.mimic_loss(y, y, backend=backend),
+        ops.mimic_loss(y, y, none, backend=backend),
+        ops.cross_entropy(y, labels, backend=backend),
+        ops.cross_entropy(y, labels, none, backend=backend),
+        ops.distillation_loss(y, y, 2.0, backend=backend),
+    ):
+        assert loss == 0
+        assert dy.shape == y.shape
+        assert dy.dtype == dtype
+
+
+def test_huge_logits_do_not_overflow(backend, dtype):
+    y = np.array([[1e30, -1e30, 0], [-1e4, -1e4, -1e4]], dtype)
+    loss, dy = ops.cross_entropy(y, np.array([0, 2]), backend=backend)
+    assert loss == pytest.approx(np.log(3) / 2, rel=1e-6)
+    np.testing.assert_allclose(dy, [[0, 0, 0], [1 / 6, 1 / 6, -1 / 3]], atol=1e-6)
+    loss, dy = ops.distillation_loss(y, y, 1.0, backend=backend)
+    assert loss == 0
+    assert not dy.any()
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint64"])
+def test_labels_of_any_integer_type(backend, kind):
+    y, _, _, labels = draw((6, 4), "float32")
+    want = ops.cross_entropy(y, labels, backend=backend)
+    got = ops.cross_entropy(y, labels.astype(kind), backend=backend)
+    assert got[0] == want[0]
+    np.testing.assert_array_equal(got[1], want[1])
+
+
+def test_high_temperature_is_regression_on_centred_logits(backend):
+    """Hinton, Vinyals & Dean 2015, equation 4: at high temperature dL/dy = (y - t, each centred) / (B C)."""
+    y, t, _, _ = draw((6, 10), "float64")
+    _, dy = ops.distillation_loss(y, t, 1e6, backend=backend)
+    residual = (y - y.mean(1, keepdims=True)) - (t - t.mean(1, keepdims=True))
+    np.testing.assert_allclose(dy, residual / residual.size, atol=1e-5)
+
+
+def test_inputs_are_not_written_to(backend):
+    y, t, weights, labels = draw((6, 4), "float32")
+    for array in (y, t, weights, labels):
+        array.flags.writeable = False
+    ops.mimic_loss(y, t, weights, backend=backend)
+    ops.cross_entropy(y, labels, weights, backend=backend)
+    ops.distillation_loss(y, t, 2.0, backend=backend)
+
+
+def test_losses_and_gradients_are_torchs(backend, torch):
+    y, t, _, labels = draw((9, 7), "float64")
+    log_softmax, kl = torch.nn.functional.log_softmax, torch.nn.functional.kl_div
+    pairs = [
+        (ops.mimic_loss(y, t, backend=backend), lambda v: torch.nn.functional.mse_loss(v, torch.tensor(t), reduction="sum") / 18),
+        (ops.cross_entropy(y, labels, backend=backend), lambda v: torch.nn.functional.cross_entropy(v, torch.tensor(labels))),
+        (
+            ops.distillation_loss(y, t, 4.0, backend=backend),
+            lambda v: 16 * kl(log_softmax(v / 4, 1), log_softmax(torch.tensor(t) / 4, 1), reduction="batchmean", log_target=True),
+        ),
+    ]
+    for (loss, dy), theirs in pairs:
+        v = torch.tensor(y, requires_grad=True)
+        value = theirs(v)
+        value.backward()
+        assert loss == pytest.approx(value.item(), rel=1e-12)
+        np.testing.assert_allclose(dy, v.grad.numpy(), rtol=1e-10, atol=1e-14)

@@ -1,0 +1,272 @@
+"""shallow_forward and shallow_backward against the reference in float64, to the bit where arithmetic is exact."""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference_bounds as bounds
+from cases import checked, exact_shallow, masks, shallow, sizes
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pymimic
+from pymimic import ops
+from pymimic.ops import ShallowGrads
+
+NAMES = ShallowGrads._fields
+NO_DROPOUT = {"dropout": 0.0, "seed": 0, "offset": 0, "origin": (0, 0)}
+DROPOUT = {"dropout": 0.3, "seed": 2**63 + 11, "offset": 7, "origin": (48, 96)}
+SMALL = {"B": 37, "k": 11, "H": 203, "C": 7}
+
+
+def forward(backend, args, activation, mask, **more):
+    return ops.shallow_forward(*args.forward, activation=activation, backend=backend, **mask, **more)
+
+
+def backward(backend, args, activation, mask, **more):
+    return ops.shallow_backward(*args.backward, activation=activation, backend=backend, **mask, **more)
+
+
+def assert_same(got, want):
+    """Equal values, None beside None."""
+    for name, g, w in zip(NAMES, got, want):
+        assert (g is None) == (w is None), name
+        if w is not None:
+            np.testing.assert_array_equal(g, w, err_msg=f"d{name}")
+
+
+@given(
+    size=sizes(smallest=0),
+    mask=masks(ps=(0.0, 0.0, 0.5, 0.75)),
+    activation=st.sampled_from(["relu", "identity"]),
+    dtype=st.sampled_from(["float32", "float32", "float64"]),
+    save=st.booleans(),
+    needs=st.sets(st.sampled_from(NAMES)) | st.just(set(NAMES)),
+    seed=st.integers(0, 2**32),
+)
+def test_exact_arithmetic_gives_the_reference_to_the_bit(backend, size, mask, activation, dtype, save, needs, seed):
+    args = exact_shallow(size, dtype, scale=int(checked(mask).scale), seed=seed)
+    y = forward(backend, args, activation, mask, save=save)
+    y, saved = y if save else (y, None)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, forward("reference", args.wide, activation, mask))
+    grads = backward(backend, args, activation, mask, saved=saved, needs=needs)
+    assert_same(grads, backward("reference", args.wide, activation, mask, needs=needs))
+    assert all(grad is None or grad.dtype == dtype for grad in grads)
+
+
+@given(
+    size=sizes(),
+    mask=masks(),
+    activation=st.sampled_from(["tanh", "sigmoid", "gelu", "identity"]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    save=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_errors_stay_within_the_expression_over_absolute_values(backend, size, mask, activation, dtype, save, seed):
+    check_within_bounds(backend, shallow(size, dtype, seed), activation, mask, save)
+
+
+@given(size=sizes(), mask=masks(), save=st.booleans(), dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 2**32))
+def test_relu_errors_stay_within_the_bound_where_gates_cannot_flip(backend, size, mask, save, dtype, seed):
+    inexact, exact = shallow(size, dtype, seed), exact_shallow(size, dtype, scale=1, seed=seed)
+    check_within_bounds(backend, exact._replace(dy=inexact.dy, W=inexact.W, c=inexact.c), "relu", mask, save)
+
+
+def check_within_bounds(backend, args, activation, mask, save):
+    wide, how = args.wide, checked(mask)
+    y = forward(backend, args, activation, mask, save=save)
+    y, saved = y if save else (y, None)
+    bounds.assert_within(y, forward("reference", wide, activation, mask), bounds.shallow_forward(*wide.forward, activation, how), "y")
+    grads = backward(backend, args, activation, mask, saved=saved)
+    bounds.assert_all_within(
+        grads, backward("reference", wide, activation, mask), bounds.shallow_backward(*wide.backward, activation, how), activation
+    )
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"B": 3, "k": 67, "H": 20_000, "C": 5},
+        {"B": 5, "k": 1300, "H": 333, "C": 10},
+        {"B": 70, "k": 17, "H": 131, "C": 1000},
+        {"B": 1030, "k": 64, "H": 129, "C": 10},
+        {"B": 129, "k": 250, "H": 530, "C": 183},
+        {"B": 1, "k": 250, "H": 1100, "C": 183},
+        {"B": 1, "k": 1, "H": 1, "C": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_shapes_that_fill_several_slabs_and_row_blocks(backend, size, activation, dtype):
+    if activation == "relu":
+        args = exact_shallow(size, dtype, scale=2)
+        mask = {**DROPOUT, "dropout": 0.5}
+        np.testing.assert_array_equal(forward(backend, args, "relu", mask), forward("reference", args.wide, "relu", mask))
+        assert_same(backward(backend, args, "relu", mask), backward("reference", args.wide, "relu", mask))
+    else:
+        check_within_bounds(backend, shallow(size, dtype), activation, DROPOUT, save=False)
+
+
+@pytest.mark.parametrize("mask", [NO_DROPOUT, DROPOUT], ids=["no dropout", "dropout"])
+def test_gradients_agree_with_finite_differences(backend, activation, mask):
+    args = shallow(SMALL, "float64", seed=3)
+    if activation == "relu":  # z and U are multiples of 1/8 and b is an odd one of 1/128: |a| >= 1/128
+        exact = exact_shallow(SMALL, "float64", scale=1)
+        args = args._replace(z=exact.z, U=exact.U, b=np.round(exact.b * 64) / 64 + 1 / 128)
+    grads = backward(backend, args, activation, mask)
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        direction = rng.standard_normal(getattr(args, name).shape)
+        step = 1e-5 * direction
+
+        def loss(sign, name=name, step=step):
+            moved = args._replace(**{name: getattr(args, name) + sign * step})
+            return np.vdot(args.dy, forward(backend, moved, activation, mask))
+
+        slope = np.vdot(getattr(grads, name), direction)
+        spread = np.linalg.norm(getattr(grads, name))  # of such a product over directions
+        assert abs((loss(1) - loss(-1)) / 2e-5 - slope) < 1e-6 * spread, name
+
+
+def test_relu_has_slope_zero_at_zero(backend, dtype):
+    ones, zeros = np.ones((1, 1), dtype), np.zeros((1, 1), dtype)
+    grads = ops.shallow_backward(ones, ones, zeros, zeros[0], ones, activation="relu", backend=backend)
+    assert all(not getattr(grads, name).any() for name in ("z", "U", "b", "W"))
+
+
+@pytest.mark.parametrize("needs", [set(n) for r in range(6) for n in itertools.combinations(NAMES, r)], ids=lambda n: "".join(sorted(n)) or "-")
+@pytest.mark.parametrize("save", [False, True], ids=["recompute", "saved"])
+def test_every_subset_of_needs(backend, needs, save):
+    mask = {**DROPOUT, "dropout": 0.5}
+    args = exact_shallow(SMALL, "float32", scale=2)
+    saved = forward(backend, args, "relu", mask, save=True)[1] if save else None
+    got = backward(backend, args, "relu", mask, saved=saved, needs=needs)
+    assert_same(got, backward("reference", args.wide, "relu", mask, needs=needs))
+
+
+@pytest.mark.parametrize("axis", ["B", "k", "H", "C"])
+def test_zero_sizes(backend, activation, dtype, axis):
+    args = shallow({**SMALL, axis: 0}, dtype)
+    check_within_bounds(backend, args, activation, DROPOUT, save=False)
+    check_within_bounds(backend, args, activation, DROPOUT, save=True)
+
+
+def test_nan_propagates_to_its_own_row_alone(backend, activation, dtype):
+    args = shallow(SMALL, dtype)
+    z = args.z.copy()
+    z[5, 3] = np.nan
+    y = forward(backend, args._replace(z=z), activation, NO_DROPOUT)
+    assert np.isnan(y[5]).all()
+    assert not np.isnan(np.delete(y, 5, axis=0)).any()
+    U = args.U.copy()
+    U[200, 1] = np.nan
+    assert np.isnan(forward(backend, args._replace(U=U), activation, NO_DROPOUT)).all()
+    dy = args.dy.copy()
+    dy[4, 2] = np.nan
+    grads = backward(backend, args._replace(dy=dy), activation, NO_DROPOUT)
+    assert np.isnan(grads.z[4]).any()
+    assert not np.isnan(np.delete(grads.z, 4, axis=0)).any()
+    assert np.isnan(grads.c).tolist() == [i == 2 for i in range(SMALL["C"])]
+
+
+def test_saturated_activations_stay_finite(backend, activation, dtype):
+    """Pre-activations of +-800, where exp over- or underflows, and of +-1e30."""
+    for size in (800.0, 1e30):
+        z, U = np.array([[size], [-size]], dtype), np.ones((1, 1), dtype)
+        one, zero = np.ones((1, 1), dtype), np.zeros(1, dtype)
+        limits = {"relu": [size, 0], "identity": [size, -size], "tanh": [1, -1], "sigmoid": [1, 0], "gelu": [size, 0]}[activation]
+        y = ops.shallow_forward(z, U, zero, one, zero, activation=activation, backend=backend)
+        np.testing.assert_array_equal(y[:, 0], np.array(limits, dtype))
+        dz = ops.shallow_backward(np.ones((2, 1), dtype), z, U, zero, one, activation=activation, backend=backend).z
+        slopes = {"relu": [1, 0], "identity": [1, 1], "tanh": [0, 0], "sigmoid": [0, 0], "gelu": [1, 0]}[activation]
+        np.testing.assert_array_equal(dz[:, 0], np.array(slopes, dtype))
+
+
+def test_out_is_written_and_returned(backend, dtype):
+    args = shallow(SMALL, dtype)
+    out = np.full((SMALL["B"], SMALL["C"]), np.nan, dtype)
+    y = forward(backend, args, "relu", DROPOUT, out=out)
+    assert y is out
+    np.testing.assert_array_equal(out, forward(backend, args, "relu", DROPOUT))
+    y, _ = forward(backend, args, "relu", DROPOUT, out=out, save=True)
+    assert y is out
+
+
+def test_strided_and_fortran_inputs_give_the_same_bits(backend, dtype):
+    args = shallow(SMALL, dtype)
+    y, grads = forward(backend, args, "tanh", DROPOUT), backward(backend, args, "tanh", DROPOUT)
+    for relayout in (_strided, np.asfortranarray, _reversed):
+        moved = type(args)(*(relayout(array) for array in args))
+        np.testing.assert_array_equal(forward(backend, moved, "tanh", DROPOUT), y)
+        assert_same(backward(backend, moved, "tanh", DROPOUT), grads)
+
+
+def _strided(array):
+    big = np.full(tuple(2 * n for n in array.shape), np.nan, array.dtype)
+    view = big[tuple(slice(1, None, 2) for _ in array.shape)]
+    view[...] = array
+    return view
+
+
+def _reversed(array):
+    return np.ascontiguousarray(array[::-1])[::-1]
+
+
+def test_results_are_new_contiguous_writable_arrays(backend, dtype):
+    args = shallow(SMALL, dtype)
+    y, saved = forward(backend, args, "gelu", DROPOUT, save=True)
+    for result in (y, *backward(backend, args, "gelu", DROPOUT, saved=saved)):
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
+        assert not any(np.shares_memory(result, array) for array in args)
+
+
+def test_saved_says_what_it_holds(backend, dtype):
+    args = shallow(SMALL, dtype)
+    _, saved = forward(backend, args, "relu", DROPOUT, save=True)
+    assert saved.nbytes >= SMALL["B"] * SMALL["H"] * np.dtype(dtype).itemsize
+    assert (saved.backend, saved.activation, saved.mask) == (backend, "relu", checked(DROPOUT))
+
+
+def test_a_plan_passed_in_gives_the_result_of_the_default_one(backend, dtype):
+    args = exact_shallow(SMALL, dtype, scale=1)
+    for budget in (0, 1 << 30):
+        plan = pymimic.plan(SMALL["B"], 5, SMALL["k"], SMALL["H"], SMALL["C"], dtype, memory_budget=budget)
+        y = forward(backend, args, "relu", NO_DROPOUT, plan=plan)
+        np.testing.assert_array_equal(y, forward(backend, args, "relu", NO_DROPOUT))
+        assert_same(backward(backend, args, "relu", NO_DROPOUT, plan=plan), backward(backend, args, "relu", NO_DROPOUT))
+
+
+def test_dropout_shards_add_up_to_the_whole(backend):
+    """Units split over two devices, rows over two batches: `origin` makes each block's part of one mask."""
+    mask = {**DROPOUT, "dropout": 0.5}
+    args = exact_shallow({"B": 50, "k": 9, "H": 160, "C": 6}, "float32", scale=2)
+    whole, grads = forward(backend, args, "relu", mask), backward(backend, args, "relu", mask)
+    y, dz, dW = np.zeros_like(whole), np.zeros_like(grads.z), np.zeros_like(grads.W)
+    row0, unit0 = mask["origin"]
+    for rows, units in itertools.product((slice(0, 32), slice(32, 50)), (slice(0, 96), slice(96, 160))):
+        part = args._replace(dy=args.dy[rows], z=args.z[rows], U=args.U[units], b=args.b[units], W=args.W[units], c=np.zeros_like(args.c))
+        at = {**mask, "origin": (row0 + rows.start, unit0 + units.start)}
+        y[rows] += forward(backend, part, "relu", at)
+        part_grads = backward(backend, part, "relu", at)
+        dz[rows] += part_grads.z
+        dW[units] += part_grads.W
+    np.testing.assert_array_equal(y + args.c, whole)
+    np.testing.assert_array_equal(dz, grads.z)
+    np.testing.assert_array_equal(dW, grads.W)
+
+
+@pytest.mark.slow
+def test_weights_of_more_than_two_to_the_31_elements(fresh_backend):
+    """Zero pages take no memory until written: only the last unit's weights are there."""
+    H, k = 2**21 + 37, 1031
+    assert H * k > 2**31
+    z = np.ones((2, k), "float32")
+    U, b, W, c = np.zeros((H, k), "float32"), np.zeros(H, "float32"), np.zeros((H, 1), "float32"), np.zeros(1, "float32")
+    U[-1, -1], b[-1], W[-1, 0] = 0.5, 0.25, 2
+    np.testing.assert_array_equal(ops.shallow_forward(z, U, b, W, c, backend=fresh_backend), [[1.5], [1.5]])
+    grads = ops.shallow_backward(np.ones((2, 1), "float32"), z, U, b, W, needs=("z", "b", "W"), backend=fresh_backend)
+    assert grads.z[:, -1].tolist() == [1, 1]
+    assert grads.b[-1] == 4
+    assert grads.W[-1, 0] == 1.5

@@ -1,0 +1,236 @@
+"""What training promises: students that learn, stopping in time, standardisation, and clear words where something is wrong."""
+
+import numpy as np
+import pytest
+from toy import C, D, H, Logits, N, close, order, same, trained
+
+from pymimic import SGD, AdamW, ops
+from pymimic.cases import LabelledSet
+from pymimic.checkpoint import read_safetensors
+from pymimic.errors import TrainingDivergedError
+from pymimic.student import Student
+
+# Learning
+
+
+@pytest.mark.parametrize(
+    "keywords", [{}, {"loss": "distillation", "temperature": 3.0}, {"loss": ops.mimic_loss}, {"standardise_targets": True}]
+)
+def test_a_student_learns_its_teacher(keywords):
+    data, held_out = Logits(2000), Logits(500, seed=1)
+    student = Student(D, 256, C)
+    _, history = trained(data, held_out, student=student, optimizer=AdamW(3e-3), epochs=20, standardise_inputs=True, **keywords)
+    assert history[-1].validation_loss < 0.05 * history[0].validation_loss + 0.02
+    assert history[-1].validation_accuracy > 0.9
+    agreement = np.mean(student.predict(held_out.x).argmax(1) == held_out.t.argmax(1))
+    assert history[-1].validation_accuracy == agreement
+
+
+def test_a_student_learns_labels():
+    data, held_out = (LabelledSet(cases.x, cases.t.argmax(1), C) for cases in (Logits(2000), Logits(500, seed=1)))
+    student, history = trained(data, held_out, student=Student(D, 256, C), optimizer=AdamW(3e-3), epochs=20, loss="cross_entropy")
+    assert history[-1].validation_accuracy > 0.95
+    y = student.predict(held_out.x)
+    assert history[-1].validation_loss == pytest.approx(ops.cross_entropy(y, held_out.labels)[0], rel=1e-5)
+    assert history[-1].validation_accuracy == np.mean(y.argmax(1) == held_out.labels)
+
+
+def test_validation_on_labels_of_a_mimic_gives_accuracy_alone():
+    held_out = LabelledSet(Logits(50, seed=1).x, Logits(50, seed=1).t.argmax(1), C)
+    student, history = trained(Logits(), held_out, patience=5, monitor="accuracy")
+    assert history[-1].validation_loss is None
+    best = history[history.best_epoch - 1].validation_accuracy
+    assert best == max(record.validation_accuracy for record in history)
+    assert np.mean(student.predict(held_out.x).argmax(1) == held_out.labels) == best
+
+
+def test_early_stopping_restores_the_best_weights():
+    held_out = Logits(300, seed=1)
+    student, history = trained(
+        Logits(20), held_out, student=Student(D, 256, C), optimizer=AdamW(0.02), epochs=200, batch_size=4, patience=3
+    )
+    losses = [record.validation_loss for record in history]
+    assert history.stopped_early
+    assert len(history) < 200
+    assert history.best_epoch == 1 + int(np.argmin(losses)) == len(history) - 3
+    assert ops.mimic_loss(student.predict(held_out.x), held_out.t)[0] == pytest.approx(min(losses), rel=1e-6)
+    shorter, _ = trained(Logits(20), held_out, student=Student(D, 256, C), optimizer=AdamW(0.02), epochs=history.best_epoch, batch_size=4)
+    assert same(student, shorter)
+
+
+def test_standardised_targets_are_folded_in():
+    data, scaled, held_out = Logits(), Logits(), Logits(50, seed=1)
+    data.t = data.t * np.float32([1, 10, 100, 0]) + np.float32([0, 5, -1000, 3])
+    mean, scale = data.t.mean(0, dtype=np.float64).astype(np.float32), data.t.std(0, dtype=np.float64).astype(np.float32)
+    scale[3] = 1
+    scaled.t = (data.t - mean) / scale
+    held_out.t = held_out.t * scale + mean
+    student, history = trained(data, held_out, standardise_targets=True)
+    by_hand_, _ = trained(scaled)
+    by_hand_.fold(mean, scale)
+    close(student, by_hand_.arrays())
+    assert history[-1].validation_accuracy == np.mean(student.predict(held_out.x).argmax(1) == held_out.t.argmax(1))
+
+
+def test_standardised_inputs_are_kept_in_the_student():
+    data = Logits()
+    data.x = data.x * np.float32([1, 2, 3, 4, 5, 0]) + np.float32([0, 0, 100, -7, 0, 42])
+    student, _ = trained(data, standardise_inputs=True)
+    np.testing.assert_allclose(student.mean, data.x.mean(0, dtype=np.float64), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(student.scale, 1 / np.append(data.x[:, :5].std(0, dtype=np.float64), 1), rtol=1e-5)
+    mean = student.mean
+    trained(Logits(seed=2), student=student, standardise_inputs=True, epochs=0)
+    assert np.array_equal(student.mean, mean)  # one that is there stays
+    inside = Logits()
+    inside.x = student.standardise(data.x)
+    plain, _ = trained(inside)
+    fresh = Student(D, H, C, rank=3, seed=5)
+    fresh.set_standardisation(student.mean, student.scale)
+    trained(data, student=fresh)
+    assert same(plain, fresh)
+
+
+def test_augment_gets_a_generator_of_its_own_at_every_step():
+    draws = []
+
+    def jitter(x, t, generator):
+        draws.append(generator.standard_normal(x.shape).astype(np.float32))
+        return x + draws[-1], t * 2
+
+    trained(Logits(), augment=jitter, epochs=2)
+    first = list(draws)
+    draws.clear()
+    trained(Logits(), augment=jitter, epochs=2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, draws))
+    assert len({float(draw[0, 0]) for draw in draws}) == 6
+
+
+# Divergence
+
+
+def test_a_loss_that_is_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    data, path = Logits(), tmp_path / "run.safetensors"
+    data.t[order(7, 1)[40]] = np.nan  # in the second batch of the second epoch: step 5
+    good = Logits()
+
+    class TurnsBad(Logits):
+        def batch(self, indices):
+            self.calls.append(indices)
+            return (data if len(self.calls) > 3 else good).batch(indices)
+
+    for clip in (None, 1.0):
+        student = Student(D, H, C, rank=3, seed=5)
+        with pytest.raises(TrainingDivergedError, match=r"loss: expected a finite number at step 5, got nan.*run\.safetensors"):
+            trained(TurnsBad(), student=student, checkpoint=path, checkpoint_every=2, clip_norm=clip)
+        arrays, metadata = read_safetensors(path)
+        assert metadata["counters"]["step"] == 4
+        for name, array in student.arrays().items():  # step 5 was not taken
+            assert np.array_equal(arrays[f"weights.{name}"], array)
+            assert np.isfinite(array).all()
+
+
+def test_weights_that_overflow_are_never_saved(tmp_path):
+    path, student = tmp_path / "run.safetensors", Student(D, H, C, rank=3, seed=5)
+
+    def steep(y, t, weights):
+        return 1.0, np.full_like(y, 1e38 if len(calls.calls) == 5 else 0)
+
+    calls = Logits()
+    with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match="expected finite values after step 5, got NaN or infinity"):
+        trained(calls, student=student, loss=steep, checkpoint=path, checkpoint_every=1)
+    arrays, metadata = read_safetensors(path)
+    assert metadata["counters"]["step"] == 4
+    assert all(np.isfinite(array).all() for array in [*arrays.values(), *student.arrays().values()])
+    with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=r"loss: expected a finite number at step \d+"):
+        trained(Logits(), optimizer=SGD(1e6), epochs=50)
+
+
+def test_a_gradient_that_is_not_finite_is_not_clipped_but_reported():
+    def steep(y, t, weights):
+        return 1.0, np.full_like(y, np.inf)
+
+    student, before = Student(D, H, C), Student(D, H, C)
+    with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match="gradient norm: expected a finite number at step 1"):
+        trained(Logits(), student=student, loss=steep, clip_norm=1.0)
+    assert same(student, before)
+
+
+# The rest
+
+
+def test_the_bar_is_silent_where_output_is_no_terminal(capfd):
+    trained(Logits())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_training_goes_on_where_it_was():
+    twice = Student(D, H, C, rank=3, seed=5)
+    optimizer = AdamW(1e-3)
+    trained(Logits(), student=twice, optimizer=optimizer, epochs=1)
+    assert optimizer.steps == 3
+    trained(Logits(), student=twice, optimizer=optimizer, epochs=1)
+    assert optimizer.steps == 6
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"epochs": -1}, ValueError, "epochs: expected"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected"),
+        ({"batch_size": 1.5}, TypeError, "batch_size: expected an int, got float"),
+        ({"accumulate": 0}, ValueError, "accumulate: expected"),
+        ({"seed": -1}, ValueError, "seed: expected"),
+        ({"patience": 0}, ValueError, "patience: expected"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected"),
+        ({"monitor": "error"}, ValueError, "monitor: expected 'loss' or 'accuracy', got 'error'"),
+        ({"clip_norm": 0.0}, ValueError, "clip_norm: expected a number above 0"),
+        ({"ema": 1.0}, ValueError, "ema: expected a number in"),
+        ({"loss": "hinge"}, ValueError, "loss: expected 'mimic', 'cross_entropy', 'distillation' or a function, got 'hinge'"),
+        ({"loss": "distillation", "temperature": 0.0}, ValueError, "temperature: expected a number above 0"),
+        ({"loss": "cross_entropy", "standardise_targets": True}, ValueError, "standardise_targets: expected False"),
+        ({"backend": "tpu"}, ValueError, "backend: expected one of"),
+        ({"patience": 2}, ValueError, "validation: expected a set, as patience watches it, got None"),
+    ],
+)
+def test_bad_configurations(keywords, error, message):
+    with pytest.raises(error, match=message):
+        trained(Logits(), **keywords)
+
+
+def test_bad_data():
+    wide = LabelledSet(np.zeros((9, D + 1), np.float32), np.zeros(9, int), C)
+    many = LabelledSet(np.zeros((9, D), np.float32), np.zeros(9, int), C + 1)
+    labels = LabelledSet(np.zeros((9, D), np.float32), np.zeros(9, int), C)
+    with pytest.raises(ValueError, match=f"data: expected {D} inputs, as the student has, got {D + 1}"):
+        trained(wide)
+    with pytest.raises(ValueError, match=f"data: expected {C} outputs, as the student has, got {C + 1}"):
+        trained(many)
+    with pytest.raises(ValueError, match=f"validation: expected {D} inputs"):
+        trained(Logits(), wide)
+    with pytest.raises(ValueError, match="data: expected at least one row"):
+        trained(Logits(0))
+    with pytest.raises(TypeError, match="labels: expected an integer dtype, got float32"):
+        trained(Logits(), loss="cross_entropy")
+    with pytest.raises(ValueError, match="monitor: expected 'accuracy'"):
+        trained(Logits(), labels, patience=2)
+    with pytest.raises(ValueError, match="weights: expected none with loss 'distillation'"):
+        trained(Logits(weights=np.ones(N, np.float32)), loss="distillation")
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "weights", "error", "message"),
+    [
+        (np.zeros((3, 2), int), np.zeros(3, int), None, TypeError, "x: expected dtype float32 or float64, got int64"),
+        (np.zeros(3), np.zeros(3, int), None, ValueError, r"x: expected shape \(N, D\)"),
+        (np.array([[0.0], [np.inf], [0.0]]), np.zeros(3, int), None, ValueError, "x: expected finite values, got inf in row 1"),
+        (np.zeros((3, 2)), np.zeros(3), None, TypeError, "labels: expected an integer dtype, got float64"),
+        (np.zeros((3, 2)), np.zeros(4, int), None, ValueError, r"labels: expected shape \(N,\) = \(3,\), got \(4,\)"),
+        (np.zeros((3, 2)), np.array([0, 1, 5]), None, ValueError, r"labels: expected values in \[0, 5\), got \[0, 5\]"),
+        (np.zeros((3, 2)), np.array([0, -1, 4]), None, ValueError, r"labels: expected values in \[0, 5\), got \[-1, 4\]"),
+        (np.zeros((3, 2)), np.zeros(3, int), np.ones(2), ValueError, r"weights: expected shape"),
+        (np.zeros((3, 2)), np.zeros(3, int), np.array([1, -1, 1.0]), ValueError, "weights: expected values of at least 0"),
+    ],
+)
+def test_bad_labelled_sets(x, labels, weights, error, message):
+    with pytest.raises(error, match=message):
+        LabelledSet(x, labels, 5, weights)
