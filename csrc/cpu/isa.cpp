@@ -2,6 +2,7 @@
 // No standard header with inline functions: the linker could merge one build's copy into another's.
 #include "elementwise.h"
 #include "linear.h"
+#include "narrow.h"
 #include "shallow.h"
 
 #define MIMIC_STRING(x) #x
@@ -11,7 +12,13 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 template <class T>
-constexpr Kernels<T> kernels = {shallow_forward<T>, shallow_backward<T>, shallow_step<T>, linear<T>,
+void forward(const ShallowForward<T>& f) {
+  const bool narrow = f.shape.B <= kNarrowRows && !f.saved && !f.shape.mask.drops();
+  narrow ? shallow_forward_narrow(f) : shallow_forward(f);
+}
+
+template <class T>
+constexpr Kernels<T> kernels = {forward<T>,         shallow_backward<T>, shallow_step<T>, linear<T>,
                                 linear_backward<T>, dropout<T>,          update<T>};
 
 }  // namespace MIMIC_ISA

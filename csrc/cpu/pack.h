@@ -20,9 +20,9 @@ void pack_columns(const T* source, ptrdiff_t ld, ptrdiff_t rows, int columns, T*
   }
 }
 
-// An 8 x 8 transpose: eight loads, three rounds of shuffles, eight stores.
+// The columns of an 8 x 8 block as vectors: eight loads and three rounds of shuffles.
 template <class T>
-MIMIC_INLINE void transpose8(const T* source, ptrdiff_t source_row, T* to, ptrdiff_t to_row) {
+MIMIC_INLINE void turn8(const T* source, ptrdiff_t source_row, Vector<T, 8>* columns) {
   using V = Vector<T, 8>;
   V a[8], b[8];
   MIMIC_UNROLL for (int i = 0; i < 8; ++i) a[i] = load<V>(source + i * source_row);
@@ -37,8 +37,8 @@ MIMIC_INLINE void transpose8(const T* source, ptrdiff_t source_row, T* to, ptrdi
     }
   }
   MIMIC_UNROLL for (int j = 0; j < 4; ++j) {
-    store(to + j * to_row, shuffle<0, 1, 2, 3, 8, 9, 10, 11>(a[j], a[j + 4]));
-    store(to + (j + 4) * to_row, shuffle<4, 5, 6, 7, 12, 13, 14, 15>(a[j], a[j + 4]));
+    columns[j] = shuffle<0, 1, 2, 3, 8, 9, 10, 11>(a[j], a[j + 4]);
+    columns[j + 4] = shuffle<4, 5, 6, 7, 12, 13, 14, 15>(a[j], a[j + 4]);
   }
 }
 
@@ -48,7 +48,9 @@ void transpose(const T* source, ptrdiff_t source_row, ptrdiff_t rows, ptrdiff_t 
   const ptrdiff_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
   for (ptrdiff_t j = 0; j < whole_columns; j += 8) {
     for (ptrdiff_t i = 0; i < whole_rows; i += 8) {
-      transpose8(source + i * source_row + j, source_row, to + j * to_row + i, to_row);
+      Vector<T, 8> columns[8];
+      turn8(source + i * source_row + j, source_row, columns);
+      MIMIC_UNROLL for (int q = 0; q < 8; ++q) store(to + (j + q) * to_row + i, columns[q]);
     }
   }
   for (ptrdiff_t j = 0; j < columns; ++j) {
