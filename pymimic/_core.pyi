@@ -21,7 +21,7 @@ def shallow_backward(
 ) -> None: ...  # fmt: skip
 def shallow_step(
     dy: Array, z: Array, U: _Parameter, b: _Parameter, W: _Parameter, c: _Parameter, activation: int, mask: _Mask, slab: int,
-    row_block: int, saved: Array | None, dz: Array, dc: Array,
+    row_block: int, saved: Array | None, dz: Array | None, dc: Array,
 ) -> None: ...  # fmt: skip
 def linear(x: Array, weight: Array, bias: Array | None, activation: int, mask: _Mask, out: Array) -> None: ...
 def linear_backward(

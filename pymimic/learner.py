@@ -67,9 +67,9 @@ class Learner:
 
     def step(self, done: Pass, dy: Array) -> None:
         """The fused path: the wide layer is updated inside its backward pass, then V."""
-        dz = self.wide.step(dy, done.z, self.optimizer, saved=done.saved, **done.mask)
-        if self.V is not None:
-            self.optimizer.update("V", self.V, self._bottleneck_gradient(done, dz))
+        dz = self.wide.step(dy, done.z, self.optimizer, saved=done.saved, need_dz=self.V is not None, **done.mask)
+        if self.V is not None and dz is not None:
+            self.optimizer.update("V", self.V, self._bottleneck_gradient(done, dz), self.wide.backend)
         self._average()
 
     def gradients(self, done: Pass, dy: Array) -> dict[str, Array]:
@@ -83,7 +83,7 @@ class Learner:
         """The unfused path, second half: one optimizer step."""
         self.optimizer.advance()
         for name, array in self.arrays().items():
-            self.optimizer.update(name, array, gradients[name])
+            self.optimizer.update(name, array, gradients[name], self.wide.backend)
         self._average()
 
     def hand_over(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import _check
-from .backends import default_host
+from .backends import default_host, get
 from .backends.interface import Array, Update
 
 Schedule = Callable[[int], float]
@@ -84,13 +84,13 @@ class Optimizer(ABC):
     def rule(self, param: Array) -> Update:
         """The numbers of the current step for `param`."""
 
-    def update(self, name: str, param: Array, grad: Array) -> None:
-        """Update `param` in place from its gradient, on the unfused path."""
+    def update(self, name: str, param: Array, grad: Array, backend: str | None = None) -> None:
+        """Update `param` in place from its gradient, on the unfused path; `backend` as in `pymimic.ops`."""
         if grad.shape != param.shape or grad.dtype != param.dtype:
             raise ValueError(f"grad: expected {param.shape} {param.dtype} as {name} has, got {grad.shape} {grad.dtype}")
         _check.writable(name, param)
         grad = np.ascontiguousarray(grad)
-        default_host().optimizer_update(param, grad, self.slots_for(name, param), self.rule(param))
+        (default_host() if backend is None else get(backend)).optimizer_update(param, grad, self.slots_for(name, param), self.rule(param))
 
     def state(self) -> dict[str, Array]:
         """Slots and the step count as arrays by name, for a checkpoint: "steps", "U.momentum", ..."""

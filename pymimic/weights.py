@@ -90,9 +90,11 @@ class ShallowWeights:
 
     def step(
         self, dy: Array, z: Array, optimizer: Optimizer, *, dropout: float = 0.0, seed: int = 0, offset: int = 0,
-        origin: tuple[int, int] = (0, 0), saved: Saved | None = None,
-    ) -> Array:  # fmt: skip
+        origin: tuple[int, int] = (0, 0), saved: Saved | None = None, need_dz: bool = True,
+    ) -> Array | None:  # fmt: skip
         """Update the weights and the optimizer's slots inside the backward pass; returns dz (B, k) of the weights as they were.
+
+        Without `need_dz`, as where z is the input itself, dz is not computed, and None returned.
 
         Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`.
         """
@@ -104,4 +106,4 @@ class ShallowWeights:
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()
         rules = {name: optimizer.rule(param) for name, param in self._arrays.items()}
-        return self._backend.shallow_step(dy, z, self._arrays, slots, rules, self.activation, mask, how, kept)
+        return self._backend.shallow_step(dy, z, self._arrays, slots, rules, self.activation, mask, how, kept, need_dz)

@@ -158,7 +158,7 @@ using ParameterTuple = std::tuple<py::array, std::vector<py::array>, UpdateTuple
 
 void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
                   const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask, int64_t slab,
-                  int64_t row_block, const Optional& saved, const py::array& dz, const py::array& dc) {
+                  int64_t row_block, const Optional& saved, const Optional& dz, const py::array& dc) {
   const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);

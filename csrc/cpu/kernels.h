@@ -55,7 +55,7 @@ struct ShallowStep {
   ShallowShape shape;
   const T *dy, *z;
   const T* saved;
-  T *dz, *dc;  // written
+  T *dz, *dc;  // written; dz may be null
   Parameter<T> U, b, W, c;
 };
 

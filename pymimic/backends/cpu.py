@@ -53,11 +53,11 @@ def shallow_backward(
 
 def shallow_step(
     dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
-    activation: Activation, mask: Mask, plan: Plan, saved: Array | None,
-) -> Array:  # fmt: skip
+    activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
+) -> Array | None:  # fmt: skip
     if len(z) == 0:
-        return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None)
-    dz, dc = np.empty_like(z), np.empty(dy.shape[1], z.dtype)
+        return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None, need_dz)
+    dz, dc = np.empty_like(z) if need_dz else None, np.empty(dy.shape[1], z.dtype)
     U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
     _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
     return dz

@@ -107,8 +107,8 @@ class Backend(Protocol):
 
     def shallow_step(
         self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]],
-        updates: dict[str, Update], activation: Activation, mask: Mask, plan: Plan, saved: Array | None,
-    ) -> Array: ...  # fmt: skip
+        updates: dict[str, Update], activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
+    ) -> Array | None: ...  # fmt: skip
 
     def linear_dropout(
         self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None

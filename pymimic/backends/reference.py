@@ -117,13 +117,12 @@ def shallow_backward(
 
 def shallow_step(
     dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
-    activation: Activation, mask: Mask, plan: Plan, saved: Array | None,
-) -> Array:  # fmt: skip
-    needs = frozenset(("z", *params))
+    activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
+) -> Array | None:  # fmt: skip
+    needs = frozenset(params) | {"z" for _ in range(need_dz)}
     grads = shallow_backward(dy, z, params["U"], params["b"], params["W"], activation, mask, plan, saved, needs)
     for key, param in params.items():
         optimizer_update(param, getattr(grads, key), slots[key], updates[key])
-    assert grads.z is not None
     return grads.z
 
 
