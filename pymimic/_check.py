@@ -111,8 +111,9 @@ def mask(dropout: float, seed: int, offset: int, origin: tuple[int, int]) -> Mas
     return Mask(keep, integer("seed", seed, 0, 1 << 64), integer("offset", offset, 0, 1 << 32), int(row), int(unit))
 
 
-def plan(given: Plan | None, dims: Dims) -> Plan:
-    """The plan for the sizes in `dims`, or the given one if it is for them."""
+def plan(given: Plan | None, dims: Dims, kept: Saved | None = None) -> Plan:
+    """The plan for the sizes in `dims`: the given one, or that of the forward pass, or a new one."""
+    given = kept.plan if given is None and isinstance(kept, Saved) else given
     B, k, H, C = (dims[axis] for axis in "BkHC")
     dtype = str(dims.dtype)
     if given is None:

@@ -69,7 +69,7 @@ def shallow_forward(
     U, b, W, c : (H, k), (H,), (H, C) and (C,) arrays
     activation : "relu", "identity", "tanh", "sigmoid" or "gelu" (the erf form)
     dropout, seed, offset, origin : see the module's docstring
-    save : keep h for `shallow_backward`: B x H values
+    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16"
     plan : what `pymimic.plan` returned for this shape, or None
     out : (B, C) array to write y into
     backend : see the module's docstring
@@ -112,7 +112,7 @@ def shallow_backward(
     U, b, W = dims.array("U", U, "H", "k"), dims.array("b", b, "H"), dims.array("W", W, "H", "C")
     act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
     wanted = _check.needs(needs, ShallowGrads._fields)
-    chosen, how = _backend(backend), _check.plan(plan, dims)
+    chosen, how = _backend(backend), _check.plan(plan, dims, saved)
     kept = _check.saved(saved, chosen.name, act, mask, how)
     return chosen.shallow_backward(dy, z, U, b, W, act, mask, how, kept, wanted)
 

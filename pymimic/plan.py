@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 PANEL = 32  # rows that one tile of h holds; also the units of one Philox tile
+_H = Literal["recompute", "keep", "keep-bf16"]
 _ITEMSIZE = {"float32": 4, "float64": 8}
 _SLAB_BYTES = 512 << 10  # U and W of one slab: half of a common 1 MiB L2
 _TILE_BYTES = 4 << 20  # h and da of one slab and row block, double-buffered
@@ -27,21 +28,22 @@ class Plan:
     H: int
     C: int
     dtype: str
-    h: Literal["recompute", "keep"]
+    h: _H
     slab: int
     row_block: int
     saved_bytes: int
     workspace_bytes: int
 
     def __str__(self) -> str:
-        how = f"keep h ({self.saved_bytes / 2**20:.1f} MiB)" if self.h == "keep" else "recompute h"
+        kind = {"recompute": "recompute h", "keep": "keep h", "keep-bf16": "keep h in bfloat16"}[self.h]
+        how = kind if self.h == "recompute" else f"{kind} ({self.saved_bytes / 2**20:.1f} MiB)"
         return (
             f"B={self.B} D={self.D} k={self.k} H={self.H} C={self.C} {self.dtype}: {how}, slabs of {self.slab} units, "
             f"blocks of {self.row_block} rows, workspace {self.workspace_bytes / 2**20:.1f} MiB"
         )
 
 
-def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_budget: int = 256 << 20) -> Plan:
+def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_budget: int = 256 << 20, *, h: str = "auto") -> Plan:
     """Say how the shallow ops run on B rows, k bottleneck units, H hidden units and C outputs.
 
     Parameters
@@ -51,26 +53,34 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     dtype : "float32" or "float64"
     memory_budget : int
         Bytes that h may take between the forward and the backward pass; above it h is recomputed.
+    h : "auto", "recompute", "keep" or "keep-bf16"
+        "auto" keeps h, in `dtype`, where it fits the budget. bfloat16 takes half the memory and puts up to 4e-3 into dW;
+        it is never chosen unless asked for, and needs float32.
 
     Raises
     ------
     ValueError
-        A negative size or budget, or an unknown dtype.
+        A negative size or budget, an unknown dtype or h, or bfloat16 beside float64.
     """
     for name, value in (("B", B), ("D", D), ("k", k), ("H", H), ("C", C), ("memory_budget", memory_budget)):
         if value < 0:
             raise ValueError(f"{name}: expected a size of at least 0, got {value}")
     if dtype not in _ITEMSIZE:
         raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {dtype!r}")
+    if h not in ("auto", "recompute", "keep", "keep-bf16"):
+        raise ValueError(f"h: expected 'auto', 'recompute', 'keep' or 'keep-bf16', got {h!r}")
+    if h == "keep-bf16" and dtype != "float32":
+        raise ValueError(f"h: expected 'keep-bf16' with dtype 'float32' only, got {dtype!r}")
     itemsize = _ITEMSIZE[dtype]
     slab = _multiple(_SLAB_BYTES // max(1, (k + C) * itemsize), PANEL, _MAX_SLAB)
     row_block = _multiple(min(_TILE_BYTES // (4 * slab * itemsize), _MAX_ROW_BLOCK), PANEL, _MAX_ROW_BLOCK)
     blocks = max(1, -(-B // row_block))
     row_block = PANEL * max(1, -(-B // (blocks * PANEL)))  # equal blocks
     rows = PANEL * -(-B // PANEL)
-    saved = rows * H * itemsize
+    saved = rows * H * (2 if h == "keep-bf16" else itemsize)
+    how = h if h != "auto" else "keep" if saved <= memory_budget else "recompute"
     workspace = (rows * (3 * k + 2 * C) + 4 * slab * row_block + slab * (k + C)) * itemsize
-    return Plan(B, D, k, H, C, dtype, "keep" if saved <= memory_budget else "recompute", slab, row_block, saved, workspace)
+    return Plan(B, D, k, H, C, dtype, cast(_H, how), slab, row_block, saved, workspace)
 
 
 def _multiple(value: int, unit: int, most: int) -> int:

@@ -8,7 +8,7 @@ from . import _check, ops
 from .backends import default_host, get
 from .backends.interface import Array, Saved, ShallowGrads
 from .optimizer import Optimizer
-from .plan import plan
+from .plan import Plan, plan
 
 _NAMES = ("U", "b", "W", "c")
 
@@ -24,12 +24,13 @@ class ShallowWeights:
     dtype : "float32" or "float64"
     activation : see `pymimic.ops.shallow_forward`
     backend : "cpu", "numba" or "reference"; None takes the fastest here
-    memory_budget : bytes that `forward(save=None)` may keep for `backward`, see `pymimic.plan`
+    memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits
+    keep : "float32", that is `dtype`, or "bfloat16": the type in which `forward(save=True)` keeps h, see `pymimic.plan`
     """
 
     def __init__(
         self, U: Array, b: Array, W: Array, c: Array, dtype: str = "float32", *, activation: str = "relu",
-        backend: str | None = None, memory_budget: int = 256 << 20,
+        backend: str | None = None, memory_budget: int = 256 << 20, keep: str = "float32",
     ) -> None:  # fmt: skip
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
@@ -38,7 +39,9 @@ class ShallowWeights:
         arrays = {name: dims.array(name, value, *shapes[name]) for name, value in zip(_NAMES, (U, b, W, c))}
         self._arrays = {name: np.array(value, dtype, order="C") for name, value in arrays.items()}
         self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
-        self.dtype, self.memory_budget = dtype, memory_budget
+        if keep not in ("float32", "bfloat16"):
+            raise ValueError(f"keep: expected 'float32' or 'bfloat16', got {keep!r}")
+        self.dtype, self.memory_budget, self.keep = dtype, memory_budget, keep
         self.activation = _check.activation(activation)
         self._backend = default_host() if backend is None else get(backend)
 
@@ -65,16 +68,21 @@ class ShallowWeights:
         z = self._dims().array("z", z, "B", "k")
         return ops.shallow_forward(
             z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, dropout=dropout, seed=seed, offset=offset, origin=origin,
-            save=save, out=out, backend=self.backend,
+            save=save, plan=self.plan(len(z)) if save else None, out=out, backend=self.backend,
         )  # fmt: skip
 
     def _dims(self) -> _check.Dims:
         """The sizes and the dtype that arguments must agree with."""
         return _check.Dims(("U", self._arrays["U"]), H=self.hidden, k=self.rank, C=self.outputs)
 
+    def plan(self, rows: int) -> Plan:
+        """How a batch of that many rows runs when h is kept."""
+        how = "keep-bf16" if self.keep == "bfloat16" else "keep"
+        return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=how)
+
     def keeps(self, rows: int) -> bool:
         """Whether h of that many rows fits the memory budget, so that `forward(save=True)` pays."""
-        return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget).h == "keep"
+        return self.plan(rows).saved_bytes <= self.memory_budget
 
     def backward(
         self, dy: Array, z: Array, *, dropout: float = 0.0, seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0),
@@ -101,7 +109,7 @@ class ShallowWeights:
         dims = self._dims()
         dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
         mask = _check.mask(dropout, seed, offset, origin)
-        how = _check.plan(None, dims)
+        how = _check.plan(None, dims, saved)
         kept = _check.saved(saved, self.backend, self.activation, mask, how)
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()

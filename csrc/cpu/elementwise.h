@@ -2,6 +2,7 @@
 // compiler turns into vector code.
 #pragma once
 
+#include "../common/bfloat16.h"
 #include "kernels.h"
 #include "mask.h"
 #include "parallel.h"
@@ -36,6 +37,16 @@ void activate(Activation activation, ptrdiff_t n, const T* a, T* value, T* slope
     case Activation::sigmoid: return each_activated(n, a, value, slope, [](T x) { return activate_sigmoid(x); });
     case Activation::gelu: return each_activated(n, a, value, slope, [](T x) { return activate_gelu(x); });
   }
+}
+
+template <class T>
+MIMIC_INLINE void to_bfloat16(ptrdiff_t n, const T* values, uint16_t* to) {
+  for (ptrdiff_t i = 0; i < n; ++i) to[i] = bfloat16_from(float(values[i]));
+}
+
+template <class T>
+MIMIC_INLINE void from_bfloat16(ptrdiff_t n, const uint16_t* values, T* to) {
+  for (ptrdiff_t i = 0; i < n; ++i) to[i] = T(float_from(values[i]));
 }
 
 // values[i] *= bytes[i] < keep ? scale : 0.

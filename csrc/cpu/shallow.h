@@ -68,7 +68,7 @@ MIMIC_INLINE int rows_in_panel(const ShallowShape& s, int64_t panel) {
 }
 
 // Where a panel's values lie in what the forward pass keeps: [slab][panel][unit][32].
-MIMIC_INLINE int64_t saved_at(int64_t panels, const Slab& slab, int64_t panel) {
+MIMIC_INLINE int64_t kept_at(int64_t panels, const Slab& slab, int64_t panel) {
   return (slab.begin * panels + panel * slab.units) * kPanel;
 }
 
@@ -77,6 +77,7 @@ void shallow_forward(const ShallowForward<T>& f) {
   const ShallowShape& s = f.shape;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel));
   const int64_t padded_slab = ceil_div(s.slab, int64_t(kMaskUnits)) * kMaskUnits;
+  const bool relu = s.activation == Activation::relu;
   const auto layout = [&](Arena arena, T*& z_panels, T*& y_panels, T*& h, uint8_t*& bytes, int members) {
     z_panels = arena.take<T>(panels * kPanel * s.k);
     y_panels = arena.take<T>(panels * kPanel * s.C);
@@ -103,10 +104,13 @@ void shallow_forward(const ShallowForward<T>& f) {
     for (int64_t u = 0; u < s.H; u += s.slab) {
       const Slab slab = slab_at(s, u);
       for (int64_t panel = first; panel < last; ++panel) {
-        T* const kept = f.saved ? f.saved + saved_at(panels, slab, panel) : h_tile;
-        T* const h = s.activation == Activation::relu ? kept : h_tile;
-        make.pre_activation(slab, z_panels + panel * kPanel * s.k, kept);
-        make.activation(slab, panel, kept, h, nullptr);
+        const int64_t at = kept_at(panels, slab, panel), n = slab.units * kPanel;
+        T* const a = f.keep.full ? f.keep.full + at : h_tile;
+        T* const h = relu ? a : h_tile;
+        make.pre_activation(slab, z_panels + panel * kPanel * s.k, a);
+        if (f.keep.bf16 && !relu) to_bfloat16(n, a, f.keep.bf16 + at);
+        make.activation(slab, panel, a, h, nullptr);
+        if (f.keep.bf16 && relu) to_bfloat16(n, h, f.keep.bf16 + at);
         Product<T> y = {f.W + u * s.C, 1,          s.C, 0, 1, slab.units, h, y_panels + panel * kPanel * s.C,
                         kPanel,        Finish::add};
         multiply<T, 1, 0>(s.C, kPanel, true, y);
@@ -125,8 +129,8 @@ void shallow_forward(const ShallowForward<T>& f) {
 //   out.complete(slab, begin, end)         these units' gradients are final, and nobody reads their weights any more
 template <class T, class Out>
 void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const T* U, const T* b, const T* W,
-                           const T* saved, T* dz, T* dc, Out& out) {
-  const bool weights = out.any();
+                           const Kept<T>& kept, T* dz, T* dc, Out& out) {
+  const bool weights = out.any(), relu = s.activation == Activation::relu;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), rows = panels * kPanel;
   const int64_t k_panels = ceil_div(s.k, int64_t(kPanel)), c_panels = ceil_div(s.C, int64_t(kPanel));
   const int64_t padded_slab = ceil_div(s.slab, int64_t(kMaskUnits)) * kMaskUnits;
@@ -178,19 +182,23 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
       const int64_t my_units = team.begin(slab.units), my_end = team.end(slab.units);
       for (int64_t first = 0; first < panels; first += block_panels, buffer ^= 1) {
         const int64_t here = least(panels - first, block_panels);
-        const bool relu = s.activation == Activation::relu;
-        const T* const kept = saved ? saved + saved_at(panels, slab, first) : nullptr;
-        const T* const h_tile = kept && relu ? kept : w.h[buffer];
+        const int64_t at = kept_at(panels, slab, first);
         T* const da_tile = w.da[buffer];
+        // With relu, what was kept is h itself: read in place, or widened into the tile.
+        const T* const h_tile = relu && kept.full ? kept.full + at : w.h[buffer];
 
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i, row = panel * kPanel;
-          T* const da = da_tile + i * tile_panel;
-          if (!(kept && relu)) {
-            T* const h = w.h[buffer] + i * tile_panel;
-            if (!kept) make.pre_activation(slab, w.zt + row * s.k, h);
-            make.activation(slab, panel, kept ? kept + i * tile_panel : h, h, da);
+          T *const h = w.h[buffer] + i * tile_panel, *const da = da_tile + i * tile_panel;
+          const T* a = h;
+          if (kept.full) {
+            a = kept.full + at + i * tile_panel;
+          } else if (kept.bf16) {
+            from_bfloat16(tile_panel, kept.bf16 + at + i * tile_panel, h);
+          } else {
+            make.pre_activation(slab, w.zt + row * s.k, h);
           }
+          if (!(relu && kept.any())) make.activation(slab, panel, a, h, da);
           Product<T> dh = {W + u * s.C, s.C, 1, 0, 1, s.C, w.dyt + row * s.C, da, kPanel};
           dh.finish = relu ? Finish::gate : Finish::multiply;
           dh.aux = relu ? h_tile + i * tile_panel : nullptr;
@@ -248,7 +256,7 @@ struct StoreGradients {
 template <class T>
 void shallow_backward(const ShallowBackward<T>& f) {
   StoreGradients<T> out = {f};
-  shallow_backward_into(f.shape, f.dy, f.z, f.U, f.b, f.W, f.saved, f.dz, f.dc, out);
+  shallow_backward_into(f.shape, f.dy, f.z, f.U, f.b, f.W, f.kept, f.dz, f.dc, out);
 }
 
 // Gradients live for one slab; whoever owns a unit updates it as soon as its gradients are complete.
@@ -278,7 +286,7 @@ struct UpdateWeights {
 template <class T>
 void shallow_step(const ShallowStep<T>& f) {
   UpdateWeights<T> out = {f, nullptr, nullptr, nullptr};
-  shallow_backward_into(f.shape, f.dy, f.z, f.U.value, f.b.value, f.W.value, f.saved, f.dz, f.dc, out);
+  shallow_backward_into(f.shape, f.dy, f.z, f.U.value, f.b.value, f.W.value, f.kept, f.dz, f.dc, out);
   update_range<T>(0, f.shape.C, f.dc, f.c);
 }
 

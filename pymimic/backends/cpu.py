@@ -31,7 +31,7 @@ def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
 ) -> tuple[Array, Array | None]:
     y = np.empty((len(z), W.shape[1]), z.dtype) if out is None else out
-    saved = np.empty(_padded(len(z)) * len(U), z.dtype) if save else None
+    saved = np.empty(_padded(len(z)) * len(U), np.uint16 if plan.h == "keep-bf16" else z.dtype) if save else None
     _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
     return y, saved
 

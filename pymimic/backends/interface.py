@@ -60,7 +60,7 @@ class LinearGrads(NamedTuple):
 class Saved:
     """What `shallow_forward(save=True)` keeps for the backward pass.
 
-    `array` is h for relu and the pre-activation otherwise, in the backend's own layout.
+    `array` is h for relu and the pre-activation otherwise, in the backend's own layout and the type that the plan says.
     """
 
     array: Array

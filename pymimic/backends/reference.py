@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 from ..plan import Plan
 from .interface import Activation, Array, LinearGrads, Mask, ShallowGrads, Update
@@ -95,17 +96,27 @@ def shallow_forward(
     a = z @ U.T + b
     h = activate(a, activation)[0] * multiplier(*a.shape, mask, a.dtype)
     y = np.add(h @ W, c, out=out)
-    return y, (h if activation == "relu" else a) if save else None
+    return y, narrowed(h if activation == "relu" else a, plan) if save else None
+
+
+def narrowed(kept: Array, plan: Plan) -> Array:
+    """What is kept between the passes, in the type that the plan says."""
+    return kept.astype(bfloat16) if plan.h == "keep-bf16" else kept
 
 
 def shallow_backward(
     dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
     plan: Plan, saved: Array | None, needs: frozenset[str],
 ) -> ShallowGrads:  # fmt: skip
-    a = z @ U.T + b if saved is None or activation == "relu" else saved
-    h, slope = activate(a, activation)
-    kept = multiplier(*a.shape, mask, a.dtype)
-    h, da = h * kept, dy @ W.T * (slope * kept)
+    if saved is not None and activation == "relu":
+        h = saved.astype(z.dtype)
+        factor = (h > 0) * z.dtype.type(mask.scale)
+    else:
+        a = z @ U.T + b if saved is None else saved.astype(z.dtype)
+        h, slope = activate(a, activation)
+        kept = multiplier(*a.shape, mask, a.dtype)
+        h, factor = h * kept, slope * kept
+    da = dy @ W.T * factor
     return ShallowGrads(
         z=da @ U if "z" in needs else None,
         U=da.T @ z if "U" in needs else None,

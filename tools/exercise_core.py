@@ -1,0 +1,69 @@
+"""Every kernel of the compiled core, on every instruction set that runs here, in odd shapes, held against the reference.
+
+What `tools/sanitize.sh` runs: without pytest and hypothesis, whose own memory and threads a sanitizer would see too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import numpy as np
+
+import pymimic as pm
+from pymimic import _core, ops
+
+SHAPES = [
+    (1, 1, 1, 1), (3, 5, 9, 3), (8, 64, 100, 16), (9, 33, 33, 33), (37, 11, 203, 7),
+    (130, 5, 97, 40), (1100, 7, 300, 3), (40, 600, 40, 20), (5, 0, 3, 2), (4, 2, 0, 3),
+]  # fmt: skip
+ACTIVATIONS = ("relu", "identity", "tanh", "sigmoid", "gelu")
+
+
+def close(got, expected, what):
+    """Demand agreement to float64's rounding."""
+    scale = np.abs(expected).max(initial=0) + 1
+    assert np.abs(got - expected).max(initial=0) < 1e-9 * scale, what
+
+
+def exercise(shape, activation, p, rng):
+    """One shape through every op, in float64 against the reference and in float32 for the memory it touches."""
+    B, k, H, C = shape
+    wide = {"activation": activation, "dropout": p, "seed": 9, "offset": 4, "origin": (16, 64)}
+    for dtype in (np.float64, np.float32):
+        z, U, b, W, c, dy, dh = (rng.standard_normal(s).astype(dtype) for s in ((B, k), (H, k), H, (H, C), C, (B, C), (B, H)))
+        results = {}
+        for backend in ("cpu", "reference"):
+            y, saved = ops.shallow_forward(z, U, b, W, c, save=True, backend=backend, **wide)
+            grads = ops.shallow_backward(dy, z, U, b, W, saved=saved, backend=backend, **wide)
+            again = ops.shallow_backward(dy, z, U, b, W, backend=backend, **wide)
+            h = ops.linear_dropout(z, U, b, backend=backend, **wide)
+            layer = ops.linear_dropout_backward(dh, z, U, h, bias=b, backend=backend, **wide)
+            dropped = ops.dropout(z, p, seed=3, backend=backend)
+            weights = pm.ShallowWeights(U, b, W, c, str(np.dtype(dtype)), activation=activation, backend=backend)
+            dz = weights.step(dy, z, pm.AdamW(1e-3, weight_decay=0.1))
+            narrow = weights.forward(z[:7])
+            results[backend] = [y, *grads, *again, h, *layer, dropped, dz, narrow]
+        if dtype is np.float64:
+            for i, (got, expected) in enumerate(zip(results["cpu"], results["reference"])):
+                close(got, expected, (shape, activation, p, i))
+
+
+def main():
+    """All of it, and several Python threads at once."""
+    rng = np.random.default_rng(0)
+    for isa, threads in itertools.product(_core.runnable_isas(), (1, 3)):
+        _core.set_isa(isa)
+        pm.set_num_threads(threads)
+        for shape, activation, p in itertools.product(SHAPES, ACTIVATIONS, (0.0, 0.4)):
+            exercise(shape, activation, p, rng)
+        others = [threading.Thread(target=exercise, args=(SHAPES[4], "relu", 0.4, np.random.default_rng(i))) for i in range(4)]
+        for thread in others:
+            thread.start()
+        for thread in others:
+            thread.join()
+        print(f"{isa}, {threads} threads: {len(SHAPES) * len(ACTIVATIONS) * 2} cases agree with the reference", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Build the compiled core under sanitizers and run its tests with it:
+#     tools/sanitize.sh address,undefined
+#     tools/sanitize.sh thread
+# Needs the test extra, cmake, ninja and pybind11 in the Python that runs it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+sanitizers=${1:?which: address,undefined or thread}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cmake -S . -B "$work/build" -G Ninja -DPYMIMIC_SANITIZE="$sanitizers" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+  -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" -DPython_EXECUTABLE="$(command -v python)" >"$work/cmake.log" || { cat "$work/cmake.log"; exit 1; }
+cmake --build "$work/build"
+cp -r pymimic "$work/pymimic"
+rm -f "$work"/pymimic/_core*.so
+cp "$work"/build/_core*.so "$work/pymimic/"
+
+case $sanitizers in
+  *address*) runtime=$(c++ -print-file-name=libasan.so) ;;
+  *thread*) runtime=$(c++ -print-file-name=libtsan.so) ;;
+esac
+# Python itself is not instrumented: its own leaks are no concern here, and the sanitizer's runtime must be there before it.
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+# BLAS threads are not instrumented either, and would look like races.
+export OPENBLAS_NUM_THREADS=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+PYTHONPATH="$work" LD_PRELOAD="$runtime" python tools/exercise_core.py
