@@ -88,7 +88,19 @@ mimic::ShallowShape shape_of(const py::array& z, const py::array& right, int64_t
   return {z.shape(0), z.shape(1), H, right.shape(1), slab, row_block, activation_of(activation), mask_of(mask)};
 }
 
-int64_t saved_size(const mimic::ShallowShape& s) { return (s.B + 31) / 32 * 32 * s.H; }
+// What the forward pass keeps: an array of T, or of uint16 that holds bfloat16.
+template <class T>
+mimic::Keep<T> keep_of(const Optional& saved, const mimic::ShallowShape& s, bool write) {
+  if (!saved) return {nullptr, nullptr};
+  const int64_t size = (s.B + 31) / 32 * 32 * s.H;
+  if (py::isinstance<py::array_t<uint16_t>>(*saved)) return {nullptr, data<uint16_t>("saved", *saved, size, write)};
+  return {data<T>("saved", *saved, size, write), nullptr};
+}
+template <class T>
+mimic::Kept<T> kept_of(const Optional& saved, const mimic::ShallowShape& s) {
+  const mimic::Keep<T> keep = keep_of<T>(saved, s, false);
+  return {keep.full, keep.bf16};
+}
 
 void shallow_forward(const py::array& z, const py::array& U, const py::array& b, const py::array& W, const py::array& c,
                      int activation, const MaskTuple& mask, int64_t slab, int64_t row_block, const py::array& y,
@@ -103,7 +115,7 @@ void shallow_forward(const py::array& z, const py::array& U, const py::array& b,
                                         in<T>("W", W, s.H * s.C),
                                         in<T>("c", c, s.C),
                                         out<T>("y", y, s.B * s.C),
-                                        out<T>("saved", saved, saved_size(s))};
+                                        keep_of<T>(saved, s, true)};
     py::gil_scoped_release released;
     kernels<T>().shallow_forward(f);
   });
@@ -122,7 +134,7 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
                                          in<T>("U", U, s.H * s.k),
                                          in<T>("b", b, s.H),
                                          in<T>("W", W, s.H * s.C),
-                                         in<T>("saved", saved, saved_size(s)),
+                                         kept_of<T>(saved, s),
                                          out<T>("dz", dz, s.B * s.k),
                                          out<T>("dU", dU, s.H * s.k),
                                          out<T>("db", db, s.H),
@@ -169,7 +181,7 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
     const mimic::ShallowStep<T> f = {s,
                                      in<T>("dy", dy, s.B * s.C),
                                      in<T>("z", z, s.B * s.k),
-                                     in<T>("saved", saved, saved_size(s)),
+                                     kept_of<T>(saved, s),
                                      out<T>("dz", dz, s.B * s.k),
                                      out<T>("dc", dc, s.C),
                                      parameter("U", U, s.H * s.k),
@@ -247,6 +259,27 @@ void update(const py::array& param, const py::array& grad, const std::vector<py:
   });
 }
 
+double multiply_adds(const std::string& dtype, int64_t steps) {
+  py::gil_scoped_release released;
+  if (dtype == "float32") return kernels<float>().multiply_adds(steps, 0.5f, 1.0f);
+  if (dtype == "float64") return kernels<double>().multiply_adds(steps, 0.5, 1.0);
+#ifdef MIMIC_X86
+  if (dtype == "bfloat16" && __builtin_cpu_supports("avx512bf16")) return g_isa->bf16_multiply_adds(steps);
+#endif
+  return 0;
+}
+
+double sum_all(const py::array& x) {
+  double result = 0;
+  with_dtype(x, [&](auto zero) {
+    using T = decltype(zero);
+    const T* values = in<T>("x", x, x.size());
+    py::gil_scoped_release released;
+    result = double(kernels<T>().sum_all(x.size(), values));
+  });
+  return result;
+}
+
 std::vector<std::string> names(const std::vector<const Isa*>& isas) {
   std::vector<std::string> result;
   for (const Isa* isa : isas) result.emplace_back(isa->name);
@@ -281,4 +314,6 @@ PYBIND11_MODULE(_core, m) {
   m.def("linear_backward", &linear_backward);
   m.def("dropout", &dropout);
   m.def("update", &update);
+  m.def("multiply_adds", &multiply_adds);
+  m.def("sum_all", &sum_all);
 }

@@ -1,5 +1,6 @@
 // Compiled once per instruction set; MIMIC_ISA is the namespace and MIMIC_ISA_TABLE the table to define.
 // No standard header with inline functions: the linker could merge one build's copy into another's.
+#include "ceilings.h"
 #include "elementwise.h"
 #include "linear.h"
 #include "narrow.h"
@@ -13,16 +14,17 @@ namespace MIMIC_ISA {
 
 template <class T>
 void forward(const ShallowForward<T>& f) {
-  const bool narrow = f.shape.B <= kNarrowRows && !f.saved && !f.shape.mask.drops();
+  const bool narrow = f.shape.B <= kNarrowRows && !f.keep.any() && !f.shape.mask.drops();
   narrow ? shallow_forward_narrow(f) : shallow_forward(f);
 }
 
 template <class T>
-constexpr Kernels<T> kernels = {forward<T>,         shallow_backward<T>, shallow_step<T>, linear<T>,
-                                linear_backward<T>, dropout<T>,          update<T>};
+constexpr Kernels<T> kernels = {forward<T>, shallow_backward<T>, shallow_step<T>,  linear<T>, linear_backward<T>,
+                                dropout<T>, update<T>,           multiply_adds<T>, sum_all<T>};
 
 }  // namespace MIMIC_ISA
 
-const Isa MIMIC_ISA_TABLE = {MIMIC_NAME(MIMIC_ISA), MIMIC_ISA::kernels<float>, MIMIC_ISA::kernels<double>};
+const Isa MIMIC_ISA_TABLE = {MIMIC_NAME(MIMIC_ISA), MIMIC_ISA::kernels<float>, MIMIC_ISA::kernels<double>,
+                             MIMIC_ISA::bf16_multiply_adds};
 
 }  // namespace mimic

@@ -27,19 +27,34 @@ struct ShallowShape {
   Mask mask;
 };
 
+// What the forward pass keeps for the backward pass, [slab][panel][unit][32]: h for relu, the pre-activation otherwise;
+// in full, or in bfloat16, or (both null) not at all.
+template <class T>
+struct Keep {
+  T* full;
+  uint16_t* bf16;
+  bool any() const { return full || bf16; }
+};
+template <class T>
+struct Kept {
+  const T* full;
+  const uint16_t* bf16;
+  bool any() const { return full || bf16; }
+};
+
 template <class T>
 struct ShallowForward {
   ShallowShape shape;
   const T *z, *U, *b, *W, *c;
   T* y;
-  T* saved;  // or null
+  Keep<T> keep;
 };
 
 template <class T>
 struct ShallowBackward {
   ShallowShape shape;
   const T *dy, *z, *U, *b, *W;
-  const T* saved;             // or null: recompute h
+  Kept<T> kept;
   T *dz, *dU, *db, *dW, *dc;  // each may be null
 };
 
@@ -54,7 +69,7 @@ template <class T>
 struct ShallowStep {
   ShallowShape shape;
   const T *dy, *z;
-  const T* saved;
+  Kept<T> kept;
   T *dz, *dc;  // written; dz may be null
   Parameter<T> U, b, W, c;
 };
@@ -86,12 +101,15 @@ struct Kernels {
   void (*linear_backward)(const LinearBackward<T>&);
   void (*dropout)(const T* x, T* out, int64_t outer, int64_t rows, int64_t units, const Mask& mask);
   void (*update)(int64_t size, const T* grad, const Parameter<T>& parameter);
+  double (*multiply_adds)(int64_t steps, T factor, T term);  // see ceilings.h
+  T (*sum_all)(int64_t size, const T* x);
 };
 
 struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  double (*bf16_multiply_adds)(int64_t steps);
 };
 
 extern const Isa isa_baseline;
