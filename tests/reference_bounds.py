@@ -27,8 +27,8 @@ def assert_within(got, want, bound, what):
         where = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error) / allowed), error.shape)
         wrong = np.count_nonzero(~(error <= allowed))
         raise AssertionError(
-            f"{what}{list(map(int, where))}: expected {want[where]:.9g}, got {got[where]:.9g}, {error[where] / bound[where]:.2g} of the bound "
-            f"{bound[where]:.3g} away; {wrong} of {error.size} values are wrong"
+            f"{what}{list(map(int, where))}: expected {want[where]:.9g}, got {got[where]:.9g}, "
+            f"{error[where] / bound[where]:.2g} of the bound {bound[where]:.3g} away; {wrong} of {error.size} values are wrong"
         )
 
 
@@ -72,7 +72,7 @@ def _hidden(x, weight, bias, activation, mask):
     a = x @ weight.T + bias
     over = np.abs(x) @ np.abs(weight).T + np.abs(bias)
     f = _activation(a, activation)
-    kept = reference.multiplier(*a.shape, mask, a.dtype)
+    kept = reference.multiplier(a.shape, mask, a.dtype)
     return (f.value + f.slope * over) * kept, (f.slope_value + f.curvature * over) * kept
 
 
@@ -95,7 +95,7 @@ def linear_dropout_backward(dout, x, weight, bias, out, activation, mask):
     if activation == "gelu":
         slope = _hidden(x, weight, bias, activation, mask)[1]
     else:  # the slope is taken from `out`, which is given
-        kept = reference.multiplier(*out.shape, mask, out.dtype)
+        kept = reference.multiplier(out.shape, mask, out.dtype)
         h = np.abs(out) / mask.scale
         slope = {"relu": (out > 0) * 1.0, "identity": np.ones_like(h), "tanh": 1 + h * h, "sigmoid": h * (1 + h)}[activation] * kept
     da = np.abs(dout) * slope

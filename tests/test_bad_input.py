@@ -31,7 +31,8 @@ CALLS = {
     "dropout_backward": (ops.dropout_backward, {"dy": H, "p": 0.5, "seed": 0}),
 }
 ARRAYS = [(name, arg) for name, (_, args) in CALLS.items() for arg, value in args.items() if isinstance(value, np.ndarray)]
-FREE = {("shallow_forward", "z", 0), ("linear_dropout", "x", 0), ("factorized_matmul", "x", 0), ("cross_entropy", "y", 1)}  # no other has that axis
+# axes that no other argument has
+FREE = {("shallow_forward", "z", 0), ("linear_dropout", "x", 0), ("factorized_matmul", "x", 0), ("cross_entropy", "y", 1)}
 MASKED = ["shallow_forward", "shallow_backward", "linear_dropout", "linear_dropout_backward"]
 
 
@@ -173,7 +174,10 @@ def test_a_bad_out(op, shape):
     refuses(ValueError, "out", call, op, **{name: overlapping, "out": memory[: rows * columns].reshape(shape)})
 
 
-@pytest.mark.parametrize(("op", "known"), [("shallow_backward", "zUbWc"), ("linear_dropout_backward", "x"), ("factorized_matmul_backward", "xVUb")])
+@pytest.mark.parametrize(
+    ("op", "known"),
+    [("shallow_backward", "zUbWc"), ("linear_dropout_backward", ["x", "weight", "bias"]), ("factorized_matmul_backward", "xVUb")],
+)
 def test_unknown_needs(op, known):
     refuses(ValueError, "needs", call, op, needs=("V" if "V" not in known else "W",))
     refuses(ValueError, "needs", call, op, needs=(*known, "everything"))
@@ -235,6 +239,7 @@ def test_the_handles_arguments():
     refuses(TypeError, "U", weights, U=U.tolist())
     refuses(ValueError, "dtype", weights, dtype="float16")
     refuses(ValueError, "activation", weights, activation="swish")
+    refuses(ValueError, "keep", weights, keep="float16")
     refuses(ValueError, "backend", weights, backend="gpu")
     handle = weights()
     refuses(ValueError, "z", handle.forward, Z[:, :2])

@@ -23,7 +23,7 @@ QUICK = SIZES[:1]
 
 def test_run_after_run(fast_backend):
     first = [array.copy() for array in results(fast_backend)]
-    for _ in range(3):
+    for _ in range(2):
         for got, want in zip(results(fast_backend), first, strict=True):
             np.testing.assert_array_equal(got, want)
 
@@ -69,10 +69,11 @@ def _shifted(array, elements):
 def test_a_row_has_the_same_bits_alone_and_in_any_batch(fast_backend, activation, dtype, size):
     args = shallow({"B": 75, **size}, dtype)
     how = {"activation": activation, "backend": fast_backend}
+    V = np.ones((13, size["k"]), dtype) / 8
     calls = {
         "shallow_forward": lambda z: ops.shallow_forward(z, *args.forward[1:], **how),
         "linear_dropout": lambda z: ops.linear_dropout(z, args.U, args.b, **how),
-        "factorized_matmul": lambda z: ops.factorized_matmul(z, args.U[:13], args.W[:, :13] @ np.eye(min(13, size["C"]), 13, dtype=dtype), **how),
+        "factorized_matmul": lambda z: ops.factorized_matmul(z, V, args.U[:, :1] + V[:, 0], args.b, **how),
     }
     for name, call in calls.items():
         whole = call(args.z)
@@ -92,7 +93,7 @@ def test_batches_split_at_tiles_have_the_wholes_bits(fast_backend, activation):
 def test_several_python_threads_at_once(fast_backend):
     want = digest(fast_backend)
     with ThreadPoolExecutor(5) as pool:
-        assert set(pool.map(digest, [fast_backend] * 10, timeout=240)) == {want}
+        assert set(pool.map(digest, [fast_backend] * 5, timeout=240)) == {want}
 
 
 def test_the_number_of_threads_may_change_while_ops_run(fast_backend, threads):

@@ -96,7 +96,7 @@ def test_masks_and_survivors_equal_the_references(backend, mask, rows, units, p)
     how = checked({**mask, "dropout": p})
     x = np.random.default_rng(0).standard_normal((rows, units))
     for dtype in (np.float32, np.float64):
-        want = x.astype(dtype) * reference.multiplier(rows, units, how, np.dtype(dtype))
+        want = x.astype(dtype) * reference.multiplier((rows, units), how, np.dtype(dtype))
         for op in (ops.dropout, ops.dropout_backward):
             np.testing.assert_array_equal(op(x.astype(dtype), p, backend=backend, **where), want)
 

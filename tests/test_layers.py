@@ -50,7 +50,7 @@ def test_gradients_are_torchs(torch, activation):
     leaves = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()}
 
     def masked(h, layer, keep):
-        kept = reference.multiplier(*h.shape, Mask(keep, layer_key(11, layer), 4), np.dtype(np.float64))
+        kept = reference.multiplier(h.shape, Mask(keep, layer_key(11, layer), 4), np.dtype(np.float64))
         return h * torch.tensor(kept)
 
     h = masked(torch.tensor(x), 3, 192)

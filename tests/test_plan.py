@@ -66,6 +66,19 @@ def test_the_budget_decides_whether_h_is_kept():
     assert pymimic.plan(*sizes, "float64").saved_bytes == 2 * need
 
 
+def test_how_h_is_kept_can_be_asked_for():
+    sizes = (100, 5, 5, 1000, 3)
+    for h in ("recompute", "keep", "keep-bf16"):
+        assert pymimic.plan(*sizes, h=h).h == pymimic.plan(*sizes, memory_budget=0, h=h).h == h
+    assert 2 * pymimic.plan(*sizes, h="keep-bf16").saved_bytes == pymimic.plan(*sizes).saved_bytes
+    assert "bfloat16" in str(pymimic.plan(*sizes, h="keep-bf16"))
+    assert pymimic.plan(*sizes).h == "keep"  # bfloat16 is never chosen unasked
+    with pytest.raises(ValueError, match=r"^h: expected .*, got 'bf16'"):
+        pymimic.plan(*sizes, h="bf16")
+    with pytest.raises(ValueError, match=r"^h: expected .*, got 'float64'"):
+        pymimic.plan(*sizes, "float64", h="keep-bf16")
+
+
 def test_sizes_past_two_to_the_31_are_computed_in_full():
     plan = pymimic.plan(2**20, 2**16, 2**10, 2**32, 2**10)
     assert plan.saved_bytes == 2**54

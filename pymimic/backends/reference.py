@@ -49,8 +49,9 @@ def dropout_bytes(rows: int, units: int, mask: Mask) -> Array:
     return (word >> (8 * (byte % 4)).astype(np.uint32) & np.uint32(255)).astype(np.uint8)
 
 
-def multiplier(rows: int, units: int, mask: Mask, dtype: np.dtype[np.floating]) -> Array:
-    """What dropout multiplies each (row, unit) by: 0, or 256 / keep."""
+def multiplier(shape: tuple[int, ...], mask: Mask, dtype: np.dtype[np.floating]) -> Array:
+    """What dropout multiplies each (row, unit), the last two axes of `shape`, by: 0, or 256 / keep."""
+    rows, units = shape[-2:]
     if mask.keep == 256:
         return np.ones((rows, units), dtype)
     return np.where(dropout_bytes(rows, units, mask) < mask.keep, dtype.type(mask.scale), dtype.type(0))
@@ -77,14 +78,15 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 def slope_from_output(out: Array, activation: Activation, mask: Mask) -> Array:
     """f'(a) from out = f(a) * kept; not for gelu, which takes the same value twice."""
-    h = out / out.dtype.type(mask.scale)
+    h: Array = out / out.dtype.type(mask.scale)
+    slope: Array = np.ones_like(h)
     if activation == "relu":
-        return (h > 0).astype(out.dtype)
-    if activation == "tanh":
-        return 1 - h * h
-    if activation == "sigmoid":
-        return h * (1 - h)
-    return np.ones_like(h)
+        slope = (h > 0).astype(out.dtype)
+    elif activation == "tanh":
+        slope = 1 - h * h
+    elif activation == "sigmoid":
+        slope = h * (1 - h)
+    return slope
 
 
 # z -> h = dropout(f(z U^T + b)) -> y = h W + c
@@ -94,7 +96,7 @@ def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
 ) -> tuple[Array, Array | None]:
     a = z @ U.T + b
-    h = activate(a, activation)[0] * multiplier(*a.shape, mask, a.dtype)
+    h = activate(a, activation)[0] * multiplier(a.shape, mask, a.dtype)
     y = np.add(h @ W, c, out=out)
     return y, narrowed(h if activation == "relu" else a, plan) if save else None
 
@@ -114,7 +116,7 @@ def shallow_backward(
     else:
         a = z @ U.T + b if saved is None else saved.astype(z.dtype)
         h, slope = activate(a, activation)
-        kept = multiplier(*a.shape, mask, a.dtype)
+        kept = multiplier(a.shape, mask, a.dtype)
         h, factor = h * kept, slope * kept
     da = dy @ W.T * factor
     return ShallowGrads(
@@ -142,13 +144,13 @@ def shallow_step(
 
 def linear_dropout(x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
     a = x @ weight.T if bias is None else x @ weight.T + bias
-    return np.multiply(activate(a, activation)[0], multiplier(*a.shape, mask, a.dtype), out=out)
+    return np.multiply(activate(a, activation)[0], multiplier(a.shape, mask, a.dtype), out=out)
 
 
 def linear_dropout_backward(
     dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask, needs: frozenset[str]
 ) -> LinearGrads:
-    kept = multiplier(*out.shape, mask, out.dtype)
+    kept = multiplier(out.shape, mask, out.dtype)
     slope = activate(x @ weight.T + bias, "gelu")[1] if activation == "gelu" else slope_from_output(out, activation, mask)
     da = dout * (slope * kept)
     return LinearGrads(
@@ -159,7 +161,7 @@ def linear_dropout_backward(
 
 
 def dropout(x: Array, mask: Mask) -> Array:
-    return x * multiplier(x.shape[-2], x.shape[-1], mask, x.dtype)
+    return x * multiplier(x.shape, mask, x.dtype)
 
 
 # Losses, each with its gradient
@@ -196,8 +198,8 @@ def log_softmax(y: Array) -> Array:
     """log(softmax(y)) along the last axis, without overflow."""
     if y.size == 0:
         return y.copy()
-    shifted = y - y.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    shifted: Array = y - y.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 # Optimizers, in place
