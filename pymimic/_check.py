@@ -95,11 +95,13 @@ def integer(name: str, value: object, low: int, high: int) -> int:
 
 def mask(dropout: float, seed: int, offset: int, origin: tuple[int, int]) -> Mask:
     """Turn a dropout probability into the integer threshold that every backend compares bytes with."""
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float, np.integer, np.floating)):
+        raise TypeError(f"dropout: expected a number, got {type(dropout).__name__}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
     keep = math.floor(256 * (1 - dropout) + 0.5)
     if dropout > 0 and keep in (0, 256):
-        raise ValueError(f"dropout: expected 0 or a probability in [1/512, 511/512], the grain being 1/256, got {dropout}")
+        raise ValueError(f"dropout: expected 0 or a probability in (1/512, 511/512], the grain being 1/256, got {dropout}")
     try:
         row, unit = origin
     except (TypeError, ValueError):
@@ -113,7 +115,9 @@ def mask(dropout: float, seed: int, offset: int, origin: tuple[int, int]) -> Mas
 
 def plan(given: Plan | None, dims: Dims, kept: Saved | None = None) -> Plan:
     """The plan for the sizes in `dims`: the given one, or that of the forward pass, or a new one."""
-    given = kept.plan if given is None and isinstance(kept, Saved) else given
+    name = "plan"
+    if given is None and isinstance(kept, Saved):
+        name, given = "saved", kept.plan
     B, k, H, C = (dims[axis] for axis in "BkHC")
     dtype = str(dims.dtype)
     if given is None:
@@ -122,7 +126,7 @@ def plan(given: Plan | None, dims: Dims, kept: Saved | None = None) -> Plan:
         raise TypeError(f"plan: expected a pymimic.Plan, got {type(given).__name__}")
     have = (given.B, given.k, given.H, given.C, given.dtype)
     if have != (B, k, H, C, dtype):
-        raise ValueError(f"plan: expected one for (B, k, H, C, dtype) = {(B, k, H, C, dtype)}, got {have}")
+        raise ValueError(f"{name}: expected one for (B, k, H, C, dtype) = {(B, k, H, C, dtype)}, got {have}")
     return given
 
 

@@ -110,13 +110,20 @@ def test_an_unknown_or_absent_backend(op):
         call(op, backend="cuda")
 
 
+def test_numbers_and_names_of_the_wrong_kind():
+    for value in ("0.5", None, True):
+        refuses(TypeError, "dropout", call, "shallow_forward", dropout=value)
+    refuses(TypeError, "backend", call, "shallow_forward", backend=["cpu"])
+    assert call("dropout", p=np.float32(0.5)) is not None
+
+
 def test_a_backend_that_cannot_be_imported_says_why(monkeypatch):
     def broken(name):
         raise ImportError("libnowhere.so: cannot open shared object file")
 
     monkeypatch.setattr(backends.importlib, "import_module", broken)
     with pytest.raises(BackendUnavailableError, match=r"^backend: 'numba' is not available: libnowhere.so: cannot open"):
-        backends.get.__wrapped__("numba")
+        backends._load.__wrapped__("numba")
 
 
 @pytest.mark.parametrize("op", MASKED)

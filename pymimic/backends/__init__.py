@@ -14,9 +14,15 @@ NAMES: tuple[BackendName, ...] = ("cpu", "cuda", "numba", "reference")
 _HOST_ORDER: tuple[BackendName, ...] = ("cpu", "numba", "reference")  # fastest first
 
 
-@cache
 def get(name: str) -> Backend:
     """The backend of that name; BackendUnavailableError says why where it cannot run."""
+    if not isinstance(name, str):
+        raise TypeError(f"backend: expected a name, got {type(name).__name__}")
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Backend:
     if name not in NAMES:
         raise ValueError(f"backend: expected one of {', '.join(NAMES)}, got {name!r}")
     if name == "cuda":
