@@ -106,7 +106,10 @@ def test_mnist_validates_on_the_last_10000_training_images(tmp_path, pack):
         (gzip.compress(idx(np.zeros((3, 2))))[:-9], "expected a whole gzip file"),
         (b"not gzip at all", "expected a whole gzip file"),
         (b"", "expected an IDX file"),
-        (gzip.compress(b"\0\0\x0d\x02" + bytes(100)), "expected an IDX file of bytes with 2 axes, which begins with 00000802, got '00000d02'"),
+        (
+            gzip.compress(b"\0\0\x0d\x02" + bytes(100)),
+            "expected an IDX file of bytes .* begins with 00000802, got '00000d02'",
+        ),
         (gzip.compress(idx(np.zeros(6))), "expected an IDX file of bytes with 2 axes"),
         (gzip.compress(idx(np.zeros((3, 2)))[:6]), "expected an IDX file"),
         (gzip.compress(idx(np.zeros((2, 3)))), r"expected sizes \(3, 2\), got \(2, 3\)"),
@@ -140,7 +143,7 @@ def test_wrong_arguments(tmp_path):
             datasets.load(name, None, 0)
         with pytest.raises(FileNotFoundError, match=f"expected the folder with {name}'s files.*nowhere"):
             datasets.load(name, tmp_path / "nowhere", 0)
-        with pytest.raises(FileNotFoundError, match="letter-recognition.data|train-images"):
+        with pytest.raises(FileNotFoundError, match=r"letter-recognition.data|train-images"):
             datasets.load(name, tmp_path, 0)
     with pytest.raises(ValueError, match="seed: expected"):
         datasets.digits(-1)

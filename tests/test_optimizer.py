@@ -150,7 +150,7 @@ def test_step_on_an_empty_batch_only_decays(backend):
         np.testing.assert_allclose(after[name], np.float32(factor) * getattr(args, name), rtol=1e-6)
 
 
-def test_optimizers_are_torchs(torch, backend):
+def test_optimizers_are_torchs(torch, fresh_backend):
     """Over six steps of the fused path; weight decay is left to the matrices there too."""
     size = SIZES[0]
     groups = lambda params, decay: [{"params": params[::2], "weight_decay": decay}, {"params": params[1::2], "weight_decay": 0.0}]  # noqa: E731
@@ -169,7 +169,7 @@ def test_optimizers_are_torchs(torch, backend):
     ]
     for optimizer, make in pairs:
         start = shallow(size, "float64", seed=9)
-        weights = ShallowWeights(*start.forward[1:], dtype="float64", activation="tanh", backend=backend)
+        weights = ShallowWeights(*start.forward[1:], dtype="float64", activation="tanh", backend=fresh_backend)
         theirs = [torch.tensor(array.copy(), requires_grad=True) for array in start.forward[1:]]
         U, b, W, c = theirs
         their_optimizer = make(theirs)

@@ -69,8 +69,10 @@ def activate(a: Array, activation: Activation) -> tuple[Array, Array]:
     if activation == "sigmoid":
         h = 0.5 * (1 + np.tanh(0.5 * a))
         return h, h * (1 - h)
+    with np.errstate(over="ignore"):  # a^2 may be infinite: then the density is 0
+        density = np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
     normal_cdf = (0.5 * _erfc(-a * math.sqrt(0.5))).astype(a.dtype)
-    return a * normal_cdf, normal_cdf + a * np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
+    return a * normal_cdf, normal_cdf + a * density
 
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])

@@ -1,0 +1,163 @@
+"""The demo on tiny recipes: what it reports, that it follows from its seed, and that its figures are what they say."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pymimic import Student, datasets
+from pymimic.demo import recipes, report, run, run_demo
+from pymimic.demo.images import deformed
+from pymimic.demo.teachers import DeepRecipe, ForestAndSvcRecipe
+
+TINY = recipes.Recipe(
+    hidden=64, rank=16, teacher=DeepRecipe((48,), epochs=5, nets=2, batch_size=64), folds=2, generate=recipes.Munge(2, 0.2, 5.0),
+    labels=(recipes.Training(1e-2, 4, 64), recipes.Training(1e-4, 4, 64)), mimic=recipes.Training(1e-2, 4, 64),
+)  # fmt: skip
+TINY_FOREST = replace(TINY, rank=None, teacher=ForestAndSvcRecipe(trees=7))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A demo of a few seconds, with that recipe or another."""
+
+    def start(how=TINY, seed=0):
+        monkeypatch.setattr(run, "recipe", lambda name, fast: how)
+        return run_demo("digits", seed=seed)
+
+    return start
+
+
+def figures(result):
+    """All that must follow from the seed."""
+    return [(m.parameters, m.accuracy, m.agreement, m.curve, m.validation_accuracy) for m in result.models.values()]
+
+
+@pytest.mark.parametrize("how", [TINY, TINY_FOREST], ids=["deep", "forest"])
+def test_everything_follows_from_the_seed(tiny, how):
+    first, again, other = tiny(how, 5), tiny(how, 5), tiny(how, 6)
+    assert figures(first) == figures(again) != figures(other)
+    for name, array in first.student.arrays().items():
+        assert np.array_equal(array, again.student.arrays()[name])
+
+
+def test_json_plot_and_student_are_as_documented(tiny, tmp_path, capsys):
+    result = tiny()
+    report.write_json(result, tmp_path / "d.json")
+    report.draw(result, tmp_path / "d.png")
+    report.show(result)
+    written = json.loads((tmp_path / "d.json").read_text())
+    assert list(written) == ["data", "seed", "rows", "models", "backend", "seconds"]
+    assert written["rows"] == {"train": 1077, "transfer": 3 * 1077, "validation": 360, "test": 360}
+    assert list(written["models"]) == ["teacher", "shallow", "mimic"]
+    kinds = {
+        "parameters": int, "bytes": int, "bytes_compact": int, "accuracy": float, "agreement": float, "train_seconds": float,
+        "us_per_row": float,
+    }  # fmt: skip
+    for model in written["models"].values():
+        assert {key: type(value) for key, value in model.items()} == kinds
+        assert model["us_per_row"] > 0
+        assert model["bytes_compact"] < model["bytes"]
+    assert written["models"]["teacher"]["agreement"] == 1
+    assert (tmp_path / "d.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.json", "d.png"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["model", "parameters", "bytes", "compact", "accuracy", "agreement", "training", "s", "us/row"]
+    assert [line[:8] for line in lines[2:5]] == ["teacher ", "shallow ", "shallow "]
+
+    result.student.save(tmp_path / "s.safetensors")
+    test = datasets.digits(run.Seeds.of(0).split).test
+    predicted = Student.load(tmp_path / "s.safetensors").predict(test.x).argmax(axis=1)
+    assert written["models"]["mimic"]["accuracy"] == np.mean(predicted == test.labels)
+    assert written["models"]["mimic"]["bytes"] == (tmp_path / "s.safetensors").stat().st_size
+    assert written["models"]["mimic"]["parameters"] == 16 * 64 + 64 * 16 + 64 + 64 * 10 + 10
+
+
+def test_the_best_of_the_ways_on_labels_is_chosen_on_validation_rows(tiny):
+    both, poor = tiny(), tiny(replace(TINY, labels=TINY.labels[1:]))
+    good = tiny(replace(TINY, labels=TINY.labels[:1]))
+    assert good.models["shallow"].validation_accuracy > poor.models["shallow"].validation_accuracy
+    assert both.models["shallow"].curve == good.models["shallow"].curve
+
+
+def test_a_forest_has_no_parameter_count_and_is_counted_compactly(tiny):
+    import pickle
+
+    data = datasets.digits(0)
+    fitted = ForestAndSvcRecipe(trees=3)(data.train, data.validation, 10, 1)
+    forest, svc = (member._function.__closure__ for member in fitted.teacher.members)
+    forest, svc = (next(c.cell_contents for c in cells if hasattr(c.cell_contents, "predict_proba")) for cells in (forest, svc))
+
+    def tree_bytes(tree, node=0):
+        if tree.children_left[node] == -1:
+            return 4 * 10
+        return 14 + tree_bytes(tree, tree.children_left[node]) + tree_bytes(tree, tree.children_right[node])
+
+    (inner,) = svc.calibrated_classifiers_
+    vectors = len(inner.estimator.support_)
+    numbers = vectors * 64 + vectors * 9 + 45 + 2 * 10  # vectors, dual coefficients, intercepts of 45 pairs, sigmoids
+    assert fitted.bytes_compact == sum(tree_bytes(tree.tree_) for tree in forest.estimators_) + 4 * numbers
+    assert fitted.bytes == len(pickle.dumps([forest, svc], protocol=5))
+    assert fitted.parameters is None
+    assert fitted.curve == []
+    assert json.loads(json.dumps(tiny(TINY_FOREST).models["teacher"].parameters)) is None
+
+
+@pytest.mark.parametrize(
+    ("mimic", "says"),
+    [
+        (0.95, "As a mimic the net is 5.00 points better than the same net on labels (95.00 % against 90.00 %, 18 of 360 test rows)"),
+        (0.85, "Here the mimic lost: it is 5.00 points worse than the same net on labels (85.00 % against 90.00 %, 18 of 360 test rows)"),
+        (0.90, "Here nothing was won"),
+    ],
+)
+def test_the_closing_sentence_is_honest(tiny, mimic, says):
+    result = tiny()
+    models = result.models
+    models = {
+        "teacher": replace(models["teacher"], accuracy=0.92), "shallow": replace(models["shallow"], accuracy=0.9),
+        "mimic": replace(models["mimic"], accuracy=mimic),
+    }  # fmt: skip
+    said = report.verdict(replace(result, models=models))
+    assert said.startswith(says)
+    assert f"{abs(92 - 100 * mimic):.2f} points {'below' if mimic < 0.92 else 'above'} the teacher" in said
+
+
+def test_every_set_has_both_recipes():
+    for name in datasets.NAMES:
+        full, fast = recipes.recipe(name, False), recipes.recipe(name, True)
+        assert full.mimic.epochs > fast.mimic.epochs
+        assert full.rank == fast.rank
+    assert (recipes.recipe("letter", False).hidden, recipes.recipe("letter", False).rank) == (1024, None)
+    assert (recipes.recipe("mnist", False).hidden, recipes.recipe("mnist", False).rank) == (8192, 64)
+
+
+def test_seeds_are_independent_streams_of_one():
+    seeds = run.Seeds.of(0)
+    assert len(set(seeds)) == len(seeds)
+    assert run.Seeds.of(0) == seeds
+    assert not set(run.Seeds.of(1)) & set(seeds)
+
+
+def test_a_deformed_image_is_the_image_at_moved_points():
+    side = 9
+    x = np.random.default_rng(0).random((40, side * side)).astype(np.float32)
+    (same,) = deformed(x, 1, 0, degrees=0, stretch=0, shift=0)
+    assert np.array_equal(same, x)
+
+    # a plane stays a plane under an affine map; near the border the zeros outside come in
+    rows, columns = np.indices((side, side)).reshape(2, -1)
+    plane = np.tile((1 + 0.5 * rows + 0.25 * columns).astype(np.float32), (40, 1))
+    (moved,) = deformed(plane, 1, 1, degrees=10, stretch=0.1, shift=1)
+    inner = ((rows > 2) & (rows < side - 3) & (columns > 2) & (columns < side - 3)).nonzero()[0]
+    design = np.stack([np.ones_like(rows), rows, columns], axis=1)[inner]
+    fit = np.linalg.lstsq(design, moved[:, inner].T, rcond=None)[0]
+    assert np.abs(design @ fit - moved[:, inner].T).max() < 1e-4
+    assert np.abs(fit[1] - 0.5).max() > 0.05
+    assert np.abs(fit[1] - 0.5).max() < 0.25
+
+    first, second = deformed(x, 2, 3, degrees=10, stretch=0.1, shift=1)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, next(deformed(x, 1, 3, degrees=10, stretch=0.1, shift=1)))
+    assert first.dtype == np.float32
