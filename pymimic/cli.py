@@ -1,4 +1,4 @@
-"""The command line: `pymimic demo`, `info`, `distill` and `predict`. A user's mistake gives one line, and exit status 1 or 2."""
+"""The command line: `pymimic demo`, `info`, `distill`, `predict` and `bench`. A user's mistake gives one line, and exit status 1 or 2."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from . import __version__, backends
 from .backends.interface import Array
+from .bench.command import bench
 from .checkpoint import replacing
 from .errors import BackendUnavailableError, FileFormatError
 from .optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
@@ -235,6 +236,9 @@ def _open_npy(name: str, path: Path) -> Array:
     if not isinstance(array, np.ndarray):
         raise FileFormatError(f"{name}: expected a .npy file, got the archive {str(path)!r}")
     return array
+
+
+app.command("bench")(_one_line(bench))
 
 
 def _demand_folder(file: Path | None) -> None:

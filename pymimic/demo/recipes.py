@@ -80,9 +80,9 @@ _FULL = {
     "letter": Recipe(
         hidden=1024, rank=None,
         teacher=ForestAndSvcRecipe(trees=500),
-        folds=5, generate=Munge(copies=20, p=0.1, s=5.0),
-        labels=(Training(1e-2, 60, 128), Training(2e-2, 60, 128), Training(2e-2, 60, 128, weight_decay=0.1)),
-        mimic=Training(1.4e-2, 60, 256),
+        folds=5, generate=Munge(copies=30, p=0.1, s=5.0),
+        labels=(Training(1e-2, 60, 128), Training(2e-2, 60, 128)),  # unregularised, as the mimic is
+        mimic=Training(1.4e-2, 40, 256),
     ),
     # three training runs more would be needed to label the own rows out of fold; dropout keeps the teacher from overfitting them badly
     "mnist": Recipe(

@@ -1,0 +1,95 @@
+"""`pymimic bench`: options, progress and output. `cli.py` adds it to the others."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.console import Console
+
+from ..checkpoint import replacing
+from . import report, suite
+from .plot import draw
+from .shapes import SHAPES, WHATS, What
+
+
+def bench(
+    shapes: Annotated[str, typer.Option(metavar="NAME,...", help=f"of {', '.join(SHAPES)}; or all")] = ",".join(suite.DEFAULT_SHAPES),
+    peers: Annotated[str, typer.Option(metavar="NAME,...", help="whom to compare with; or all  [default: all in float32]")] = "",
+    batch: Annotated[str, typer.Option(metavar="B,...", help="rows, in place of each shape's own")] = "",
+    what: Annotated[str, typer.Option(metavar="KIND,...", help=f"of {', '.join(WHATS)}; or all")] = "forward,step,serving",
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write all figures here")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw them here")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="small sizes, hardly any time: to see that all works; figures mean nothing")] = False,
+) -> None:
+    """Time pymimic beside what you would use instead, on this machine.
+
+    Everyone runs in a process of its own and is checked against the reference in float64 before it is timed, in interleaved rounds; a
+    round in which other programs took more than 5 % of the machine is discarded. forward is x to y, step is forward, loss and
+    all gradients, adamw is a step and all updates, serving is x to y with one row.
+
+    Columns: median of the rounds' time of a call, and half of the distance of their quartiles; GFLOP/s, of the operations that
+    nobody can do without; GB/s, of arguments and results; the share of what this machine reaches in a loop of multiply-adds (FMA) or
+    of reads (RAM), whichever bounds, counting what a contestant computes twice; time over pymimic's fastest; peak memory of the
+    process, arguments and libraries included.
+    """
+    for file in (json, plot):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise FileNotFoundError(f"expected a file in a folder that exists, got {str(file)!r}")
+    console, progress = Console(), Console(stderr=True)
+    kinds = cast("list[What]", _names("what", what, WHATS))
+    rivals = _names("peers", peers, suite.peer_names()) if peers else suite.default_peers()
+    contestants = [name for name in suite.peer_names() if name in rivals or name in (suite.OURS, f"{suite.OURS}_keep")]
+    batches = [_positive("batch", size) for size in batch.split(",")] if batch else None
+    headed = False
+
+    def done(head: suite.Row, rows: Sequence[suite.Row]) -> None:
+        nonlocal headed
+        if not headed:
+            report.show_machine(console, head)
+        headed = True
+        report.show_race(console, rows)
+
+    with progress.status("starting") as status, _clean_end():
+        result = suite.run(_names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, say=status.update, done=done)
+    report.show_summary(console, result["results"], result["skipped"])
+    if json is not None:
+        with replacing(json) as out:
+            out.write(jsonlib.dumps(result, indent=1).encode())
+    if plot is not None:
+        draw(result, plot)
+
+
+@contextmanager
+def _clean_end() -> Iterator[None]:
+    """Let SIGTERM end the program as ctrl-C does: processes ended, gigabytes of temporary files removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _names(option: str, text: str, known: Sequence[str]) -> list[str]:
+    """The names between commas; all of them for "all"."""
+    if text == "all":
+        return list(known)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option}: expected names among {', '.join(known)}, or all, got {name!r}")
+    if not names:
+        raise ValueError(f"{option}: expected at least one name among {', '.join(known)}, got {text!r}")
+    return names
+
+
+def _positive(option: str, text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ValueError(f"{option}: expected whole numbers of at least 1, got {text!r}")
+    return int(text)

@@ -1,0 +1,87 @@
+"""What the figures were measured on, and how busy it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, get_num_threads
+from ..errors import BackendUnavailableError
+
+
+def busy_seconds() -> float | None:
+    """Processor time that all processes and the hypervisor have taken since the system started; None where it is not told."""
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = fields
+    return float(user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, instruction set, memory and software, as JSON has it."""
+    from .. import _core
+
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": get_num_threads(),
+        "instruction_set": _core.isa(),
+        "instruction_sets": _core.runnable_isas(),
+        "caches": _caches(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "pymimic": __version__,
+    }
+
+
+def ceilings(folder: Path, *, fast: bool = False) -> dict[str, Any]:
+    """What ceilings.py measures, in a process of its own; `fast` gives rough figures.
+
+    Raises
+    ------
+    BackendUnavailableError
+        The compiled core is missing or too old for it.
+    """
+    command = [sys.executable, str(folder / "ceilings.py"), "--json", *(["--fast"] if fast else [])]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": python_path()})
+    if done.returncode:
+        raise BackendUnavailableError(f"ceilings: cannot be measured: {(done.stderr.strip().splitlines() or ['it died'])[-1]}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def python_path() -> str:
+    """PYTHONPATH with which a child finds this very package, installed or not."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+
+
+def _cpu_model() -> str:
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(re.findall(r"^([^\t:]+)\s*: (.*)$", info, re.MULTILINE))
+    name = fields.get("model name", platform.machine())
+    numbers = [f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
+
+
+def _caches() -> dict[str, str]:
+    """Size of each cache that processor 0 sees: {"L1d": "32K", ...}."""
+    found = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        found[f"L{level}{'' if kind == 'Unified' else kind[0].lower()}"] = size
+    return found

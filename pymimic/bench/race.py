@@ -1,0 +1,212 @@
+"""Contestants timed in interleaved rounds, one at a time: while one runs, the others are stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import get_num_threads
+from .machine import python_path
+from .shapes import What
+
+OTHERS_SHARE = 0.05  # of all cores' time: a round in which others took more is discarded
+_TICKS = 0.02  # seconds: processor time is counted in hundredths, so that so much is nothing
+_ANSWER_SECONDS = 900.0
+_THREAD_VARIABLES = ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class ContestantError(RuntimeError):
+    """A contestant cannot go on; the message is for the user."""
+
+
+class Contestant:
+    """A process that runs one file of peers/ on one case. It is stopped whenever it has no order to carry out."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        threads = {variable: str(get_num_threads()) for variable in _THREAD_VARIABLES}
+        quiet = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": python_path()}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the contestant)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pymimic.bench.worker", name, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._errors, env=os.environ | threads | quiet,
+        )  # fmt: skip
+        try:
+            self.introduction = self._answer()
+            if "skip" in self.introduction:
+                raise ContestantError(self.introduction["skip"])
+        except ContestantError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Contestant:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return str(self.introduction.get("title", self.name))
+
+    def can(self, what: What) -> bool:
+        """Whether it has a function for that work."""
+        return ("forward" if what == "serving" else what) in self.introduction.get("functions", ())
+
+    def ask(self, **order: object) -> dict[str, Any]:
+        """Carry out an order and give its answer."""
+        assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # _answer says why it died
+        answer = self._answer()
+        if "failed" in answer:
+            raise ContestantError(answer["failed"])
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(BrokenPipeError):
+                if stream is not None:
+                    stream.close()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], _ANSWER_SECONDS)[0]:
+            raise ContestantError(f"no answer within {_ANSWER_SECONDS:.0f} s")
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+            raise ContestantError(f"died of signal {-code}" if code < 0 else f"died: {last[0]}")
+        self._process.send_signal(signal.SIGSTOP)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@dataclass
+class Pace:
+    """How long to time: until there are `rounds` quiet rounds, or `least` of them after `seconds`; never three times either."""
+
+    rounds: int = 7
+    least: int = 3
+    seconds: float = 12.0
+    window: float = 0.2  # seconds that a contestant runs in a round, and once at least
+
+
+@dataclass
+class Timing:
+    """Seconds of one call, one for each round that counts."""
+
+    samples: list[float]
+    peak: int | None  # bytes, where the system tells
+
+    @property
+    def median(self) -> float:
+        """The figure."""
+        return float(np.median(self.samples))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The spread."""
+        low, high = np.quantile(self.samples, (0.25, 0.75))
+        return float(low), float(high)
+
+
+@dataclass
+class Round:
+    """What each contestant answered, and whether others left the machine alone all the while."""
+
+    answers: dict[str, dict[str, Any]]
+    quiet: bool
+
+
+@dataclass
+class Race:
+    """What rounds gave. Where `quiet` is False no round was, and the samples are of disturbed ones."""
+
+    timings: dict[str, Timing]
+    rounds: int
+    discarded: int
+    quiet: bool
+    lost: dict[str, str]  # who died on the way, and why
+
+
+def others_share(answer: dict[str, Any], cores: int) -> float:
+    """The share of all cores' time that went to other processes while a contestant ran; 0 where the system does not tell."""
+    if answer["busy"] is None:
+        return 0.0
+    return max(0.0, float(answer["busy"] - answer["own"] - _TICKS)) / (float(answer["seconds"]) * cores)
+
+
+def race(contestants: Sequence[Contestant], pace: Pace, say: Callable[[str], None] = lambda text: None) -> Race:
+    """Time contestants that have made their run, round by round, each round in another order."""
+    cores = os.cpu_count() or 1
+    running, lost = list(contestants), {}
+    calls: dict[str, int] = {}
+    rounds: list[Round] = []
+    start = time.monotonic()
+    while running and _goes_on(rounds, pace, time.monotonic() - start):
+        say(f"round {len(rounds) + 1}, {sum(not r.quiet for r in rounds)} discarded")
+        turn = len(rounds) % len(running)
+        answers = {}
+        for contestant in [*running[turn:], *running[:turn]]:
+            try:
+                if contestant.name not in calls:
+                    calls[contestant.name], answer = _first_part(contestant, pace.window)
+                else:
+                    answer = _part(contestant, calls[contestant.name])
+                answers[contestant.name] = answer
+            except ContestantError as error:
+                running.remove(contestant)
+                lost[contestant.name] = str(error)
+        rounds.append(Round(answers, all(others_share(answer, cores) <= OTHERS_SHARE for answer in answers.values())))
+    counted = [r for r in rounds if r.quiet] or rounds
+    timings = {}
+    for contestant in running:
+        parts = [r.answers[contestant.name] for r in counted]
+        samples = [part["seconds"] / calls[contestant.name] for part in parts]
+        timings[contestant.name] = Timing(samples, max((part["peak"] for part in parts if part["peak"]), default=None))
+    return Race(timings, len(counted), len(rounds) - len(counted), any(r.quiet for r in rounds), lost)
+
+
+def _part(contestant: Contestant, calls: int) -> dict[str, Any]:
+    """A contestant's part of a round, after one call that fills the caches again if calls are short."""
+    return contestant.ask(run=calls, warm=int(calls > 3))
+
+
+def _first_part(contestant: Contestant, window: float) -> tuple[int, dict[str, Any]]:
+    """How many calls take about `window` seconds, at least 1, and the answer to so many."""
+    calls = 1
+    while (answer := _part(contestant, calls))["seconds"] < 0.7 * window:
+        calls = math.ceil(calls * min(100.0, window / max(float(answer["seconds"]), 1e-7)))
+    return calls, answer
+
+
+def _goes_on(rounds: Sequence[Round], pace: Pace, passed: float) -> bool:
+    quiet = sum(r.quiet for r in rounds)
+    if quiet >= pace.rounds or len(rounds) >= 3 * pace.rounds:
+        return False
+    return not rounds or passed <= (pace.seconds if quiet >= pace.least else 3 * pace.seconds)
