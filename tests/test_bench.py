@@ -370,8 +370,12 @@ def test_batches_replace_the_shapes_own_but_serving_is_one_row_once(monkeypatch,
     ]  # fmt: skip
 
 
-def test_what_is_terminated_leaves_nothing_behind(tmp_path):
-    code = "from pymimic.bench.command import bench; bench(shapes='mnist-8k', peers='numpy')"
+def test_what_is_terminated_leaves_nothing_behind(ceilings, tmp_path):
+    code = (
+        "from pymimic.bench import command, machine\n"
+        f"machine.ceilings = lambda folder, fast: {ceilings}\n"
+        "command.bench(shapes='mnist-8k', peers='numpy')"
+    )
     env = os.environ | {"PYTHONPATH": machine.python_path(), "TMPDIR": str(tmp_path)}
     run = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
