@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from . import _check
@@ -17,14 +18,17 @@ _VARIABLES = ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set
 
 
 def default_num_threads() -> int:
-    """From PYMIMIC_NUM_THREADS or OMP_NUM_THREADS, else the cores that this process may use (affinity and cgroup quota)."""
+    """From PYMIMIC_NUM_THREADS or OMP_NUM_THREADS, else the cores that this process may use (affinity and cgroup quota).
+
+    A value that is no number of threads is left aside with a warning: an import should not fail over it.
+    """
     for variable in _VARIABLES:
         value = os.environ.get(variable, "").split(",")[0].strip()
         if not value:
             continue
         if value.isdecimal() and 1 <= int(value) <= _MOST:
             return int(value)
-        raise ValueError(f"{variable}: expected a number of threads in [1, {_MOST}], got {value!r}")
+        warnings.warn(f"{variable}: expected a number of threads in [1, {_MOST}], got {value!r}", RuntimeWarning, stacklevel=2)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _quota(), _MOST))
 

@@ -9,7 +9,7 @@ import pytest
 from cases import shallow
 
 import pymimic
-from pymimic import SGD, AdamW, BackendUnavailableError, ShallowWeights, backends, ops
+from pymimic import SGD, AdamW, BackendUnavailableError, ShallowWeights, backends, ops, threads
 from pymimic.backends.interface import Backend
 
 SIZE = {"B": 4, "k": 3, "H": 5, "C": 2}
@@ -304,3 +304,13 @@ def test_every_backend_has_the_whole_protocol(backend):
         if not name.startswith("_"):
             want = [parameter for parameter in inspect.signature(function).parameters if parameter != "self"]
             assert list(inspect.signature(getattr(module, name)).parameters) == want, name
+
+
+@pytest.mark.parametrize("value", ["none", "0", "-3", "1.5", "5000"])
+def test_a_number_of_threads_that_is_none_is_left_aside(monkeypatch, value):
+    monkeypatch.setenv("PYMIMIC_NUM_THREADS", value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
+    with pytest.warns(RuntimeWarning, match=r"^PYMIMIC_NUM_THREADS: expected a number of threads in \[1, 1024\], got"):
+        assert threads.default_num_threads() == 3
+    monkeypatch.setenv("PYMIMIC_NUM_THREADS", " 7 ")
+    assert threads.default_num_threads() == 7

@@ -56,7 +56,7 @@ def bench(
         headed = True
         report.show_race(console, rows)
 
-    with progress.status("starting") as status, _clean_end():
+    with progress.status("starting", refresh_per_second=2) as status, _clean_end():
         result = suite.run(_names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, say=status.update, done=done)
     report.show_summary(console, result["results"], result["skipped"])
     if json is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, get_num_threads
+from ..backends import get
 from ..errors import BackendUnavailableError
 
 
@@ -26,7 +27,14 @@ def busy_seconds() -> float | None:
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, instruction set, memory and software, as JSON has it."""
+    """Processor, cores, instruction set, memory and software, as JSON has it.
+
+    Raises
+    ------
+    BackendUnavailableError
+        There is no compiled core.
+    """
+    get("cpu")  # obeys PYMIMIC_ISA
     from .. import _core
 
     return {

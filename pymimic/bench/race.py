@@ -112,7 +112,7 @@ class Pace:
 
     rounds: int = 7
     least: int = 3
-    seconds: float = 12.0
+    seconds: float = 10.0
     window: float = 0.2  # seconds that a contestant runs in a round, and once at least
 
 
