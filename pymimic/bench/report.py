@@ -56,7 +56,9 @@ def show_race(console: Console, rows: Sequence[Row]) -> None:
         return
     first, mine = rows[0], ours(rows)
     sizes = ", ".join(f"{name}={first[name] if first[name] is not None else 'none'}" for name in "BDkHC")
-    fate = f"{first['rounds']} rounds" + (f", {first['discarded']} discarded for other load" if first["discarded"] else "")
+    fate = "1 round" if first["rounds"] == 1 else f"{first['rounds']} rounds"
+    if first["discarded"]:
+        fate += f", {first['discarded']} discarded for other load"
     if not first["quiet"]:
         fate = f"[red]no quiet round: other load disturbed all {first['rounds']}[/]"
     console.print(f"\n[bold]{first['shape']}: {first['what']}[/]  {sizes}  ({fate})", highlight=False)
