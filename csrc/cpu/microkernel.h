@@ -97,7 +97,11 @@ void ragged_tile(int rows, int columns, Product<T> p) {
   const ptrdiff_t c_row = p.c_row;
   const bool add = p.finish == Finish::add;
   p.c = padded, p.c_row = kVectorsPerTile * kLanes<T>, p.finish = Finish::store;
-  tile_of<T, kVectorsPerTile, kRow, kStep>(rows, p);
+  if (columns <= kLanes<T>) {
+    tile_of<T, 1, kRow, kStep>(rows, p);
+  } else {
+    tile_of<T, kVectorsPerTile, kRow, kStep>(rows, p);
+  }
   for (int i = 0; i < rows; ++i) {
     for (int j = 0; j < columns; ++j) {
       const T sum = padded[i * p.c_row + j];
