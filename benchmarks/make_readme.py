@@ -37,7 +37,8 @@ def tables(run: dict[str, Any]) -> str:
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['system']}, Python {machine['python']}.",
         f"Measured ceilings: GFLOP/s: {peaks}; GB/s read: {read}; GB/s copied: {ceilings['copy']:.0f}.",
         "Versions: " + ", ".join(f"{title} {version}" for title, version in versions.items()) + ".",
-        "Each cell: median time; for pymimic the share of the measured ceiling, for the others their time over that of pymimic's fastest.",
+        "Each cell: median time; for pymimic the share of the measured ceiling, for the others their time over that of pymimic's fastest.\n"
+        "A race marked as disturbed had no round without other load on the machine: its figures are rough.",
     ]
     for what in WHATS:
         rows = [row for row in run["results"] if row["what"] == what]
@@ -56,7 +57,8 @@ def table(rows: list[dict[str, Any]], text: Any) -> str:
     lines = ["| shape | batch | " + " | ".join(titles) + " |", "|---|---|" + "---|" * len(titles)]
     for group in races(rows):
         cells = {row["title"]: text(row, ours(group)) for row in group}
-        lines.append(f"| {group[0]['shape']} | {group[0]['B']} | " + " | ".join(cells.get(title, "") for title in titles) + " |")
+        name = group[0]["shape"] + ("" if group[0]["quiet"] else " (disturbed)")
+        lines.append(f"| {name} | {group[0]['B']} | " + " | ".join(cells.get(title, "") for title in titles) + " |")
     return "\n".join(lines)
 
 

@@ -45,7 +45,7 @@ def describe() -> dict[str, Any]:
         "instruction_sets": _core.runnable_isas(),
         "caches": _caches(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         "pymimic": __version__,
     }
