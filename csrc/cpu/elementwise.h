@@ -11,6 +11,8 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
+constexpr int64_t kValuesWorthAThread = 1 << 15;
+
 // value[i] = f(a[i]) and, where it is asked for, slope[i] = f'(a[i]). Either may be `a` itself.
 template <class T, class F>
 MIMIC_INLINE void each_activated(ptrdiff_t n, const T* a, T* value, T* slope, F f) {
@@ -49,33 +51,50 @@ MIMIC_INLINE void from_bfloat16(ptrdiff_t n, const uint16_t* values, T* to) {
   for (ptrdiff_t i = 0; i < n; ++i) to[i] = T(float_from(values[i]));
 }
 
-// values[i] *= bytes[i] < keep ? scale : 0.
+// out[i] = x[i] * (bytes[i] < keep ? scale : 0).
 template <class T>
-MIMIC_INLINE void apply_mask(ptrdiff_t n, const uint8_t* bytes, const Mask& mask, T* values) {
+MIMIC_INLINE void apply_mask(ptrdiff_t n, const uint8_t* bytes, const Mask& mask, const T* x, T* out) {
   const T scale = T(mask.scale());
-  for (ptrdiff_t i = 0; i < n; ++i) values[i] *= bytes[i] < mask.keep ? scale : T(0);
+  const uint32_t keep = mask.keep;
+#pragma GCC ivdep
+  for (ptrdiff_t i = 0; i < n; ++i) out[i] = x[i] * (bytes[i] < keep ? scale : T(0));
+}
+
+constexpr int64_t kRun = 1024;  // columns that are worked on at once, row by row
+
+// For each row of a block, in runs of columns: f(width, column, index of the run's first value in (any, units), its
+// mask bytes or null).
+template <class F>
+MIMIC_INLINE void each_masked_run(const Mask& mask, int64_t units, int64_t row0, int64_t rows, int64_t column0,
+                                  int64_t columns, F f) {
+  uint8_t bytes[kMaskRows * kRun];
+  for (int64_t row = row0; row < row0 + rows; row += kMaskRows) {
+    const int64_t height = least(row0 + rows - row, int64_t(kMaskRows));
+    for (int64_t column = column0; column < column0 + columns; column += kRun) {
+      const int64_t width = least(column0 + columns - column, kRun);
+      for (int64_t u = 0; mask.drops() && u < width; u += kMaskUnits) {
+        mask_tile_by_row(mask, mask.row + row, mask.unit + column + u, bytes + u, kRun);
+      }
+      for (int64_t i = 0; i < height; ++i) {
+        const int64_t at = (row + i) * units + column;
+        const uint8_t* const drawn = mask.drops() ? bytes + i * kRun : nullptr;
+        width == kPanel ? f(int64_t(kPanel), column, at, drawn) : f(width, column, at, drawn);
+      }
+    }
+  }
 }
 
 // out = x times the mask, row-major, for each of `outer` blocks of rows by units.
 template <class T>
 void dropout(const T* x, T* out, int64_t outer, int64_t rows, int64_t units, const Mask& mask) {
   const int64_t strips = ceil_div(rows, int64_t(kMaskRows));
-  parallel(strips, [&](Team& team) {
-    uint8_t bytes[kMaskRows * kMaskUnits];
-    for (int64_t strip = team.begin(strips); strip < team.end(strips); ++strip) {
-      const int64_t row = strip * kMaskRows, height = least(rows - row, int64_t(kMaskRows));
-      for (int64_t unit = 0; unit < units; unit += kMaskUnits) {
-        const int64_t width = least(units - unit, int64_t(kMaskUnits));
-        if (mask.drops()) mask_tile_by_row(mask, mask.row + row, mask.unit + unit, bytes);
-        for (int64_t block = 0; block < outer; ++block) {
-          for (int64_t i = 0; i < height; ++i) {
-            const int64_t at = (block * rows + row + i) * units + unit;
-            __builtin_memmove(out + at, x + at, size_t(width) * sizeof(T));
-            if (mask.drops()) apply_mask(width, bytes + i * kMaskUnits, mask, out + at);
-          }
-        }
+  share(threads_for(outer * rows * units, kValuesWorthAThread), strips, [&](int64_t strip, int) {
+    const int64_t row = strip * kMaskRows, height = least(rows - row, int64_t(kMaskRows));
+    each_masked_run(mask, units, row, height, 0, units, [&](int64_t width, int64_t, int64_t at, const uint8_t* bytes) {
+      for (int64_t block = 0; block < outer; ++block, at += rows * units) {
+        bytes ? apply_mask(width, bytes, mask, x + at, out + at) : copy(width, x + at, out + at);
       }
-    }
+    });
   });
 }
 
@@ -117,10 +136,9 @@ void update_range(int64_t begin, int64_t end, const T* grad, const Parameter<T>&
 
 template <class T>
 void update(int64_t size, const T* grad, const Parameter<T>& parameter) {
-  constexpr int64_t kWorthAThread = 1 << 14;
-  parallel(size / kWorthAThread, [&](Team& team) {
-    const int64_t begin = team.begin(size), end = team.end(size);
-    update_range(begin, end, grad + begin, parameter);
+  constexpr int64_t kPart = 1 << 14;
+  share(threads_for(size, kValuesWorthAThread), ceil_div(size, kPart), [&](int64_t part, int) {
+    update_range(part * kPart, least(size, (part + 1) * kPart), grad + part * kPart, parameter);
   });
 }
 

@@ -11,6 +11,7 @@ namespace MIMIC_ISA {
 
 constexpr int64_t kDepth = 512;              // run of the sum that is packed at once: 64 KiB of B in float
 constexpr int64_t kHeight = 192;             // rows of C that share a packed panel, a multiple of 16
+constexpr int64_t kMostStrips = 64;          // of rows, each with its part of the bias gradient
 constexpr int64_t kRowStride = kDepth + 16;  // of A's rows when copied: no two fall on the same cache set
 
 // C (M, N) = A (M, S) B (S, N), where A[m, s] = a[m * a_row + s * a_step], one of the strides being 1, and B is
@@ -58,106 +59,103 @@ void matmul_block(const Matmul<T>& f, int64_t row0, int64_t rows, int64_t column
 template <class T, class F>
 void matmul(const Matmul<T>& f, F finish) {
   const int64_t panels = ceil_div(f.N, int64_t(kPanel)), runs = ceil_div(f.M, kHeight), tasks = panels * runs;
-  const int members = int(least(int64_t(num_threads()), tasks));
+  const int members = int(least(int64_t(threads_for(f.M * f.N * f.S, kProductsWorthAThread)), tasks));
   const int64_t per_member = kDepth * kPanel + kTileRows * kRowStride;
   T* const memory = static_cast<T*>(scratch(size_t(members) * size_t(per_member) * sizeof(T)));
-  parallel(members, [&](Team& team) {
-    T* const packed = memory + team.rank * per_member;
-    for (int64_t task = team.begin(tasks); task < team.end(tasks); ++task) {
-      const int64_t row0 = task % runs * kHeight, column = task / runs * kPanel;
-      const int64_t rows = least(f.M - row0, kHeight);
-      const int columns = int(least(f.N - column, int64_t(kPanel)));
-      matmul_block(f, row0, rows, column, columns, packed, packed + kDepth * kPanel);
-      finish(row0, rows, column, columns);
-    }
+  share(members, tasks, [&](int64_t task, int rank) {
+    T* const packed = memory + rank * per_member;
+    const int64_t row0 = task % runs * kHeight, column = task / runs * kPanel;
+    const int64_t rows = least(f.M - row0, kHeight);
+    const int columns = int(least(f.N - column, int64_t(kPanel)));
+    matmul_block(f, row0, rows, column, columns, packed, packed + kDepth * kPanel);
+    finish(row0, rows, column, columns);
   });
-}
-
-// For each row of a block of (rows, O): f(pointer to its values, its column count, its mask bytes or null).
-template <class F>
-MIMIC_INLINE void each_masked_row(const Mask& mask, int64_t row0, int64_t rows, int64_t column, F f) {
-  uint8_t bytes[kMaskRows * kMaskUnits];
-  for (int64_t i = 0; i < rows; ++i) {
-    if (mask.drops() && i % kMaskRows == 0) mask_tile_by_row(mask, mask.row + row0 + i, mask.unit + column, bytes);
-    f(row0 + i, mask.drops() ? bytes + i % kMaskRows * kMaskUnits : nullptr);
-  }
 }
 
 template <class T>
 void linear(const Linear<T>& f) {
   const Matmul<T> product = {f.B, f.O, f.I, f.x, f.I, 1, f.weight, true, f.out};
-  matmul(product, [&](int64_t row0, int64_t rows, int64_t column, int columns) {
-    each_masked_row(f.mask, row0, rows, column, [&](int64_t row, const uint8_t* bytes) {
-      T* const out = f.out + row * f.O + column;
-      for (int j = 0; f.bias && j < columns; ++j) out[j] += f.bias[column + j];
-      if (f.activation != Activation::identity) activate<T>(f.activation, columns, out, out, nullptr);
-      if (bytes) apply_mask(columns, bytes, f.mask, out);
-    });
+  matmul(product, [&](int64_t row0, int64_t rows, int64_t column0, int columns) {
+    const auto finish = [&](int64_t width, int64_t column, int64_t at, const uint8_t* bytes) {
+      T* const out = f.out + at;
+      for (int64_t j = 0; f.bias && j < width; ++j) out[j] += f.bias[column + j];
+      if (f.activation != Activation::identity) activate<T>(f.activation, width, out, out, nullptr);
+      if (bytes) apply_mask(width, bytes, f.mask, out, out);
+    };
+    each_masked_run(f.mask, f.O, row0, rows, column0, columns, finish);
   });
 }
 
-// f'(a) of one row. From out = f(a) / keep; gelu, which takes a value twice, from the pre-activation in `slope`.
+// f'(a) times the mask, of one row. From out = f(a) * mask; gelu, which takes a value twice, from the pre-activation in
+// `slope`. With relu a positive `out` says both "active" and "kept".
 template <class T>
-MIMIC_INLINE void slope_of(Activation activation, int columns, const T* out, T scale, T* slope) {
-  T value[kPanel];
-  if (activation == Activation::gelu) return activate<T>(activation, columns, slope, value, slope);
-  for (int j = 0; j < columns; ++j) {
-    const T h = out[j] / scale;
-    switch (activation) {
-      case Activation::relu: slope[j] = h > 0; break;
-      case Activation::tanh: slope[j] = 1 - h * h; break;
-      case Activation::sigmoid: slope[j] = h * (1 - h); break;
-      default: slope[j] = 1;
+MIMIC_INLINE void slope_of(const Linear<T>& l, int64_t width, const T* out, const uint8_t* bytes, T* slope) {
+  const T scale = T(l.mask.scale());
+  switch (l.activation) {
+    case Activation::relu:
+      for (int64_t j = 0; j < width; ++j) slope[j] = out[j] > 0 ? scale : T(0);
+      return;
+    case Activation::gelu: {
+      T value[kRun];
+      activate<T>(l.activation, width, slope, value, slope);
+      break;
     }
+    case Activation::tanh:
+      for (int64_t j = 0; j < width; ++j) slope[j] = 1 - (out[j] / scale) * (out[j] / scale);
+      break;
+    case Activation::sigmoid:
+      for (int64_t j = 0; j < width; ++j) slope[j] = out[j] / scale * (1 - out[j] / scale);
+      break;
+    case Activation::identity:
+      for (int64_t j = 0; j < width; ++j) slope[j] = 1;
   }
+  if (bytes) apply_mask(width, bytes, l.mask, slope, slope);
 }
 
-// da (B, O) = dout f'(a) mask.
+// da (B, O) = dout f'(a) mask, and dbias, in one pass: bias gradients of a strip of rows first, then of all strips.
 template <class T>
 void linear_da(const LinearBackward<T>& f, T* da) {
   const Linear<T>& l = f.layer;
-  const auto finish = [&](int64_t row0, int64_t rows, int64_t column, int columns) {
-    each_masked_row(l.mask, row0, rows, column, [&](int64_t row, const uint8_t* bytes) {
-      const int64_t at = row * l.O + column;
-      T slope[kPanel];
-      if (l.activation == Activation::gelu) {
-        for (int j = 0; j < columns; ++j) slope[j] = da[at + j] + l.bias[column + j];
+  const bool gelu = l.activation == Activation::gelu, relu = l.activation == Activation::relu;
+  if (gelu) matmul<T>({l.B, l.O, l.I, l.x, l.I, 1, l.weight, true, da}, [](int64_t, int64_t, int64_t, int) {});
+  Mask mask = l.mask;
+  if (relu) mask.keep = 256;
+  const int64_t height = (l.B / (kMostStrips * kMaskRows) + 1) * kMaskRows;
+  const int64_t strips = ceil_div(l.B, height);
+  T* const sums = static_cast<T*>(scratch(size_t(strips) * size_t(l.O) * sizeof(T)));
+  share(threads_for(l.B * l.O, kValuesWorthAThread), strips, [&](int64_t strip, int) {
+    const int64_t row0 = strip * height, rows = least(l.B - row0, height);
+    T* const sum = sums + strip * l.O;
+    __builtin_memset(sum, 0, size_t(l.O) * sizeof(T));
+    const auto gate = [&](int64_t width, int64_t column, int64_t at, const uint8_t* bytes) {
+      T values[kRun];
+      for (int64_t j = 0; gelu && j < width; ++j) values[j] = da[at + j] + l.bias[column + j];
+      slope_of(l, width, l.out + at, bytes, values);
+      T* const to = sum + column;
+      const T* const dout = f.dout + at;
+#pragma GCC ivdep
+      for (int64_t j = 0; j < width; ++j) {
+        values[j] *= dout[j];
+        to[j] += values[j];
       }
-      slope_of(l.activation, columns, l.out + at, T(l.mask.scale()), slope);
-      if (bytes) apply_mask(columns, bytes, l.mask, slope);
-      for (int j = 0; j < columns; ++j) da[at + j] = f.dout[at + j] * slope[j];
-    });
-  };
-  if (l.activation == Activation::gelu) {
-    return matmul<T>({l.B, l.O, l.I, l.x, l.I, 1, l.weight, true, da}, finish);
-  }
-  const int64_t strips = ceil_div(l.B, int64_t(kMaskRows));
-  parallel(strips, [&](Team& team) {
-    for (int64_t strip = team.begin(strips); strip < team.end(strips); ++strip) {
-      const int64_t row0 = strip * kMaskRows;
-      for (int64_t column = 0; column < l.O; column += kPanel) {
-        finish(row0, least(l.B - row0, int64_t(kMaskRows)), column, int(least(l.O - column, int64_t(kPanel))));
-      }
-    }
+      if (da) copy(width, values, da + at);
+    };
+    each_masked_run(mask, l.O, row0, rows, 0, l.O, gate);
   });
+  for (int64_t j = 0; f.dbias && j < l.O; ++j) {
+    f.dbias[j] = 0;
+    for (int64_t strip = 0; strip < strips; ++strip) f.dbias[j] += sums[strip * l.O + j];
+  }
 }
 
 template <class T>
 void linear_backward(const LinearBackward<T>& f) {
   const Linear<T>& l = f.layer;
-  if (f.da) linear_da(f, f.da);
+  if (f.da || f.dbias) linear_da(f, f.da);
   const T* const da = f.da ? f.da : f.dout;
   const auto nothing = [](int64_t, int64_t, int64_t, int) {};
   if (f.dx) matmul<T>({l.B, l.I, l.O, da, l.O, 1, l.weight, false, f.dx}, nothing);
   if (f.dweight) matmul<T>({l.O, l.I, l.B, da, 1, l.O, l.x, false, f.dweight}, nothing);
-  if (!f.dbias) return;
-  const int64_t columns = ceil_div(l.O, int64_t(kPanel));
-  parallel(columns, [&](Team& team) {
-    for (int64_t j = team.begin(l.O); j < team.end(l.O); ++j) f.dbias[j] = 0;
-    for (int64_t i = 0; i < l.B; ++i) {
-      for (int64_t j = team.begin(l.O); j < team.end(l.O); ++j) f.dbias[j] += da[i * l.O + j];
-    }
-  });
 }
 
 }  // namespace MIMIC_ISA

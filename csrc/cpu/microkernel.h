@@ -7,6 +7,8 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
+constexpr int64_t kProductsWorthAThread = 1 << 20;  // multiply-adds
+
 enum class Finish : int {
   store,     // C = sum
   add,       // C += sum

@@ -20,25 +20,31 @@ void pack_columns(const T* source, ptrdiff_t ld, ptrdiff_t rows, int columns, T*
   }
 }
 
-// The columns of an 8 x 8 block as vectors: eight loads and three rounds of shuffles.
+// Four values from each of two places.
+template <class T>
+MIMIC_INLINE Vector<T, 8> two_halves(const T* low, const T* high) {
+  using Half = Vector<T, 4>;
+  const Half a = load<Half>(low), b = load<Half>(high);
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+// The columns of an 8 x 8 block as vectors. Rows i and i + 4 share a vector from the load on, so that no shuffle has to
+// cross the middle of one.
 template <class T>
 MIMIC_INLINE void turn8(const T* source, ptrdiff_t source_row, Vector<T, 8>* columns) {
-  using V = Vector<T, 8>;
-  V a[8], b[8];
-  MIMIC_UNROLL for (int i = 0; i < 8; ++i) a[i] = load<V>(source + i * source_row);
-  MIMIC_UNROLL for (int i = 0; i < 8; i += 2) {
-    b[i] = shuffle<0, 8, 2, 10, 4, 12, 6, 14>(a[i], a[i + 1]);
-    b[i + 1] = shuffle<1, 9, 3, 11, 5, 13, 7, 15>(a[i], a[i + 1]);
-  }
-  MIMIC_UNROLL for (int i = 0; i < 8; i += 4) {
-    MIMIC_UNROLL for (int j = 0; j < 2; ++j) {
-      a[i + j] = shuffle<0, 1, 8, 9, 4, 5, 12, 13>(b[i + j], b[i + j + 2]);
-      a[i + j + 2] = shuffle<2, 3, 10, 11, 6, 7, 14, 15>(b[i + j], b[i + j + 2]);
+  MIMIC_UNROLL for (int half = 0; half < 8; half += 4) {
+    Vector<T, 8> a[4], b[4];
+    MIMIC_UNROLL for (int i = 0; i < 4; ++i) {
+      a[i] = two_halves(source + i * source_row + half, source + (i + 4) * source_row + half);
     }
-  }
-  MIMIC_UNROLL for (int j = 0; j < 4; ++j) {
-    columns[j] = shuffle<0, 1, 2, 3, 8, 9, 10, 11>(a[j], a[j + 4]);
-    columns[j + 4] = shuffle<4, 5, 6, 7, 12, 13, 14, 15>(a[j], a[j + 4]);
+    MIMIC_UNROLL for (int i = 0; i < 4; i += 2) {
+      b[i] = shuffle<0, 8, 1, 9, 4, 12, 5, 13>(a[i], a[i + 1]);
+      b[i + 1] = shuffle<2, 10, 3, 11, 6, 14, 7, 15>(a[i], a[i + 1]);
+    }
+    MIMIC_UNROLL for (int i = 0; i < 2; ++i) {
+      columns[half + 2 * i] = shuffle<0, 1, 8, 9, 4, 5, 12, 13>(b[i], b[i + 2]);
+      columns[half + 2 * i + 1] = shuffle<2, 3, 10, 11, 6, 7, 14, 15>(b[i], b[i + 2]);
+    }
   }
 }
 

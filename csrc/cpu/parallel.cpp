@@ -11,7 +11,7 @@
 namespace mimic {
 namespace {
 
-constexpr int kSpins = 4000;  // some tens of microseconds, then sleep
+constexpr int kSpins = 12000;  // a hundred microseconds or so, as long as Python takes between two calls; then sleep
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -73,23 +73,26 @@ struct Member final : Team {
   }
 };
 
-// Never destroyed: its threads sleep in it until the process ends.
+// Never destroyed: its threads sleep in it until the process ends. A run offers seats; who wakes in time takes one.
 class Pool {
  public:
   bool try_acquire() { return !busy_.exchange(true, std::memory_order_acquire); }
   void release() { busy_.store(false, std::memory_order_release); }
 
-  void run(int members, void (*body)(Team&, void*), void* context) {
+  void run(int members, bool all_must_come, void (*body)(Team&, void*), void* context) {
     grow(members - 1);
     Member self;
     self.size = workers_ + 1 < members ? workers_ + 1 : members;
     self.meeting = &barrier_;
     body_ = body, context_ = context, team_size_ = self.size;
-    running_.store(workers_, std::memory_order_relaxed);
+    finished_.store(0, std::memory_order_relaxed);
+    seats_.store(self.size - 1, std::memory_order_release);
     start_.advance();
     body(self, context);
+    const int left_empty = all_must_come ? 0 : seats_.exchange(0, std::memory_order_acq_rel);
+    const int came = self.size - 1 - left_empty;
     uint64_t seen = done_.now();
-    while (running_.load(std::memory_order_acquire) != 0) {
+    while (finished_.load(std::memory_order_acquire) != came) {
       done_.wait_past(seen);
       seen = done_.now();
     }
@@ -99,7 +102,7 @@ class Pool {
   void grow(int workers) {
     while (workers_ < workers) {
       try {
-        std::thread(&Pool::work, this, workers_ + 1, start_.now()).detach();
+        std::thread(&Pool::work, this, start_.now()).detach();
       } catch (const std::system_error&) {
         return;  // no more threads to be had: a smaller team gives the same bits
       }
@@ -107,21 +110,24 @@ class Pool {
     }
   }
 
-  void work(int rank, uint64_t seen) {
+  void work(uint64_t seen) {
     for (;;) {
       start_.wait_past(seen);
       ++seen;
-      if (rank < team_size_) {
-        Member self;
-        self.rank = rank, self.size = team_size_, self.meeting = &barrier_;
-        body_(self, context_);
+      int seat = seats_.load(std::memory_order_acquire);
+      while (seat > 0 && !seats_.compare_exchange_weak(seat, seat - 1, std::memory_order_acq_rel)) {
       }
-      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.advance();
+      if (seat <= 0) continue;
+      Member self;
+      self.rank = seat, self.size = team_size_, self.meeting = &barrier_;
+      body_(self, context_);
+      finished_.fetch_add(1, std::memory_order_acq_rel);
+      done_.advance();
     }
   }
 
   std::atomic<bool> busy_{false};
-  std::atomic<int> running_{0};
+  std::atomic<int> seats_{0}, finished_{0};
   int workers_ = 0, team_size_ = 1;
   void (*body_)(Team&, void*) = nullptr;
   void* context_ = nullptr;
@@ -151,11 +157,11 @@ int num_threads() { return g_threads.load(std::memory_order_relaxed); }
 
 void set_num_threads(int n) { g_threads.store(n, std::memory_order_relaxed); }
 
-void run_team(int64_t most_members, void (*body)(Team&, void*), void* context) {
+void run_team(int64_t most_members, bool all_must_come, void (*body)(Team&, void*), void* context) {
   const int members = num_threads() < most_members ? num_threads() : int(most_members);
   if (members > 1 && pool().try_acquire()) {
     Pool& mine = pool();
-    mine.run(members, body, context);
+    mine.run(members, all_must_come, body, context);
     mine.release();
     return;
   }

@@ -24,12 +24,33 @@ class Team {
 int num_threads();
 void set_num_threads(int n);
 
-void run_team(int64_t most_members, void (*body)(Team&, void*), void* context);
+// As many threads as may be used, but none for less than `worth` of `work`.
+static inline int threads_for(int64_t work, int64_t worth) {
+  const int64_t most = work / worth + 1;
+  return most < num_threads() ? int(most) : num_threads();
+}
+
+// Calls body on min(num_threads(), most_members) threads, at least one; unless all must come, on those that wake in
+// time.
+void run_team(int64_t most_members, bool all_must_come, void (*body)(Team&, void*), void* context);
 
 // Run f(team) on min(num_threads(), most_members) threads, at least one.
 template <class F>
 void parallel(int64_t most_members, F f) {
-  run_team(most_members, [](Team& team, void* context) { (*static_cast<F*>(context))(team); }, &f);
+  run_team(most_members, true, [](Team& team, void* context) { (*static_cast<F*>(context))(team); }, &f);
+}
+
+// Run f(task, rank) for every task, ranks being below most_members: who is free takes the next one. Nobody waits for a
+// thread that is still waking up.
+template <class F>
+void share(int64_t most_members, int64_t tasks, F f) {
+  int64_t next = 0;
+  auto body = [&](Team& team) {
+    for (int64_t task; (task = __atomic_fetch_add(&next, int64_t(1), __ATOMIC_RELAXED)) < tasks;) f(task, team.rank);
+  };
+  run_team(
+      most_members < tasks ? most_members : tasks, false,
+      [](Team& team, void* context) { (*static_cast<decltype(body)*>(context))(team); }, &body);
 }
 
 }  // namespace mimic

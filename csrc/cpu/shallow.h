@@ -57,8 +57,8 @@ struct PanelMaker {
     if (s.activation != Activation::relu) activate(s.activation, n, a, h, slope);
     if (!s.mask.drops()) return;
     mask_panel(s.mask, panel * kPanel, slab.begin, slab.units, bytes);
-    apply_mask(n, bytes, s.mask, h);
-    if (s.activation != Activation::relu && slope) apply_mask(n, bytes, s.mask, slope);
+    apply_mask(n, bytes, s.mask, h, h);
+    if (s.activation != Activation::relu && slope) apply_mask(n, bytes, s.mask, slope, slope);
   }
 };
 
@@ -87,7 +87,7 @@ void shallow_forward(const ShallowForward<T>& f) {
   };
   T *z_panels, *y_panels, *h_tiles;
   uint8_t* all_bytes;
-  const int most_members = int(least(int64_t(num_threads()), panels));
+  const int most_members = int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), panels));
   void* const memory = scratch(layout(Arena(), z_panels, y_panels, h_tiles, all_bytes, most_members));
   layout(Arena(memory), z_panels, y_panels, h_tiles, all_bytes, most_members);
 
@@ -135,7 +135,8 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
   const int64_t k_panels = ceil_div(s.k, int64_t(kPanel)), c_panels = ceil_div(s.C, int64_t(kPanel));
   const int64_t padded_slab = ceil_div(s.slab, int64_t(kMaskUnits)) * kMaskUnits;
   const int64_t block_panels = s.row_block / kPanel, tile = s.row_block * s.slab;
-  const int most_members = int(least(int64_t(num_threads()), least(panels, block_panels)));
+  const int threads = threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread);
+  const int most_members = int(least(int64_t(threads), least(panels, block_panels)));
   struct {
     T *zt, *dyt, *z, *dy, *dz, *h[2], *da[2];
     uint8_t* bytes;

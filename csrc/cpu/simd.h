@@ -48,6 +48,11 @@ MIMIC_INLINE void store(T* p, V v) {
   __builtin_memcpy(p, &v, sizeof(V));
 }
 
+template <class T>
+MIMIC_INLINE void copy(ptrdiff_t n, const T* from, T* to) {
+  __builtin_memmove(to, from, size_t(n) * sizeof(T));
+}
+
 // Lanes I of a and b, b's lanes counting on from a's.
 template <int... I, class V>
 MIMIC_INLINE V shuffle(V a, V b) {
