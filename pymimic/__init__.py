@@ -13,6 +13,7 @@ from .generate import gaussian_noise, munge
 from .history import History, Record
 from .optimizer import SGD, AdamW, Optimizer, constant, cosine, step_decay, warm_up
 from .plan import Plan, plan
+from .predictor import Predictor
 from .student import Student
 from .teacher import Ensemble, Teacher, from_callable, from_sklearn, out_of_fold
 from .threads import get_num_threads, set_num_threads
@@ -23,7 +24,7 @@ from .weights import ShallowWeights
 __version__ = _version("pymimic")
 __all__ = [
     "SGD", "AdamW", "BackendUnavailableError", "Cases", "DeepNet", "Ensemble", "FileFormatError", "History", "LabelledSet",
-    "ManifestError", "Optimizer", "Plan", "Record", "ShallowWeights", "Student", "Teacher", "Trainer", "TrainingDivergedError",
+    "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Teacher", "Trainer", "TrainingDivergedError",
     "TransferSet", "constant", "cosine", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads", "munge", "ops",
     "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

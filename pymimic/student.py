@@ -15,9 +15,11 @@ from .backends.reference import log_softmax
 from .checkpoint import Path, read_safetensors, write_safetensors
 from .errors import FileFormatError
 from .moments import covariance, moments
+from .predictor import Predictor
 
 _SLAB_BYTES = 64 << 20
 _MOST_ROWS = 8192
+_FEW_ROWS = 8  # are bound by reading the weights, and go another way, to the same bits
 
 
 class Student:
@@ -66,6 +68,10 @@ class Student:
         self.dropout = float(dropout)
         self.mean: Array | None = None
         self.scale: Array | None = None
+        self._predictor: Predictor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_predictor": None}  # it is made again when it is wanted
 
     def __repr__(self) -> str:
         return f"Student({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
@@ -95,6 +101,10 @@ class Student:
         """Copies of V (unless `rank` is None), U, b, W and c by name, float32."""
         return {name: array.copy() for name, array in self._arrays.items()}
 
+    def weights(self) -> dict[str, Array]:
+        """The arrays themselves, to be read and not written."""
+        return self._arrays
+
     def set_arrays(self, **arrays: Array) -> None:
         """Replace the weights named: copies of float32 or float64 arrays of the shapes that `shapes` gives.
 
@@ -106,6 +116,7 @@ class Student:
             _float_shape(name, value, self.shapes[name])
         for name, value in arrays.items():
             self._arrays[name] = np.array(value, np.float32, order="C")
+        self._predictor = None
 
     def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
         """Let the net see (x - mean) * scale: finite (D,) float arrays, in the inputs' units and one over them; None and None for x."""
@@ -117,6 +128,7 @@ class Student:
                 _check.finite(name, value)
         self.mean = None if mean is None else np.array(mean, np.float32)
         self.scale = None if scale is None else np.array(scale, np.float32)
+        self._predictor = None
 
     def standardise(self, x: Array) -> Array:
         """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
@@ -166,13 +178,18 @@ class Student:
         """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; of any strides, memory-mapped too.
 
         Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B. A row's bits do not depend on
-        the rows beside it (except on "reference"). NaN propagates.
+        the rows beside it (except on "reference"). NaN propagates. Up to 8 rows go through a `Predictor`; make one of your own for
+        weights in bfloat16 or int8.
 
         Raises
         ------
         TypeError, ValueError
             x is no float array, or its shape is not (B, D).
         """
+        if backend is None and isinstance(x, np.ndarray) and x.ndim == 2 and 0 < len(x) <= _FEW_ROWS and default_host().name == "cpu":
+            if self._predictor is None:
+                self._predictor = Predictor(self)
+            return self._predictor.predict(x)
         x = _rows(x, self.inputs)
         w = self._arrays
         y = np.empty((len(x), self.outputs), np.float32)

@@ -1,20 +1,14 @@
-// pymimic._core: unpacks arrays, releases the GIL, calls the kernels. Shapes and dtypes arrive checked by
-// pymimic.ops; what is checked here again is what would otherwise read or write outside an array.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <cstring>
-#include <string>
-
+// pymimic._core: unpacks arrays, releases the GIL, calls the kernels.
 #include "../cpu/dispatch.h"
 #include "../cpu/parallel.h"
+#include "arrays.h"
+#include "predictor.h"
 
 namespace py = pybind11;
 
 namespace {
 
-using mimic::Isa;
+using mimic::data, mimic::in, mimic::Isa, mimic::Optional, mimic::out;
 
 const Isa* g_isa = nullptr;
 
@@ -27,38 +21,6 @@ const mimic::Kernels<float>& kernels<float>() {
 template <>
 const mimic::Kernels<double>& kernels<double>() {
   return g_isa->f64;
-}
-
-// The data of a contiguous array of T with `size` elements.
-template <class T>
-T* data(const char* name, const py::array& array, int64_t size, bool writable) {
-  if (!py::isinstance<py::array_t<T>>(array))
-    throw py::type_error(std::string(name) + ": dtype differs from the first array's");
-  if (!(array.flags() & py::array::c_style))
-    throw py::value_error(std::string(name) + ": expected a C-contiguous array");
-  if (writable && !array.writeable()) throw py::value_error(std::string(name) + ": expected a writable array");
-  if (array.size() != size) {
-    throw py::value_error(std::string(name) + ": expected " + std::to_string(size) + " elements, got " +
-                          std::to_string(array.size()));
-  }
-  return static_cast<T*>(const_cast<void*>(array.data()));
-}
-template <class T>
-const T* in(const char* name, const py::array& array, int64_t size) {
-  return data<T>(name, array, size, false);
-}
-template <class T>
-T* out(const char* name, const py::array& array, int64_t size) {
-  return data<T>(name, array, size, true);
-}
-using Optional = std::optional<py::array>;
-template <class T>
-const T* in(const char* name, const Optional& array, int64_t size) {
-  return array ? data<T>(name, *array, size, false) : nullptr;
-}
-template <class T>
-T* out(const char* name, const Optional& array, int64_t size) {
-  return array ? data<T>(name, *array, size, true) : nullptr;
 }
 
 // Calls f with a float or a double, whichever the array holds.
@@ -314,6 +276,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("linear_backward", &linear_backward);
   m.def("dropout", &dropout);
   m.def("update", &update);
+  mimic::bind_predictor(m, g_isa);
   m.def("multiply_adds", &multiply_adds);
   m.def("sum_all", &sum_all);
 }

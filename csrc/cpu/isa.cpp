@@ -4,6 +4,7 @@
 #include "elementwise.h"
 #include "linear.h"
 #include "narrow.h"
+#include "serving.h"
 #include "shallow.h"
 
 #define MIMIC_STRING(x) #x
@@ -25,6 +26,6 @@ constexpr Kernels<T> kernels = {forward<T>, shallow_backward<T>, shallow_step<T>
 }  // namespace MIMIC_ISA
 
 const Isa MIMIC_ISA_TABLE = {MIMIC_NAME(MIMIC_ISA), MIMIC_ISA::kernels<float>, MIMIC_ISA::kernels<double>,
-                             MIMIC_ISA::bf16_multiply_adds};
+                             MIMIC_ISA::serve_any, MIMIC_ISA::bf16_multiply_adds};
 
 }  // namespace mimic

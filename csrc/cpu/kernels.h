@@ -92,6 +92,31 @@ struct LinearBackward {
   T *dx, *dweight, *dbias;  // each may be null
 };
 
+// Weights for prediction alone. float32: (rows, columns) as they are. The others are laid out by pymimic/predictor.py:
+//   panels    float32; U and V: [rows / 32][columns][32]; W: (rows, columns rounded up to 16)
+//   bfloat16  U and V: [rows / 32][columns][16] words, unit i of the 32 in a word's low half, i + 16 in the high one
+//             W: (rows, columns rounded up to 16)
+//   int8      U and V: [rows / 16][columns / 4][16][4]; W as above; each row has a scale, and of U and V the sum of its
+//             values (`total`)
+enum class Storage : int { float32, panels, bfloat16, int8 };
+struct StoredMatrix {
+  const void* values;
+  const float* scale;
+  const int32_t* total;
+};
+
+// y = f((x - mean) scale V^T U^T + b) W + c.
+struct Serving {
+  Storage storage;
+  bool vnni;  // the machine has AVX512_VNNI
+  int64_t B, D, k, H, C, slab;
+  Activation activation;
+  StoredMatrix V, U, W;               // V null: no bottleneck, k = D
+  const float *b, *c, *mean, *scale;  // mean and scale may be null
+  const float* x;
+  float* y;
+};
+
 template <class T>
 struct Kernels {
   void (*shallow_forward)(const ShallowForward<T>&);
@@ -109,6 +134,7 @@ struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  void (*serve)(const Serving&);
   double (*bf16_multiply_adds)(int64_t steps);
 };
 

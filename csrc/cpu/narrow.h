@@ -13,66 +13,72 @@ constexpr int64_t kBytesWorthAThread = 256 << 10;  // of U and W
 template <class T>
 using Units = Vector<T, 8>;
 
-// a[r][g] = z U^T for R rows and G runs of 8 units. U is turned 8 x 8 at a time in registers. Each of the R G sums is a
-// chain of its own: several at once hide the latency of a multiply-add. What comes next in U is called for in time,
-// as eight streams are more than the machine foresees.
+// out[r][g] = x M^T for R rows of x and 8 G rows of M, over `steps` columns. M is turned 8 x 8 at a time in registers.
+// Each of the R G sums is a chain of its own: several at once hide the latency of a multiply-add. What comes next in M
+// is called for in time, as eight streams are more than the machine foresees.
 template <class T, int R, int G>
-MIMIC_INLINE void units_times_rows(const T* z, const T* U, int64_t k, Units<T> a[R][G]) {
+MIMIC_INLINE void turned_products(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps, T* out,
+                                  ptrdiff_t out_row) {
   Units<T> sum[R][G] = {};
-  const int64_t whole = k / 8 * 8;
-  const char* next = reinterpret_cast<const char*>(U + 16 * G * k);
+  constexpr int kLine = 64 / int(sizeof(T));
+  const T* const ahead = steps >= 8 * kLine * G ? M + 4 * kLine : M + 16 * G * M_row;
+  const int64_t whole = steps / 8 * 8;
   for (int64_t p = 0; p < whole; p += 8) {
     MIMIC_UNROLL for (int g = 0; g < G; ++g) {
-      MIMIC_UNROLL for (int line = 0; line < int(sizeof(T)); ++line, next += 64) __builtin_prefetch(next, 0, 2);
+      for (int i = 0; p % kLine == 0 && i < 8; ++i) __builtin_prefetch(ahead + (8 * g + i) * M_row + p, 0, 2);
       Units<T> turned[8];
-      turn8(U + 8 * g * k + p, k, turned);
+      turn8(M + 8 * g * M_row + p, M_row, turned);
       MIMIC_UNROLL for (int q = 0; q < 8; ++q) {
-        MIMIC_UNROLL for (int r = 0; r < R; ++r) sum[r][g] += z[r * k + p + q] * turned[q];
+        MIMIC_UNROLL for (int r = 0; r < R; ++r) sum[r][g] += x[r * x_row + p + q] * turned[q];
       }
     }
   }
-  for (int64_t p = whole; p < k; ++p) {
+  for (int64_t p = whole; p < steps; ++p) {
     for (int g = 0; g < G; ++g) {
       Units<T> column;
-      for (int i = 0; i < 8; ++i) column[i] = U[(8 * g + i) * k + p];
-      for (int r = 0; r < R; ++r) sum[r][g] += z[r * k + p] * column;
+      for (int i = 0; i < 8; ++i) column[i] = M[(8 * g + i) * M_row + p];
+      for (int r = 0; r < R; ++r) sum[r][g] += x[r * x_row + p] * column;
     }
   }
   for (int r = 0; r < R; ++r) {
-    for (int g = 0; g < G; ++g) a[r][g] = sum[r][g];
+    for (int g = 0; g < G; ++g) store(out + r * out_row + 8 * g, sum[r][g]);
   }
 }
 
-// h (rows, units) of one slab, before the activation.
+// out (R, units) = x M^T for R rows of x and `units` rows of M, over `steps` columns.
 template <class T, int R, int G>
-MIMIC_INLINE int64_t runs_of_units(const ShallowForward<T>& f, const Slab& slab, int64_t u, int64_t r, T* h) {
-  for (; u + 8 * G <= slab.units; u += 8 * G) {
-    Units<T> a[R][G];
-    units_times_rows<T, R, G>(f.z + r * f.shape.k, f.U + (slab.begin + u) * f.shape.k, f.shape.k, a);
-    for (int i = 0; i < R; ++i) {
-      for (int g = 0; g < G; ++g) {
-        store(h + (r + i) * slab.units + u + 8 * g, a[i][g] + load<Units<T>>(f.b + slab.begin + u + 8 * g));
-      }
-    }
+void few_rows(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps, int64_t units, T* out,
+              ptrdiff_t out_row) {
+  int64_t u = 0;
+  for (; u + 8 * G <= units; u += 8 * G) {
+    turned_products<T, R, G>(x, x_row, M + u * M_row, M_row, steps, out + u, out_row);
   }
-  return u;
-}
-
-template <class T, int R, int G>
-void narrow_hidden(const ShallowForward<T>& f, const Slab& slab, int64_t r, T* h) {
-  const int64_t k = f.shape.k;
-  int64_t u = runs_of_units<T, R, G>(f, slab, 0, r, h);
-  u = runs_of_units<T, R, 1>(f, slab, u, r, h);
+  for (; u + 8 <= units; u += 8) {
+    turned_products<T, R, 1>(x, x_row, M + u * M_row, M_row, steps, out + u, out_row);
+  }
   // The last few: still as vectors, so that products are fused with sums as they are everywhere else.
   Units<T> sum[R] = {};
-  for (int64_t p = 0; p < k; ++p) {
+  for (int64_t p = 0; p < steps; ++p) {
     Units<T> column = {};
-    for (int64_t i = 0; i < slab.units - u; ++i) column[i] = f.U[(slab.begin + u + i) * k + p];
-    for (int i = 0; i < R; ++i) sum[i] += f.z[(r + i) * k + p] * column;
+    for (int64_t i = 0; i < units - u; ++i) column[i] = M[(u + i) * M_row + p];
+    for (int r = 0; r < R; ++r) sum[r] += x[r * x_row + p] * column;
   }
-  for (int64_t i = 0; i < slab.units - u; ++i) {
-    for (int j = 0; j < R; ++j) h[(r + j) * slab.units + u + i] = sum[j][i] + f.b[slab.begin + u + i];
+  for (int64_t i = 0; i < units - u; ++i) {
+    for (int r = 0; r < R; ++r) out[r * out_row + u + i] = sum[r][i];
   }
+}
+
+// The same for any number of rows.
+template <class T>
+void narrow_products(int64_t rows, const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps,
+                     int64_t units, T* out, ptrdiff_t out_row) {
+  int64_t r = 0;
+  const auto go = [&](auto kernel, int64_t R) {
+    for (; r + R <= rows; r += R) kernel(x + r * x_row, x_row, M, M_row, steps, units, out + r * out_row, out_row);
+  };
+  go(few_rows<T, 4, 2>, 4);
+  go(few_rows<T, 2, 4>, 2);
+  go(few_rows<T, 1, 4>, 1);
 }
 
 // y[c] = sum over units of h[u] W[u][c] for V vectors of columns, the last of which ends at `end`.
@@ -133,10 +139,10 @@ void shallow_forward_narrow(const ShallowForward<T>& f) {
   share(members, slabs, [&](int64_t i, int rank) {
     T* const h = hidden + rank * s.B * s.slab;
     const Slab slab = slab_at(s, i * s.slab);
-    int64_t r = 0;
-    for (; r + 4 <= s.B; r += 4) narrow_hidden<T, 4, 2>(f, slab, r, h);
-    for (; r + 2 <= s.B; r += 2) narrow_hidden<T, 2, 4>(f, slab, r, h);
-    if (r < s.B) narrow_hidden<T, 1, 4>(f, slab, r, h);
+    narrow_products(s.B, f.z, s.k, f.U + slab.begin * s.k, s.k, s.k, slab.units, h, slab.units);
+    for (int64_t r = 0; r < s.B; ++r) {
+      for (int64_t j = 0; j < slab.units; ++j) h[r * slab.units + j] += f.b[slab.begin + j];
+    }
     activate(s.activation, s.B * slab.units, h, h, static_cast<T*>(nullptr));
     for (int64_t r = 0; r < s.B; ++r) {
       narrow_outputs(slab.units, h + r * slab.units, f.W + slab.begin * s.C, s.C, parts + (i * s.B + r) * s.C);

@@ -11,7 +11,7 @@
 namespace mimic {
 namespace {
 
-constexpr int kSpins = 12000;  // a hundred microseconds or so, as long as Python takes between two calls; then sleep
+constexpr int kSpins = 40000;  // some hundred microseconds, longer than Python takes between two calls; then sleep
 
 void pause() {
 #if defined(__x86_64__) || defined(__i386__)

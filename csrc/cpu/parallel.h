@@ -40,17 +40,19 @@ void parallel(int64_t most_members, F f) {
   run_team(most_members, true, [](Team& team, void* context) { (*static_cast<F*>(context))(team); }, &f);
 }
 
-// Run f(task, rank) for every task, ranks being below most_members: who is free takes the next one. Nobody waits for a
-// thread that is still waking up.
+// Run f(task, rank) for every task, ranks being below most_members: who is free takes the next few, in order. Nobody
+// waits for a thread that is still waking up.
 template <class F>
 void share(int64_t most_members, int64_t tasks, F f) {
+  const int64_t members = most_members < tasks ? most_members : tasks;
+  const int64_t turns = 8 * (members > 0 ? members : 1), run = tasks > turns ? tasks / turns : 1;
   int64_t next = 0;
   auto body = [&](Team& team) {
-    for (int64_t task; (task = __atomic_fetch_add(&next, int64_t(1), __ATOMIC_RELAXED)) < tasks;) f(task, team.rank);
+    for (int64_t first; (first = __atomic_fetch_add(&next, run, __ATOMIC_RELAXED)) < tasks;) {
+      for (int64_t task = first; task < tasks && task < first + run; ++task) f(task, team.rank);
+    }
   };
-  run_team(
-      most_members < tasks ? most_members : tasks, false,
-      [](Team& team, void* context) { (*static_cast<decltype(body)*>(context))(team); }, &body);
+  run_team(members, false, [](Team& team, void* context) { (*static_cast<decltype(body)*>(context))(team); }, &body);
 }
 
 }  // namespace mimic

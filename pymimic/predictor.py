@@ -1,0 +1,150 @@
+"""Prediction of a few rows at a time, as a service makes them: the weights laid out for it, in float32, bfloat16 or int8."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ml_dtypes import bfloat16
+
+from . import _check
+from .backends.interface import ACTIVATIONS, Array
+from .errors import BackendUnavailableError
+from .plan import PANEL, plan
+
+if TYPE_CHECKING:
+    from .student import Student
+
+DTYPES = ("float32", "bfloat16", "int8")
+_ROWS_AT_ONCE = 64
+_PANEL_BYTES = 64 << 20  # V and U up to here may lie in a cache, where reading them as they are is what takes the time
+_LANES = 16
+_LINE = 64  # bytes
+
+
+class Predictor:
+    """A student's net, x to y, for a few rows at a time: bound by reading the weights once, and all of it one call.
+
+    float32 gives the bits of `Student.predict`; it shares the student's weights unless V and U are of at most 64 MiB together: then
+    it copies them into a faster layout. bfloat16 and int8 are copies of half and a quarter of the size. Only weights are rounded:
+    sums are float32 or exact; with int8, x and z are taken to 16 bits of their largest value in a row. int8 weights have a scale per
+    row of V, U and W, largest / 127. A row's bits do not depend on the rows beside it. A value that is not finite makes its row NaN
+    with int8, and propagates as usual otherwise.
+
+    Parameters
+    ----------
+    student : the net; later changes to it are not seen
+    dtype : "float32", "bfloat16" or "int8"
+
+    Raises
+    ------
+    ValueError
+        An unknown dtype.
+    BackendUnavailableError
+        This installation has no compiled core.
+    """
+
+    def __init__(self, student: Student, dtype: str = "float32") -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+        try:
+            from . import _core
+        except ImportError as error:
+            raise BackendUnavailableError(f"student: a Predictor needs the compiled core, which is not available: {error}") from error
+        w = student.weights()
+        self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs
+        D, C, (H, k) = self.inputs, self.outputs, w["U"].shape
+        small = w["U"].nbytes + (w["V"].nbytes if "V" in w else 0) <= _PANEL_BYTES
+        storage = "panels" if dtype == "float32" and small else dtype
+        V = [_panels(w["V"], storage)] if "V" in w else []
+        U, W = _panels(w["U"], storage), _rows(w["W"], storage)
+        rest = [array for array in (w["b"], w["c"], student.mean, student.scale) if array is not None]
+        self.nbytes = sum(array.nbytes for array in (*(array for part in (*V, U, W) for array in part), *rest))
+        slab = plan(1, D, k, H, C).slab
+        self._run = _core.Predictor(
+            storage, D, k, H, C, slab, ACTIVATIONS.index(student.activation), V[0] if V else None, U, W, w["b"], w["c"],
+            student.mean, student.scale,
+        ).predict  # fmt: skip
+
+    def predict(self, x: Array) -> Array:
+        """Logits y (B, C) float32 of x (B, D), float32 or float64; TypeError and ValueError where it is neither, or of another shape."""
+        if not (type(x) is np.ndarray and x.dtype == np.float32 and x.ndim == 2 and x.shape[1] == self.inputs and x.flags.c_contiguous):
+            array = _check.host_array("x", x)
+            if array.dtype not in _check.FLOATS:
+                raise TypeError(f"x: expected dtype float32 or float64, got {array.dtype}")
+            _check.Dims(D=self.inputs).shape("x", array.shape, ("B", "D"))
+            x = np.ascontiguousarray(array, np.float32)
+        if len(x) <= _ROWS_AT_ONCE:
+            return self._run(x)
+        return np.concatenate([self._run(x[start : start + _ROWS_AT_ONCE]) for start in range(0, len(x), _ROWS_AT_ONCE)])
+
+
+def _panels(matrix: Array, storage: str) -> list[Array]:
+    """V or U as csrc/cpu/kernels.h describes it: values, and for int8 scale and total; rows are padded with zeros to whole panels."""
+    if storage == "float32":
+        return [matrix]
+    rows, columns = matrix.shape
+    panels = -(-rows // PANEL)
+    if storage == "panels":
+        padded = np.zeros((PANEL * panels, columns), np.float32)
+        padded[:rows] = matrix
+        packed = _aligned((panels, columns, PANEL), np.float32)
+        packed[:] = padded.reshape(panels, PANEL, columns).swapaxes(1, 2)
+        return [packed]
+    if storage == "bfloat16":
+        words = _aligned((panels, columns, _LANES), np.uint32)
+        for i in range(panels):
+            bits = np.zeros((PANEL, columns), np.uint32)
+            panel = matrix[PANEL * i : PANEL * (i + 1)]
+            bits[: len(panel)] = panel.astype(bfloat16).view(np.uint16)
+            words[i] = (bits[:_LANES] | bits[_LANES:] << 16).T
+        return [words]
+    values = _aligned((2 * panels, -(-columns // 4), _LANES, 4), np.int8)
+    scale, total = np.zeros(PANEL * panels, np.float32), np.zeros(PANEL * panels, np.int32)
+    for i in range(2 * panels):
+        here = slice(_LANES * i, min(_LANES * (i + 1), rows))
+        part = np.zeros((_LANES, values.shape[1] * 4), np.int8)
+        if here.start < rows:
+            part[: here.stop - here.start, :columns], scale[here] = _quantised(matrix[here])
+        values[i] = part.reshape(_LANES, -1, 4).transpose(1, 0, 2)
+        total[_LANES * i : _LANES * (i + 1)] = part.sum(axis=1, dtype=np.int32)
+    return [values, scale, total]
+
+
+def _rows(matrix: Array, storage: str) -> list[Array]:
+    """W in the same way: rows as they are, padded to whole vectors."""
+    if storage == "float32":
+        return [matrix]
+    rows, columns = matrix.shape
+    padded = -(-columns // _LANES) * _LANES
+    if storage == "panels":
+        same = _aligned((rows, padded), np.float32)
+        same[:, columns:] = 0
+        same[:, :columns] = matrix
+        return [same]
+    if storage == "bfloat16":
+        bits = _aligned((rows, padded), np.uint16)
+        bits[:, columns:] = 0
+        bits[:, :columns] = matrix.astype(bfloat16).view(np.uint16)
+        return [bits]
+    values, scale = _aligned((rows, padded), np.int8), np.zeros(-(-rows // PANEL) * PANEL, np.float32)
+    values[:, columns:] = 0
+    values[:, :columns], scale[:rows] = _quantised(matrix)
+    return [values, scale, np.zeros(0, np.int32)]
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array whose vectors each lie in one cache line."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    array: Array = memory[start : start + size].view(dtype).reshape(shape)
+    return array
+
+
+def _quantised(matrix: Array) -> tuple[Any, Array]:
+    """Each row as integers of at most 127, and what one of them is worth."""
+    scale = np.abs(matrix).max(axis=1) / np.float32(127)
+    steps = np.divide(matrix, scale[:, None], out=np.zeros_like(matrix), where=scale[:, None] > 0)
+    return np.rint(steps), scale
