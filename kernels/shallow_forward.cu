@@ -115,8 +115,8 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
   const int lane = threadIdx.x % 32, warp_row = int(threadIdx.x) / 32 * 16 * kRowTiles;
   const int64_t row = int64_t(blockIdx.x) * kRows;
   const int first_piece = blockIdx.z * f.W_pieces, split = blockIdx.y;
-  const int first_slab = int(int64_t(f.slabs) * split / f.splits);
-  const int end_slab = int(int64_t(f.slabs) * (split + 1) / f.splits);
+  const int first_slab = int(uint32_t(f.slabs) * split / f.splits);
+  const int end_slab = int(uint32_t(f.slabs) * (split + 1) / f.splits);
   const SharedLayout shared = shared_layout(f.z.columns, f.U_pieces);
   const MaskState mask = mask_state(f.mask);
   const bool has_rows = row + warp_row < f.B;  // a warp without rows only copies

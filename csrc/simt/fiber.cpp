@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -76,6 +77,9 @@ void prepare(Fiber& fiber, void* stack, size_t bytes, void (*entry)()) {
   fiber.bottom = stack;
   fiber.bytes = bytes;
   fiber.fake_stack = nullptr;
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(stack, bytes);  // a fiber that was abandoned has left its marks
+#endif
 #ifdef SIMT_UCONTEXT
   getcontext(&fiber.context);
   fiber.context.uc_stack.ss_sp = stack;

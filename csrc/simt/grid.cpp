@@ -1,7 +1,5 @@
 #include "grid.h"
 
-#include <string.h>
-
 #include <algorithm>
 #include <numeric>
 #include <string>
@@ -48,7 +46,7 @@ cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body
   std::shuffle(order.begin(), order.end(), random_blocks);
   for (const uint64_t i : order) {
     blockIdx = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y), unsigned(i / grid.x / grid.y)};
-    memset(shared_memory.data(), 0xFF, shared_bytes);  // NaN in every type
+    std::fill(shared_memory.begin(), shared_memory.end(), uint8_t(0xFF));  // NaN in every type
     if (!block.run(threads, body, argument, random_blocks)) return cudaErrorLaunchFailure;
   }
   return cudaSuccess;

@@ -115,7 +115,7 @@ def test_beyond_the_limits(simt):
         problem = Problem(good)
         problem.size = size
         assert simt.status("pymimic_shallow_forward", problem.struct(), problem.c, problem.c, None, None) == INVALID_VALUE
-    for field, value in (("ldz", 24), ("ldu", 0), ("W", 8), ("precision", 7)):
+    for field, value in (("ldz", 24), ("ldu", 0), ("W", 8)):
         problem = Problem(good)
         struct = problem.struct()
         setattr(struct, field, getattr(struct, field) + value if field == "W" else value)
