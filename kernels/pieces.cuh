@@ -24,13 +24,18 @@ __device__ __forceinline__ uint32_t piece_at(int row, int chunk) {
 // zeros, columns beyond the last are left out.
 template <int rows_in_piece, int threads>
 __device__ __forceinline__ void copy_piece(uint32_t to, const Operand& m, int64_t row, int piece) {
-  static_assert(rows_in_piece * 8 % threads == 0 && threads % 8 == 0);
+  static_assert(rows_in_piece * 8 % threads == 0 && threads % 64 == 0);  // so that all rows of a thread are alike mod 8
   const int chunk = threadIdx.x % 8, column = piece * kPieceColumns + chunk * kChunk;
   if (column >= m.columns) return;
+  int64_t r = row + threadIdx.x / 8;
+  const uint16_t* from = m.data + r * m.ld + column;
+  to += piece_at(threadIdx.x / 8, chunk);
 #pragma unroll
   for (int i = 0; i < rows_in_piece * 8 / threads; ++i) {
-    const int r = int(threadIdx.x) / 8 + i * (threads / 8);
-    copy_async<16>(to + piece_at(r, chunk), m.data + (row + r) * m.ld + column, row + r < m.rows);
+    copy_async<16>(to, from, r < m.rows);
+    r += threads / 8;
+    from += threads / 8 * m.ld;
+    to += threads / 8 * kPieceRowBytes;
   }
 }
 
