@@ -1,19 +1,23 @@
-// Operands in shared memory: pieces of some rows by 64 columns of 16 bits. A row of a piece is 128 bytes, all banks
-// once; its eight 16-byte chunks are exchanged by row (chunk ^ row % 8), so that load_matrices meets every bank once.
+// Operands in shared memory: pieces of some rows by 128 bytes (64 columns of 16 bits, 32 of 32). A row of a piece is
+// all banks once; its eight 16-byte chunks are exchanged by row (chunk ^ row % 8), so that fragments meet every bank
+// once.
 #pragma once
 
 #include "tile.cuh"
 
 namespace mimic {
 
-constexpr int kPieceColumns = 64, kChunk = 8;  // columns of a piece and of a 16-byte chunk
 constexpr uint32_t kPieceRowBytes = 128;
+constexpr uint32_t kGroupBytes = 32;  // the columns of one mma: 16 of 16 bits or 8 of 32
+constexpr int kPieceGroups = kPieceRowBytes / kGroupBytes;
 
 struct Operand {
-  const uint16_t* data;
-  int64_t ld;
+  const unsigned char* data;
+  int64_t ld_bytes;
   int64_t rows;
-  int columns;  // rounded up to 16; the padding holds zeros
+  int bytes;  // of a row, rounded up to a group; what is beyond its columns is zero
+
+  __device__ int groups_from(int piece) const { return bytes / int(kGroupBytes) - piece * kPieceGroups; }
 };
 
 __device__ __forceinline__ uint32_t piece_at(int row, int chunk) {
@@ -21,26 +25,26 @@ __device__ __forceinline__ uint32_t piece_at(int row, int chunk) {
 }
 
 // Starts copying piece number `piece` of rows [row, row + rows_in_piece) to shared memory; rows beyond the last are
-// zeros, columns beyond the last are left out.
+// zeros, groups beyond the last are left out.
 template <int rows_in_piece, int threads>
 __device__ __forceinline__ void copy_piece(uint32_t to, const Operand& m, int64_t row, int piece) {
   static_assert(rows_in_piece * 8 % threads == 0 && threads % 64 == 0);  // so that all rows of a thread are alike mod 8
-  const int chunk = threadIdx.x % 8, column = piece * kPieceColumns + chunk * kChunk;
-  if (column >= m.columns) return;
+  const int chunk = threadIdx.x % 8, column = piece * int(kPieceRowBytes) + chunk * 16;
+  if (column >= m.bytes) return;
   int64_t r = row + threadIdx.x / 8;
-  const uint16_t* from = m.data + r * m.ld + column;
+  const unsigned char* from = m.data + r * m.ld_bytes + column;
   to += piece_at(threadIdx.x / 8, chunk);
 #pragma unroll
   for (int i = 0; i < rows_in_piece * 8 / threads; ++i) {
     copy_async<16>(to, from, r < m.rows);
     r += threads / 8;
-    from += threads / 8 * m.ld;
+    from += threads / 8 * m.ld_bytes;
     to += threads / 8 * kPieceRowBytes;
   }
 }
 
-// Where this lane points load_matrices for 16 rows by 16 columns at the upper left of a piece: to read the 16 x 16 as
-// an A fragment, or, transposed, as two B fragments whose k runs down the rows. Columns 16 i further: ^ 32 i.
+// Where this lane points load_matrices for 16 rows by one group at the upper left of a piece: to read them as an A
+// fragment, or, transposed, as two B fragments whose k runs down the rows. Groups i further: ^ i kGroupBytes.
 __device__ __forceinline__ uint32_t fragment_at(int lane) { return piece_at(lane % 16, lane / 16); }
 
 // The same for two B fragments whose k runs along the row: registers 0, 1 are of rows 0-7, registers 2, 3 of rows 8-15.

@@ -1,22 +1,21 @@
 // y = h W + c with h = mask(f(z U^T + b)), for chips with mma.sync and cp.async.
 //
-// A block owns 128 rows and up to 64 kColumnPieces columns of y, and a part of H. It walks over slabs of 64 hidden
-// units; pieces of U, then of W, of each slab come through a ring of copies. A warp owns 16 kRowTiles rows: its sums z
-// U^T become, in their registers, h as the A operand of h W.
+// A block owns 128 rows and up to kColumnPieces pieces of the columns of y, and a part of H. It walks over slabs of 64
+// hidden units; pieces of U, then of W, of each slab come through a ring of copies. A warp owns 16 kRowTiles rows: its
+// sums z U^T become, in their registers, h as the A operand of h W.
 #include "activate.cuh"
 #include "launch.cuh"
 #include "mask.cuh"
-#include "pieces.cuh"
+#include "products.cuh"
 #include "splits.cuh"
 
 namespace mimic {
 namespace {
 
-constexpr int kRows = 128, kSlab = 64, kSlabTiles = kSlab / 8, kSlabSteps = kSlab / 16, kStages = 4;
+constexpr int kRows = 128, kSlab = 64, kSlabTiles = kSlab / 8, kStages = 4;
 constexpr uint32_t kSlabPieceBytes = kSlab * kPieceRowBytes, kRowPieceBytes = kRows * kPieceRowBytes;
-constexpr uint32_t kTileBytes = 16 * kPieceRowBytes, kStepBytes = 32;  // 16 rows down, 16 columns along a piece
 constexpr uint32_t kBiasBytes = kSlab * sizeof(float);
-constexpr int kResidentK = 256;  // up to here z stays in shared memory; beyond, its pieces come with those of U
+constexpr int kResidentPieces = 4;  // up to here z stays in shared memory; beyond, its pieces come with those of U
 
 struct Forward {
   Operand z, U, W;
@@ -34,9 +33,9 @@ struct SharedLayout {
   bool z_resident;
 };
 
-MIMIC_HD SharedLayout shared_layout(int k, int U_pieces) {
+MIMIC_HD SharedLayout shared_layout(int U_pieces) {
   SharedLayout s;
-  s.z_resident = k <= kResidentK;
+  s.z_resident = U_pieces <= kResidentPieces;
   s.ring = s.z_resident ? U_pieces * kRowPieceBytes : 0;
   s.slot_bytes = s.z_resident ? kSlabPieceBytes : kSlabPieceBytes + kRowPieceBytes;
   s.bias = s.ring + kStages * s.slot_bytes;
@@ -44,47 +43,9 @@ MIMIC_HD SharedLayout shared_layout(int k, int U_pieces) {
   return s;
 }
 
-// s += 16 columns of z times the same columns of a slab of U.
-template <class Element, int kRowTiles>
-__device__ __forceinline__ void add_step(float (&s)[kRowTiles][kSlabTiles][4], uint32_t z, uint32_t U) {
-  uint32_t a[kRowTiles][4];
-#pragma unroll
-  for (int r = 0; r < kRowTiles; ++r) load_matrices(a[r], z + r * kTileBytes);
-#pragma unroll
-  for (int n = 0; n < kSlabTiles; n += 2) {
-    uint32_t b[4];
-    load_matrices(b, U + n / 2 * kTileBytes);
-#pragma unroll
-    for (int r = 0; r < kRowTiles; ++r) {
-      mma<Element>(s[r][n], a[r], b[0], b[1]);
-      mma<Element>(s[r][n + 1], a[r], b[2], b[3]);
-    }
-  }
-}
-
-// y += h times `groups` times 16 columns of a slab of W.
-template <class Element, bool all_groups, int kRowTiles, int kColumnTiles>
-__device__ __forceinline__ void add_columns(float (&y)[kRowTiles][kColumnTiles][4],
-                                            const uint32_t (&h)[kRowTiles][kSlabSteps][4], int piece, int groups,
-                                            uint32_t W, uint32_t at) {
-#pragma unroll
-  for (int step = 0; step < kSlabSteps; ++step)
-#pragma unroll
-    for (int g = 0; g < 4; ++g) {
-      if (!all_groups && g >= groups) continue;
-      uint32_t b[4];
-      load_matrices_transposed(b, W + step * kTileBytes + (at ^ g * kStepBytes));
-#pragma unroll
-      for (int r = 0; r < kRowTiles; ++r) {
-        mma<Element>(y[r][8 * piece + 2 * g], h[r][step], b[0], b[1]);
-        mma<Element>(y[r][8 * piece + 2 * g + 1], h[r][step], b[2], b[3]);
-      }
-    }
-}
-
 // h, 16 rows by a slab, from z U^T: bias, activation, mask, rounding.
 template <class Element>
-__device__ __forceinline__ void make_hidden(uint32_t (&h)[kSlabSteps][4], float (&s)[kSlabTiles][4], uint32_t bias,
+__device__ __forceinline__ void make_hidden(Fragments<Element, kSlabTiles>& h, float (&s)[kSlabTiles][4], uint32_t bias,
                                             pymimic_activation activation, const MaskState& mask, int lane, int64_t row,
                                             int64_t unit) {
 #pragma unroll
@@ -102,22 +63,18 @@ __device__ __forceinline__ void make_hidden(uint32_t (&h)[kSlabSteps][4], float 
       for (int j = 0; j < 16; ++j) s[4 * half + j / 4][j % 4] *= mask_factor(mask, bytes, j);
     }
   }
-#pragma unroll
-  for (int step = 0; step < kSlabSteps; ++step)
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-      h[step][j] = pack2<Element>(s[2 * step + j / 2][j % 2 * 2], s[2 * step + j / 2][j % 2 * 2 + 1]);
+  to_fragments<Element>(h, s);
 }
 
 template <class Element, int kRowTiles, int kColumnPieces>
 __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(const Forward f) {
-  constexpr int kThreads = 256 / kRowTiles;
+  constexpr int kThreads = 256 / kRowTiles, kPieceTiles = kPieceColumns<Element> / 8;
   const int lane = threadIdx.x % 32, warp_row = int(threadIdx.x) / 32 * 16 * kRowTiles;
   const int64_t row = int64_t(blockIdx.x) * kRows;
   const int first_piece = blockIdx.z * f.W_pieces, split = blockIdx.y;
   const int first_slab = int(uint32_t(f.slabs) * split / f.splits);
   const int end_slab = int(uint32_t(f.slabs) * (split + 1) / f.splits);
-  const SharedLayout shared = shared_layout(f.z.columns, f.U_pieces);
+  const SharedLayout shared = shared_layout(f.U_pieces);
   const MaskState mask = mask_state(f.mask);
   const bool has_rows = row + warp_row < f.B;  // a warp without rows only copies
 
@@ -157,22 +114,24 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
   for (int i = 0; i < kStages - 1; ++i) load_next();
 
   const uint32_t z_at = warp_row * kPieceRowBytes + fragment_at(lane), U_at = fragment_along_at(lane);
-  float y[kRowTiles][8 * kColumnPieces][4] = {};
+  float y[kRowTiles][kPieceTiles * kColumnPieces][4] = {};
   for (int slab = first_slab; slab < end_slab; ++slab) {
     float s[kRowTiles][kSlabTiles][4] = {};
     for (int piece = 0; piece < f.U_pieces; ++piece) {
       const uint32_t U = next_slot();
       const uint32_t z = shared.z_resident ? piece * kRowPieceBytes : U + kSlabPieceBytes;
-      const int steps = f.z.columns / 16 - 4 * piece;
-      if (has_rows && steps >= 4) {
+      const int groups = f.z.groups_from(piece);
+      if (has_rows && groups >= kPieceGroups) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) add_step<Element>(s, z + (z_at ^ i * kStepBytes), U + (U_at ^ i * kStepBytes));
+        for (int i = 0; i < kPieceGroups; ++i)
+          multiply_along<Element>(s, z + (z_at ^ i * kGroupBytes), U + (U_at ^ i * kGroupBytes));
       } else if (has_rows) {
-        for (int i = 0; i < steps; ++i) add_step<Element>(s, z + (z_at ^ i * kStepBytes), U + (U_at ^ i * kStepBytes));
+        for (int i = 0; i < groups; ++i)
+          multiply_along<Element>(s, z + (z_at ^ i * kGroupBytes), U + (U_at ^ i * kGroupBytes));
       }
     }
 
-    uint32_t h[kRowTiles][kSlabSteps][4];
+    Fragments<Element, kSlabTiles> h[kRowTiles];
     if (has_rows) {
 #pragma unroll
       for (int r = 0; r < kRowTiles; ++r)
@@ -184,11 +143,11 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
     for (int piece = 0; piece < kColumnPieces; ++piece) {
       if (piece >= f.W_pieces) continue;
       const uint32_t W = next_slot();
-      const int groups = f.W.columns / 16 - 4 * (first_piece + piece);
-      if (has_rows && groups >= 4)
-        add_columns<Element, true>(y, h, piece, groups, W, fragment_at(lane));
+      const int groups = f.W.groups_from(first_piece + piece);
+      if (has_rows && groups >= kPieceGroups)
+        multiply_down<Element, true>(y, h, piece * kPieceTiles, groups, W, lane);
       else if (has_rows)
-        add_columns<Element, false>(y, h, piece, groups, W, fragment_at(lane));
+        multiply_down<Element, false>(y, h, piece * kPieceTiles, groups, W, lane);
     }
   }
 
@@ -196,12 +155,12 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r)
 #pragma unroll
-    for (int n = 0; n < 8 * kColumnPieces; ++n)
+    for (int n = 0; n < kPieceTiles * kColumnPieces; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int64_t i_row = row + warp_row + 16 * r + lane / 4 + 8 * (i / 2);
-        const int64_t i_column = first_piece * kPieceColumns + 8 * n + 2 * (lane % 4) + i % 2;
-        if (n < 8 * f.W_pieces && i_row < f.B && i_column < f.C)
+        const int64_t i_column = first_piece * kPieceColumns<Element> + 8 * n + 2 * (lane % 4) + i % 2;
+        if (n < kPieceTiles * f.W_pieces && i_row < f.B && i_column < f.C)
           to[i_row * f.C + i_column] = f.c ? y[r][n][i] + f.c[i_column] : y[r][n][i];
       }
 }
@@ -212,14 +171,19 @@ struct Plan {
   int64_t row_blocks;
 };
 
-constexpr int kNarrowC = 64, kWidePieces = 3;
+constexpr int kNarrowC = 64, kWideC = 192;  // columns of y that a block can own
+
+int element_bytes(pymimic_precision precision) {
+  return precision == PYMIMIC_BF16 || precision == PYMIMIC_FP16 ? 2 : 4;
+}
 
 Plan plan(const pymimic_shallow& p) {
-  const auto pieces = [](int64_t columns) { return int((columns + kPieceColumns - 1) / kPieceColumns); };
+  const int piece = int(kPieceRowBytes) / element_bytes(p.precision), most = kWideC / piece;
+  const int W_pieces = int((p.C + piece - 1) / piece);
   Plan how;
-  how.U_pieces = p.k > 0 ? pieces(p.k) : 1;
-  how.column_blocks = (pieces(p.C) + kWidePieces - 1) / kWidePieces;
-  how.W_pieces = how.column_blocks ? (pieces(p.C) + how.column_blocks - 1) / how.column_blocks : 0;
+  how.U_pieces = p.k > 0 ? int((p.k + piece - 1) / piece) : 1;
+  how.column_blocks = (W_pieces + most - 1) / most;
+  how.W_pieces = how.column_blocks ? (W_pieces + how.column_blocks - 1) / how.column_blocks : 0;
   how.slabs = int((p.H + kSlab - 1) / kSlab);
   how.row_blocks = (p.B + kRows - 1) / kRows;
   const int64_t blocks = how.row_blocks * how.column_blocks;
@@ -231,12 +195,23 @@ bool is_operand(const void* data, int64_t ld, int64_t columns) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && ld % 16 == 0 && ld >= columns;
 }
 
-template <class Element>
+template <class Element, int kRowTiles, int kC>
 cudaError_t run(const Forward& f, const Plan& how, cudaStream_t stream) {
   const dim3 grid(unsigned(how.row_blocks), unsigned(how.splits), unsigned(how.column_blocks));
-  const size_t bytes = shared_layout(f.z.columns, f.U_pieces).bytes;
-  return f.C <= kNarrowC ? launch(shallow_forward<Element, 2, 1>, grid, 128, bytes, stream, f)
-                         : launch(shallow_forward<Element, 1, kWidePieces>, grid, 256, bytes, stream, f);
+  return launch(shallow_forward<Element, kRowTiles, kC / kPieceColumns<Element>>, grid, 256 / kRowTiles,
+                shared_layout(f.U_pieces).bytes, stream, f);
+}
+
+cudaError_t run(pymimic_precision precision, const Forward& f, const Plan& how, cudaStream_t stream) {
+  switch (precision) {
+    case PYMIMIC_BF16:
+      return f.C <= kNarrowC ? run<Bf16, 2, kNarrowC>(f, how, stream) : run<Bf16, 1, kWideC>(f, how, stream);
+    case PYMIMIC_FP16:
+      return f.C <= kNarrowC ? run<Fp16, 2, kNarrowC>(f, how, stream) : run<Fp16, 1, kWideC>(f, how, stream);
+    case PYMIMIC_TF32: return run<Tf32, 1, kWideC>(f, how, stream);
+    case PYMIMIC_FP32: return run<ThreeTf32, 1, kWideC>(f, how, stream);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace
@@ -256,8 +231,11 @@ extern "C" cudaError_t pymimic_shallow_forward(const pymimic_shallow* p, const f
       !is_operand(p->W, p->ldw, p->C))
     return cudaErrorInvalidValue;
   if (p->B == 0 || p->C == 0) return cudaSuccess;
-  const auto operand = [](const void* data, int64_t ld, int64_t rows, int64_t columns) {
-    return Operand{static_cast<const uint16_t*>(data), ld, rows, int((columns + 15) / 16 * 16)};
+  const int size = element_bytes(p->precision);
+  const auto operand = [&](const void* data, int64_t ld, int64_t rows, int64_t columns) {
+    const int64_t group = kGroupBytes;
+    return Operand{static_cast<const unsigned char*>(data), ld * size, rows,
+                   int((columns * size + group - 1) / group * group)};
   };
   const Plan how = plan(*p);
   const bool apart = how.splits > 1;
@@ -276,9 +254,7 @@ extern "C" cudaError_t pymimic_shallow_forward(const pymimic_shallow* p, const f
   f.W_pieces = how.W_pieces;
   f.activation = p->activation;
   f.mask = p->mask;
-  cudaError_t error = cudaErrorInvalidValue;
-  if (p->precision == PYMIMIC_BF16) error = run<Bf16>(f, how, stream);
-  if (p->precision == PYMIMIC_FP16) error = run<Fp16>(f, how, stream);
+  const cudaError_t error = run(p->precision, f, how, stream);
   if (error != cudaSuccess || !apart) return error;
   return launch_sum_splits(f.y, how.splits, p->B, p->C, c, y, stream);
 }
