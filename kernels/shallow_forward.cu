@@ -7,6 +7,7 @@
 #include "launch.cuh"
 #include "mask.cuh"
 #include "products.cuh"
+#include "shallow.cuh"
 #include "splits.cuh"
 
 namespace mimic {
@@ -111,6 +112,7 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
   if (shared.z_resident && first_slab < end_slab)
     for (int piece = 0; piece < f.U_pieces; ++piece)
       copy_piece<kRows, kThreads>(piece * kRowPieceBytes, f.z, row, piece);
+#pragma unroll 1
   for (int i = 0; i < kStages - 1; ++i) load_next();
 
   const uint32_t z_at = warp_row * kPieceRowBytes + fragment_at(lane), U_at = fragment_along_at(lane);
@@ -173,15 +175,10 @@ struct Plan {
 
 constexpr int kNarrowC = 64, kWideC = 192;  // columns of y that a block can own
 
-int element_bytes(pymimic_precision precision) {
-  return precision == PYMIMIC_BF16 || precision == PYMIMIC_FP16 ? 2 : 4;
-}
-
 Plan plan(const pymimic_shallow& p) {
-  const int piece = int(kPieceRowBytes) / element_bytes(p.precision), most = kWideC / piece;
-  const int W_pieces = int((p.C + piece - 1) / piece);
+  const int W_pieces = int(pieces_of(p.C, p.precision)), most = int(pieces_of(kWideC, p.precision));
   Plan how;
-  how.U_pieces = p.k > 0 ? int((p.k + piece - 1) / piece) : 1;
+  how.U_pieces = p.k > 0 ? int(pieces_of(p.k, p.precision)) : 1;
   how.column_blocks = (W_pieces + most - 1) / most;
   how.W_pieces = how.column_blocks ? (W_pieces + how.column_blocks - 1) / how.column_blocks : 0;
   how.slabs = int((p.H + kSlab - 1) / kSlab);
@@ -189,10 +186,6 @@ Plan plan(const pymimic_shallow& p) {
   const int64_t blocks = how.row_blocks * how.column_blocks;
   how.splits = choose_splits(p.splits, blocks > 0 ? blocks : 1, how.slabs);
   return how;
-}
-
-bool is_operand(const void* data, int64_t ld, int64_t columns) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && ld % 16 == 0 && ld >= columns;
 }
 
 template <class Element, int kRowTiles, int kC>
@@ -225,24 +218,14 @@ extern "C" size_t pymimic_shallow_forward_workspace(const pymimic_shallow* p) {
 extern "C" cudaError_t pymimic_shallow_forward(const pymimic_shallow* p, const float* c, float* y, void* workspace,
                                                cudaStream_t stream) {
   using namespace mimic;
-  constexpr int64_t kMostRows = INT32_MAX - 1024;
-  if (p->B < 0 || p->H < 0 || p->B > kMostRows || p->H > kMostRows || p->k < 0 || p->k > PYMIMIC_MAX_K || p->C < 0 ||
-      p->C > PYMIMIC_MAX_C || !is_operand(p->z, p->ldz, p->k) || !is_operand(p->U, p->ldu, p->k) ||
-      !is_operand(p->W, p->ldw, p->C))
-    return cudaErrorInvalidValue;
+  if (!is_valid(*p)) return cudaErrorInvalidValue;
   if (p->B == 0 || p->C == 0) return cudaSuccess;
-  const int size = element_bytes(p->precision);
-  const auto operand = [&](const void* data, int64_t ld, int64_t rows, int64_t columns) {
-    const int64_t group = kGroupBytes;
-    return Operand{static_cast<const unsigned char*>(data), ld * size, rows,
-                   int((columns * size + group - 1) / group * group)};
-  };
   const Plan how = plan(*p);
   const bool apart = how.splits > 1;
   Forward f;
-  f.z = operand(p->z, p->ldz, p->B, p->k);
-  f.U = operand(p->U, p->ldu, p->H, p->k);
-  f.W = operand(p->W, p->ldw, p->H, p->C);
+  f.z = operand(p->z, p->ldz, p->B, p->k, p->precision);
+  f.U = operand(p->U, p->ldu, p->H, p->k, p->precision);
+  f.W = operand(p->W, p->ldw, p->H, p->C, p->precision);
   f.b = p->b;
   f.c = apart ? nullptr : c;
   f.y = apart ? static_cast<float*>(workspace) : y;

@@ -12,8 +12,11 @@ from pymimic.backends.interface import Activation, Mask
 
 
 def rounded(values: np.ndarray, precision: str) -> np.ndarray:
-    """To the type of the precision's operands, by way of float32."""
-    return values.astype(np.float32).astype(ELEMENTS[precision]).astype(np.float64)
+    """To what the precision's products see of a value, by way of float32."""
+    narrow = values.astype(np.float32).astype(ELEMENTS[precision])
+    if precision == "tf32":  # to nearest, halves away from zero
+        narrow = ((narrow.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    return narrow.astype(np.float64)
 
 
 def product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +32,7 @@ class Hidden(NamedTuple):
 
 
 def hidden(z: np.ndarray, U: np.ndarray, b: np.ndarray, activation: Activation, mask: Mask, precision: str) -> Hidden:
-    """z and U as rounded operands."""
+    """z and U are rounded already."""
     a, a_error = product(z, U.T)
     a, a_error = a + b, a_error + 2.0**-23 * (np.abs(a) + np.abs(b))
     kept = reference.multiplier(a.shape, mask, a.dtype)
@@ -43,8 +46,9 @@ def hidden(z: np.ndarray, U: np.ndarray, b: np.ndarray, activation: Activation, 
 def forward(
     z: np.ndarray, U: np.ndarray, b: np.ndarray, W: np.ndarray, c: np.ndarray, activation: Activation, mask: Mask, precision: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """y and its bound, from operands in the precision's type."""
-    z, U, b, W, c = (x.astype(np.float64) for x in (z, U, b, W, c))
+    """y and its bound, from the operands that the kernel reads."""
+    z, U, W = (rounded(x, precision) for x in (z, U, W))
+    b, c = b.astype(np.float64), c.astype(np.float64)
     h, h_error = hidden(z, U, b, activation, mask, precision)
     y, error = product(h, W)
     other_side = 4 * np.sqrt((h_error * h_error) @ (W * W))

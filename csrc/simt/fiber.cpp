@@ -7,8 +7,11 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-// simt_switch(save, load) keeps what a call must keep on the old stack, and takes it off the new one.
-#if defined(__x86_64__)
+#ifndef SIMT_UCONTEXT
+// Keeps what a call must keep on the old stack, and takes it off the new one.
+extern "C" void simt_switch(void** save, void* load);
+
+#ifdef __x86_64__
 asm(R"(
 .text
 .globl simt_switch
@@ -31,7 +34,7 @@ simt_switch:
   ret
 )");
 constexpr int kFrame = 8, kReturn = 6;  // words of a first frame (a call leaves the stack 8 bytes off a multiple of 16)
-#elif defined(__aarch64__)
+#else
 asm(R"(
 .text
 .globl simt_switch
@@ -66,9 +69,6 @@ simt_switch:
 )");
 constexpr int kFrame = 20, kReturn = 11;
 #endif
-
-#ifndef SIMT_UCONTEXT
-extern "C" void simt_switch(void** save, void* load);
 #endif
 
 namespace simt {

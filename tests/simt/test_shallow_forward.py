@@ -1,16 +1,16 @@
 """`pymimic_shallow_forward` in the emulator: shapes that fit no tile, against float64, under many schedules."""
 
+import itertools
+
 import cases
 import emulated_shallow
 import numpy as np
 import pytest
-from emulator import ELEMENTS, INVALID_VALUE, guarded, operand, shallow
+from emulator import ELEMENTS, INVALID_VALUE, PRECISIONS, guarded, operand, shallow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymimic.backends.interface import ACTIVATIONS, Mask
-
-HALF = ("bf16", "fp16")
 
 
 class Problem:
@@ -49,15 +49,15 @@ def sized(B, k, H, C):
 
 
 @given(
-    size=cases.sizes(smallest=0, work=1_500_000),
-    precision=st.sampled_from(HALF),
+    size=cases.sizes(smallest=0, work=4_000_000),
+    precision=st.sampled_from(PRECISIONS),
     activation=st.sampled_from(ACTIVATIONS),
     mask=cases.masks(),
     splits=st.sampled_from([0, 0, 1, 3]),
     more=st.sampled_from([0, 16, 48]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60)
+@settings(max_examples=120)
 def test_any_shape(simt, size, precision, activation, mask, splits, more, seed):
     problem = Problem(size, precision, activation, cases.checked(mask), splits, more, seed)
     y = problem.run(simt, seed)
@@ -73,7 +73,7 @@ def test_schedules_give_the_same_bits(simt, size):
         np.testing.assert_array_equal(problem.run(simt, seed), first)
 
 
-@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_mask_bits(simt, precision):
     """W picks single units out, so that y shows which of them were kept."""
     rows, units = 150, 190
@@ -94,8 +94,8 @@ def test_rows_do_not_depend_on_each_other(simt):
 
 
 def test_nan_propagates(simt):
-    for activation in ACTIVATIONS:
-        problem = Problem(sized(20, 9, 70, 5), activation=activation, mask=Mask(128))
+    for activation, precision in itertools.product(ACTIVATIONS, PRECISIONS):
+        problem = Problem(sized(20, 9, 70, 5), precision, activation, Mask(128))
         problem.z[4, 2] = np.nan
         wrong = np.isnan(problem.run(simt)).any(axis=1)
         np.testing.assert_array_equal(np.flatnonzero(wrong), [4])
@@ -103,8 +103,8 @@ def test_nan_propagates(simt):
 
 def test_no_bank_conflicts(simt):
     simt.bank_conflicts()
-    for size in (sized(130, 250, 200, 183), sized(40, 300, 70, 10)):
-        Problem(size).run(simt)
+    for precision, size in itertools.product(PRECISIONS, (sized(130, 250, 200, 183), sized(40, 300, 70, 10))):
+        Problem(size, precision).run(simt)
     assert simt.bank_conflicts() == 0
     assert simt.lib.simt_shared_bytes() <= 99 * 1024  # what a block may have on every chip since sm_80
 
@@ -123,19 +123,20 @@ def test_beyond_the_limits(simt):
 
 
 MUTANT_CASES = (
-    (sized(130, 250, 330, 183), "relu", Mask(), 1),
-    (sized(20, 300, 400, 20), "tanh", Mask(128), 2),
-    (sized(140, 64, 700, 10), "relu", Mask(), 1),
+    (sized(130, 250, 330, 183), "bf16", "relu", Mask(), 1),
+    (sized(20, 300, 400, 20), "fp16", "tanh", Mask(128), 2),
+    (sized(140, 64, 700, 10), "bf16", "relu", Mask(), 1),
+    (sized(60, 70, 200, 40), "fp32", "relu", Mask(), 1),
 )  # fmt: skip
 
 
 def survivors(simt, take):
     """Which of the mutants that `take` picks from all of them give the right y throughout."""
-    problems = [Problem(size, "bf16", activation, mask, splits) for size, activation, mask, splits in MUTANT_CASES]
+    problems = [Problem(*case) for case in MUTANT_CASES]
     simt.forget_visits()
     assert all(problem.holds(problem.run(simt)) for problem in problems)
     alive = []
-    for mutant in take(sorted(simt.visited("shallow_forward.cu", "pieces.cuh"), key=lambda m: m.name)):
+    for mutant in take(sorted(simt.visited("shallow_forward.cu", "pieces.cuh", "products.cuh"), key=lambda m: m.name)):
         simt.mutate(mutant)
         runs = ((problem, seed) for seed in range(6) for problem in problems)
         if all(_survives(simt, problem, seed) for problem, seed in runs):
