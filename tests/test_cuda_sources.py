@@ -27,9 +27,9 @@ def nvcc() -> str:
 @pytest.mark.parametrize("source", sorted(KERNELS.glob("*.cu")), ids=lambda path: path.name)
 def test_compiles_without_spills(nvcc, source, architecture, tmp_path):
     flags = ["-std=c++17", f"-gencode={ARCHITECTURES[architecture]}", "-Xptxas", "-v,-warn-spills,-Werror"]
-    done = subprocess.run([nvcc, *flags, "-cubin", "-o", tmp_path / "out.cubin", source], capture_output=True, text=True)
+    # an object, not a cubin: the launchers are compiled too
+    done = subprocess.run([nvcc, *flags, "-c", "-o", tmp_path / "out.o", source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out.cubin").stat().st_size > 0
     kernels = re.findall(r"Compiling entry function", done.stderr)
     clean = re.findall(r"^ *0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads$", done.stderr, re.MULTILINE)
     assert len(kernels) == len(clean) > 0, done.stderr
@@ -38,7 +38,7 @@ def test_compiles_without_spills(nvcc, source, architecture, tmp_path):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_matrix_kernels_are_few_and_use_tensor_cores(nvcc, architecture, tmp_path):
-    """In PTX, as a disassembler is not part of nvcc: each kernel with a product in its name's file has mma instructions."""
+    """Counted in PTX, as no disassembler comes with nvcc."""
     matrix_kernels = 0
     for source in sorted(KERNELS.glob("shallow_*.cu")):
         target = tmp_path / "out.ptx"
