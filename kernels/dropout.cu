@@ -1,4 +1,5 @@
 // out = x times the dropout mask: one pass over memory. A warp takes a tile of 16 rows by 32 units.
+#include "launch.cuh"
 #include "mask.cuh"
 
 namespace mimic {
@@ -40,6 +41,5 @@ extern "C" cudaError_t pymimic_dropout_f32(const float* x, float* out, int64_t o
   const int64_t across = (units + mimic::kMaskUnits * mimic::kWarps - 1) / (mimic::kMaskUnits * mimic::kWarps);
   const int64_t down = (rows + mimic::kMaskRows - 1) / mimic::kMaskRows;
   const dim3 grid(unsigned(across), unsigned(down < 65535 ? down : 65535));
-  mimic::dropout<<<grid, mimic::kThreads, 0, stream>>>(x, out, outer, rows, units, mask);
-  return cudaGetLastError();
+  return mimic::launch(mimic::dropout, grid, mimic::kThreads, 0, stream, x, out, outer, rows, units, mask);
 }

@@ -1,5 +1,6 @@
 """The CUDA sources compile without spills, where an nvcc works. There is no GPU in CI: nothing here is run on one."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 KERNELS = Path(__file__).parents[1] / "kernels"
+ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90a": "arch=compute_90a,code=sm_90a"}
+MOST_REGISTERS = 255
+MOST_MATRIX_KERNELS = 12  # instantiations, all sources together
 
 
 @pytest.fixture(scope="module")
@@ -19,20 +23,28 @@ def nvcc() -> str:
     return path
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("source", sorted(KERNELS.glob("*.cu")), ids=lambda path: path.name)
 def test_compiles_without_spills(nvcc, source, architecture, tmp_path):
-    command = [
-        nvcc,
-        "-std=c++17",
-        f"-arch={architecture}",
-        "-Xptxas",
-        "-warn-spills,-Werror",
-        "-cubin",
-        "-o",
-        tmp_path / "out.cubin",
-        source,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    flags = ["-std=c++17", f"-gencode={ARCHITECTURES[architecture]}", "-Xptxas", "-v,-warn-spills,-Werror"]
+    # an object, not a cubin: the launchers are compiled too
+    done = subprocess.run([nvcc, *flags, "-c", "-o", tmp_path / "out.o", source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out.cubin").stat().st_size > 0
+    kernels = re.findall(r"Compiling entry function", done.stderr)
+    clean = re.findall(r"^ *0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads$", done.stderr, re.MULTILINE)
+    assert len(kernels) == len(clean) > 0, done.stderr
+    assert max(int(n) for n in re.findall(r"Used (\d+) registers", done.stderr)) <= MOST_REGISTERS
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_matrix_kernels_are_few_and_use_tensor_cores(nvcc, architecture, tmp_path):
+    """Counted in PTX, as no disassembler comes with nvcc."""
+    matrix_kernels = 0
+    for source in sorted(KERNELS.glob("shallow_*.cu")):
+        target = tmp_path / "out.ptx"
+        subprocess.run([nvcc, "-std=c++17", f"-arch={architecture.replace('sm', 'compute')}", "-ptx", "-o", target, source], check=True)
+        entries = re.split(r"^\.entry |^\s*\.visible \.entry ", target.read_text(), flags=re.MULTILINE)[1:]
+        with_products = [entry for entry in entries if re.search(r"\bmma\.sync|\bwgmma\.mma_async", entry)]
+        assert with_products, f"{source.name}: no kernel uses tensor cores"
+        matrix_kernels += len(with_products)
+    assert matrix_kernels <= MOST_MATRIX_KERNELS

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the compiled core under sanitizers and run its tests with it:
+# Build the compiled core and the emulated CUDA kernels under sanitizers and run their tests with them:
 #     tools/sanitize.sh address,undefined
 #     tools/sanitize.sh thread
 # Needs the test extra, cmake, ninja and pybind11 in the Python that runs it.
@@ -26,3 +26,8 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=pri
 export OPENBLAS_NUM_THREADS=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 PYTHONPATH="$work" LD_PRELOAD="$runtime" python tools/exercise_core.py
+
+# The CUDA kernels in the emulator; its fibers are beyond ThreadSanitizer.
+case $sanitizers in
+  *address*) PYMIMIC_SIMT_SANITIZE="$sanitizers" LD_PRELOAD="$runtime" python -m pytest -q tests/simt ;;
+esac

@@ -1,0 +1,65 @@
+#include "grid.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "block.h"
+
+namespace simt {
+namespace {
+
+std::mt19937_64 random_blocks;
+std::string error;
+// Exactly as large as asked for, so that AddressSanitizer sees plain accesses beyond it.
+std::vector<unsigned char> shared_memory;
+size_t largest_shared = 0;
+
+constexpr size_t kSharedLimit = 227 * 1024;
+
+}  // namespace
+
+void set_error(const std::string& message) { error = message; }
+
+void* shared(uint32_t at, size_t bytes, const Location& where) {
+  if (at % bytes || at + bytes > shared_memory.size())
+    block.fail("shared memory: " + std::to_string(bytes) + " bytes at " + std::to_string(at) + " of " +
+                   std::to_string(shared_memory.size()) + (at % bytes ? ", misaligned" : ", out of bounds"),
+               where);
+  return shared_memory.data() + at;
+}
+
+cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument) {
+  const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+  if (blocks == 0 || grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > unsigned(kMaxThreads) ||
+      threads % kLanes || shared_bytes > kSharedLimit) {
+    error = "launch: a grid, a block or shared memory beyond what a device takes";
+    return cudaErrorInvalidValue;
+  }
+  largest_shared = std::max(largest_shared, shared_bytes);
+  shared_memory = std::vector<unsigned char>(shared_bytes);
+  gridDim = grid;
+  blockDim = dim3(threads);
+  threadIdx = {0, 0, 0};
+  std::vector<uint64_t> order(blocks);
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random_blocks);
+  for (const uint64_t i : order) {
+    blockIdx = {unsigned(i % grid.x), unsigned(i / grid.x % grid.y), unsigned(i / grid.x / grid.y)};
+    std::fill(shared_memory.begin(), shared_memory.end(), uint8_t(0xFF));  // NaN in every type
+    if (!block.run(threads, body, argument, random_blocks)) return cudaErrorLaunchFailure;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace simt
+
+extern "C" {
+void simt_seed(uint64_t seed) {
+  simt::random_blocks.seed(seed);
+  simt::largest_shared = 0;
+}
+const char* simt_error() { return simt::error.c_str(); }
+// The most shared memory that a launch has asked for since simt_seed.
+size_t simt_shared_bytes() { return simt::largest_shared; }
+}

@@ -1,0 +1,20 @@
+// launch() of kernels/launch.cuh on the host.
+#pragma once
+
+#include "cuda_runtime_api.h"
+
+namespace simt {
+
+cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument);
+
+}  // namespace simt
+
+namespace mimic {
+
+template <class... P, class... A>
+cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t, A... args) {
+  const auto call = [=] { kernel(P(args)...); };
+  return simt::launch(grid, threads, shared_bytes, [](const void* c) { (*static_cast<decltype(&call)>(c))(); }, &call);
+}
+
+}  // namespace mimic

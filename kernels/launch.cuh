@@ -1,0 +1,31 @@
+// launch(kernel, grid, threads, shared bytes, stream, arguments...): a kernel on the device, or in the emulator.
+#pragma once
+
+#ifdef MIMIC_SIMT
+#include "../csrc/simt/grid.h"
+#else
+
+#include <cuda_runtime.h>
+
+namespace mimic {
+
+template <class... P, class... A>
+cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t stream,
+                   A... args) {
+  constexpr size_t kWithoutAsking = 48 * 1024;
+  if (shared_bytes > kWithoutAsking) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+    if (error != cudaSuccess) return error;
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, P(args)...);
+}
+
+}  // namespace mimic
+
+#endif

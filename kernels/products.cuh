@@ -1,0 +1,138 @@
+// Products of pieces in shared memory, summed in a warp's registers. Rows come in tiles of 16, columns in tiles of 8:
+// sums[row tile][column tile][4], in the accumulator layout of mma.
+#pragma once
+
+#include <string.h>
+
+#include "pieces.cuh"
+
+namespace mimic {
+
+__device__ __forceinline__ float float_from_bits(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
+__device__ __forceinline__ uint32_t bits_from_float(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+
+// Beside Bf16 and Fp16, two ways with float32 operands: rounded to 10 bits of mantissa, or in three products that
+// together see all bits but those of small times small.
+struct Tf32 {};
+struct ThreeTf32 {};
+
+template <class Element>
+constexpr int kElementBytes = 2;
+template <>
+constexpr int kElementBytes<Tf32> = 4;
+template <>
+constexpr int kElementBytes<ThreeTf32> = 4;
+
+template <class Element>
+constexpr bool kThreeProducts = false;
+template <>
+constexpr bool kThreeProducts<ThreeTf32> = true;
+
+template <class Element>
+constexpr int kDepth = int(kGroupBytes) / kElementBytes<Element>;  // k of one mma
+
+template <class Element>
+constexpr int kPieceColumns = int(kPieceRowBytes) / kElementBytes<Element>;
+
+// d += a b from operands as they lie in memory.
+template <class Element>
+__device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  if constexpr (kElementBytes<Element> == 2) {
+    mma<Element>(d, a, b0, b1);
+  } else {
+    const uint32_t in[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    uint32_t large[6], small[6];
+#pragma unroll
+    for (int i = 0; i < 6; ++i) {
+      large[i] = to_tf32(float_from_bits(in[i]));
+      small[i] = to_tf32(float_from_bits(in[i]) - float_from_bits(large[i]));
+    }
+    const uint32_t large_a[4] = {large[0], large[1], large[2], large[3]};
+    const uint32_t small_a[4] = {small[0], small[1], small[2], small[3]};
+    if constexpr (kThreeProducts<Element>) {
+      mma_tf32(d, small_a, large[4], large[5]);
+      mma_tf32(d, large_a, small[4], small[5]);
+    }
+    mma_tf32(d, large_a, large[4], large[5]);
+  }
+}
+
+// sums += one group of columns of 16 row_tiles rows of a times the same columns of 8 column_tiles rows of b; both point
+// at this lane's place (fragment_at, fragment_along_at) in a piece.
+template <class Element, int row_tiles, int column_tiles>
+__device__ __forceinline__ void multiply_along(float (&sums)[row_tiles][column_tiles][4], uint32_t a, uint32_t b) {
+  uint32_t a_fragment[row_tiles][4];
+#pragma unroll
+  for (int r = 0; r < row_tiles; ++r) load_matrices(a_fragment[r], a + r * 16 * kPieceRowBytes);
+#pragma unroll
+  for (int n = 0; n < column_tiles; n += 2) {
+    uint32_t b_fragment[4];
+    load_matrices(b_fragment, b + n * 8 * kPieceRowBytes);
+#pragma unroll
+    for (int r = 0; r < row_tiles; ++r) {
+      multiply_add<Element>(sums[r][n], a_fragment[r], b_fragment[0], b_fragment[1]);
+      multiply_add<Element>(sums[r][n + 1], a_fragment[r], b_fragment[2], b_fragment[3]);
+    }
+  }
+}
+
+// Sums as the A operand of the next product, whose k runs over their columns.
+template <class Element, int tiles>
+using Fragments = uint32_t[tiles * 8 / kDepth<Element>][4];
+
+template <class Element, int tiles>
+__device__ __forceinline__ void to_fragments(Fragments<Element, tiles>& to, const float (&sums)[tiles][4]) {
+#pragma unroll
+  for (int step = 0; step < tiles * 8 / kDepth<Element>; ++step)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (kElementBytes<Element> == 2)
+        to[step][j] = pack2<Element>(sums[2 * step + j / 2][j % 2 * 2], sums[2 * step + j / 2][j % 2 * 2 + 1]);
+      else  // columns 2 t, 2 t + 1 stand where mma has t, t + 4: multiply_down takes its rows in the same order
+        to[step][j] = bits_from_float(sums[step][j % 2 * 2 + j / 2]);
+    }
+}
+
+// sums, from tile `first` on, += a times the first `groups` groups of columns of a piece at b, k running down its rows.
+template <class Element, bool all_groups, int row_tiles, int column_tiles, int steps>
+__device__ __forceinline__ void multiply_down(float (&sums)[row_tiles][column_tiles][4],
+                                              const uint32_t (&a)[row_tiles][steps][4], int first, int groups,
+                                              uint32_t b, int lane) {
+  constexpr bool halves = kElementBytes<Element> == 2;
+  const int t = lane % 4, g = lane / 4;
+  const uint32_t at = halves ? fragment_at(lane) : piece_at(2 * t, g / 4) + g % 4 * 4;
+  const uint32_t at_odd = piece_at(2 * t + 1, g / 4) + g % 4 * 4;
+#pragma unroll
+  for (int step = 0; step < steps; ++step)
+#pragma unroll
+    for (int group = 0; group < kPieceGroups; ++group) {
+      if (!all_groups && group >= groups) continue;
+      const uint32_t from = b + step * kDepth<Element> * kPieceRowBytes;
+      uint32_t b_fragment[4];
+      if constexpr (halves) {
+        load_matrices_transposed(b_fragment, from + (at ^ group * kGroupBytes));
+#pragma unroll
+        for (int r = 0; r < row_tiles; ++r) {
+          multiply_add<Element>(sums[r][first + 2 * group], a[r][step], b_fragment[0], b_fragment[1]);
+          multiply_add<Element>(sums[r][first + 2 * group + 1], a[r][step], b_fragment[2], b_fragment[3]);
+        }
+      } else {
+        b_fragment[0] = load_shared<uint32_t>(from + (at ^ group * kGroupBytes));
+        b_fragment[1] = load_shared<uint32_t>(from + (at_odd ^ group * kGroupBytes));
+#pragma unroll
+        for (int r = 0; r < row_tiles; ++r)
+          multiply_add<Element>(sums[r][first + group], a[r][step], b_fragment[0], b_fragment[1]);
+      }
+    }
+}
+
+}  // namespace mimic
