@@ -220,8 +220,9 @@ class Student:
         for name, value in (("mean", mean), ("scale", scale)):
             _float_shape(name, value, (self.outputs,))
             _check.finite(name, value)
-        self._arrays["W"] *= np.asarray(scale, np.float32)
+        self._arrays["W"] = self._arrays["W"] * np.asarray(scale, np.float32)  # a new array: a Predictor may read the old one
         self._arrays["c"] = (self._arrays["c"] * np.asarray(scale, np.float64) + mean).astype(np.float32)
+        self._predictor = None
 
     def save(self, path: Path) -> None:
         """Write the weights to a safetensors file, atomically; configuration and standardisation go into its metadata key "pymimic".
