@@ -40,8 +40,8 @@ void matmul_block(const Matmul<T>& f, int64_t row0, int64_t rows, int64_t column
     const Finish finish = s0 == 0 ? Finish::store : Finish::add;
     if (f.a_step != 1) {
       const T* a = f.a + row0 + s0 * f.a_step;
-      multiply<T, 1, 0>(rows, columns, false,
-                        {a, 1, f.a_step, 0, 1, steps, packed, f.c + row0 * f.N + column, f.N, finish});
+      multiply<1, 0>(rows, columns, false,
+                     Product<T>{a, 1, f.a_step, 0, 1, steps, packed, f.c + row0 * f.N + column, f.N, finish});
       continue;
     }
     for (int64_t i = 0; i < rows; i += kTileRows) {
@@ -50,7 +50,8 @@ void matmul_block(const Matmul<T>& f, int64_t row0, int64_t rows, int64_t column
         __builtin_memcpy(a_rows + r * kRowStride, f.a + (row0 + i + r) * f.a_row + s0, size_t(steps) * sizeof(T));
       }
       T* const c = f.c + (row0 + i) * f.N + column;
-      multiply<T, kRowStride, 1>(height, columns, false, {a_rows, kRowStride, 1, 0, 1, steps, packed, c, f.N, finish});
+      multiply<kRowStride, 1>(height, columns, false,
+                              Product<T>{a_rows, kRowStride, 1, 0, 1, steps, packed, c, f.N, finish});
     }
   }
 }

@@ -1,8 +1,9 @@
-// The one matrix kernel: C (M x up to 32) from A, read in place one scalar at a time, and a packed panel of B.
+// The one matrix kernel: C (M x up to 32) from A, read in place one element at a time, and a packed panel of B.
 // Every element is summed in the order of s, so its bits do not depend on where tiles begin and end.
+// Elements of A and B are of C's type, or pairs of bfloat16, whose two products are summed in float32.
 #pragma once
 
-#include "simd.h"
+#include "pairs.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
@@ -19,12 +20,12 @@ enum class Finish : int {
 };
 
 // C[i, j] (finish)= sum over s of A[i, s] B[s, j]. s runs through `blocks` runs of `steps`; B follows it without gaps.
-template <class T>
+template <class T, class E = T>
 struct Product {
-  const T* a;
+  const E* a;
   ptrdiff_t a_row, a_step, a_block;
   ptrdiff_t blocks, steps;
-  const T* b;
+  const E* b;
   T* c;
   ptrdiff_t c_row;
   Finish finish = Finish::store;
@@ -33,20 +34,20 @@ struct Product {
 };
 
 // kRow and kStep are A's strides where they are known at compile time, else 0.
-template <class T, int M, int N, int kRow, int kStep>
-__attribute__((noinline)) void tile(const Product<T>& p) {
+template <class T, class E, int M, int N, int kRow, int kStep>
+__attribute__((noinline)) void tile(const Product<T, E>& p) {
   using V = Vector<T>;
   const ptrdiff_t row = kRow ? kRow : p.a_row, step = kStep ? kStep : p.a_step;
   V sum[M][N] = {};
-  const T* b = p.b;
+  const E* b = p.b;
   for (ptrdiff_t block = 0; block < p.blocks; ++block) {
-    const T* a = p.a + block * p.a_block;
+    const E* a = p.a + block * p.a_block;
     for (ptrdiff_t s = 0; s < p.steps; ++s) {
-      V bv[N];
-      MIMIC_UNROLL for (int j = 0; j < N; ++j) bv[j] = load<V>(b + j * kLanes<T>);
+      Operand<E> bv[N];
+      MIMIC_UNROLL for (int j = 0; j < N; ++j) bv[j] = load_operand(b + j * kLanes<T>);
       MIMIC_UNROLL for (int i = 0; i < M; ++i) {
-        const V av = a[i * row] - V{};
-        MIMIC_UNROLL for (int j = 0; j < N; ++j) sum[i][j] += av * bv[j];
+        const Operand<E> av = broadcast_operand(a[i * row]);
+        MIMIC_UNROLL for (int j = 0; j < N; ++j) multiply_add(sum[i][j], av, bv[j]);
       }
       a += step;
       b += kPanel;
@@ -76,15 +77,15 @@ __attribute__((noinline)) void tile(const Product<T>& p) {
   }
 }
 
-template <class T, int N, int kRow, int kStep>
-MIMIC_INLINE void tile_of(int rows, const Product<T>& p) {
-  using Tile = void (*)(const Product<T>&);
+template <int N, int kRow, int kStep, class T, class E>
+MIMIC_INLINE void tile_of(int rows, const Product<T, E>& p) {
+  using Tile = void (*)(const Product<T, E>&);
   static constexpr Tile table[] = {
-      tile<T, 1, N, kRow, kStep>,  tile<T, 2, N, kRow, kStep>,  tile<T, 3, N, kRow, kStep>,
-      tile<T, 4, N, kRow, kStep>,  tile<T, 5, N, kRow, kStep>,  tile<T, 6, N, kRow, kStep>,
+      tile<T, E, 1, N, kRow, kStep>,  tile<T, E, 2, N, kRow, kStep>,  tile<T, E, 3, N, kRow, kStep>,
+      tile<T, E, 4, N, kRow, kStep>,  tile<T, E, 5, N, kRow, kStep>,  tile<T, E, 6, N, kRow, kStep>,
 #if defined(__AVX512F__) || defined(__aarch64__)
-      tile<T, 7, N, kRow, kStep>,  tile<T, 8, N, kRow, kStep>,  tile<T, 9, N, kRow, kStep>,
-      tile<T, 10, N, kRow, kStep>, tile<T, 11, N, kRow, kStep>, tile<T, 12, N, kRow, kStep>,
+      tile<T, E, 7, N, kRow, kStep>,  tile<T, E, 8, N, kRow, kStep>,  tile<T, E, 9, N, kRow, kStep>,
+      tile<T, E, 10, N, kRow, kStep>, tile<T, E, 11, N, kRow, kStep>, tile<T, E, 12, N, kRow, kStep>,
 #endif
   };
   static_assert(sizeof(table) / sizeof(table[0]) == kTileRows, "one kernel for each number of rows");
@@ -92,17 +93,17 @@ MIMIC_INLINE void tile_of(int rows, const Product<T>& p) {
 }
 
 // As tile_of, for columns that end inside a vector of a C without padding: through a tile of our own.
-template <class T, int kRow, int kStep>
-void ragged_tile(int rows, int columns, Product<T> p) {
+template <int kRow, int kStep, class T, class E>
+void ragged_tile(int rows, int columns, Product<T, E> p) {
   alignas(64) T padded[kTileRows * kVectorsPerTile * kLanes<T>];
   T* const c = p.c;
   const ptrdiff_t c_row = p.c_row;
   const bool add = p.finish == Finish::add;
   p.c = padded, p.c_row = kVectorsPerTile * kLanes<T>, p.finish = Finish::store;
   if (columns <= kLanes<T>) {
-    tile_of<T, 1, kRow, kStep>(rows, p);
+    tile_of<1, kRow, kStep>(rows, p);
   } else {
-    tile_of<T, kVectorsPerTile, kRow, kStep>(rows, p);
+    tile_of<kVectorsPerTile, kRow, kStep>(rows, p);
   }
   for (int i = 0; i < rows; ++i) {
     for (int j = 0; j < columns; ++j) {
@@ -114,8 +115,8 @@ void ragged_tile(int rows, int columns, Product<T> p) {
 
 // M rows by `columns` (up to 32) of C. Rows are split evenly into tiles, so that none is a sliver. `padded` says
 // that each row of C has room up to the next whole vector; without it, `finish` is store or add.
-template <class T, int kRow, int kStep>
-void multiply(ptrdiff_t M, int columns, bool padded, const Product<T>& whole) {
+template <int kRow, int kStep, class T, class E>
+void multiply(ptrdiff_t M, int columns, bool padded, const Product<T, E>& whole) {
   constexpr int kTileColumns = kVectorsPerTile * kLanes<T>;
   const ptrdiff_t tiles = ceil_div(M, kTileRows);
   for (int j0 = 0; j0 < columns; j0 += kTileColumns) {
@@ -123,18 +124,18 @@ void multiply(ptrdiff_t M, int columns, bool padded, const Product<T>& whole) {
     for (ptrdiff_t t = 0; t < tiles; ++t) {
       const ptrdiff_t i0 = M * t / tiles;
       const int rows = int(M * (t + 1) / tiles - i0);
-      Product<T> p = whole;
+      Product<T, E> p = whole;
       p.a += i0 * (kRow ? kRow : p.a_row);
       p.b += j0;
       p.c += i0 * p.c_row + j0;
       if (p.finish == Finish::gate) p.aux += i0 * p.c_row + j0;
       if (p.finish == Finish::bias || p.finish == Finish::relu) p.aux += i0;
       if (!padded && width % kLanes<T>) {
-        ragged_tile<T, kRow, kStep>(rows, width, p);
+        ragged_tile<kRow, kStep>(rows, width, p);
       } else if (width <= kLanes<T>) {
-        tile_of<T, 1, kRow, kStep>(rows, p);
+        tile_of<1, kRow, kStep>(rows, p);
       } else {
-        tile_of<T, kVectorsPerTile, kRow, kStep>(rows, p);
+        tile_of<kVectorsPerTile, kRow, kStep>(rows, p);
       }
     }
   }

@@ -48,7 +48,7 @@ struct PanelMaker {
     Product<T> p = {U + slab.begin * s.k, s.k, 1, 0, 1, s.k, z_panel, a, kPanel};
     p.finish = s.activation == Activation::relu ? Finish::relu : Finish::bias;
     p.aux = b + slab.begin;
-    multiply<T, 0, 1>(slab.units, kPanel, true, p);
+    multiply<0, 1>(slab.units, kPanel, true, p);
   }
 
   // h, and for all but relu the factor of da, from what `pre_activation` made.
@@ -113,7 +113,7 @@ void shallow_forward(const ShallowForward<T>& f) {
         if (f.keep.bf16 && relu) to_bfloat16(n, h, f.keep.bf16 + at);
         Product<T> y = {f.W + u * s.C, 1,          s.C, 0, 1, slab.units, h, y_panels + panel * kPanel * s.C,
                         kPanel,        Finish::add};
-        multiply<T, 1, 0>(s.C, kPanel, true, y);
+        multiply<1, 0>(s.C, kPanel, true, y);
       }
     }
     for (int64_t panel = first; panel < last; ++panel) {
@@ -204,10 +204,10 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
           dh.finish = relu ? Finish::gate : Finish::multiply;
           dh.aux = relu ? h_tile + i * tile_panel : nullptr;
           dh.scale = T(s.mask.scale());
-          multiply<T, 0, 1>(slab.units, kPanel, true, dh);
+          multiply<0, 1>(slab.units, kPanel, true, dh);
           if (!dz) continue;
           Product<T> back = {U + u * s.k, 1, s.k, 0, 1, slab.units, da, w.dz + row * s.k, kPanel, Finish::add};
-          multiply<T, 1, 0>(s.k, kPanel, true, back);
+          multiply<1, 0>(s.k, kPanel, true, back);
         }
         team.barrier();
         if (!weights) continue;
@@ -225,7 +225,7 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
                             to + my_units * columns + j,
                             columns,
                             finish};
-            multiply<T, kPanel, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false, p);
+            multiply<kPanel, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false, p);
           }
         };
         gradient(da_tile, w.z, s.k, out.dU(slab));
