@@ -130,29 +130,100 @@ mimic::Parameter<T> parameter_of(const char* name, const py::array& value, const
 
 using ParameterTuple = std::tuple<py::array, std::vector<py::array>, UpdateTuple>;
 
+template <class T>
+mimic::Parameter<T> parameter(const char* name, const ParameterTuple& p, int64_t size) {
+  in<T>(name, std::get<0>(p), size);
+  return parameter_of<T>(name, std::get<0>(p), std::get<1>(p), std::get<2>(p));
+}
+
 void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
                   const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask, int64_t slab,
                   int64_t row_block, const Optional& saved, const Optional& dz, const py::array& dc) {
   const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
-    const auto parameter = [](const char* name, const ParameterTuple& p, int64_t size) {
-      in<T>(name, std::get<0>(p), size);
-      return parameter_of<T>(name, std::get<0>(p), std::get<1>(p), std::get<2>(p));
-    };
     const mimic::ShallowStep<T> f = {s,
                                      in<T>("dy", dy, s.B * s.C),
                                      in<T>("z", z, s.B * s.k),
                                      kept_of<T>(saved, s),
                                      out<T>("dz", dz, s.B * s.k),
                                      out<T>("dc", dc, s.C),
-                                     parameter("U", U, s.H * s.k),
-                                     parameter("b", b, s.H),
-                                     parameter("W", W, s.H * s.C),
-                                     parameter("c", c, s.C)};
+                                     parameter<T>("U", U, s.H * s.k),
+                                     parameter<T>("b", b, s.H),
+                                     parameter<T>("W", W, s.H * s.C),
+                                     parameter<T>("c", c, s.C)};
     py::gil_scoped_release released;
     kernels<T>().shallow_step(f);
   });
+}
+
+// bfloat16 arrives as uint16.
+mimic::Source source(const char* name, const py::array& array, int64_t size) {
+  if (py::isinstance<py::array_t<uint16_t>>(array)) return {in<uint16_t>(name, array, size), true};
+  return {in<float>(name, array, size), false};
+}
+
+bool has_native_pairs() {
+#ifdef MIMIC_X86
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+void shallow_forward_bf16(const py::array& z, const py::array& U, const py::array& b, const py::array& W,
+                          const py::array& c, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
+                          const py::array& y) {
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
+  const mimic::ShallowForwardBf16 f = {s,
+                                       has_native_pairs(),
+                                       source("z", z, s.B * s.k),
+                                       source("U", U, s.H * s.k),
+                                       source("W", W, s.H * s.C),
+                                       in<float>("b", b, s.H),
+                                       in<float>("c", c, s.C),
+                                       out<float>("y", y, s.B * s.C)};
+  py::gil_scoped_release released;
+  g_isa->shallow_forward_bf16(f);
+}
+
+void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
+                           const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
+                           const Optional& dz, const Optional& dU, const Optional& db, const Optional& dW,
+                           const Optional& dc) {
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
+  const mimic::ShallowBackwardBf16 f = {s,
+                                        has_native_pairs(),
+                                        source("dy", dy, s.B * s.C),
+                                        source("z", z, s.B * s.k),
+                                        source("U", U, s.H * s.k),
+                                        source("W", W, s.H * s.C),
+                                        in<float>("b", b, s.H),
+                                        out<float>("dz", dz, s.B * s.k),
+                                        out<float>("dU", dU, s.H * s.k),
+                                        out<float>("db", db, s.H),
+                                        out<float>("dW", dW, s.H * s.C),
+                                        out<float>("dc", dc, s.C)};
+  py::gil_scoped_release released;
+  g_isa->shallow_backward_bf16(f);
+}
+
+void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
+                       const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask,
+                       int64_t slab, int64_t row_block, const Optional& dz, const py::array& dc) {
+  const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
+  const mimic::ShallowStepBf16 f = {s,
+                                    has_native_pairs(),
+                                    source("dy", dy, s.B * s.C),
+                                    source("z", z, s.B * s.k),
+                                    out<float>("dz", dz, s.B * s.k),
+                                    out<float>("dc", dc, s.C),
+                                    parameter<float>("U", U, s.H * s.k),
+                                    parameter<float>("b", b, s.H),
+                                    parameter<float>("W", W, s.H * s.C),
+                                    parameter<float>("c", c, s.C)};
+  py::gil_scoped_release released;
+  g_isa->shallow_step_bf16(f);
 }
 
 template <class T>
@@ -272,6 +343,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("shallow_forward", &shallow_forward);
   m.def("shallow_backward", &shallow_backward);
   m.def("shallow_step", &shallow_step);
+  m.def("shallow_forward_bf16", &shallow_forward_bf16);
+  m.def("shallow_backward_bf16", &shallow_backward_bf16);
+  m.def("shallow_step_bf16", &shallow_step_bf16);
   m.def("linear", &linear);
   m.def("linear_backward", &linear_backward);
   m.def("dropout", &dropout);

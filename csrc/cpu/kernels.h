@@ -74,6 +74,34 @@ struct ShallowStep {
   Parameter<T> U, b, W, c;
 };
 
+// The same with bfloat16 operands and float32 sums: z, dy, U and W are float32, and rounded on the way, or bfloat16.
+// `native` says that the machine has AVX512_BF16.
+struct Source {
+  const void* values;
+  bool bfloat16;
+};
+struct ShallowForwardBf16 {
+  ShallowShape shape;
+  bool native;
+  Source z, U, W;
+  const float *b, *c;
+  float* y;
+};
+struct ShallowBackwardBf16 {
+  ShallowShape shape;
+  bool native;
+  Source dy, z, U, W;
+  const float* b;
+  float *dz, *dU, *db, *dW, *dc;  // each may be null
+};
+struct ShallowStepBf16 {
+  ShallowShape shape;
+  bool native;
+  Source dy, z;
+  float *dz, *dc;  // written; dz may be null
+  Parameter<float> U, b, W, c;
+};
+
 // out (B, O) = dropout(f(x (B, I) weight^T + bias)), weight (O, I).
 template <class T>
 struct Linear {
@@ -134,6 +162,9 @@ struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  void (*shallow_forward_bf16)(const ShallowForwardBf16&);
+  void (*shallow_backward_bf16)(const ShallowBackwardBf16&);
+  void (*shallow_step_bf16)(const ShallowStepBf16&);
   void (*serve)(const Serving&);
   double (*bf16_multiply_adds)(int64_t steps);
 };

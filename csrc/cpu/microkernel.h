@@ -47,7 +47,7 @@ __attribute__((noinline)) void tile(const Product<T, E>& p) {
       MIMIC_UNROLL for (int j = 0; j < N; ++j) bv[j] = load_operand(b + j * kLanes<T>);
       MIMIC_UNROLL for (int i = 0; i < M; ++i) {
         const Operand<E> av = broadcast_operand(a[i * row]);
-        MIMIC_UNROLL for (int j = 0; j < N; ++j) multiply_add(sum[i][j], av, bv[j]);
+        MIMIC_UNROLL for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(sum[i][j], av, bv[j]);
       }
       a += step;
       b += kPanel;

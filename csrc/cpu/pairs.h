@@ -58,16 +58,20 @@ MIMIC_INLINE Operand<E> broadcast_operand(E value) {
 MIMIC_INLINE Halves broadcast_operand(Pair pair) { return halves(Vector<uint32_t>{} + pair.word); }
 MIMIC_INLINE Vector<uint32_t> broadcast_operand(NativePair pair) { return Vector<uint32_t>{} + pair.word; }
 
+// sum + a b.
 template <class V>
-MIMIC_INLINE void multiply_add(V& sum, V a, V b) {
-  sum += a * b;
+MIMIC_INLINE V multiply_add(V sum, V a, V b) {
+  return sum + a * b;
 }
-MIMIC_INLINE void multiply_add(Vector<float>& sum, Halves a, Halves b) { sum = sum + a.low * b.low + a.high * b.high; }
-MIMIC_INLINE void multiply_add(Vector<float>& sum, Vector<uint32_t> a, Vector<uint32_t> b) {
+MIMIC_INLINE Vector<float> multiply_add(Vector<float> sum, Halves a, Halves b) {
+  return sum + a.low * b.low + a.high * b.high;
+}
+MIMIC_INLINE Vector<float> multiply_add(Vector<float> sum, Vector<uint32_t> a, Vector<uint32_t> b) {
 #if defined(__AVX512F__)
   asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
 #else
-  multiply_add(sum, halves(a), halves(b));
+  return multiply_add(sum, halves(a), halves(b));
 #endif
 }
 
