@@ -7,12 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 from .backends.interface import ACTIVATIONS, Activation, Array, Mask, Saved
 from .plan import Plan
 from .plan import plan as make_plan
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+BFLOAT16 = np.dtype(bfloat16)
 
 
 class Dims:
@@ -26,17 +28,27 @@ class Dims:
     def __getitem__(self, name: str) -> int:
         return self.size[name]
 
-    def array(self, name: str, value: object, *axes: str) -> Array:
-        """`value` as a C-contiguous float array of shape `axes`; an input that is strided is copied once."""
+    def array(self, name: str, value: object, *axes: str, bf16: bool = False) -> Array:
+        """`value` as a C-contiguous float array of shape `axes`, bfloat16 if that is allowed; one that is strided is copied once."""
         array = host_array(name, value)
-        if array.dtype not in FLOATS:
-            raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+        if array.dtype not in FLOATS and not (bf16 and array.dtype == BFLOAT16):
+            raise TypeError(f"{name}: expected dtype {'float32, float64 or bfloat16' if bf16 else 'float32 or float64'}, got {array.dtype}")
         if self.dtype is None:
             self.dtype, self._dtype_of = array.dtype, name
         elif array.dtype != self.dtype:
             raise TypeError(f"{name}: expected dtype {self.dtype} as {self._dtype_of} has, got {array.dtype}")
         self.shape(name, array.shape, axes)
         return np.ascontiguousarray(array)
+
+    def beside(self, name: str, value: object, *axes: str) -> Array:
+        """As `array`, for what stays in float32 beside bfloat16 operands: there it may be either, and is widened."""
+        if self.dtype != BFLOAT16:
+            return self.array(name, value, *axes)
+        array = host_array(name, value)
+        if array.dtype not in (BFLOAT16, np.float32):
+            raise TypeError(f"{name}: expected dtype float32 or bfloat16 beside a bfloat16 {self._dtype_of}, got {array.dtype}")
+        self.shape(name, array.shape, axes)
+        return np.ascontiguousarray(array, np.float32)
 
     def shape(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
         """Demand a shape, binding the axes that are new."""
@@ -52,8 +64,9 @@ class Dims:
         if value is None:
             return None
         array = host_array(name, value)
-        if array.dtype != self.dtype:
-            raise TypeError(f"{name}: expected dtype {self.dtype}, got {array.dtype}")
+        dtype = np.dtype(np.float32) if self.dtype == BFLOAT16 else self.dtype
+        if array.dtype != dtype:
+            raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}")
         self.shape(name, array.shape, axes)
         writable(name, array)
         if any(np.may_share_memory(array, other) for other in inputs):
@@ -113,13 +126,13 @@ def mask(dropout: float, seed: int, offset: int, origin: tuple[int, int]) -> Mas
     return Mask(keep, integer("seed", seed, 0, 1 << 64), integer("offset", offset, 0, 1 << 32), int(row), int(unit))
 
 
-def plan(given: Plan | None, dims: Dims, kept: Saved | None = None) -> Plan:
-    """The plan for the sizes in `dims`: the given one, or that of the forward pass, or a new one."""
+def plan(given: Plan | None, dims: Dims, kept: Saved | None = None, dtype: str | None = None) -> Plan:
+    """The plan for the sizes in `dims`, and their dtype if no other is given: `given`, or that of the forward pass, or a new one."""
     name = "plan"
     if given is None and isinstance(kept, Saved):
         name, given = "saved", kept.plan
     B, k, H, C = (dims[axis] for axis in "BkHC")
-    dtype = str(dims.dtype)
+    dtype = dtype or str(dims.dtype)
     if given is None:
         return make_plan(B, k, k, H, C, dtype)
     if not isinstance(given, Plan):

@@ -162,6 +162,7 @@ def distill(
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="how often to write it")] = 1000,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint, bit for bit")] = False,
+    dtype: Annotated[str, typer.Option(metavar="float32|bfloat16", help="of the wide layer's products")] = "float32",
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
 ) -> None:
     """Train a wide shallow student on a teacher's logits (Ba & Caruana 2014)."""
@@ -183,7 +184,7 @@ def distill(
     trainer = Trainer(
         student, _optimizer(optimizer, _schedule(schedule, lr, steps, warm_up_steps), weight_decay), epochs=epochs, batch_size=batch_size,
         loss=loss, temperature=temperature, seed=seed, ema=ema, patience=patience, standardise_inputs=standardise_inputs,
-        standardise_targets=standardise_targets, checkpoint=state, checkpoint_every=checkpoint_every,
+        standardise_targets=standardise_targets, checkpoint=state, checkpoint_every=checkpoint_every, dtype=dtype,
     )  # fmt: skip
     try:
         history = trainer.fit(cases, validation, resume=state if resume else None)

@@ -36,18 +36,20 @@ class Learner:
     dropout_seed : Philox's key
     ema : decay of the running average of the weights per step, or None for none. Early on the decay is (1 + n) / (10 + n) after
         n steps where that is less, so that the initial weights are soon forgotten.
-    backend, memory_budget, keep : see `pymimic.ShallowWeights`
+    backend, memory_budget, dtype, keep : see `pymimic.ShallowWeights`
     """
 
     def __init__(
         self, student: Student, optimizer: Optimizer, *, dropout_seed: int, ema: float | None, backend: str | None, memory_budget: int,
-        keep: str,
+        dtype: str, keep: str,
     ) -> None:  # fmt: skip
         arrays = student.arrays()
         self.student, self.optimizer, self.dropout_seed, self.ema = student, optimizer, dropout_seed, ema
         self.V = arrays.pop("V", None)
         U, b, W, c = (arrays[name] for name in ("U", "b", "W", "c"))
-        self.wide = ShallowWeights(U, b, W, c, activation=student.activation, backend=backend, memory_budget=memory_budget, keep=keep)
+        self.wide = ShallowWeights(
+            U, b, W, c, dtype, activation=student.activation, backend=backend, memory_budget=memory_budget, keep=keep
+        )  # fmt: skip
         self.average = None if ema is None else {name: array.copy() for name, array in self.arrays().items()}
 
     def arrays(self) -> dict[str, Array]:

@@ -1,7 +1,8 @@
 """Wide shallow layers as pure functions: arrays in, arrays out, no hidden state.
 
 Shapes use one notation everywhere: B rows, D inputs, k bottleneck units, H hidden units, C outputs;
-`V (k, D)`, `U (H, k)`, `b (H,)`, `W (H, C)`, `c (C,)`, of one dtype, float32 or float64. The backend follows
+`V (k, D)`, `U (H, k)`, `b (H,)`, `W (H, C)`, `c (C,)`, of one dtype, float32 or float64. In the shallow ops z, U and W may be
+bfloat16 (ml_dtypes): then h and da are rounded to it as well, sums are float32, and so are b, c, y and all gradients. The backend follows
 the arrays (NumPy runs on the CPU); `backend=` names one of "cpu", "numba", "reference". Inputs that are
 not C-contiguous are copied once; they are never written to. The same inputs give the same bits, run
 after run and for any number of threads.
@@ -65,11 +66,11 @@ def shallow_forward(
 
     Parameters
     ----------
-    z : (B, k) array
-    U, b, W, c : (H, k), (H,), (H, C) and (C,) arrays
+    z : (B, k) array, or bfloat16 as U and W are
+    U, b, W, c : (H, k), (H,), (H, C) and (C,) arrays; b and c are float32 or bfloat16 where the others are bfloat16
     activation : "relu", "identity", "tanh", "sigmoid" or "gelu" (the erf form)
     dropout, seed, offset, origin : see the module's docstring
-    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16"
+    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16"; not with bfloat16 operands
     plan : what `pymimic.plan` returned for this shape, or None
     out : (B, C) array to write y into
     backend : see the module's docstring
@@ -79,12 +80,14 @@ def shallow_forward(
     y, a (B, C) array; with `save=True` the pair (y, saved).
     """
     dims = _check.Dims()
-    z = dims.array("z", z, "B", "k")
-    U, b = dims.array("U", U, "H", "k"), dims.array("b", b, "H")
-    W, c = dims.array("W", W, "H", "C"), dims.array("c", c, "C")
+    z = dims.array("z", z, "B", "k", bf16=True)
+    U, b = dims.array("U", U, "H", "k", bf16=True), dims.beside("b", b, "H")
+    W, c = dims.array("W", W, "H", "C", bf16=True), dims.beside("c", c, "C")
     act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
     out = dims.output("out", out, ("B", "C"), (z, U, b, W, c))
     chosen, how = _backend(backend), _check.plan(plan, dims)
+    if save and how.dtype == "bfloat16":
+        raise ValueError("save: expected False with bfloat16 operands, where the backward pass makes h again, got True")
     y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, out)
     return y if kept is None else (y, Saved(kept, chosen.name, act, mask, how))
 
@@ -108,8 +111,8 @@ def shallow_backward(
     ShallowGrads(z, U, b, W, c) with the shapes of those arrays.
     """
     dims = _check.Dims()
-    dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
-    U, b, W = dims.array("U", U, "H", "k"), dims.array("b", b, "H"), dims.array("W", W, "H", "C")
+    z, U, W = dims.array("z", z, "B", "k", bf16=True), dims.array("U", U, "H", "k", bf16=True), dims.array("W", W, "H", "C", bf16=True)
+    dy, b = dims.beside("dy", dy, "B", "C"), dims.beside("b", b, "H")
     act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
     wanted = _check.needs(needs, ShallowGrads._fields)
     chosen, how = _backend(backend), _check.plan(plan, dims, saved)

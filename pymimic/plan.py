@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 PANEL = 32  # rows that one tile of h holds; also the units of one Philox tile
 _H = Literal["recompute", "keep", "keep-bf16"]
-_ITEMSIZE = {"float32": 4, "float64": 8}
+_ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 4}  # bfloat16 weights lie in two forms while a slab is in use
 _SLAB_BYTES = 512 << 10  # U and W of one slab: half of a common 1 MiB L2
 _TILE_BYTES = 4 << 20  # h and da of one slab and row block, double-buffered
 _MAX_SLAB = 512
@@ -50,7 +50,7 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     ----------
     B, D, k, H, C : int
         Rows, inputs, bottleneck units (k = D without a bottleneck), hidden units, outputs; not negative.
-    dtype : "float32" or "float64"
+    dtype : "float32", "float64" or "bfloat16", in which h is always made again
     memory_budget : int
         Bytes that h may take between the forward and the backward pass; above it h is recomputed.
     h : "auto", "recompute", "keep" or "keep-bf16"
@@ -60,7 +60,7 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     Raises
     ------
     ValueError
-        A negative size or budget, an unknown dtype or h, or bfloat16 beside float64.
+        A negative size or budget, an unknown dtype or h, "keep-bf16" without float32, or "keep" with bfloat16.
     """
     for name, value in (("B", B), ("D", D), ("k", k), ("H", H), ("C", C), ("memory_budget", memory_budget)):
         if value < 0:
@@ -71,6 +71,8 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
         raise ValueError(f"h: expected 'auto', 'recompute', 'keep' or 'keep-bf16', got {h!r}")
     if h == "keep-bf16" and dtype != "float32":
         raise ValueError(f"h: expected 'keep-bf16' with dtype 'float32' only, got {dtype!r}")
+    if h == "keep" and dtype == "bfloat16":
+        raise ValueError("h: expected 'auto' or 'recompute' with dtype 'bfloat16', got 'keep'")
     itemsize = _ITEMSIZE[dtype]
     slab = _multiple(_SLAB_BYTES // max(1, (k + C) * itemsize), PANEL, _MAX_SLAB)
     row_block = _multiple(min(_TILE_BYTES // (4 * slab * itemsize), _MAX_ROW_BLOCK), PANEL, _MAX_ROW_BLOCK)
@@ -78,7 +80,7 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     row_block = PANEL * max(1, -(-B // (blocks * PANEL)))  # equal blocks
     rows = PANEL * -(-B // PANEL)
     saved = rows * H * (2 if h == "keep-bf16" else itemsize)
-    how = h if h != "auto" else "keep" if saved <= memory_budget else "recompute"
+    how = h if h != "auto" else "keep" if saved <= memory_budget and dtype != "bfloat16" else "recompute"
     workspace = (rows * (3 * k + 2 * C) + 4 * slab * row_block + slab * (k + C)) * itemsize
     return Plan(B, D, k, H, C, dtype, cast(_H, how), slab, row_block, saved, workspace)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from . import _check, ops
+from . import _check
 from .backends import default_host, get
-from .backends.interface import Array, Saved, ShallowGrads
+from .backends.interface import Array, Mask, Saved, ShallowGrads
 from .optimizer import Optimizer
 from .plan import Plan, plan
 
@@ -21,7 +23,8 @@ class ShallowWeights:
     Parameters
     ----------
     U, b, W, c : arrays; copied
-    dtype : "float32" or "float64"
+    dtype : "float32", "float64" or "bfloat16". With bfloat16 z, dy, U, W, h and da are rounded to it as they enter a product; sums, b,
+        c and the weights themselves, which the optimizer updates, are float32
     activation : see `pymimic.ops.shallow_forward`
     backend : "cpu", "numba" or "reference"; None takes the fastest here
     memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits
@@ -32,15 +35,18 @@ class ShallowWeights:
         self, U: Array, b: Array, W: Array, c: Array, dtype: str = "float32", *, activation: str = "relu",
         backend: str | None = None, memory_budget: int = 256 << 20, keep: str = "float32",
     ) -> None:  # fmt: skip
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+        if dtype not in ("float32", "float64", "bfloat16"):
+            raise ValueError(f"dtype: expected 'float32', 'float64' or 'bfloat16', got {dtype!r}")
         dims = _check.Dims()
         shapes = {"U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}
         arrays = {name: dims.array(name, value, *shapes[name]) for name, value in zip(_NAMES, (U, b, W, c))}
-        self._arrays = {name: np.array(value, dtype, order="C") for name, value in arrays.items()}
+        master = "float32" if dtype == "bfloat16" else dtype
+        self._arrays = {name: np.array(value, master, order="C") for name, value in arrays.items()}
         self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
         if keep not in ("float32", "bfloat16"):
             raise ValueError(f"keep: expected 'float32' or 'bfloat16', got {keep!r}")
+        if keep == "bfloat16" and dtype != "float32":
+            raise ValueError(f"keep: expected 'bfloat16' with dtype 'float32' only, got dtype {dtype!r}")
         self.dtype, self.memory_budget, self.keep = dtype, memory_budget, keep
         self.activation = _check.activation(activation)
         self._backend = default_host() if backend is None else get(backend)
@@ -64,12 +70,15 @@ class ShallowWeights:
         out: Array | None = None,
     ) -> Array | tuple[Array, Saved]:  # fmt: skip
         """y (B, C), as `pymimic.ops.shallow_forward`."""
-        w = self._arrays
-        z = self._dims().array("z", z, "B", "k")
-        return ops.shallow_forward(
-            z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, dropout=dropout, seed=seed, offset=offset, origin=origin,
-            save=save, plan=self.plan(len(z)) if save else None, out=out, backend=self.backend,
-        )  # fmt: skip
+        w, dims = self._arrays, self._dims()
+        z = dims.array("z", z, "B", "k")
+        out = dims.output("out", out, ("B", "C"), (z, *w.values()))
+        mask = _check.mask(dropout, seed, offset, origin)
+        plan = self.plan(len(z))
+        if save and plan.h == "recompute":
+            raise ValueError(f"save: expected False with dtype {self.dtype!r}, where the backward pass makes h again, got True")
+        y, kept = self._backend.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self.activation, mask, plan, save, out)
+        return y if kept is None else (y, Saved(kept, self.backend, self.activation, mask, plan))
 
     def _dims(self) -> _check.Dims:
         """The sizes and the dtype that arguments must agree with."""
@@ -77,24 +86,31 @@ class ShallowWeights:
 
     def plan(self, rows: int) -> Plan:
         """How a batch of that many rows runs when h is kept."""
-        how = "keep-bf16" if self.keep == "bfloat16" else "keep"
+        how = "recompute" if self.dtype == "bfloat16" else "keep-bf16" if self.keep == "bfloat16" else "keep"
         return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=how)
 
     def keeps(self, rows: int) -> bool:
-        """Whether h of that many rows fits the memory budget, so that `forward(save=True)` pays."""
-        return self.plan(rows).saved_bytes <= self.memory_budget
+        """Whether h of that many rows is kept by `forward(save=True)`: it fits the memory budget, and `dtype` is not bfloat16."""
+        plan = self.plan(rows)
+        return plan.h != "recompute" and plan.saved_bytes <= self.memory_budget
 
     def backward(
         self, dy: Array, z: Array, *, dropout: float = 0.0, seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0),
-        saved: Saved | None = None, needs: tuple[str, ...] = ("z", "U", "b", "W", "c"),
+        saved: Saved | None = None, needs: Iterable[str] = ("z", "U", "b", "W", "c"),
     ) -> ShallowGrads:  # fmt: skip
         """Gradients, as `pymimic.ops.shallow_backward`."""
-        w, dims = self._arrays, self._dims()
+        w, (dy, z, mask, plan, kept) = self._arrays, self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
+        wanted = _check.needs(needs, ShallowGrads._fields)
+        return self._backend.shallow_backward(dy, z, w["U"], w["b"], w["W"], self.activation, mask, plan, kept, wanted)
+
+    def _backward_arguments(
+        self, dy: Array, z: Array, dropout: float, seed: int, offset: int, origin: tuple[int, int], saved: Saved | None
+    ) -> tuple[Array, Array, Mask, Plan, Array | None]:
+        dims = self._dims()
         dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
-        return ops.shallow_backward(
-            dy, z, w["U"], w["b"], w["W"], activation=self.activation, dropout=dropout, seed=seed, offset=offset, origin=origin,
-            saved=saved, needs=needs, backend=self.backend,
-        )  # fmt: skip
+        mask = _check.mask(dropout, seed, offset, origin)
+        how = _check.plan(None if saved is not None else self.plan(len(z)), dims, saved, self.dtype)
+        return dy, z, mask, how, _check.saved(saved, self.backend, self.activation, mask, how)
 
     def step(
         self, dy: Array, z: Array, optimizer: Optimizer, *, dropout: float = 0.0, seed: int = 0, offset: int = 0,
@@ -106,11 +122,7 @@ class ShallowWeights:
 
         Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`.
         """
-        dims = self._dims()
-        dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
-        mask = _check.mask(dropout, seed, offset, origin)
-        how = _check.plan(None, dims, saved)
-        kept = _check.saved(saved, self.backend, self.activation, mask, how)
+        dy, z, mask, how, kept = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()
         rules = {name: optimizer.rule(param) for name, param in self._arrays.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 from .. import _core
 from ..plan import PANEL, Plan
@@ -30,7 +31,10 @@ if os.environ.get("PYMIMIC_ISA"):
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
 ) -> tuple[Array, Array | None]:
-    y = np.empty((len(z), W.shape[1]), z.dtype) if out is None else out
+    y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
+    if plan.dtype == "bfloat16":
+        _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, y)
+        return y, None
     saved = np.empty(_padded(len(z)) * len(U), np.uint16 if plan.h == "keep-bf16" else z.dtype) if save else None
     _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
     return y, saved
@@ -43,7 +47,13 @@ def shallow_backward(
     if len(z) == 0:
         return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs)
     like = {"z": z, "U": U, "b": b, "W": W, "c": dy[0]}
-    grads = {key: np.empty(array.shape, z.dtype) if key in needs else None for key, array in like.items()}
+    grads = {key: np.empty(array.shape, b.dtype) if key in needs else None for key, array in like.items()}
+    if plan.dtype == "bfloat16":
+        _core.shallow_backward_bf16(
+            _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block,
+            grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
+        )  # fmt: skip
+        return ShallowGrads(**grads)
     _core.shallow_backward(
         dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved,
         grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
@@ -57,8 +67,12 @@ def shallow_step(
 ) -> Array | None:  # fmt: skip
     if len(z) == 0:
         return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None, need_dz)
-    dz, dc = np.empty_like(z) if need_dz else None, np.empty(dy.shape[1], z.dtype)
+    dtype = params["U"].dtype
+    dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
     U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
+    if plan.dtype == "bfloat16":
+        _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, dz, dc)
+        return dz
     _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
     return dz
 
@@ -93,6 +107,11 @@ def optimizer_update(param: Array, grad: Array, slots: tuple[Array, ...], update
 
 def _code(activation: Activation) -> int:
     return ACTIVATIONS.index(activation)
+
+
+def _bits(array: Array) -> Array:
+    """bfloat16 as uint16, which is how the core takes it; float32 as it is."""
+    return array.view(np.uint16) if array.dtype == bfloat16 else array
 
 
 def _padded(rows: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from ..errors import BackendUnavailableError
 from ..plan import Plan
 from ..threads import get_num_threads
 from . import _numba_kernels as kernels
@@ -57,10 +58,16 @@ def _run(kernel: Any, *args: Any) -> None:
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
 ) -> tuple[Array, Array | None]:
+    _demand_one_type(plan)
     y = np.empty((len(z), W.shape[1]), z.dtype) if out is None else out
     saved = np.empty((len(z), len(U)) if save else (0, 0), z.dtype)
     _forward(z, U, b, W, c, activation, mask, plan.slab, y, saved, activation == "relu")
     return y, narrowed(saved, plan) if save else None
+
+
+def _demand_one_type(plan: Plan) -> None:
+    if plan.dtype == "bfloat16":
+        raise BackendUnavailableError("backend: 'numba' has no bfloat16; 'cpu' and 'reference' have")
 
 
 def linear_dropout(x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
@@ -83,6 +90,7 @@ def shallow_backward(
     dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
     plan: Plan, saved: Array | None, needs: frozenset[str],
 ) -> ShallowGrads:  # fmt: skip
+    _demand_one_type(plan)
     grads = {key: np.zeros_like(like) if key in needs else None for key, like in (("z", z), ("U", U), ("b", b), ("W", W))}
     backward = _Backward(dy, None, z, activation, mask, plan.slab, plan.row_block, saved, _source(saved, activation))
     for slab in backward.slabs(len(U)):
@@ -95,6 +103,7 @@ def shallow_step(
     dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
     activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
 ) -> Array | None:  # fmt: skip
+    _demand_one_type(plan)
     """Slab by slab: its part of dz and its gradients first, then its weights change."""
     dz = np.zeros_like(z) if need_dz else None
     backward = _Backward(dy, None, z, activation, mask, plan.slab, plan.row_block, saved, _source(saved, activation))

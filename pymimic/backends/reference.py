@@ -97,10 +97,18 @@ def slope_from_output(out: Array, activation: Activation, mask: Mask) -> Array:
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
 ) -> tuple[Array, Array | None]:
+    z, U, W = (rounded(array, plan) for array in (z, U, W))
     a = z @ U.T + b
-    h = activate(a, activation)[0] * multiplier(a.shape, mask, a.dtype)
+    h = rounded(activate(a, activation)[0] * multiplier(a.shape, mask, a.dtype), plan)
     y = np.add(h @ W, c, out=out)
     return y, narrowed(h if activation == "relu" else a, plan) if save else None
+
+
+def rounded(array: Array, plan: Plan) -> Array:
+    """An operand of a product: rounded to bfloat16, and widened for the sums, where the plan says so."""
+    if plan.dtype != "bfloat16":
+        return array
+    return array.astype(bfloat16).astype(np.float32 if array.dtype == bfloat16 else array.dtype)
 
 
 def narrowed(kept: Array, plan: Plan) -> Array:
@@ -112,6 +120,8 @@ def shallow_backward(
     dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
     plan: Plan, saved: Array | None, needs: frozenset[str],
 ) -> ShallowGrads:  # fmt: skip
+    dc = dy.sum(0) if "c" in needs else None
+    dy, z, U, W = (rounded(array, plan) for array in (dy, z, U, W))
     if saved is not None and activation == "relu":
         h = saved.astype(z.dtype)
         factor = (h > 0) * z.dtype.type(mask.scale)
@@ -119,14 +129,14 @@ def shallow_backward(
         a = z @ U.T + b if saved is None else saved.astype(z.dtype)
         h, slope = activate(a, activation)
         kept = multiplier(a.shape, mask, a.dtype)
-        h, factor = h * kept, slope * kept
-    da = dy @ W.T * factor
+        h, factor = rounded(h * kept, plan), slope * kept
+    da = rounded(dy @ W.T * factor, plan)
     return ShallowGrads(
         z=da @ U if "z" in needs else None,
         U=da.T @ z if "U" in needs else None,
         b=da.sum(0) if "b" in needs else None,
         W=h.T @ dy if "W" in needs else None,
-        c=dy.sum(0) if "c" in needs else None,
+        c=dc,
     )
 
 

@@ -1,0 +1,58 @@
+"""This library: the wide layer's products in bfloat16, with sums, weights and gradients in float32."""
+
+import numpy as np
+from peers import pymimic
+
+from pymimic import AdamW, Predictor, ShallowWeights, Student, ops
+
+TITLE, PRECISION, TOLERANCE, RECOMPUTES = "pymimic, bf16", "bfloat16", 0.02, True
+versions = pymimic.versions
+
+
+def forward(a):
+    D, (H, k), C = a["x"].shape[1], a["U"].shape, a["W"].shape[1]
+    if len(a["x"]) <= 8:
+        student = Student(D, H, C, rank=k if "V" in a else None)
+        student.set_arrays(**{name: a[name] for name in student.shapes})
+        few = Predictor(student, "bfloat16")
+        return lambda: few.predict(a["x"])
+    wide, V = ShallowWeights(a["U"], a["b"], a["W"], a["c"], "bfloat16"), a.get("V")
+    return lambda: wide.forward(bottleneck(a["x"], V))
+
+
+def bottleneck(x, V):
+    return x if V is None else ops.linear_dropout(x, V, np.zeros(len(V), np.float32), activation="identity")
+
+
+def step(a):
+    x, t, V = a["x"], a["t"], a.get("V")
+    wide = ShallowWeights(a["U"], a["b"], a["W"], a["c"], "bfloat16")
+    needs = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c")
+
+    def run():
+        z = bottleneck(x, V)
+        _, dy = ops.mimic_loss(wide.forward(z), t)
+        grads = wide.backward(dy, z, needs=needs)._asdict()
+        dz = grads.pop("z")
+        if V is not None:
+            grads["V"] = ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight").weight
+        return grads
+
+    return run
+
+
+def adamw(a, learning_rate, weight_decay):
+    x, t, V = a["x"], a["t"], a.get("V")
+    wide = ShallowWeights(a["U"], a["b"], a["W"], a["c"], "bfloat16")
+    optimizer = AdamW(learning_rate, weight_decay=weight_decay)
+
+    def run():
+        z = bottleneck(x, V)
+        _, dy = ops.mimic_loss(wide.forward(z), t)
+        dz = wide.step(dy, z, optimizer, need_dz=V is not None)
+        if V is None:
+            return wide.arrays(copy=False)
+        optimizer.update("V", V, ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight").weight)
+        return {"V": V, **wide.arrays(copy=False)}
+
+    return run
