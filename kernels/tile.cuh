@@ -95,6 +95,21 @@ __device__ __forceinline__ uint32_t pack2<Fp16>(float low, float high) {
   return packed;
 }
 
+template <class Element>
+__device__ __forceinline__ float2 unpack2(uint32_t packed);
+template <>
+__device__ __forceinline__ float2 unpack2<Bf16>(uint32_t packed) {
+  return {__uint_as_float(packed << 16), __uint_as_float(packed & 0xFFFF0000u)};
+}
+template <>
+__device__ __forceinline__ float2 unpack2<Fp16>(uint32_t packed) {
+  float2 two;
+  asm("{\n.reg .f16 low, high;\nmov.b32 {low, high}, %2;\ncvt.f32.f16 %0, low;\ncvt.f32.f16 %1, high;\n}"
+      : "=f"(two.x), "=f"(two.y)
+      : "r"(packed));
+  return two;
+}
+
 // d (16 x 8) += a (16 x 16) b (16 x 8). With g = lane / 4, t = lane % 4: d holds (g, 2 t), (g, 2 t + 1), (g + 8, the
 // same); a is four 8 x 8 matrices: upper left, lower left, upper right, lower right; b the upper and the lower one,
 // each transposed.

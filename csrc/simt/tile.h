@@ -87,6 +87,14 @@ uint32_t pack2(float low, float high) {
 }
 
 template <class Element>
+float2 unpack2(uint32_t packed) {
+  const auto value = [](uint32_t bits) {
+    return Element::operand == simt::Operand::bf16 ? float_from(uint16_t(bits)) : simt::float_from_half(uint16_t(bits));
+  };
+  return {value(packed & 0xFFFFu), value(packed >> 16)};
+}
+
+template <class Element>
 void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, Site site = Site::current()) {
   simt::multiply(Element::operand, {d, a, {b0, b1}}, site);
 }
