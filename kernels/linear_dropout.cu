@@ -59,7 +59,7 @@ __device__ __forceinline__ void to_slopes(pymimic_activation activation, float (
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, 3)
     linear_dropout(const float* product, const float* bias, float* out, int64_t rows, int64_t units,
                    pymimic_activation activation, pymimic_mask mask) {
   const MaskState m = mask_state(mask);

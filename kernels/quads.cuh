@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "launch.cuh"
+#include "tile.cuh"
 
 namespace mimic {
 
@@ -33,7 +34,7 @@ __device__ __forceinline__ Quad load_quad(const float* from, int64_t count) {
 
 __device__ __forceinline__ void store_quad(float* to, const Quad& q, int64_t count) {
   if (count >= kQuad && is_aligned(to, 16)) {
-    *reinterpret_cast<float4*>(to) = {q.at[0], q.at[1], q.at[2], q.at[3]};
+    store_global(to, {q.at[0], q.at[1], q.at[2], q.at[3]});
   } else {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i)

@@ -164,11 +164,16 @@ __global__ void __launch_bounds__(kThreads, 4) serve(const Serve f) {
       Served::widen(weights, *reinterpret_cast<const typename Served::Columns*>(W));
       W += shares * f.ldw * int64_t(sizeof(typename Served::Columns) / kColumns);
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kRows; r += 4) {
         if (r >= f.B) continue;
-        const float h_of_row = load_shared<float>(hidden + (u * kRows + r) * uint32_t(sizeof(float)));
+        const float4 four = load_shared<float4>(hidden + (u * kRows + r) * uint32_t(sizeof(float)));
 #pragma unroll
-        for (int i = 0; i < kColumns; ++i) y[r][i] += h_of_row * weights[i];
+        for (int i = 0; i < kColumns; ++i) {
+          y[r][i] += four.x * weights[i];
+          y[r + 1][i] += four.y * weights[i];
+          y[r + 2][i] += four.z * weights[i];
+          y[r + 3][i] += four.w * weights[i];
+        }
       }
     }
   }
@@ -205,7 +210,7 @@ bool is_valid(const pymimic_serving& p) {
   constexpr int64_t kMostUnits = INT32_MAX - 1024;
   return p.B >= 0 && p.B <= kRows && p.k >= 0 && p.k <= PYMIMIC_MAX_K && p.C >= 0 && p.C <= PYMIMIC_MAX_C && p.H >= 0 &&
          p.H <= kMostUnits && is_operand(p.U, p.ldu, p.k) && is_operand(p.W, p.ldw, p.C) &&
-         (p.weights == PYMIMIC_SERVE_BF16 || (p.weights == PYMIMIC_SERVE_INT8 && p.U_scale && p.W_scale));
+         (p.weights == PYMIMIC_SERVE_BF16 || (p.U_scale && p.W_scale));
 }
 
 }  // namespace

@@ -34,6 +34,13 @@ __device__ __forceinline__ uint32_t shuffle(uint32_t value, int lane) { return _
 __device__ __forceinline__ uint32_t shuffle_xor(uint32_t value, int mask) { return __shfl_xor_sync(~0u, value, mask); }
 __device__ __forceinline__ float shuffle_xor(float value, int mask) { return __shfl_xor_sync(~0u, value, mask); }
 
+// One 16-byte store: where other ways to store stand beside it, the compiler takes a plain one apart.
+__device__ __forceinline__ void store_global(float* to, float4 v) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "f"(v.x), "f"(v.y),
+               "f"(v.z), "f"(v.w)
+               : "memory");
+}
+
 // Copies 4, 8 or 16 aligned bytes of global memory to shared memory behind the thread's back; zeros where not valid.
 // Seen by the thread after the wait for its group, by others after a barrier that follows.
 template <int bytes>

@@ -40,6 +40,8 @@ inline float shuffle_xor(float value, int mask, Site site = Site::current()) {
   return __builtin_bit_cast(float, simt::shuffle(__builtin_bit_cast(uint32_t, value), simt::block.lane() ^ mask, site));
 }
 
+inline void store_global(float* to, float4 value) { *reinterpret_cast<float4*>(to) = value; }
+
 // Until it arrives, at a random moment, its place in shared memory holds NaNs.
 template <int bytes>
 void copy_async(uint32_t at, const void* from, bool valid, Site site = Site::current()) {

@@ -139,7 +139,7 @@ def test_beyond_the_limits(simt):
         served = Served(2, 3, 4, 5)
         served.size = (B, k, H, C)
         assert simt.status("pymimic_serve", served.struct(), y, None, None) == INVALID_VALUE
-    for field, value in (("ldu", 24), ("ldw", 0), ("U_scale", None), ("W_scale", None), ("weights", 2)):
+    for field, value in (("ldu", 24), ("ldw", 0), ("U_scale", None), ("W_scale", None)):
         served = Served(2, 3, 4, 5, "int8")
         struct = served.struct()
         setattr(struct, field, value)
