@@ -1,6 +1,6 @@
 // out = x times the dropout mask: one pass over memory. A warp takes a tile of 16 rows by 32 units.
 #include "launch.cuh"
-#include "mask.cuh"
+#include "mask_quads.cuh"
 
 namespace mimic {
 namespace {

@@ -2,7 +2,7 @@
 // the gradient of the bias. A warp takes tiles of the mask, 16 rows by 32 units, one below the other.
 #include "activate.cuh"
 #include "launch.cuh"
-#include "mask.cuh"
+#include "mask_quads.cuh"
 #include "splits.cuh"
 
 namespace mimic {
