@@ -118,7 +118,7 @@ def broken_budgets(kernels: list[Kernel], seconds: dict[str, float]) -> list[str
             complaints.append(f"{where}: no {meant}, expected its products on tensor cores")
     for source, name in sorted({(k.source, k.name) for k in kernels if k.name.startswith(MATRIX_KERNELS)}):
         if not any(k.products for k in kernels if (k.source, k.name) == (source, name)):
-            complaints.append(f"{source}, {name}: a stub on every architecture")
+            complaints.append(f"{source}, {name}: no products on tensor cores on any architecture")
     for architecture, took in seconds.items():
         matrix_kernels = sum(k.architecture == architecture and k.products > 0 for k in kernels)
         if matrix_kernels > MOST_MATRIX_KERNELS:
@@ -149,12 +149,12 @@ def find_tools() -> tuple[str, dict[str, str]]:
     """The path of nvcc, and an environment in which cuobjdump and nvdisasm are found. Raises MissingToolError."""
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
     if nvcc is None or subprocess.run([nvcc, "--version"], capture_output=True).returncode != 0:
-        raise MissingToolError("no nvcc that works")
+        raise MissingToolError("no nvcc that works on this machine")
     wheels = [str(folder) for entry in sys.path for folder in sorted(Path(entry or ".").glob("nvidia/*/bin"))]
     path = os.pathsep.join([*wheels, os.environ.get("PATH", ""), str(Path(nvcc).parent)])
     for tool in ("cuobjdump", "nvdisasm"):
         if shutil.which(tool, path=path) is None:
-            raise MissingToolError(f"no {tool}: pip install nvidia-cuda-{tool}")
+            raise MissingToolError(f"no {tool} on this machine: pip install nvidia-cuda-{tool}")
     return nvcc, os.environ | {"PATH": path}
 
 
@@ -204,7 +204,7 @@ def main() -> int:
     try:
         tools = find_tools()
     except MissingToolError as error:
-        print(f"NOTICE: {error} on this machine; NOTHING is known about registers, spills and tensor cores", file=sys.stderr)
+        print(f"NOTICE: {error}; NOTHING is known about registers, spills and tensor cores", file=sys.stderr)
         return 0 if given.if_possible else 2
     try:
         kernels, seconds = report(given.sources or sorted(KERNELS.glob("*.cu")), tools)
