@@ -20,6 +20,10 @@ __device__ __forceinline__ MaskState mask_state(const pymimic_mask& m) {
           uint32_t(offset), uint32_t(m.row / kMaskRows), uint32_t(m.unit / kMaskUnits)};
 }
 
+inline bool is_valid(const pymimic_mask& m) {
+  return m.keep > 0 && m.keep <= 256 && m.row >= 0 && m.row % kMaskRows == 0 && m.unit >= 0 && m.unit % kMaskUnits == 0;
+}
+
 // This lane's random bytes of the tile whose first element is (row, unit): byte j is element
 // [lane / 4 + 8 (j / 2 % 2), 8 (j / 4) + 2 (lane % 4) + j % 2], the accumulator layout of mma.m16n8.
 __device__ __forceinline__ Philox4 mask_lane_bytes(const MaskState& m, int lane, int64_t row, int64_t unit) {

@@ -34,6 +34,13 @@ __device__ __forceinline__ uint32_t shuffle(uint32_t value, int lane) { return _
 __device__ __forceinline__ uint32_t shuffle_xor(uint32_t value, int mask) { return __shfl_xor_sync(~0u, value, mask); }
 __device__ __forceinline__ float shuffle_xor(float value, int mask) { return __shfl_xor_sync(~0u, value, mask); }
 
+// One 16-byte store: where other ways to store stand beside it, the compiler takes a plain one apart.
+__device__ __forceinline__ void store_global(float* to, float4 v) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "f"(v.x), "f"(v.y),
+               "f"(v.z), "f"(v.w)
+               : "memory");
+}
+
 // Copies 4, 8 or 16 aligned bytes of global memory to shared memory behind the thread's back; zeros where not valid.
 // Seen by the thread after the wait for its group, by others after a barrier that follows.
 template <int bytes>
@@ -93,6 +100,21 @@ __device__ __forceinline__ uint32_t pack2<Fp16>(float low, float high) {
   uint32_t packed;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
+}
+
+template <class Element>
+__device__ __forceinline__ float2 unpack2(uint32_t packed);
+template <>
+__device__ __forceinline__ float2 unpack2<Bf16>(uint32_t packed) {
+  return {__uint_as_float(packed << 16), __uint_as_float(packed & 0xFFFF0000u)};
+}
+template <>
+__device__ __forceinline__ float2 unpack2<Fp16>(uint32_t packed) {
+  float2 two;
+  asm("{\n.reg .f16 low, high;\nmov.b32 {low, high}, %2;\ncvt.f32.f16 %0, low;\ncvt.f32.f16 %1, high;\n}"
+      : "=f"(two.x), "=f"(two.y)
+      : "r"(packed));
+  return two;
 }
 
 // d (16 x 8) += a (16 x 16) b (16 x 8). With g = lane / 4, t = lane % 4: d holds (g, 2 t), (g, 2 t + 1), (g + 8, the

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_dtypes import bfloat16
 
-from pymimic.backends.interface import ACTIVATIONS, Mask
+from pymimic.backends.interface import ACTIVATIONS, Mask, Update
 
 ROOT = Path(__file__).parents[1]
 PRECISIONS = ("bf16", "fp16", "tf32", "fp32")
@@ -39,6 +39,40 @@ class CShallow(ct.Structure):
         ("B", ct.c_int64), ("k", ct.c_int64), ("H", ct.c_int64), ("C", ct.c_int64), ("precision", ct.c_int), ("activation", ct.c_int),
         ("z", ct.c_void_p), ("ldz", ct.c_int64), ("U", ct.c_void_p), ("ldu", ct.c_int64), ("b", ct.c_void_p), ("W", ct.c_void_p),
         ("ldw", ct.c_int64), ("mask", CMask), ("splits", ct.c_int),
+    )  # fmt: skip
+
+
+class CUpdate(ct.Structure):
+    """pymimic_update."""
+
+    _fields_ = (("rule", ct.c_int), ("nesterov", ct.c_int), *((name, ct.c_float) for name in (
+        "learning_rate", "weight_decay", "momentum", "beta1", "beta2", "epsilon", "step_size", "inverse_correction2")))  # fmt: skip
+
+
+class CParameter(ct.Structure):
+    """pymimic_parameter."""
+
+    _fields_ = (
+        ("value", ct.c_void_p), ("slot", ct.c_void_p * 2), ("working", ct.c_void_p), ("ld", ct.c_int64), ("update", CUpdate),
+        ("device_update", ct.c_void_p),
+    )  # fmt: skip
+
+
+class CServing(ct.Structure):
+    """pymimic_serving."""
+
+    _fields_ = (
+        ("B", ct.c_int64), ("k", ct.c_int64), ("H", ct.c_int64), ("C", ct.c_int64), ("weights", ct.c_int), ("activation", ct.c_int),
+        ("z", ct.c_void_p), ("U", ct.c_void_p), ("ldu", ct.c_int64), ("W", ct.c_void_p), ("ldw", ct.c_int64), ("U_scale", ct.c_void_p),
+        ("W_scale", ct.c_void_p), ("b", ct.c_void_p), ("c", ct.c_void_p),
+    )  # fmt: skip
+
+
+def c_update(update: Update) -> CUpdate:
+    """One step's numbers as the kernels take them."""
+    return CUpdate(
+        ("sgd", "adamw").index(update.kind), update.nesterov, update.learning_rate, update.weight_decay, update.momentum, update.beta1,
+        update.beta2, update.epsilon, update.learning_rate / update.correction1, 1 / update.correction2,
     )  # fmt: skip
 
 

@@ -40,6 +40,8 @@ inline float shuffle_xor(float value, int mask, Site site = Site::current()) {
   return __builtin_bit_cast(float, simt::shuffle(__builtin_bit_cast(uint32_t, value), simt::block.lane() ^ mask, site));
 }
 
+inline void store_global(float* to, float4 value) { *reinterpret_cast<float4*>(to) = value; }
+
 // Until it arrives, at a random moment, its place in shared memory holds NaNs.
 template <int bytes>
 void copy_async(uint32_t at, const void* from, bool valid, Site site = Site::current()) {
@@ -84,6 +86,14 @@ uint32_t pack2(float low, float high) {
     return Element::operand == simt::Operand::bf16 ? bfloat16_from(x) : simt::half_from(x);
   };
   return bits(low) | uint32_t(bits(high)) << 16;
+}
+
+template <class Element>
+float2 unpack2(uint32_t packed) {
+  const auto value = [](uint32_t bits) {
+    return Element::operand == simt::Operand::bf16 ? float_from(uint16_t(bits)) : simt::float_from_half(uint16_t(bits));
+  };
+  return {value(packed & 0xFFFFu), value(packed >> 16)};
 }
 
 template <class Element>

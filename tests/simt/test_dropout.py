@@ -2,11 +2,12 @@
 
 import cases
 import numpy as np
-from emulator import c_mask, guarded
+from emulator import INVALID_VALUE, c_mask, guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymimic import ops
+from pymimic.backends.interface import Mask
 
 
 @given(
@@ -34,6 +35,13 @@ def test_seed_and_offset_in_device_memory(simt):
     out = np.empty_like(x)
     simt.call("pymimic_dropout_f32", x, out, 1, *x.shape, mask, None)
     np.testing.assert_array_equal(out, ops.dropout(x, 0.5, seed=2**64 - 5, offset=9))
+
+
+def test_beyond_the_limits(simt):
+    x = np.ones((4, 40), np.float32)
+    for mask in (Mask(0), Mask(257), Mask(128, 0, 0, 8), Mask(128, 0, 0, 0, 16), Mask(128, 0, 0, -16)):
+        assert simt.status("pymimic_dropout_f32", x, x, 1, 4, 40, c_mask(mask), None) == INVALID_VALUE
+    assert simt.status("pymimic_dropout_f32", x, x, 1, -4, 40, c_mask(Mask()), None) == INVALID_VALUE
 
 
 def test_nothing(simt):

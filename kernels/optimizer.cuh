@@ -1,0 +1,36 @@
+// An optimizer's numbers on the device, and its step for one element: csrc/common/optimizer.h.
+#pragma once
+
+#include "../csrc/common/optimizer.h"
+#include "launch.h"
+
+namespace mimic {
+
+__device__ __forceinline__ Update<float> update_of(const pymimic_parameter& p) {
+  const pymimic_update u = p.device_update ? *p.device_update : p.update;
+  return {u.rule == PYMIMIC_ADAMW ? Rule::adamw : Rule::sgd,
+          u.nesterov != 0,
+          u.learning_rate,
+          u.weight_decay,
+          u.momentum,
+          u.beta1,
+          u.beta2,
+          u.epsilon,
+          u.step_size,
+          u.inverse_correction2};
+}
+
+// `slots` is how many the parameter has: 0 (plain sgd), 1 (momentum) or 2 (adamw).
+__device__ __forceinline__ void step(const Update<float>& u, int slots, float& value, float& first, float& second,
+                                     float grad) {
+  if (slots == 2)
+    adamw(value, first, second, grad, u);
+  else if (slots == 1)
+    sgd_momentum(value, first, grad, u);
+  else
+    sgd(value, grad, u);
+}
+
+MIMIC_HD int slots_of(const pymimic_parameter& p) { return p.slot[0] == nullptr ? 0 : p.slot[1] == nullptr ? 1 : 2; }
+
+}  // namespace mimic

@@ -1,0 +1,254 @@
+// y = f(z U^T + b) W + c for up to 8 rows, bound by the bandwidth of U and W, each of which is read once.
+//
+// A block walks over slabs of 128 units. Pieces of U come through a ring of copies, a thread computes the sums of one
+// unit for all rows, and h goes through shared memory. Then a thread owns 8 columns of y and every so many-th unit:
+// W comes straight to its registers. Rows are not mixed, and nothing but the output depends on how many there are.
+#include "activate.cuh"
+#include "launch.h"
+#include "pieces.cuh"
+#include "quads.cuh"
+#include "shallow.cuh"
+#include "splits.cuh"
+
+namespace mimic {
+namespace {
+
+constexpr int kRows = PYMIMIC_MAX_SERVED_ROWS, kThreads = 128, kSlab = kThreads, kStages = 3, kColumns = 8;
+constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes, kChunkBytes = 16;
+constexpr uint32_t kHiddenBytes = kSlab * kRows * sizeof(float);
+static_assert(PYMIMIC_MAX_C <= kThreads * kColumns);
+static_assert(kStages * kPieceBytes >= kThreads * kRows * kColumns * sizeof(float));  // the ring, used once more
+
+struct Serve {
+  Operand U;
+  const float* z;
+  const void* W;
+  int64_t ldw;
+  const float *U_scale, *W_scale, *b, *c;  // c: null where parts of H are summed later
+  float* y;                                // (gridDim.x, B, C)
+  int64_t H;
+  int B, k, C, slabs, pieces;  // pieces of U
+  uint32_t z_row;              // bytes of a row of z in shared memory
+  pymimic_activation activation;
+};
+
+// Weights as floats: of 16 bytes of U, and of kColumns elements of W.
+struct ServedBf16 {
+  static constexpr int kOfChunk = 8;
+  static constexpr bool kScaled = false;
+  using Columns = uint4;
+
+  static __device__ __forceinline__ void widen(float (&to)[8], const uint4& v) {
+    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 two = unpack2<Bf16>(words[i]);
+      to[2 * i] = two.x;
+      to[2 * i + 1] = two.y;
+    }
+  }
+};
+
+struct ServedInt8 {
+  static constexpr int kOfChunk = 16;
+  static constexpr bool kScaled = true;
+  using Columns = uint2;
+
+  // Conversions run at a quarter of the rate: instead, the byte plus 128 as the last bits of 2^23.
+  static __device__ __forceinline__ float widen_byte(uint32_t word, int i) {
+    const uint32_t bits = 0x4B000000u | ((word ^ 0x80808080u) >> (8 * i) & 255u);
+    float value;
+    __builtin_memcpy(&value, &bits, sizeof(value));
+    return value - 8388736.0f;
+  }
+  static __device__ __forceinline__ void widen(float (&to)[8], const uint2& v) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[i] = widen_byte(i / 4 ? v.y : v.x, i % 4);
+  }
+  static __device__ __forceinline__ void widen(float (&to)[16], const uint4& v) {
+    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 16; ++i) to[i] = widen_byte(words[i / 4], i % 4);
+  }
+};
+
+// sums[r] += row r of z, from the column that lies at `z`, times one chunk of a unit's weights.
+template <class Served>
+__device__ __forceinline__ void multiply_chunk(float (&sums)[kRows], const uint4& chunk, uint32_t z, const Serve& f) {
+  float weights[Served::kOfChunk];
+  Served::widen(weights, chunk);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= f.B) continue;
+#pragma unroll
+    for (int i = 0; i < Served::kOfChunk; i += 4) {
+      const float4 four = load_shared<float4>(z + r * f.z_row + i * uint32_t(sizeof(float)));
+      sums[r] += four.x * weights[i];
+      sums[r] += four.y * weights[i + 1];
+      sums[r] += four.z * weights[i + 2];
+      sums[r] += four.w * weights[i + 3];
+    }
+  }
+}
+
+template <class Served>
+__global__ void __launch_bounds__(kThreads, 4) serve(const Serve f) {
+  const int thread = threadIdx.x;
+  const int first_slab = int(int64_t(f.slabs) * blockIdx.x / gridDim.x);
+  const int end_slab = int(int64_t(f.slabs) * (blockIdx.x + 1) / gridDim.x);
+  const uint32_t hidden = kStages * kPieceBytes, z = hidden + kHiddenBytes;
+
+  int load_slab = first_slab, load_piece = 0, load_slot = 0, use_slot = 0;
+  const auto load_next = [&] {
+    if (load_slab < end_slab) {
+      copy_piece<kSlab, kThreads>(load_slot * kPieceBytes, f.U, int64_t(load_slab) * kSlab, load_piece);
+      if (++load_piece == f.pieces) load_piece = 0, ++load_slab;
+      load_slot = load_slot + 1 == kStages ? 0 : load_slot + 1;
+    }
+    copy_async_commit();
+  };
+#pragma unroll 1
+  for (int i = 0; i < kStages - 1; ++i) load_next();
+
+  const int z_columns = int(f.z_row / sizeof(float));
+  for (int i = thread; i < f.B * z_columns; i += kThreads) {
+    const int row = i / z_columns, column = i % z_columns;
+    store_shared(z + i * uint32_t(sizeof(float)), column < f.k ? f.z[int64_t(row) * f.k + column] : 0.0f);
+  }
+
+  const int owners = (f.C + kColumns - 1) / kColumns, column = thread % owners * kColumns;
+  const int share = thread / owners, shares = kThreads / owners;  // of the units of a slab
+  float y[kRows][kColumns] = {};
+  for (int slab = first_slab; slab < end_slab; ++slab) {
+    const int64_t unit = int64_t(slab) * kSlab;
+    float h[kRows / 4][4] = {};
+    for (int piece = 0; piece < f.pieces; ++piece) {
+      copy_async_wait<kStages - 2>();
+      sync_block();  // and nobody reads the piece before this one, nor the h of the slab before
+      load_next();
+      float sums[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) sums[r] = h[r / 4][r % 4];
+      const int bytes = f.U.bytes - piece * int(kPieceRowBytes);
+      const uint32_t slot = use_slot * kPieceBytes;
+      uint32_t z_at = z + piece * uint32_t(kPieceRowBytes / kChunkBytes * Served::kOfChunk * sizeof(float));
+      for (int i = 0; i < int(kPieceRowBytes / kChunkBytes) && i * int(kChunkBytes) < bytes; ++i) {
+        multiply_chunk<Served>(sums, load_shared<uint4>(slot + piece_at(thread, i)), z_at, f);
+        z_at += Served::kOfChunk * sizeof(float);
+      }
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) h[r / 4][r % 4] = sums[r];
+      use_slot = use_slot + 1 == kStages ? 0 : use_slot + 1;
+    }
+
+    const bool is_unit = unit + thread < f.H;
+    const float bias = is_unit ? f.b[unit + thread] : 0.0f;
+    const float scale = Served::kScaled && is_unit ? f.U_scale[unit + thread] : 1.0f;
+    const float scale_after = Served::kScaled && is_unit ? f.W_scale[unit + thread] : 1.0f;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) h[r / 4][r % 4] = h[r / 4][r % 4] * scale + bias;
+    activate(f.activation, h);
+#pragma unroll
+    for (int i = 0; i < kRows / 4; ++i)
+      store_shared<float4>(
+          hidden + (thread * kRows + 4 * i) * uint32_t(sizeof(float)),
+          {h[i][0] * scale_after, h[i][1] * scale_after, h[i][2] * scale_after, h[i][3] * scale_after});
+    sync_block();
+
+    const int units = f.H - unit < kSlab ? int(f.H - unit) : kSlab;
+    const auto* W = static_cast<const unsigned char*>(f.W) +
+                    ((unit + share) * f.ldw + column) * int64_t(sizeof(typename Served::Columns) / kColumns);
+#pragma unroll 4
+    for (int u = share < shares ? share : units; u < units; u += shares) {
+      float weights[kColumns];
+      Served::widen(weights, *reinterpret_cast<const typename Served::Columns*>(W));
+      W += shares * f.ldw * int64_t(sizeof(typename Served::Columns) / kColumns);
+#pragma unroll
+      for (int r = 0; r < kRows; r += 4) {
+        if (r >= f.B) continue;
+        const float4 four = load_shared<float4>(hidden + (u * kRows + r) * uint32_t(sizeof(float)));
+#pragma unroll
+        for (int i = 0; i < kColumns; ++i) {
+          y[r][i] += four.x * weights[i];
+          y[r + 1][i] += four.y * weights[i];
+          y[r + 2][i] += four.z * weights[i];
+          y[r + 3][i] += four.w * weights[i];
+        }
+      }
+    }
+  }
+
+  // The shares of each element, summed by one thread.
+  const uint32_t row_bytes = owners * kColumns * uint32_t(sizeof(float));
+#pragma unroll
+  for (int r = 0; r < kRows; ++r)
+    if (r < f.B && share < shares)
+#pragma unroll
+      for (int i = 0; i < kColumns; i += 4)
+        store_shared<float4>((share * f.B + r) * row_bytes + (column + i) * uint32_t(sizeof(float)),
+                             {y[r][i], y[r][i + 1], y[r][i + 2], y[r][i + 3]});
+  sync_block();
+  for (int i = thread; i < f.B * f.C; i += kThreads) {
+    const int row = i / f.C, c = i % f.C;
+    float sum = 0;
+    for (int s = 0; s < shares; ++s)
+      sum += load_shared<float>((s * f.B + row) * row_bytes + c * uint32_t(sizeof(float)));
+    f.y[int64_t(blockIdx.x) * f.B * f.C + i] = f.c ? sum + f.c[c] : sum;
+  }
+}
+
+int slabs_of(const pymimic_serving& p) { return int(ceil_div(p.H, kSlab)); }
+
+// Parts of H, one block each: H alone decides, so that a row's bits depend on no other.
+int splits_of(const pymimic_serving& p) {
+  constexpr int kMost = 512;
+  const int slabs = slabs_of(p);
+  return slabs < 1 ? 1 : slabs < kMost ? slabs : kMost;
+}
+
+bool is_valid(const pymimic_serving& p) {
+  constexpr int64_t kMostUnits = INT32_MAX - 1024;
+  return p.B >= 0 && p.B <= kRows && p.k >= 0 && p.k <= PYMIMIC_MAX_K && p.C >= 0 && p.C <= PYMIMIC_MAX_C && p.H >= 0 &&
+         p.H <= kMostUnits && is_operand(p.U, p.ldu, p.k) && is_operand(p.W, p.ldw, p.C) &&
+         (p.weights == PYMIMIC_SERVE_BF16 || (p.U_scale && p.W_scale));
+}
+
+}  // namespace
+}  // namespace mimic
+
+extern "C" size_t pymimic_serve_workspace(const pymimic_serving* p) {
+  const int splits = mimic::splits_of(*p);
+  return splits > 1 ? size_t(splits) * size_t(p->B * p->C) * sizeof(float) : 0;
+}
+
+extern "C" cudaError_t pymimic_serve(const pymimic_serving* p, float* y, void* workspace, cudaStream_t stream) {
+  using namespace mimic;
+  if (!is_valid(*p)) return cudaErrorInvalidValue;
+  if (p->B == 0 || p->C == 0) return cudaSuccess;
+  const int splits = splits_of(*p), size = p->weights == PYMIMIC_SERVE_BF16 ? 2 : 1;
+  const bool apart = splits > 1;
+  Serve f;
+  f.U = {static_cast<const unsigned char*>(p->U), p->ldu * size, p->H,
+         int(ceil_div(p->k * size, kChunkBytes) * kChunkBytes)};
+  f.z = p->z;
+  f.W = p->W;
+  f.ldw = p->ldw;
+  f.U_scale = p->U_scale;
+  f.W_scale = p->W_scale;
+  f.b = p->b;
+  f.c = apart ? nullptr : p->c;
+  f.y = apart ? static_cast<float*>(workspace) : y;
+  f.H = p->H;
+  f.B = int(p->B);
+  f.k = int(p->k);
+  f.C = int(p->C);
+  f.slabs = slabs_of(*p);
+  f.pieces = f.U.bytes ? int(ceil_div(f.U.bytes, kPieceRowBytes)) : 1;
+  f.z_row = uint32_t(f.U.bytes / size * sizeof(float));
+  f.activation = p->activation;
+  const size_t shared = kStages * kPieceBytes + kHiddenBytes + f.B * f.z_row;
+  const cudaError_t error =
+      launch(size == 2 ? serve<ServedBf16> : serve<ServedInt8>, dim3(unsigned(splits)), kThreads, shared, stream, f);
+  if (error != cudaSuccess || !apart) return error;
+  return launch_sum_splits(f.y, splits, p->B, p->C, p->c, y, stream);
+}
