@@ -11,6 +11,7 @@
 namespace mimic {
 namespace {
 
+constexpr int kSpinsBeforeYield = 1000;
 constexpr int kSpins = 40000;  // some hundred microseconds, longer than Python takes between two calls; then sleep
 
 void pause() {
@@ -35,9 +36,9 @@ class Generation {
   }
 
   void wait_past(uint64_t seen) {
-    for (int i = 0; i < kSpins; ++i) {
+    for (int i = 1; i <= kSpins; ++i) {
       if (now() != seen) return;
-      pause();
+      i % kSpinsBeforeYield ? pause() : std::this_thread::yield();  // to one that has no core, and may be waited for
     }
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [&] { return now() != seen; });
