@@ -9,8 +9,11 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-constexpr int64_t kDepth = 512;              // run of the sum that is packed at once: 64 KiB of B in float
-constexpr int64_t kHeight = 192;             // rows of C that share a packed panel, a multiple of 16
+constexpr int64_t kDepth = 1024;             // run of the sum that is packed at once: 128 KiB of a panel in float
+constexpr int64_t kPackedBytes = 512 << 10;  // of panels packed at once: half of a common L2
+constexpr int64_t kMostPanels = 8;
+constexpr int64_t kHeight = 192;             // rows that are worked on at once, a multiple of 12 and of 16
+constexpr int64_t kMostHeights = 8;          // that share packed panels
 constexpr int64_t kMostStrips = 64;          // of rows, each with its part of the bias gradient
 constexpr int64_t kRowStride = kDepth + 16;  // of A's rows when copied: no two fall on the same cache set
 
@@ -26,50 +29,76 @@ struct Matmul {
   T* c;
 };
 
-// One panel of 32 columns and a run of rows: pack a run of B, multiply, go on.
+// Panels of B from `column` on, of one run of the sum, one after the other.
 template <class T>
-void matmul_block(const Matmul<T>& f, int64_t row0, int64_t rows, int64_t column, int columns, T* packed, T* a_rows) {
-  const int64_t depth = least(kDepth, f.S);
-  for (int64_t s0 = 0; s0 == 0 || s0 < f.S; s0 += kDepth) {
-    const int64_t steps = least(depth, f.S - s0);
+void pack_panels(const Matmul<T>& f, int64_t s0, int64_t steps, int64_t column, int64_t columns, T* packed) {
+  for (int64_t j = 0; j < columns; j += kPanel, packed += steps * kPanel) {
+    const int width = int(least(columns - j, int64_t(kPanel)));
     if (f.transposed) {
-      pack_transposed(f.b + column * f.S + s0, f.S, columns, steps, packed);
+      pack_transposed(f.b + (column + j) * f.S + s0, f.S, width, steps, packed);
     } else {
-      pack_columns(f.b + s0 * f.N + column, f.N, steps, columns, packed);
+      pack_columns(f.b + s0 * f.N + column + j, f.N, steps, width, packed);
     }
-    const Finish finish = s0 == 0 ? Finish::store : Finish::add;
+  }
+}
+
+// Rows [row0, row0 + rows) of C and those columns, for one run of the sum.
+template <class T>
+void multiply_panels(const Matmul<T>& f, int64_t s0, int64_t steps, int64_t row0, int64_t rows, int64_t column,
+                     int64_t columns, const T* packed, T* a_rows) {
+  const Finish finish = s0 == 0 ? Finish::store : Finish::add;
+  const auto each_panel = [&](int64_t row, auto product) {
+    for (int64_t j = 0; j < columns; j += kPanel) {
+      product(int(least(columns - j, int64_t(kPanel))), packed + j * steps, f.c + row * f.N + column + j);
+    }
+  };
+  for (int64_t row = row0; row < row0 + rows; row += kTileRows) {
+    const int64_t height = least(row0 + rows - row, int64_t(kTileRows));
     if (f.a_step != 1) {
-      const T* a = f.a + row0 + s0 * f.a_step;
-      multiply<1, 0>(rows, columns, false,
-                     Product<T>{a, 1, f.a_step, 0, 1, steps, packed, f.c + row0 * f.N + column, f.N, finish});
+      const T* const a = f.a + row + s0 * f.a_step;
+      each_panel(row, [&](int width, const T* b, T* c) {
+        multiply<1, 0>(height, width, false, Product<T>{a, 1, f.a_step, 0, 1, steps, b, c, f.N, finish});
+      });
       continue;
     }
-    for (int64_t i = 0; i < rows; i += kTileRows) {
-      const int64_t height = least(rows - i, int64_t(kTileRows));
-      for (int64_t r = 0; r < height; ++r) {
-        __builtin_memcpy(a_rows + r * kRowStride, f.a + (row0 + i + r) * f.a_row + s0, size_t(steps) * sizeof(T));
-      }
-      T* const c = f.c + (row0 + i) * f.N + column;
-      multiply<kRowStride, 1>(height, columns, false,
-                              Product<T>{a_rows, kRowStride, 1, 0, 1, steps, packed, c, f.N, finish});
-    }
+    for (int64_t r = 0; r < height; ++r) copy(steps, f.a + (row + r) * f.a_row + s0, a_rows + r * kRowStride);
+    each_panel(row, [&](int width, const T* b, T* c) {
+      multiply<kRowStride, 1>(height, width, false, Product<T>{a_rows, kRowStride, 1, 0, 1, steps, b, c, f.N, finish});
+    });
   }
 }
 
 // finish(row0, rows, column, columns) is called on each block of C when its sums are complete.
 template <class T, class F>
 void matmul(const Matmul<T>& f, F finish) {
-  const int64_t panels = ceil_div(f.N, int64_t(kPanel)), runs = ceil_div(f.M, kHeight), tasks = panels * runs;
-  const int members = int(least(int64_t(threads_for(f.M * f.N * f.S, kProductsWorthAThread)), tasks));
-  const int64_t per_member = kDepth * kPanel + kTileRows * kRowStride;
+  const int threads = threads_for(f.M * f.N * f.S, kProductsWorthAThread);
+  const int64_t panels = ceil_div(f.N, int64_t(kPanel)), heights = ceil_div(f.M, kHeight);
+  // Few panels and heights a task where there is little work, so that every thread has some.
+  const auto shared_out = [&](int64_t most, int64_t all, int64_t others) {
+    const int64_t enough = threads > 1 ? all * others / (8 * threads) : most;
+    return enough < 1 ? 1 : least(enough, most);
+  };
+  const int64_t fit = kPackedBytes / (least(kDepth, f.S + 1) * kPanel * int64_t(sizeof(T)));
+  const int64_t panels_at_once = shared_out(least(kMostPanels, fit), panels, heights),
+                groups = ceil_div(panels, panels_at_once);
+  const int64_t heights_at_once = shared_out(kMostHeights, heights, groups), runs = ceil_div(heights, heights_at_once);
+  const int members = int(least(int64_t(threads), groups * runs));
+  const int64_t per_member = least(kDepth, f.S) * kPanel * panels_at_once + kTileRows * kRowStride;
   T* const memory = static_cast<T*>(scratch(size_t(members) * size_t(per_member) * sizeof(T)));
-  share(members, tasks, [&](int64_t task, int rank) {
-    T* const packed = memory + rank * per_member;
-    const int64_t row0 = task % runs * kHeight, column = task / runs * kPanel;
-    const int64_t rows = least(f.M - row0, kHeight);
-    const int columns = int(least(f.N - column, int64_t(kPanel)));
-    matmul_block(f, row0, rows, column, columns, packed, packed + kDepth * kPanel);
-    finish(row0, rows, column, columns);
+  share(members, groups * runs, [&](int64_t task, int rank) {
+    T *const a_rows = memory + rank * per_member, *const packed = a_rows + kTileRows * kRowStride;
+    const int64_t column = task / runs * panels_at_once * kPanel;
+    const int64_t columns = least(f.N - column, panels_at_once * kPanel);
+    const int64_t row0 = task % runs * heights_at_once * kHeight, end = least(f.M, row0 + heights_at_once * kHeight);
+    for (int64_t s0 = 0; s0 == 0 || s0 < f.S; s0 += kDepth) {
+      const int64_t steps = least(kDepth, f.S - s0);
+      pack_panels(f, s0, steps, column, columns, packed);
+      for (int64_t row = row0; row < end; row += kHeight) {
+        const int64_t rows = least(end - row, kHeight);
+        multiply_panels(f, s0, steps, row, rows, column, columns, packed, a_rows);
+        if (s0 + steps >= f.S) finish(row, rows, column, int(columns));
+      }
+    }
   });
 }
 
