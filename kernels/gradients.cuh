@@ -1,0 +1,63 @@
+// What becomes of a gradient that a block holds in shared memory: it is stored, or used at once for a step.
+#pragma once
+
+#include "tile.cuh"
+#include "update.cuh"
+
+namespace mimic {
+
+struct Gradient {
+  bool needed;
+  float* stored;  // (units, columns); null: a step
+  int columns;
+  pymimic_parameter parameter;
+};
+
+// A tile of units x tile_columns floats, `stride` bytes apart, is that of units from `unit` on (and before end_unit)
+// and columns from `column` on. `bytes`: of an element of the working operand.
+template <int bytes, int units, int tile_columns, int threads>
+__device__ __forceinline__ void finish(const Gradient& to, uint32_t tile, uint32_t stride, int unit, int end_unit,
+                                       int column) {
+  constexpr int kAtOnce = 4;  // loads on their way together
+  const pymimic_parameter& p = to.parameter;
+  const Update<float> update = update_of(p);
+  const int slots = to.stored ? 0 : slots_of(update);
+#pragma unroll 1
+  for (int first = threadIdx.x; first < units * tile_columns; first += kAtOnce * threads) {
+    const auto is_inside = [&](int i) {
+      return i < units * tile_columns && unit + i / tile_columns < end_unit && column + i % tile_columns < to.columns;
+    };
+    const auto place = [&](int i) { return int64_t(unit + i / tile_columns) * to.columns + column + i % tile_columns; };
+    Stepped state[kAtOnce];
+    if (!to.stored) {
+#pragma unroll
+      for (int j = 0; j < kAtOnce; ++j) {
+        const int i = first + j * threads;
+        if (!is_inside(i)) continue;
+        state[j].value = p.value[place(i)];
+        if (slots > 0) state[j].slot[0] = p.slot[0][place(i)];
+        if (slots > 1) state[j].slot[1] = p.slot[1][place(i)];
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      const int i = first + j * threads;
+      if (!is_inside(i)) continue;
+      const float gradient =
+          load_shared<float>(tile + i / tile_columns * stride + i % tile_columns * uint32_t(sizeof(float)));
+      if (to.stored) {
+        to.stored[place(i)] = gradient;
+        continue;
+      }
+      step(state[j], gradient, update);
+      p.value[place(i)] = state[j].value;
+      if (slots > 0) p.slot[0][place(i)] = state[j].slot[0];
+      if (slots > 1) p.slot[1][place(i)] = state[j].slot[1];
+      if (p.working)
+        store_working<bytes>(p.working, int64_t(unit + i / tile_columns) * p.ld + column + i % tile_columns,
+                             state[j].value);
+    }
+  }
+}
+
+}  // namespace mimic
