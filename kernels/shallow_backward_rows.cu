@@ -36,8 +36,8 @@ struct BackwardRows {
 // dh becomes da: s is z U^T, 16 kWarpRowTiles rows by half a slab, whose bias is at `bias`.
 template <int tiles>
 __device__ __forceinline__ void to_da(float (&dh)[kWarpRowTiles][tiles][4], float (&s)[kWarpRowTiles][tiles][4],
-                                      uint32_t bias, pymimic_activation activation, uint32_t mask_at, int lane, int row,
-                                      int unit) {
+                                      uint32_t bias, pymimic_activation activation, bool has_mask, uint32_t mask_at,
+                                      uint32_t kept, int lane) {
 #pragma unroll
   for (int n = 0; n < tiles; ++n) {
     const float2 b = load_shared<float2>(bias + (8 * n + 2 * (lane % 4)) * sizeof(float));
@@ -45,15 +45,7 @@ __device__ __forceinline__ void to_da(float (&dh)[kWarpRowTiles][tiles][4], floa
     for (int j = 0; j < 4 * kWarpRowTiles; ++j) s[j / 4][n][j % 4] += j % 2 ? b.y : b.x;
   }
   activate_and_differentiate(activation, s, dh);
-  const MaskState mask = load_shared<MaskState>(mask_at);
-  if (mask.keep == 256) return;
-#pragma unroll
-  for (int r = 0; r < kWarpRowTiles; ++r) {
-    Philox4 bytes = mask_lane_bytes(mask, lane, row + 16 * r, unit);
-    if (tiles == 2 && unit % kMaskUnits != 0) bytes = {{bytes.word[2], bytes.word[3]}};
-#pragma unroll
-    for (int j = 0; j < 4 * tiles; ++j) dh[r][j / 4][j % 4] *= mask_factor(mask, bytes, j);
-  }
+  if (has_mask) apply_mask(dh, kept, load_shared<MaskState>(mask_at).scale);
 }
 
 template <class Element>
@@ -103,8 +95,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
     return slot;
   };
 
-  // In shared memory, as registers are short; seen past the first barrier.
-  if (threadIdx.x == 0) store_shared(mask_at, mask_state(f.mask));
+  if (threadIdx.x == 0) store_shared(mask_at, mask_state(f.mask));  // in shared memory, as registers are short
   if (ring.resident && first_slab < end_slab) {
     for (int piece = 0; piece < f.W_pieces; ++piece)
       copy_piece<kRows, kThreads>(dy_at + piece * kRowPieceBytes, f.dy, row, piece);
@@ -117,7 +108,13 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
   const uint32_t row_at = warp_row * kPieceRowBytes + fragment_at(lane);
   const uint32_t unit_at = half * 8 * kUnitTiles * kPieceRowBytes + fragment_along_at(lane);
   float dz[kWarpRowTiles][kChunkPieces * kPieceTiles][4] = {};
+  sync_block();
   for (int slab = first_slab; slab < end_slab; ++slab) {
+    uint32_t kept = 0;
+    if (f.mask.keep < 256)
+      kept = kept_rows<kWarpRowTiles, kUnitTiles>(load_shared<MaskState>(mask_at), lane, row + warp_row,
+                                                  slab * kSlab<Element> + half * 8 * kUnitTiles);
+
     float dh[kWarpRowTiles][kUnitTiles][4] = {}, s[kWarpRowTiles][kUnitTiles][4] = {};
     for (int piece = 0; piece < f.W_pieces; ++piece) {
       const uint32_t W = next_slot(), dy = ring.resident ? dy_at + piece * kRowPieceBytes : W + kSlabPieceBytes;
@@ -132,8 +129,8 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
     if (has_rows) {
       const int thread = fresh_thread(), my_lane = thread % 32, my_half = thread / 32 % 2;
       const int my_row = thread / 64 * kWarpRows, my_unit = my_half * 8 * kUnitTiles;
-      to_da(dh, s, bias_at + slab % kMostStages * kBiasBytes + my_unit * sizeof(float), f.activation, mask_at, my_lane,
-            row + my_row, slab * kSlab<Element> + my_unit);
+      to_da(dh, s, bias_at + slab % kMostStages * kBiasBytes + my_unit * sizeof(float), f.activation, f.mask.keep < 256,
+            mask_at, kept, my_lane);
 #pragma unroll
       for (int r = 0; r < kWarpRowTiles; ++r)
         store_fragments<Element>(da_at + (my_row + 16 * r) * kPieceRowBytes, 4 * my_half, dh[r], my_lane);

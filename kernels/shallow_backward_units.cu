@@ -38,8 +38,8 @@ struct BackwardUnits {
 // s becomes h and dh becomes da: s is U z^T, 16 kWarpUnitTiles units by 8 tiles rows.
 template <int tiles>
 __device__ __forceinline__ void to_h_and_da(float (&s)[kWarpUnitTiles][tiles][4], float (&dh)[kWarpUnitTiles][tiles][4],
-                                            uint32_t bias, pymimic_activation activation, uint32_t mask_at, int lane,
-                                            int row, int unit) {
+                                            uint32_t bias, pymimic_activation activation, bool has_mask,
+                                            uint32_t mask_at, uint32_t kept, int lane) {
 #pragma unroll
   for (int w = 0; w < 2 * kWarpUnitTiles; ++w) {
     const float b = load_shared<float>(bias + (8 * w + lane / 4) * sizeof(float));
@@ -47,19 +47,10 @@ __device__ __forceinline__ void to_h_and_da(float (&s)[kWarpUnitTiles][tiles][4]
     for (int n = 0; n < tiles; ++n) s[w / 2][n][w % 2 * 2] += b, s[w / 2][n][w % 2 * 2 + 1] += b;
   }
   activate_and_differentiate(activation, s, dh);
-  const MaskState mask = load_shared<MaskState>(mask_at);
-  if (mask.keep == 256) return;
-#pragma unroll
-  for (int n = 0; n < tiles; n += 2) {
-    const UnitMaskBytes bytes = mask_unit_bytes(mask, lane, row + 8 * n, unit);
-#pragma unroll
-    for (int j = 0; j < 8 * kWarpUnitTiles; ++j) {  // j: 2 rows, then 2 tiles of rows, then units
-      const int w = j / 4, half = j / 2 % 2, e = j % 2;
-      const float factor = bytes.factor(mask, e, w, half);
-      s[w / 2][n + half][w % 2 * 2 + e] *= factor;
-      dh[w / 2][n + half][w % 2 * 2 + e] *= factor;
-    }
-  }
+  if (!has_mask) return;
+  const float scale = load_shared<MaskState>(mask_at).scale;
+  apply_mask(s, kept, scale);
+  apply_mask(dh, kept, scale);
 }
 
 template <class Element>
@@ -114,8 +105,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
   }
   static_assert(kThreads == kQuarters * kUnits);
   store_shared(db_at + threadIdx.x * uint32_t(sizeof(float)), 0.0f);
-  // In shared memory, as registers are short; seen past the first barrier.
-  if (threadIdx.x == 0) store_shared(mask_at, mask_state(f.mask));
+  if (threadIdx.x == 0) store_shared(mask_at, mask_state(f.mask));  // in shared memory, as registers are short
   if (ring.resident && f.slabs > 0) {
     for (int piece = 0; piece < dy_pieces; ++piece)
       copy_piece<kUnits, kThreads>(W_at + piece * kUnitPieceBytes, f.W, unit, piece);
@@ -128,7 +118,13 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
   const uint32_t unit_at = warp_unit * kPieceRowBytes + fragment_at(lane);
   const uint32_t row_at = quarter * 8 * kRowTiles * kPieceRowBytes + fragment_along_at(lane);
   float sums[kWarpUnitTiles][kChunkPieces * kPieceTiles][4] = {};
+  sync_block();
   for (int slab = 0; slab < f.slabs; ++slab) {
+    uint32_t kept = 0;
+    if (f.mask.keep < 256)
+      kept = kept_units<kRowTiles>(load_shared<MaskState>(mask_at), lane,
+                                   slab * kSlab<Element> + quarter * 8 * kRowTiles, unit + warp_unit);
+
     float dh[kWarpUnitTiles][kRowTiles][4] = {}, s[kWarpUnitTiles][kRowTiles][4] = {};
     for (int piece = 0; piece < dy_pieces; ++piece) {
       const uint32_t dy = next_slot(), W = ring.resident ? W_at + piece * kUnitPieceBytes : dy + kSlabPieceBytes;
@@ -141,9 +137,8 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
 
     {  // All warps have read the tiles before these: barriers of this slab's pieces lie between.
       const int thread = fresh_thread(), my_lane = thread % 32, my_quarter = thread / 32 % kQuarters;
-      const int my_unit = thread / (32 * kQuarters) * kWarpUnits, my_row = my_quarter * 8 * kRowTiles;
-      to_h_and_da(s, dh, bias_at + my_unit * sizeof(float), f.activation, mask_at, my_lane,
-                  slab * kSlab<Element> + my_row, unit + my_unit);
+      const int my_unit = thread / (32 * kQuarters) * kWarpUnits;
+      to_h_and_da(s, dh, bias_at + my_unit * sizeof(float), f.activation, f.mask.keep < 256, mask_at, kept, my_lane);
 #pragma unroll
       for (int w = 0; w < 2 * kWarpUnitTiles; ++w) {
         float sum = 0;
@@ -169,11 +164,13 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
       if (piece >= end_piece) continue;
       const uint32_t right = next_slot(), left_at = dW_piece < 0 ? da_at : h_at;
       if (i == 0 || dW_piece == 0) {
+        const int thread = fresh_thread();
+        const uint32_t my_unit_at = thread / (32 * kQuarters) * kWarpUnits * kPieceRowBytes + fragment_at(thread % 32);
 #pragma unroll
         for (int j = 0; j < kWarpUnitTiles * kSteps; ++j) {
           const int r = j / kSteps, step = j % kSteps;
           load_matrices(left[r][step], left_at + step / kPieceGroups * kUnitPieceBytes + r * 16 * kPieceRowBytes +
-                                           (unit_at ^ step % kPieceGroups * kGroupBytes));
+                                           (my_unit_at ^ step % kPieceGroups * kGroupBytes));
         }
       }
       if (quarter < (dW_piece < 0 ? f.z.groups_from(piece) : f.dy.groups_from(dW_piece)))
