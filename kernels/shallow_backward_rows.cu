@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
         store_fragments<Element>(da_at + (my_row + 16 * r) * kPieceRowBytes, 4 * my_half, dh[r], my_lane);
     }
 
-    uint32_t da[kWarpRowTiles][kPieceGroups][4];
+    uint32_t da[kWarpRowTiles][kPieceGroups][4] = {};  // not left from the slab before, as far as ptxas can see
 #pragma unroll
     for (int piece = 0; piece < kChunkPieces; ++piece) {
       if (piece >= f.dz_pieces) continue;

@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
       }
     }
 
-    uint32_t left[kWarpUnitTiles][kSteps][4];
+    uint32_t left[kWarpUnitTiles][kSteps][4] = {};  // not left from the slab before, as far as ptxas can see
 #pragma unroll
     for (int i = 0; i < kChunkPieces; ++i) {
       const int piece = first_piece + i, dW_piece = piece - f.dU_pieces;
