@@ -91,7 +91,7 @@ template <class Element, int row_tiles, int column_tiles>
 __device__ __forceinline__ void multiply_piece_along(float (&sums)[row_tiles][column_tiles][4], uint32_t a,
                                                      uint32_t a_at, uint32_t b, uint32_t b_at, int groups) {
   const int most = groups < kPieceGroups ? groups : kPieceGroups;
-#pragma unroll 1  // unrolled, it would keep the address of every group
+#pragma unroll 2  // the fragments of one group load while the other multiplies; more, and registers run out
   for (int i = 0; i < most; ++i)
     multiply_along<Element>(sums, a + (a_at ^ i * kGroupBytes), b + (b_at ^ i * kGroupBytes));
 }
