@@ -222,7 +222,7 @@ Plan plan(const pymimic_shallow& p, int pieces) {
   const int most = int(pieces_of(kColumns, p.precision));
   Plan how;
   how.unit_blocks = int((p.H + kUnits - 1) / kUnits);
-  const int wanted = how.unit_blocks < kBlocks ? (kBlocks + how.unit_blocks - 1) / how.unit_blocks : 1;
+  const int wanted = 2 * how.unit_blocks <= kBlocks && p.H > 0 ? kBlocks / how.unit_blocks : 1;
   const int least = (pieces + wanted - 1) / wanted;
   how.chunk_pieces = least < 1 ? 1 : least < most ? least : most;
   how.chunks = pieces > 0 ? (pieces + how.chunk_pieces - 1) / how.chunk_pieces : 1;

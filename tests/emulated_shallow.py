@@ -71,9 +71,9 @@ class Gradients(NamedTuple):
     """Each with its bound."""
 
     dz: tuple[np.ndarray, np.ndarray]
-    dU: tuple[np.ndarray, np.ndarray]
+    dU: tuple[np.ndarray, np.ndarray]  # noqa: N815
     db: tuple[np.ndarray, np.ndarray]
-    dW: tuple[np.ndarray, np.ndarray]
+    dW: tuple[np.ndarray, np.ndarray]  # noqa: N815
 
 
 def backward(
