@@ -9,9 +9,15 @@ namespace mimic {
 struct Gradient {
   bool needed;
   float* stored;  // (units, columns); null: a step
-  int columns;
+  int columns;    // set by the launcher
   pymimic_parameter parameter;
 };
+
+inline Gradient stored(float* gradient) { return {gradient != nullptr, gradient, 0, {}}; }
+
+inline Gradient stepped(const pymimic_parameter* p) {
+  return p ? Gradient{true, nullptr, 0, *p} : Gradient{false, nullptr, 0, {}};
+}
 
 // A tile of units x tile_columns floats, `stride` bytes apart, is that of units from `unit` on (and before end_unit)
 // and columns from `column` on. `bytes`: of an element of the working operand.

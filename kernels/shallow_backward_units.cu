@@ -271,12 +271,6 @@ cudaError_t run(const pymimic_shallow& p, const void* dy, int64_t lddy, Gradient
   return cudaErrorInvalidValue;
 }
 
-Gradient stored(float* gradient) { return {gradient != nullptr, gradient, 0, {}}; }
-
-Gradient stepped(const pymimic_parameter* p) {
-  return p ? Gradient{true, nullptr, 0, *p} : Gradient{false, nullptr, 0, {}};
-}
-
 }  // namespace
 }  // namespace mimic
 
