@@ -226,7 +226,7 @@ extern "C" size_t pymimic_shallow_backward_rows_workspace(const pymimic_shallow*
 extern "C" cudaError_t pymimic_shallow_backward_rows(const pymimic_shallow* p, const void* dy, int64_t lddy, float* dz,
                                                      void* workspace, cudaStream_t stream) {
   using namespace mimic;
-  if (!is_valid(*p) || !is_operand(dy, lddy, p->C)) return cudaErrorInvalidValue;
+  if (!is_valid(*p) || !is_valid(p->mask) || !is_operand(dy, lddy, p->C)) return cudaErrorInvalidValue;
   if (p->B == 0 || p->k == 0) return cudaSuccess;
   const Plan how = plan(*p);
   const bool apart = how.splits > 1;

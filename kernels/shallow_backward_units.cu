@@ -244,7 +244,7 @@ cudaError_t run(BackwardUnits& f, const Plan& how, cudaStream_t stream) {
 
 cudaError_t run(const pymimic_shallow& p, const void* dy, int64_t lddy, Gradient dU, Gradient db, Gradient dW,
                 cudaStream_t stream) {
-  if (!is_valid(p) || !is_operand(dy, lddy, p.C)) return cudaErrorInvalidValue;
+  if (!is_valid(p) || !is_valid(p.mask) || !is_operand(dy, lddy, p.C)) return cudaErrorInvalidValue;
   dU.columns = int(p.k), db.columns = 1, dW.columns = int(p.C);
   dU.needed = dU.needed && p.k > 0, dW.needed = dW.needed && p.C > 0;
   if (p.H == 0 || !(dU.needed || db.needed || dW.needed)) return cudaSuccess;
@@ -290,5 +290,7 @@ extern "C" cudaError_t pymimic_shallow_backward_step(const pymimic_shallow* p, c
                                                      const pymimic_parameter* U, const pymimic_parameter* b,
                                                      const pymimic_parameter* W, cudaStream_t stream) {
   using mimic::stepped;
+  if ((U && !mimic::is_valid(*U, p->k)) || (b && !mimic::is_valid(*b, 1)) || (W && !mimic::is_valid(*W, p->C)))
+    return cudaErrorInvalidValue;
   return mimic::run(*p, dy, lddy, stepped(U), stepped(b), stepped(W), stream);
 }

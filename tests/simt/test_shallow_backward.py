@@ -7,7 +7,7 @@ import emulated_shallow
 import numpy as np
 import pytest
 from emulated_step import UPDATES, Parameter
-from emulator import INVALID_VALUE, guarded, operand, shallow
+from emulator import INVALID_VALUE, CParameter, guarded, operand, shallow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,18 +150,13 @@ def test_step_is_gradients_and_the_plain_update(simt, rule, size, in_place):
         problem = Problem(size, precision, "tanh", MASK)
         gradients = problem.run(simt)[1:]
         arrays = cases.shallow(size, "float32")
-        U, b, W = parameters = [Parameter(x, precision, UPDATES[rule], i) for i, x in enumerate((arrays.U, arrays.b, arrays.W))]
+        U, b, W = parameters = [Parameter(x, precision, rule) for x in (arrays.U, arrays.b, arrays.W)]
         assert bool(simt.status("pymimic_shallow_step_in_place", problem.struct())) == in_place
+        expected = [parameter.stepped(simt, gradient) for parameter, gradient in zip(parameters, gradients)]
         if in_place:
             U.working, b.value, W.working = problem.U, problem.b, problem.W
-        expected = [parameter.stepped(gradient) for parameter, gradient in zip(parameters, gradients)]
         stepped(simt, problem, parameters, on_device)
-        for parameter, (value, *slots) in zip(parameters, expected):
-            np.testing.assert_array_equal(parameter.value, value)
-            for slot, other in zip(parameter.slots, slots):
-                np.testing.assert_array_equal(slot, other)
-            if parameter.working is not None:
-                np.testing.assert_array_equal(parameter.working, operand(value, precision))
+        assert all(parameter.same(other) for parameter, other in zip(parameters, expected))
 
 
 def test_frozen_parameters_are_left_alone(simt):
@@ -169,10 +164,20 @@ def test_frozen_parameters_are_left_alone(simt):
     gradients = problem.run(simt)[1:]
     for free in range(3):
         arrays = cases.shallow(problem.size, "float32")
-        parameter = Parameter((arrays.U, arrays.b, arrays.W)[free], "bf16", UPDATES["adamw"])
-        expected, *_ = parameter.stepped(gradients[free])
+        parameter = Parameter((arrays.U, arrays.b, arrays.W)[free], "bf16", "adamw")
+        expected = parameter.stepped(simt, gradients[free])
         stepped(simt, problem, [parameter if i == free else None for i in range(3)])
-        np.testing.assert_array_equal(parameter.value, expected)
+        assert parameter.same(expected)
+
+
+def test_step_beyond_the_limits(simt):
+    problem = Problem(sized(2, 3, 4, 5))
+    for field, value in (("ld", 24), ("ld", 0), ("working", 8), ("slot", type(CParameter().slot)())):
+        struct = Parameter(np.ones((4, 3)), "bf16", "adamw").struct()
+        setattr(struct, field, struct.working + value if field == "working" else value)
+        for parameters in ((struct, None, None), (None, None, struct)):
+            status = simt.status("pymimic_shallow_backward_step", problem.struct(), problem.dy, 16, *parameters, None)
+            assert status == INVALID_VALUE
 
 
 def test_large_problems_step_in_place_small_ones_and_wide_ones_do_not(simt):
