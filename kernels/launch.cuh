@@ -26,6 +26,15 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t sha
   return cudaLaunchKernelEx(&config, kernel, P(args)...);
 }
 
+// The most shared memory that a block may ask for on the current device.
+inline cudaError_t most_shared_bytes(size_t& bytes) {
+  int device = 0, most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  bytes = size_t(most);
+  return error;
+}
+
 }  // namespace mimic
 
 #endif

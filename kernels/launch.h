@@ -63,6 +63,8 @@ size_t pymimic_shallow_forward_workspace(const struct pymimic_shallow* p);
 cudaError_t pymimic_shallow_forward(const struct pymimic_shallow* p, const float* c, float* y, void* workspace,
                                     cudaStream_t stream);
 
+// The backward kernels take every precision but PYMIMIC_FP16, whose range is too small for gradients.
+//
 // dz (B, k) float32 = da U with da = (dy W^T) f'(a) mask; dy is an operand (B, lddy) of C columns. h is made again.
 size_t pymimic_shallow_backward_rows_workspace(const struct pymimic_shallow* p);
 cudaError_t pymimic_shallow_backward_rows(const struct pymimic_shallow* p, const void* dy, int64_t lddy, float* dz,

@@ -3,6 +3,7 @@
 
 #include "../csrc/common/philox.h"
 #include "launch.h"
+#include "tile.cuh"
 
 namespace mimic {
 
@@ -34,6 +35,64 @@ __device__ __forceinline__ Philox4 mask_lane_bytes(const MaskState& m, int lane,
 
 __device__ __forceinline__ float mask_factor(const MaskState& m, const Philox4& bytes, int j) {
   return (bytes.word[j / 4] >> (8 * (j % 4)) & 255u) < m.keep ? m.scale : 0.0f;
+}
+
+// Which of a warp's accumulators are kept, a bit each: element [m][n][i] is bit 4 (tiles m + n) + i. What waits for a
+// product to be summed fits one register so.
+template <int rows, int tiles>
+__device__ __forceinline__ void apply_mask(float (&x)[rows][tiles][4], uint32_t kept, float scale) {
+  static_assert(rows * tiles * 4 <= 32);
+#pragma unroll
+  for (int j = 0; j < rows * tiles * 4; ++j) x[j / 4 / tiles][j / 4 % tiles][j % 4] *= kept >> j & 1 ? scale : 0.0f;
+}
+
+// For accumulators [row, unit], 16 rows by 8 tiles units each.
+template <int rows, int tiles>
+__device__ __forceinline__ uint32_t kept_rows(const MaskState& m, int lane, int row, int unit) {
+  static_assert(tiles * 8 == kMaskUnits || tiles * 16 == kMaskUnits);
+  uint32_t kept = 0;
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+    Philox4 bytes = mask_lane_bytes(m, lane, row + 16 * r, unit);
+    if (unit % kMaskUnits != 0) bytes = {{bytes.word[2], bytes.word[3]}};
+#pragma unroll
+    for (int j = 0; j < 4 * tiles; ++j)
+      kept |= uint32_t((bytes.word[j / 4] >> (8 * (j % 4)) & 255u) < m.keep) << (4 * tiles * r + j);
+  }
+  return kept;
+}
+
+// For accumulators [unit, row], 32 units by 8 tiles rows. Element (unit 8 w + lane / 4, row 8 half + 2 (lane % 4) + e)
+// of a mask's tile is a byte of the call number e of a pair that two lanes, whose units are neighbours, both need: each
+// makes one call and trades half of its bytes.
+template <int tiles>
+__device__ __forceinline__ uint32_t kept_units(const MaskState& m, int lane, int row, int unit) {
+  constexpr uint32_t kEven = 0x00FF00FFu;
+  const int odd = lane / 4 % 2;  // of the unit; also e of the call that this lane makes
+  uint32_t kept = 0;
+#pragma unroll
+  for (int n = 0; n < tiles; n += 2) {
+    const Philox4 made = mask_lane_bytes(m, 4 * (2 * (lane % 4) + odd) + lane / 8, row + 8 * n, unit);
+    uint32_t got[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t low = made.word[2 * i] >> (8 - 8 * odd) & kEven,
+                     high = made.word[2 * i + 1] >> (8 - 8 * odd) & kEven;
+      got[i] = shuffle_xor(low | high << 8, 4);
+    }
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      const uint32_t mine = made.word[w] >> (8 * odd) & kEven, other = got[w / 2] >> (8 * (w % 2)) & kEven;
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const uint32_t byte = (e == odd ? mine : other) >> (16 * half) & 255u;
+          kept |= uint32_t(byte < m.keep) << (4 * (tiles * (w / 2) + n + half) + w % 2 * 2 + e);
+        }
+    }
+  }
+  return kept;
 }
 
 }  // namespace mimic

@@ -3,6 +3,7 @@
 
 #include "../csrc/common/optimizer.h"
 #include "launch.h"
+#include "shallow.cuh"
 
 namespace mimic {
 
@@ -32,5 +33,12 @@ __device__ __forceinline__ void step(const Update<float>& u, int slots, float& v
 }
 
 MIMIC_HD int slots_of(const pymimic_parameter& p) { return p.slot[0] == nullptr ? 0 : p.slot[1] == nullptr ? 1 : 2; }
+
+// Slots as its rule has them, where the host can tell, and the working operand of that many columns.
+inline bool is_valid(const pymimic_parameter& p, int64_t columns) {
+  if (p.working && !is_operand(p.working, p.ld, columns)) return false;
+  if (p.slot[1] && !p.slot[0]) return false;
+  return p.device_update || p.update.rule != PYMIMIC_ADAMW || slots_of(p) == 2;
+}
 
 }  // namespace mimic

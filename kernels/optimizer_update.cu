@@ -68,9 +68,7 @@ extern "C" cudaError_t pymimic_optimizer_update(const pymimic_parameter* paramet
                                                 const float* grad, int64_t rows, int64_t columns, cudaStream_t stream) {
   using namespace mimic;
   const pymimic_parameter& p = *parameter;
-  if (rows < 0 || columns < 0 || (p.working && !is_operand(p.working, p.ld, columns))) return cudaErrorInvalidValue;
-  if ((p.slot[1] && !p.slot[0]) || (!p.device_update && p.update.rule == PYMIMIC_ADAMW && slots_of(p) != 2))
-    return cudaErrorInvalidValue;
+  if (rows < 0 || columns < 0 || !is_valid(p, columns)) return cudaErrorInvalidValue;
   if (rows == 0 || columns == 0) return cudaSuccess;
   Step s = {p, working_precision, grad, rows, columns, {}};
   if (!p.working) {  // nothing asks for rows then: one long one

@@ -27,13 +27,14 @@ __device__ __forceinline__ uint32_t piece_at(int row, int chunk) {
 // Starts copying piece number `piece` of rows [row, row + rows_in_piece) to shared memory; rows beyond the last are
 // zeros, groups beyond the last are left out.
 template <int rows_in_piece, int threads>
-__device__ __forceinline__ void copy_piece(uint32_t to, const Operand& m, int64_t row, int piece) {
+__device__ __forceinline__ void copy_piece(uint32_t to, const Operand& m, int64_t row, int piece,
+                                           int thread = int(threadIdx.x)) {
   static_assert(rows_in_piece * 8 % threads == 0 && threads % 64 == 0);  // so that all rows of a thread are alike mod 8
-  const int chunk = threadIdx.x % 8, column = piece * int(kPieceRowBytes) + chunk * 16;
+  const int chunk = thread % 8, column = piece * int(kPieceRowBytes) + chunk * 16;
   if (column >= m.bytes) return;
-  int64_t r = row + threadIdx.x / 8;
+  int64_t r = row + thread / 8;
   const unsigned char* from = m.data + r * m.ld_bytes + column;
-  to += piece_at(threadIdx.x / 8, chunk);
+  to += piece_at(thread / 8, chunk);
 #pragma unroll
   for (int i = 0; i < rows_in_piece * 8 / threads; ++i) {
     copy_async<16>(to, from, r < m.rows);

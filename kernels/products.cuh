@@ -85,6 +85,17 @@ __device__ __forceinline__ void multiply_along(float (&sums)[row_tiles][column_t
   }
 }
 
+// The same for all groups of a piece, or its first `groups`; a_at and b_at are this lane's places in the pieces a and
+// b.
+template <class Element, int row_tiles, int column_tiles>
+__device__ __forceinline__ void multiply_piece_along(float (&sums)[row_tiles][column_tiles][4], uint32_t a,
+                                                     uint32_t a_at, uint32_t b, uint32_t b_at, int groups) {
+  const int most = groups < kPieceGroups ? groups : kPieceGroups;
+#pragma unroll 2  // the fragments of one group load while the other multiplies; more, and registers run out
+  for (int i = 0; i < most; ++i)
+    multiply_along<Element>(sums, a + (a_at ^ i * kGroupBytes), b + (b_at ^ i * kGroupBytes));
+}
+
 // Sums as the A operand of the next product, whose k runs over their columns.
 template <class Element, int tiles>
 using Fragments = uint32_t[tiles * 8 / kDepth<Element>][4];
@@ -102,19 +113,39 @@ __device__ __forceinline__ void to_fragments(Fragments<Element, tiles>& to, cons
     }
 }
 
-// sums, from tile `first` on, += a times the first `groups` groups of columns of a piece at b, k running down its rows.
-template <class Element, bool all_groups, int row_tiles, int column_tiles, int steps>
+// The same by way of shared memory, for other warps to load: 16 rows of a piece from `rows` on, its 16-byte chunks from
+// `chunk` on. load_matrices at fragment_at gives what to_fragments would have.
+template <class Element, int tiles>
+__device__ __forceinline__ void store_fragments(uint32_t rows, int chunk, const float (&sums)[tiles][4], int lane) {
+  const int t = lane % 4, g = lane / 4;
+#pragma unroll
+  for (int n = 0; n < tiles; ++n)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float even = sums[n][2 * half], odd = sums[n][2 * half + 1];
+      if constexpr (kElementBytes<Element> == 2) {
+        store_shared(rows + piece_at(g + 8 * half, chunk + n) + 4 * t, pack2<Element>(even, odd));
+      } else {
+        store_shared(rows + piece_at(g + 8 * half, chunk + 2 * n) + 4 * t, even);
+        store_shared(rows + piece_at(g + 8 * half, chunk + 2 * n + 1) + 4 * t, odd);
+      }
+    }
+}
+
+// sums, from tile `first` on, += a times `count` groups of columns of a piece at b, from `at_group` on (or the first
+// `groups` of these), k running down its rows.
+template <class Element, bool all_groups, int count = kPieceGroups, int row_tiles, int column_tiles, int steps>
 __device__ __forceinline__ void multiply_down(float (&sums)[row_tiles][column_tiles][4],
                                               const uint32_t (&a)[row_tiles][steps][4], int first, int groups,
-                                              uint32_t b, int lane) {
+                                              uint32_t b, int lane, int at_group = 0) {
   constexpr bool halves = kElementBytes<Element> == 2;
   const int t = lane % 4, g = lane / 4;
-  const uint32_t at = halves ? fragment_at(lane) : piece_at(2 * t, g / 4) + g % 4 * 4;
-  const uint32_t at_odd = piece_at(2 * t + 1, g / 4) + g % 4 * 4;
+  const uint32_t at = (halves ? fragment_at(lane) : piece_at(2 * t, g / 4) + g % 4 * 4) ^ at_group * kGroupBytes;
+  const uint32_t at_odd = (piece_at(2 * t + 1, g / 4) + g % 4 * 4) ^ at_group * kGroupBytes;
 #pragma unroll
   for (int step = 0; step < steps; ++step)
 #pragma unroll
-    for (int group = 0; group < kPieceGroups; ++group) {
+    for (int group = 0; group < count; ++group) {
       if (!all_groups && group >= groups) continue;
       const uint32_t from = b + step * kDepth<Element> * kPieceRowBytes;
       uint32_t b_fragment[4];

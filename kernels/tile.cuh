@@ -26,6 +26,13 @@ __device__ __forceinline__ uint32_t shared_address(uint32_t at) {
   return uint32_t(__cvta_generic_to_shared(shared_bytes)) + at;
 }
 
+// threadIdx.x, read anew: nothing that is computed from it stays in registers over a loop, where these are short.
+__device__ __forceinline__ int fresh_thread() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 __device__ __forceinline__ void sync_block() { __syncthreads(); }
 __device__ __forceinline__ void sync_warp() { __syncwarp(); }
 

@@ -24,23 +24,30 @@ def product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a @ b, 2 * 2.0**-24 * (4 + a.shape[1] ** 0.5) * np.sqrt((a * a) @ (b * b))
 
 
-class Hidden(NamedTuple):
-    """h as the kernels round it, and how far theirs may lie from it: they may round to the other side."""
+class Rounded(NamedTuple):
+    """Values as the kernels round them, and how far theirs may lie from it: they may round to the other side."""
 
-    h: np.ndarray
+    value: np.ndarray
     error: np.ndarray
 
 
-def hidden(z: np.ndarray, U: np.ndarray, b: np.ndarray, activation: Activation, mask: Mask, precision: str) -> Hidden:
-    """z and U are rounded already."""
-    a, a_error = product(z, U.T)
-    a, a_error = a + b, a_error + 2.0**-23 * (np.abs(a) + np.abs(b))
-    kept = reference.multiplier(a.shape, mask, a.dtype)
-    h = reference.activate(a, activation)[0] * kept
+def within(value: np.ndarray, reach: np.ndarray, precision: str) -> Rounded:
+    """`value` rounded, where the kernels round something within `reach` of it."""
+    low, middle, high = (rounded(x, precision) for x in (value - reach, value, value + reach))
+    return Rounded(middle, np.maximum(high - middle, middle - low))
+
+
+def pre_activation(z: np.ndarray, U: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """z U^T + b and its bound."""
+    a, error = product(z, U.T)
+    return a + b, error + 2.0**-23 * (np.abs(a + b) + np.abs(b))
+
+
+def hidden(a: np.ndarray, a_error: np.ndarray, activation: Activation, kept: np.ndarray, precision: str) -> Rounded:
+    """h from the pre-activation."""
     # no activation is steeper than 1.13; 16 roundings inside it
     reach = (1.13 * a_error + 2.0**-20 * np.minimum(1, np.abs(a))) * kept
-    low, middle, high = (rounded(x, precision) for x in (h - reach, h, h + reach))
-    return Hidden(middle, np.maximum(high - middle, middle - low))
+    return within(reference.activate(a, activation)[0] * kept, reach, precision)
 
 
 def forward(
@@ -49,7 +56,45 @@ def forward(
     """y and its bound, from the operands that the kernel reads."""
     z, U, W = (rounded(x, precision) for x in (z, U, W))
     b, c = b.astype(np.float64), c.astype(np.float64)
-    h, h_error = hidden(z, U, b, activation, mask, precision)
+    a, a_error = pre_activation(z, U, b)
+    h, h_error = hidden(a, a_error, activation, reference.multiplier(a.shape, mask, a.dtype), precision)
     y, error = product(h, W)
-    other_side = 4 * np.sqrt((h_error * h_error) @ (W * W))
-    return y + c, error + other_side + 2.0**-23 * (np.abs(y) + np.abs(c)) + 1e-30
+    return y + c, error + other_side(h_error, W) + 2.0**-23 * (np.abs(y) + np.abs(c)) + 1e-30
+
+
+def other_side(error: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """What `error`, of either sign in each element, does to a product."""
+    return 4 * np.sqrt((error * error) @ (factor * factor))
+
+
+class Gradients(NamedTuple):
+    """Each with its bound."""
+
+    dz: tuple[np.ndarray, np.ndarray]
+    dU: tuple[np.ndarray, np.ndarray]  # noqa: N815
+    db: tuple[np.ndarray, np.ndarray]
+    dW: tuple[np.ndarray, np.ndarray]  # noqa: N815
+
+
+def backward(
+    dy: np.ndarray, z: np.ndarray, U: np.ndarray, b: np.ndarray, W: np.ndarray, activation: Activation, mask: Mask, precision: str
+) -> Gradients:
+    """From the operands that the kernels read; db sums da before it is rounded."""
+    dy, z, U, W = (rounded(x, precision) for x in (dy, z, U, W))
+    a, a_error = pre_activation(z, U, b.astype(np.float64))
+    kept = reference.multiplier(a.shape, mask, a.dtype)
+    h, h_error = hidden(a, a_error, activation, kept, precision)
+    dh, dh_error = product(dy, W.T)
+    slope, lower, upper = (reference.activate(x, activation)[1] for x in (a, a - a_error, a + a_error))
+    slope_error = np.maximum(abs(lower - slope), abs(upper - slope)) + (0 if activation in ("relu", "identity") else 2.0**-20)
+    reach = (dh_error * np.abs(slope) + (np.abs(dh) + dh_error) * slope_error) * kept
+    exact = dh * slope * kept
+    da, da_error = within(exact, reach, precision)
+    ones = np.ones((1, len(a)))
+
+    def summed(left: np.ndarray, error: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, bound = product(left, right)
+        return value, bound + other_side(error, right) + 1e-30
+
+    db, db_error = summed(exact.T, reach.T, ones.T)
+    return Gradients(summed(da, da_error, U), summed(da.T, da_error.T, z), (db[:, 0], db_error[:, 0]), summed(h.T, h_error.T, dy))

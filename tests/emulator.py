@@ -143,6 +143,10 @@ class Emulator:
         """Of the schedules of all launches that follow."""
         self.lib.simt_seed(ct.c_uint64(seed))
 
+    def limit_shared(self, bytes_: int) -> None:
+        """What a block may ask for in all launches that follow."""
+        self.lib.simt_limit_shared(ct.c_size_t(bytes_))
+
     def error(self) -> str:
         """What went wrong in the launch that failed last."""
         return str(self.lib.simt_error().decode())

@@ -15,11 +15,13 @@ std::string error;
 std::vector<unsigned char> shared_memory;
 size_t largest_shared = 0;
 
-constexpr size_t kSharedLimit = 227 * 1024;
+size_t shared_limit = 227 * 1024;
 
 }  // namespace
 
 void set_error(const std::string& message) { error = message; }
+
+size_t most_shared_bytes() { return shared_limit; }
 
 void* shared(uint32_t at, size_t bytes, const Location& where) {
   if (at % bytes || at + bytes > shared_memory.size())
@@ -32,7 +34,7 @@ void* shared(uint32_t at, size_t bytes, const Location& where) {
 cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument) {
   const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
   if (blocks == 0 || grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > unsigned(kMaxThreads) ||
-      threads % kLanes || shared_bytes > kSharedLimit) {
+      threads % kLanes || shared_bytes > shared_limit) {
     error = "launch: a grid, a block or shared memory beyond what a device takes";
     return cudaErrorInvalidValue;
   }
@@ -62,4 +64,6 @@ void simt_seed(uint64_t seed) {
 const char* simt_error() { return simt::error.c_str(); }
 // The most shared memory that a launch has asked for since simt_seed.
 size_t simt_shared_bytes() { return simt::largest_shared; }
+// What a block may ask for, as on the device that is played.
+void simt_limit_shared(size_t bytes) { simt::shared_limit = bytes; }
 }

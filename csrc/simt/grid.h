@@ -6,6 +6,7 @@
 namespace simt {
 
 cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument);
+size_t most_shared_bytes();
 
 }  // namespace simt
 
@@ -15,6 +16,11 @@ template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t, A... args) {
   const auto call = [=] { kernel(P(args)...); };
   return simt::launch(grid, threads, shared_bytes, [](const void* c) { (*static_cast<decltype(&call)>(c))(); }, &call);
+}
+
+inline cudaError_t most_shared_bytes(size_t& bytes) {
+  bytes = simt::most_shared_bytes();
+  return cudaSuccess;
 }
 
 }  // namespace mimic

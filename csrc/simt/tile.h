@@ -20,6 +20,8 @@ void store_shared(uint32_t at, T value, Site site = Site::current()) {
   *static_cast<T*>(simt::shared(at, sizeof(T), site)) = value;
 }
 
+inline int fresh_thread() { return int(threadIdx.x); }
+
 inline void sync_block(Site site = Site::current()) {
   if (!simt::removed("sync_block", site)) simt::block.arrive(0, simt::block.threads(), true, "sync_block", site);
 }
