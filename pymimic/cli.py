@@ -34,7 +34,9 @@ _PCA_ROWS = 20_000
 _INTERRUPTED = 130  # as shells have it
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # its home differs between versions of typer
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Wide shallow nets that mimic deep ones, on the CPU.")
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, help="Wide shallow nets that mimic deep ones, on the CPU and on NVIDIA GPUs."
+)
 
 
 def run(arguments: list[str]) -> NoReturn:
@@ -116,7 +118,10 @@ def info(
     except BackendUnavailableError as error:
         lines["instruction sets"] = f"none: {error}"
     lines["threads"] = str(get_num_threads())
-    lines["cuda"] = f"no: {backends.why_no_cuda()}"
+    try:
+        lines["cuda"] = "; ".join(backends.cuda_devices())
+    except BackendUnavailableError as error:
+        lines["cuda"] = f"no: {error}"
     lines["packages"] = ", ".join(f"{name} {_installed(name)}" for name in _PACKAGES)
     if shape is not None:
         sizes = shape.split(",")
