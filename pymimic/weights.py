@@ -89,7 +89,7 @@ class ShallowWeights:
         plan = self.plan(len(z))
         if save and plan.h == "recompute":
             raise ValueError(
-                f"save: expected False with dtype {self.dtype!r}, backend {self.backend!r}, which make h again in the backward pass, got True"
+                f"save: expected False with dtype {self.dtype!r}, backend {self.backend!r}, whose backward pass makes h again, got True"
             )
         y, kept = self._backend.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self.activation, mask, plan, save, out)
         return y if kept is None else (y, Saved(kept, self.backend, self.activation, mask, plan))

@@ -83,7 +83,7 @@ def test_a_step_without_memory_changes_nothing(device, monkeypatch):
             assert np.array_equal(array.get(), before[name].get())
         for name, array in optimizer.state().items():
             assert np.array_equal(array, slots[name])
-    assert allowed > 5
+    assert allowed > 2
     assert said == {"out of device memory"}
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+import time
 import types
 
 import numpy as np
@@ -58,9 +59,10 @@ class Event:
     """Has happened when it was never recorded."""
 
     def __init__(self, disable_timing=False):
-        self.after = None
+        self.after = self.time = None
 
     def record(self, stream=None):
+        self.time = time.perf_counter()
         stream = stream or get_current_stream()
         self.after = stream, len(stream.asked)
 
@@ -116,6 +118,11 @@ def _gemm_ex(handle, transa, transb, m, n, k, alpha, a, a_type, lda, b, b_type, 
     left = _matrix(a, m if transa else k, lda)[: k if transa else m]
     right = _matrix(b, k if transb else n, ldb)[: n if transb else k]
     _matrix(c, n, ldc)[:m] = (left.T if transa else left) @ (right.T if transb else right)
+
+
+def get_elapsed_time(start, stop):
+    """Milliseconds."""
+    return 1e3 * (stop.time - start.time)
 
 
 cublas = types.SimpleNamespace(CUBLAS_OP_N=0, CUBLAS_OP_T=1, gemmEx=_gemm_ex)
