@@ -157,15 +157,6 @@ std::vector<std::string> missing() {
   look("shallow_backward_rows", pymimic_shallow_backward_rows);
   look("shallow_backward_units", pymimic_shallow_backward_units);
   look("shallow_backward_step", pymimic_shallow_backward_step);
-  look("optimizer_update", pymimic_optimizer_update);
-  look("serve", pymimic_serve);
-  look("linear_dropout", pymimic_linear_dropout);
-  look("linear_dropout_backward", pymimic_linear_dropout_backward);
-  look("column_sums", pymimic_column_sums);
-  look("mimic_loss", pymimic_mimic_loss);
-  look("cross_entropy", pymimic_cross_entropy);
-  look("distillation_loss", pymimic_distillation_loss);
-  look("pack", pymimic_pack);
   return names;
 }
 
