@@ -53,7 +53,7 @@ def emulated():
     except BackendUnavailableError:
         pass
     try:
-        return load("pymimic._cuda", build_binding())
+        return load("emulated._cuda", build_binding())  # pybind11 keeps one module a name
     except FileNotFoundError as error:
         warnings.warn(str(error), stacklevel=1)
         pytest.skip(str(error))
@@ -61,10 +61,10 @@ def emulated():
 
 @pytest.fixture
 def device(emulated, monkeypatch):
-    """cupy, and the backend to go with it; `need` skips a test whose kernels the build lacks, `path` is the emulated binding's file."""
+    """cupy, and the backend to go with it; `need` skips a test whose kernels the build lacks."""
     if emulated is not None:
         monkeypatch.syspath_prepend(HERE / "stub")
-        for name in [name for name in sys.modules if name.split(".")[0] == "cupy" or name == "pymimic.backends.cuda"]:
+        for name in _with_cupy():
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "pymimic._cuda", emulated)
         monkeypatch.setattr(pymimic, "_cuda", emulated, raising=False)
@@ -81,5 +81,9 @@ def device(emulated, monkeypatch):
     yield SimpleNamespace(xp=cupy, need=need, core=_cuda, emulated=emulated is not None)
     backends._load.cache_clear()
     if emulated is not None:
-        for name in [name for name in sys.modules if name.split(".")[0] == "cupy" or name == "pymimic.backends.cuda"]:
-            monkeypatch.delitem(sys.modules, name)
+        for name in _with_cupy():
+            sys.modules.pop(name)  # for good: monkeypatch would bring back what it removes
+
+
+def _with_cupy():
+    return [name for name in sys.modules if name.split(".")[0] == "cupy" or name == "pymimic.backends.cuda"]
