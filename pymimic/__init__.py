@@ -6,9 +6,10 @@ z = x V^T,  h = dropout(f(z U^T + b)),  y = h W + c.  Ba & Caruana 2014; the des
 from importlib.metadata import version as _version
 
 from . import ops
+from .backends.workspace import Workspace
 from .cases import Cases, LabelledSet
 from .deepnet import DeepNet
-from .errors import BackendUnavailableError, FileFormatError, ManifestError, TrainingDivergedError
+from .errors import BackendUnavailableError, CudaError, FileFormatError, ManifestError, TrainingDivergedError
 from .generate import gaussian_noise, munge
 from .history import History, Record
 from .optimizer import SGD, AdamW, Optimizer, constant, cosine, step_decay, warm_up
@@ -23,8 +24,8 @@ from .weights import ShallowWeights
 
 __version__ = _version("pymimic")
 __all__ = [
-    "SGD", "AdamW", "BackendUnavailableError", "Cases", "DeepNet", "Ensemble", "FileFormatError", "History", "LabelledSet",
+    "SGD", "AdamW", "BackendUnavailableError", "Cases", "CudaError", "DeepNet", "Ensemble", "FileFormatError", "History", "LabelledSet",
     "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Teacher", "Trainer", "TrainingDivergedError",
-    "TransferSet", "constant", "cosine", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads", "munge", "ops",
+    "TransferSet", "Workspace", "constant", "cosine", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads", "munge", "ops",
     "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

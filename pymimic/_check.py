@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ml_dtypes import bfloat16
 
-from .backends.interface import ACTIVATIONS, Activation, Array, Mask, Saved
+from .backends.interface import ACTIVATIONS, Activation, Array, Mask, Saved, Seed
+from .devices import cupy, is_device, module, place
 from .plan import Plan
 from .plan import plan as make_plan
 
@@ -24,31 +25,58 @@ class Dims:
         self.size: dict[str, int] = dict(known)
         self.dtype: np.dtype[Any] | None = like[1].dtype if like else None
         self._dtype_of = like[0] if like else ""
+        self._place = place(like[1]) if like else ""
 
     def __getitem__(self, name: str) -> int:
         return self.size[name]
 
     def array(self, name: str, value: object, *axes: str, bf16: bool = False) -> Array:
         """`value` as a C-contiguous float array of shape `axes`, bfloat16 if that is allowed; one that is strided is copied once."""
-        array = host_array(name, value)
-        if array.dtype not in FLOATS and not (bf16 and array.dtype == BFLOAT16):
-            raise TypeError(f"{name}: expected dtype {'float32, float64 or bfloat16' if bf16 else 'float32 or float64'}, got {array.dtype}")
+        array = any_array(name, value)
+        allowed = ["float32", *([] if is_device(array) else ["float64"]), *(["bfloat16"] if bf16 else [])]
+        if str(array.dtype) not in allowed:
+            raise TypeError(f"{name}: expected dtype {' or '.join(allowed)}{' on a device' * is_device(array)}, got {array.dtype}")
         if self.dtype is None:
             self.dtype, self._dtype_of = array.dtype, name
-        elif array.dtype != self.dtype:
+        self._at(name, array)
+        if array.dtype != self.dtype:
             raise TypeError(f"{name}: expected dtype {self.dtype} as {self._dtype_of} has, got {array.dtype}")
         self.shape(name, array.shape, axes)
-        return np.ascontiguousarray(array)
+        return cast(Array, module(array).ascontiguousarray(array))
+
+    def labels(self, name: str, value: object) -> Array:
+        """`value` as (B,) integers in [0, C), beside arrays that have bound B and C."""
+        array = any_array(name, value)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}")
+        self._at(name, array)
+        self.shape(name, array.shape, ("B",))
+        if array.size and not 0 <= int(array.min()) <= int(array.max()) < self["C"]:
+            raise ValueError(f"{name}: expected values in [0, {self['C']}), got [{array.min()}, {array.max()}]")
+        return array
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the arrays so far are."""
+        return self._place.startswith("device")
+
+    def _at(self, name: str, array: Array) -> None:
+        """Demand that all arrays lie in one memory."""
+        here = place(array)
+        self._place = self._place or here
+        if here != self._place:
+            raise ValueError(f"{name}: expected an array on {self._place}, as {self._dtype_of} is, got one on {here}")
 
     def beside(self, name: str, value: object, *axes: str) -> Array:
         """As `array`, for what stays in float32 beside bfloat16 operands: there it may be either, and is widened."""
         if self.dtype != BFLOAT16:
             return self.array(name, value, *axes)
-        array = host_array(name, value)
+        array = any_array(name, value)
         if array.dtype not in (BFLOAT16, np.float32):
             raise TypeError(f"{name}: expected dtype float32 or bfloat16 beside a bfloat16 {self._dtype_of}, got {array.dtype}")
+        self._at(name, array)
         self.shape(name, array.shape, axes)
-        return np.ascontiguousarray(array, np.float32)
+        return cast(Array, module(array).ascontiguousarray(array, np.float32))
 
     def shape(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
         """Demand a shape, binding the axes that are new."""
@@ -63,30 +91,55 @@ class Dims:
         """`value` as an array to write into: right shape and dtype, C-contiguous, writable, apart from the inputs."""
         if value is None:
             return None
-        array = host_array(name, value)
+        array = any_array(name, value)
         dtype = np.dtype(np.float32) if self.dtype == BFLOAT16 else self.dtype
         if array.dtype != dtype:
             raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}")
+        self._at(name, array)
         self.shape(name, array.shape, axes)
         writable(name, array)
-        if any(np.may_share_memory(array, other) for other in inputs):
+        if any(module(array).may_share_memory(array, other) for other in inputs):
             raise ValueError(f"{name}: expected memory of its own, got an array that overlaps an input")
         return array
 
 
+def any_array(name: str, value: object) -> Array:
+    """Demand a NumPy array or one in a device's memory, and give the latter as CuPy's."""
+    return cupy().asarray(value) if is_device(value) else host_array(name, value)
+
+
 def host_array(name: str, value: object) -> Array:
     """Demand a NumPy array."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not is_device(value):
         return value
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     raise TypeError(f"{name}: expected a NumPy array, got {kind}")
+
+
+def float_shape(name: str, value: object, shape: tuple[int, ...]) -> Array:
+    """Demand a float array of that shape, anywhere."""
+    array = any_array(name, value)
+    if array.dtype not in FLOATS:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    return array
+
+
+def float_rows(name: str, value: object, columns: int) -> Array:
+    """Demand a (B, columns) float array, anywhere."""
+    array = any_array(name, value)
+    if array.dtype not in FLOATS:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    Dims(D=columns).shape(name, array.shape, ("B", "D"))
+    return array
 
 
 def writable(name: str, array: Array) -> None:
     """Demand an array that can be updated in place."""
     if not array.flags.c_contiguous:
         raise ValueError(f"{name}: expected a C-contiguous array, as it is updated in place, got strides {array.strides}")
-    if not array.flags.writeable:
+    if not getattr(array.flags, "writeable", True):  # CuPy's always are
         raise ValueError(f"{name}: expected a writable array, as it is updated in place, got a read-only one")
 
 
@@ -106,7 +159,7 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     return int(value)
 
 
-def mask(dropout: float, seed: int, offset: int, origin: tuple[int, int]) -> Mask:
+def mask(dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], on_device: bool = False) -> Mask:
     """Turn a dropout probability into the integer threshold that every backend compares bytes with."""
     if isinstance(dropout, bool) or not isinstance(dropout, (int, float, np.integer, np.floating)):
         raise TypeError(f"dropout: expected a number, got {type(dropout).__name__}")
@@ -123,7 +176,17 @@ def mask(dropout: float, seed: int, offset: int, origin: tuple[int, int]) -> Mas
     integer("origin", unit, 0, 1 << 37)
     if row % 16 or unit % 32:
         raise ValueError(f"origin: expected (row, unit), a multiple of (16, 32), got {_tuple((row, unit))}")
-    return Mask(keep, integer("seed", seed, 0, 1 << 64), integer("offset", offset, 0, 1 << 32), int(row), int(unit))
+    key, step = (_seed(name, value, 1 << bits, on_device) for name, value, bits in (("seed", seed, 64), ("offset", offset, 32)))
+    return Mask(keep, key, step, int(row), int(unit))
+
+
+def _seed(name: str, value: Any, high: int, on_device: bool) -> int:
+    """Demand an int in [0, high), or beside arrays on a device a 0-d int64 array there."""
+    if not on_device or not is_device(value):
+        return integer(name, value, 0, high)
+    if value.shape != () or value.dtype != np.int64:
+        raise ValueError(f"{name}: expected an int or a 0-d int64 array, got shape {value.shape} of {value.dtype}")
+    return value  # type: ignore[no-any-return]
 
 
 def plan(given: Plan | None, dims: Dims, kept: Saved | None = None, dtype: str | None = None) -> Plan:

@@ -85,3 +85,15 @@ def in_order(cases: Cases) -> Iterator[tuple[Array, Array, Array | None]]:
     """All rows in order, some 16 MiB at a time."""
     rows = max(1, (4 << 20) // (cases.inputs + cases.outputs))
     return (cases.batch(np.arange(start, min(start + rows, len(cases)))) for start in range(0, len(cases), rows))
+
+
+def demand_cases(inputs: int, outputs: int, **given: Cases | None) -> None:
+    """Demand rows that fit a student of so many inputs and outputs, in each argument that is not None."""
+    for name, cases in given.items():
+        if cases is None:
+            continue
+        if len(cases) == 0:
+            raise ValueError(f"{name}: expected at least one row, got none")
+        for axis, want, have in (("inputs", inputs, cases.inputs), ("outputs", outputs, cases.outputs)):
+            if want != have:
+                raise ValueError(f"{name}: expected {want} {axis}, as the student has, got {have}")

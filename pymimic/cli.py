@@ -34,7 +34,9 @@ _PCA_ROWS = 20_000
 _INTERRUPTED = 130  # as shells have it
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # its home differs between versions of typer
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Wide shallow nets that mimic deep ones, on the CPU.")
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, help="Wide shallow nets that mimic deep ones, on the CPU and on NVIDIA GPUs."
+)
 
 
 def run(arguments: list[str]) -> NoReturn:
@@ -76,6 +78,7 @@ def demo(
     path: Annotated[Path | None, typer.Option(metavar="DIR", help="folder with the publisher's files, for letter and mnist")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="small nets and few epochs: seconds instead of minutes, and worse figures")] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="everything random follows from it; at least 0")] = 0,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where nets are trained and asked")] = "cpu",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the figures here")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw validation accuracy against epochs here")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="save the mimic student here, as safetensors")] = None,
@@ -89,7 +92,7 @@ def demo(
 
     for file in (json, plot, out):
         _demand_folder(file)
-    result = run_demo(data, path, fast=fast, seed=seed)
+    result = run_demo(data, path, fast=fast, seed=seed, device=device)
     report.show(result)
     if out is not None:
         result.student.save(out)
@@ -116,7 +119,10 @@ def info(
     except BackendUnavailableError as error:
         lines["instruction sets"] = f"none: {error}"
     lines["threads"] = str(get_num_threads())
-    lines["cuda"] = f"no: {backends.why_no_cuda()}"
+    try:
+        lines["cuda"] = "; ".join(backends.cuda_devices())
+    except BackendUnavailableError as error:
+        lines["cuda"] = f"no: {error}"
     lines["packages"] = ", ".join(f"{name} {_installed(name)}" for name in _PACKAGES)
     if shape is not None:
         sizes = shape.split(",")
@@ -161,6 +167,7 @@ def distill(
         Path | None, typer.Option(metavar="FILE", help="state of the run, removed at its end  [default: OUT.checkpoint]")
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="how often to write it")] = 1000,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where to train")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint, bit for bit")] = False,
     dtype: Annotated[str, typer.Option(metavar="float32|bfloat16", help="of the wide layer's products")] = "float32",
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
@@ -185,6 +192,7 @@ def distill(
         student, _optimizer(optimizer, _schedule(schedule, lr, steps, warm_up_steps), weight_decay), epochs=epochs, batch_size=batch_size,
         loss=loss, temperature=temperature, seed=seed, ema=ema, patience=patience, standardise_inputs=standardise_inputs,
         standardise_targets=standardise_targets, checkpoint=state, checkpoint_every=checkpoint_every, dtype=dtype,
+        device=device,
     )  # fmt: skip
     try:
         history = trainer.fit(cases, validation, resume=state if resume else None)
@@ -207,13 +215,14 @@ def predict(
     student: Annotated[Path, typer.Argument(metavar="S.safetensors", help="a saved student")],
     inputs: Annotated[Path, typer.Option(metavar="X.npy", help="(N, D) float inputs; memory-mapped")],
     out: Annotated[Path, typer.Option(metavar="Y.npy", help="where to write (N, C) float32 logits")],
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where to compute")] = "cpu",
     proba: Annotated[bool, typer.Option("--proba", help="write probabilities, the softmax of the logits")] = False,
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
 ) -> None:
     """Write a student's logits for every row of a file that may be larger than memory."""
     if threads is not None:
         set_num_threads(threads)
-    net = Student.load(student)
+    net = Student.load(student).to(device)
     x = _open_npy("inputs", inputs)
     if x.ndim != 2 or x.shape[1] != net.inputs:
         raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")

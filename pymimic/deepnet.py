@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from . import _check, ops
+from . import _check, backends, ops
 from .backends.interface import Array
 from .cases import LabelledSet, in_order
 from .checkpoint import Path, read_safetensors, write_safetensors
+from .devices import kind, module, to
 from .errors import FileFormatError, TrainingDivergedError
+from .feed import feed, labelled
 from .history import History, Record
 from .layers import Layers
-from .moments import moments
+from .moments import standardisation
 from .optimizer import AdamW, Optimizer
 
 _SLAB_BYTES = 32 << 20
@@ -76,7 +79,7 @@ class DeepNet:
         """Configuration and the sha256 of weights and standardisation, for a transfer set's manifest."""
         digest = hashlib.sha256()
         for array in (*self._arrays.values(), self.mean, self.scale):
-            digest.update(b"" if array is None else array.tobytes())
+            digest.update(b"" if array is None else to("cpu", array).tobytes())
         return {"kind": "deepnet", **self.configuration(), "sha256": digest.hexdigest()}
 
     @property
@@ -99,23 +102,38 @@ class DeepNet:
         """Bytes that they take in memory."""
         return sum(array.nbytes for array in self._arrays.values())
 
+    @property
+    def device(self) -> str:
+        """Where the weights are: "cpu" or "cuda"."""
+        return kind(self._arrays["bias0"])
+
+    def to(self, device: str) -> DeepNet:
+        """The same net, its weights moved to "cpu" (NumPy arrays) or "cuda" (CuPy arrays, on the current device), where `fit` then runs.
+
+        BackendUnavailableError says why there is no CUDA backend.
+        """
+        if device == "cuda":
+            backends.get("cuda")
+        self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
+        return self
+
     def arrays(self) -> dict[str, Array]:
-        """Copies of weight0 (out, in), bias0 (out,), weight1, ... by name, float32."""
+        """Copies of weight0 (out, in), bias0 (out,), weight1, ... by name, float32, where the net is."""
         return {name: array.copy() for name, array in self._arrays.items()}
 
     def logits(self, x: Array) -> Array:
-        """Logits (B, C) float32 of x (B, D) float32 or float64, without dropout, in slabs of rows: memory stays small for any B."""
-        x = _check.host_array("x", x)
-        if x.dtype not in _check.FLOATS:
-            raise TypeError(f"x: expected dtype float32 or float64, got {x.dtype}")
-        _check.Dims(D=self.inputs).shape("x", x.shape, ("B", "D"))
-        return self._predict(self._arrays, x)
+        """Logits (B, C) float32 of x (B, D) float32 or float64, without dropout, in slabs of rows: memory stays small for any B.
+
+        They are where x is; a net on a device takes x from the host too.
+        """
+        return self._predict(self._arrays, _check.float_rows("x", x, self.inputs))
 
     def fit(
         self, x: Array, labels: Array, *, validation: tuple[Array, Array] | None = None, epochs: int = 30, batch_size: int = 128,
         optimizer: Optimizer | None = None, sample_weight: Array | None = None,
         augment: Callable[[Array, np.random.Generator], Array] | None = None, ema: float | None = None, patience: int | None = None,
         monitor: Literal["loss", "accuracy"] = "loss", standardise: Literal["each", "all"] | None = "each", progress: bool = True,
+        backend: str | None = None,
     ) -> DeepNet:  # fmt: skip
         """Train on labels by mean cross-entropy, going on from the weights as they are.
 
@@ -135,6 +153,7 @@ class DeepNet:
         standardise : "each" input by its own mean and deviation, "all" by common ones (images), or None for inputs as they are;
             a net that was fitted before keeps what it has
         progress : draw a bar, if standard error is a terminal
+        backend : see `pymimic.ops`; it must go with the net's device
 
         Returns
         -------
@@ -154,7 +173,8 @@ class DeepNet:
         _check.integer("batch_size", batch_size, 1, 1 << 31)
         optimizer = AdamW(1e-3) if optimizer is None else optimizer
         if self.mean is None and standardise is not None:
-            self.mean, self.scale = _standardisation(cases, standardise)
+            self.mean, self.scale = standardisation((x for x, _, _ in in_order(cases)), self.inputs, standardise)
+        self._layers.backend = backend
         ordering, augmenting = self._stream(1), self._stream(2)
         working = self.arrays()
         average = working if ema is None else self.arrays()
@@ -163,19 +183,20 @@ class DeepNet:
         hidden = None if progress else True  # None: hidden unless standard error is a terminal
         for epoch in tqdm(range(1, _check.integer("epochs", epochs, 0, 1 << 31) + 1), unit="epoch", disable=hidden):
             loss_sum = 0.0
-            for rows in _batches(ordering.permutation(len(cases)), batch_size):
-                batch, targets, weights = cases.batch(rows)
-                batch = batch if augment is None else np.asarray(augment(batch, augmenting), np.float32)
-                step = optimizer.steps
-                outs = self._layers.forward(working, self._standardise(batch), step)
-                loss, dy = ops.cross_entropy(outs[-1], targets, weights)
-                _demand_finite("loss", loss, step + 1)
-                loss_sum += loss * len(rows)
-                optimizer.advance()
-                for name, gradient in self._layers.backward(working, outs, dy, step).items():
-                    optimizer.update(name, working[name], gradient)
-                if ema is not None:
-                    _approach(average, working, 1 - min(ema, (1 + optimizer.steps) / (10 + optimizer.steps)))
+            drawn = labelled(cases, ordering.permutation(len(cases)), batch_size, augment, augmenting)
+            with closing(feed(drawn, self.device)) as batches:
+                for batch, targets, weights in batches:
+                    step = optimizer.steps
+                    outs = self._layers.forward(working, self._standardise(batch), step)
+                    device_loss, dy = ops.cross_entropy(outs[-1], targets, weights, backend=backend)
+                    loss = float(device_loss)
+                    _demand_finite("loss", loss, step + 1)
+                    loss_sum += loss * len(batch)
+                    optimizer.advance()
+                    for name, gradient in self._layers.backward(working, outs, dy, step).items():
+                        optimizer.update(name, working[name], gradient, backend)
+                    if ema is not None:
+                        _approach(average, working, 1 - min(ema, (1 + optimizer.steps) / (10 + optimizer.steps)))
             _demand_finite("weights", sum(float(array.sum()) for array in average.values()), optimizer.steps)
             seen: tuple[float | None, float | None] = (
                 (None, None) if held_out is None else self._evaluate(average, held_out, optimizer.steps)
@@ -194,7 +215,7 @@ class DeepNet:
         if self.mean is not None and self.scale is not None:
             standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
         metadata = {"kind": "deepnet", "configuration": self.configuration(), "input_standardisation": standardisation}
-        write_safetensors(path, self._arrays, metadata)
+        write_safetensors(path, {name: to("cpu", array) for name, array in self._arrays.items()}, metadata)
 
     @classmethod
     def load(cls, path: Path) -> DeepNet:
@@ -229,23 +250,24 @@ class DeepNet:
 
     def _standardise(self, x: Array) -> Array:
         """What the first layer sees, of x (B, D) float32."""
-        return x if self.mean is None or self.scale is None else (x - self.mean) * self.scale
+        return x if self.mean is None or self.scale is None else (x - to(kind(x), self.mean)) * to(kind(x), self.scale)
 
     def _predict(self, arrays: dict[str, Array], x: Array) -> Array:
-        y = np.empty((len(x), self.outputs), np.float32)
+        y = module(x).empty((len(x), self.outputs), np.float32)
         rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // (4 * sum(self._layers.sizes))))
         for start in range(0, len(x), rows):
-            slab = self._standardise(np.asarray(x[start : start + rows], np.float32))
-            y[start : start + rows] = self._layers.forward(arrays, slab)[-1]
-        return y
+            slab = self._standardise(to(self.device, module(x).asarray(x[start : start + rows], np.float32)))
+            y[start : start + rows] = to(kind(x), self._layers.forward(arrays, slab)[-1])
+        return y  # type: ignore[no-any-return]
 
     def _evaluate(self, arrays: dict[str, Array], cases: LabelledSet, step: int) -> tuple[float, float]:
         """Mean cross-entropy and accuracy."""
         loss, right = 0.0, 0
-        for x, labels, _ in in_order(cases):
-            y = self._predict(arrays, x)
-            loss += ops.cross_entropy(y, labels)[0] * len(x)
-            right += int(np.count_nonzero(y.argmax(axis=1) == labels))
+        with closing(feed(in_order(cases), self.device)) as batches:
+            for x, labels, _ in batches:
+                y = self._predict(arrays, x)
+                loss += float(ops.cross_entropy(y, labels)[0]) * len(x)
+                right += int(module(y).count_nonzero(y.argmax(axis=1) == labels))
         _demand_finite("validation loss", loss, step)
         return loss / len(cases), right / len(cases)
 
@@ -261,19 +283,6 @@ class DeepNet:
             _check.integer("patience", patience, 1, 1 << 31)
             if held_out is None:
                 raise ValueError("validation: expected rows and labels, as patience watches them, got None")
-
-
-def _standardisation(cases: LabelledSet, how: str) -> tuple[Array, Array]:
-    """mean and 1 / deviation (D,) of the inputs, each by itself or all alike."""
-    if how not in ("each", "all"):
-        raise ValueError(f"standardise: expected 'each', 'all' or None, got {how!r}")
-    mean, deviation = moments(x if how == "each" else x.reshape(-1, 1) for x, _, _ in in_order(cases))
-    ones = np.ones(cases.inputs)
-    return (ones * mean).astype(np.float32), (ones / deviation).astype(np.float32)
-
-
-def _batches(order: Array, rows: int) -> Iterator[Array]:
-    return (order[start : start + rows] for start in range(0, len(order), rows))
 
 
 def _approach(average: dict[str, Array], working: dict[str, Array], share: float) -> None:

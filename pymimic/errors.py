@@ -15,3 +15,7 @@ class ManifestError(ValueError):
 
 class TrainingDivergedError(ValueError):
     """The loss became NaN or infinite; the message gives the step."""
+
+
+class CudaError(ValueError):
+    """A call of the CUDA runtime failed; the message says which, why, and what to do."""

@@ -19,6 +19,7 @@ class _How(TypedDict):
     dropout: float
     seed: int
     offset: int
+    backend: str | None
 
 
 class Layers:
@@ -37,6 +38,7 @@ class Layers:
             _check.mask(p, 0, 0, (0, 0))
         self.dropout, self.input_dropout = float(dropout), float(input_dropout)
         self.count = len(self.sizes) - 1
+        self.backend: str | None = None  # as in `pymimic.ops`
         self.keys = [layer_key(self.seed, i) for i in range(self.count + 1)]  # the last one is the inputs'
 
     @property
@@ -50,7 +52,7 @@ class Layers:
     def forward(self, arrays: Mapping[str, Array], x: Array, step: int | None = None) -> list[Array]:
         """The layers' inputs, and at the end the logits (B, C), of x (B, D); with the masks of a training step, or None for none."""
         if step is not None and self.input_dropout:
-            x = ops.dropout(x, self.input_dropout, seed=self.keys[-1], offset=step)
+            x = ops.dropout(x, self.input_dropout, seed=self.keys[-1], offset=step, backend=self.backend)
         outs = [x]
         for i in range(self.count):
             outs.append(ops.linear_dropout(outs[-1], arrays[f"weight{i}"], arrays[f"bias{i}"], **self._how(i, step)))
@@ -72,7 +74,8 @@ class Layers:
     def _how(self, layer: int, step: int | None) -> _How:
         last = layer == self.count - 1
         dropout = 0.0 if last or step is None else self.dropout
-        return {"activation": "identity" if last else self.activation, "dropout": dropout, "seed": self.keys[layer], "offset": step or 0}
+        activation = "identity" if last else self.activation
+        return {"activation": activation, "dropout": dropout, "seed": self.keys[layer], "offset": step or 0, "backend": self.backend}
 
 
 def layer_key(seed: int, layer: int) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 
 from . import ops
 from .backends.interface import Array, Saved
+from .devices import is_device, module
 from .optimizer import Optimizer
 from .student import Student
 from .weights import ShallowWeights
 
-_BLOCK = 1 << 16
+_BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 26
 
 
 class Pass(NamedTuple):
@@ -28,7 +29,7 @@ class Pass(NamedTuple):
 
 
 class Learner:
-    """Forward, backward and update of one student. The working weights are its own; `hand_over` gives them to the student.
+    """Forward, backward and update of one student, where it is. The working weights are its own; `hand_over` gives them to the student.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class Learner:
         mask: dict[str, Any] = {"dropout": self.student.dropout, "seed": self.dropout_seed, "offset": step, "origin": (row, 0)}
         x = z = self.student.standardise(x)
         if self.V is not None:
-            zeros = np.zeros(len(self.V), np.float32)
+            zeros = module(x).zeros(len(self.V), np.float32)
             z = ops.linear_dropout(x, self.V, zeros, activation="identity", backend=self.wide.backend)
         result = self.wide.forward(z, save=self.wide.keeps(len(z)), **mask)
         y, saved = result if isinstance(result, tuple) else (result, None)
@@ -87,6 +88,7 @@ class Learner:
         self.optimizer.advance()
         for name, array in self.arrays().items():
             self.optimizer.update(name, array, gradients[name], self.wide.backend)
+        self.wide.changed()
         self._average()
 
     def hand_over(self) -> None:
@@ -113,10 +115,12 @@ class Learner:
 
 def global_norm(gradients: dict[str, Array]) -> float:
     """sqrt of the sum of squares over all arrays, summed in float64 and in a fixed order."""
-    return math.sqrt(sum(float(np.square(block, dtype=np.float64).sum()) for g in gradients.values() for (block,) in _blocks(g)))
+    squares = (module(block).square(block, dtype=np.float64).sum() for g in gradients.values() for (block,) in _blocks(g))
+    return math.sqrt(float(sum(squares)))
 
 
 def _blocks(*arrays: Array) -> Iterator[list[Array]]:
-    """Flat views of C-contiguous arrays of one shape, piece by piece, so that temporaries stay in cache."""
+    """Flat views of C-contiguous arrays of one shape, piece by piece: temporaries stay in cache, and on a device small."""
     flat = [array.reshape(-1) for array in arrays]
-    return ([array[start : start + _BLOCK] for array in flat] for start in range(0, flat[0].size, _BLOCK))
+    block = _DEVICE_BLOCK if is_device(flat[0]) else _BLOCK
+    return ([array[start : start + block] for array in flat] for start in range(0, flat[0].size, block))

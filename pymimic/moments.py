@@ -45,3 +45,23 @@ def covariance(blocks: Iterable[Array], columns: int) -> Array:
         total += wide.T @ wide
         count += len(block)
     return total / max(1, count)
+
+
+def whitened_components(blocks: Iterable[Array], columns: int, count: int, epsilon: float) -> Array:
+    """The `count` first principal components (count, columns) float64, each over sqrt(eigenvalue + epsilon).
+
+    Each has its largest entry positive. Blocks have columns of mean 0.
+    """
+    values, vectors = np.linalg.eigh(covariance(blocks, columns))  # ascending
+    values, components = values[::-1][:count], vectors[:, ::-1][:, :count].T
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
+    return np.asarray(components * np.sign(largest) / np.sqrt(np.maximum(values, 0) + epsilon)[:, None])
+
+
+def standardisation(blocks: Iterable[Array], columns: int, how: str) -> tuple[Array, Array]:
+    """mean and 1 / deviation (columns,) float32, of "each" column by itself or of "all" alike."""
+    if how not in ("each", "all"):
+        raise ValueError(f"standardise: expected 'each', 'all' or None, got {how!r}")
+    mean, deviation = moments(x if how == "each" else x.reshape(-1, 1) for x in blocks)
+    ones = np.ones(columns)
+    return (ones * mean).astype(np.float32), (ones / deviation).astype(np.float32)

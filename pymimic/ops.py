@@ -1,14 +1,17 @@
 """Wide shallow layers as pure functions: arrays in, arrays out, no hidden state.
 
 Shapes use one notation everywhere: B rows, D inputs, k bottleneck units, H hidden units, C outputs;
-`V (k, D)`, `U (H, k)`, `b (H,)`, `W (H, C)`, `c (C,)`, of one dtype, float32 or float64. In the shallow ops z, U and W may be
-bfloat16 (ml_dtypes): then h and da are rounded to it as well, sums are float32, and so are b, c, y and all gradients. The backend follows
-the arrays (NumPy runs on the CPU); `backend=` names one of "cpu", "numba", "reference". Inputs that are
-not C-contiguous are copied once; they are never written to. The same inputs give the same bits, run
-after run and for any number of threads.
+`V (k, D)`, `U (H, k)`, `b (H,)`, `W (H, C)`, `c (C,)`, of one dtype, float32 or on the CPU float64. In the shallow ops z, U and W
+may be bfloat16 (ml_dtypes): then h and da are rounded to it as well, sums are float32, and so are b, c, y and all gradients. The backend
+follows the arrays: NumPy's run on the CPU, CuPy's on their device and on CuPy's current stream; `backend=` names one of "cpu", "numba",
+"reference" or, by how it multiplies float32 (see `pymimic.backends.cuda`), "cuda", as exact as the CPU, "cuda-tf32", "cuda-bf16",
+"cuda-fp16". Inputs that are not C-contiguous are copied once; they are never written to. The same inputs give the same bits, run after
+run and for any number of threads. On a device losses are 0-d arrays, and nothing waits for the device but the check of labels; calls can
+be captured into CUDA graphs inside a `pymimic.Workspace`.
 
 Dropout keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below keep = floor(256 (1 - p) + 0.5),
-and scales survivors by 256 / keep. `seed` (64 bits) is the key, `offset` (32 bits) the training step, and
+and scales survivors by 256 / keep. `seed` (64 bits) is the key, `offset` (32 bits) the training step, ints
+or on a device also 0-d int64 arrays, and
 `origin=(row, unit)`, a multiple of (16, 32), says where this block lies in the whole, so that a shard makes
 the whole's mask. `dropout` is a probability in [0, 1).
 
@@ -24,8 +27,9 @@ from typing import Literal, overload
 import numpy as np
 
 from . import _check
-from .backends import default_host, get
-from .backends.interface import Array, Backend, FactorizedGrads, LinearGrads, Saved, ShallowGrads
+from .backends import choose
+from .backends.interface import Array, FactorizedGrads, LinearGrads, Saved, Seed, ShallowGrads
+from .devices import is_device, module
 from .plan import Plan
 
 __all__ = [
@@ -39,25 +43,25 @@ _NO_MASK = _check.mask(0.0, 0, 0, (0, 0))
 
 @overload
 def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: int = ...,
-    offset: int = ..., origin: tuple[int, int] = ..., save: Literal[False] = ..., plan: Plan | None = ..., out: Array | None = ...,
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: Seed = ...,
+    offset: Seed = ..., origin: tuple[int, int] = ..., save: Literal[False] = ..., plan: Plan | None = ..., out: Array | None = ...,
     backend: str | None = ...,
 ) -> Array: ...  # fmt: skip
 @overload
 def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: int = ...,
-    offset: int = ..., origin: tuple[int, int] = ..., save: Literal[True], plan: Plan | None = ..., out: Array | None = ...,
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: Seed = ...,
+    offset: Seed = ..., origin: tuple[int, int] = ..., save: Literal[True], plan: Plan | None = ..., out: Array | None = ...,
     backend: str | None = ...,
 ) -> tuple[Array, Saved]: ...  # fmt: skip
 @overload
 def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: int = ...,
-    offset: int = ..., origin: tuple[int, int] = ..., save: bool, plan: Plan | None = ..., out: Array | None = ...,
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: Seed = ...,
+    offset: Seed = ..., origin: tuple[int, int] = ..., save: bool, plan: Plan | None = ..., out: Array | None = ...,
     backend: str | None = ...,
 ) -> Array | tuple[Array, Saved]: ...  # fmt: skip
 def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = "relu", dropout: float = 0.0, seed: int = 0,
-    offset: int = 0, origin: tuple[int, int] = (0, 0), save: bool = False, plan: Plan | None = None, out: Array | None = None,
+    z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = "relu", dropout: float = 0.0, seed: Seed = 0,
+    offset: Seed = 0, origin: tuple[int, int] = (0, 0), save: bool = False, plan: Plan | None = None, out: Array | None = None,
     backend: str | None = None,
 ) -> Array | tuple[Array, Saved]:  # fmt: skip
     """y = dropout(f(z U^T + b)) W + c, without writing h (B x H) to memory.
@@ -83,9 +87,9 @@ def shallow_forward(
     z = dims.array("z", z, "B", "k", bf16=True)
     U, b = dims.array("U", U, "H", "k", bf16=True), dims.beside("b", b, "H")
     W, c = dims.array("W", W, "H", "C", bf16=True), dims.beside("c", c, "C")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
     out = dims.output("out", out, ("B", "C"), (z, U, b, W, c))
-    chosen, how = _backend(backend), _check.plan(plan, dims)
+    chosen, how = choose(backend, z), _check.plan(plan, dims)
     if save and how.dtype == "bfloat16":
         raise ValueError("save: expected False with bfloat16 operands, where the backward pass makes h again, got True")
     y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, out)
@@ -93,8 +97,8 @@ def shallow_forward(
 
 
 def shallow_backward(
-    dy: Array, z: Array, U: Array, b: Array, W: Array, *, activation: str = "relu", dropout: float = 0.0, seed: int = 0,
-    offset: int = 0, origin: tuple[int, int] = (0, 0), saved: Saved | None = None,
+    dy: Array, z: Array, U: Array, b: Array, W: Array, *, activation: str = "relu", dropout: float = 0.0, seed: Seed = 0,
+    offset: Seed = 0, origin: tuple[int, int] = (0, 0), saved: Saved | None = None,
     needs: Iterable[str] = ("z", "U", "b", "W", "c"), plan: Plan | None = None, backend: str | None = None,
 ) -> ShallowGrads:  # fmt: skip
     """Gradients of `shallow_forward`, given dy = dL/dy (B, C); h is made again, or read from `saved`.
@@ -113,9 +117,9 @@ def shallow_backward(
     dims = _check.Dims()
     z, U, W = dims.array("z", z, "B", "k", bf16=True), dims.array("U", U, "H", "k", bf16=True), dims.array("W", W, "H", "C", bf16=True)
     dy, b = dims.beside("dy", dy, "B", "C"), dims.beside("b", b, "H")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
     wanted = _check.needs(needs, ShallowGrads._fields)
-    chosen, how = _backend(backend), _check.plan(plan, dims, saved)
+    chosen, how = choose(backend, z), _check.plan(plan, dims, saved)
     kept = _check.saved(saved, chosen.name, act, mask, how)
     return chosen.shallow_backward(dy, z, U, b, W, act, mask, how, kept, wanted)
 
@@ -140,7 +144,7 @@ def factorized_matmul(
     b = None if b is None else dims.array("b", b, "H")
     act = _check.activation(activation)
     out = dims.output("out", out, ("B", "H"), (x, V, U) if b is None else (x, V, U, b))
-    chosen = _backend(backend)
+    chosen = choose(backend, x)
     z = chosen.linear_dropout(x, V, None, "identity", _NO_MASK, None)
     return chosen.linear_dropout(z, U, b, act, _NO_MASK, out)
 
@@ -158,9 +162,13 @@ def factorized_matmul_backward(
     da, x = dims.array("da", da, "B", "H"), dims.array("x", x, "B", "D")
     V, U = dims.array("V", V, "k", "D"), dims.array("U", U, "H", "k")
     wanted = _check.needs(needs, FactorizedGrads._fields)
-    chosen = _backend(backend)
+    chosen = choose(backend, x)
     outer_needs = {"weight" for _ in wanted & {"U"}} | {"bias" for _ in wanted & {"b"}} | {"x" for _ in wanted & {"x", "V"}}
-    z = chosen.linear_dropout(x, V, None, "identity", _NO_MASK, None) if "U" in wanted else np.empty((dims["B"], dims["k"]), da.dtype)
+    z = (
+        chosen.linear_dropout(x, V, None, "identity", _NO_MASK, None)
+        if "U" in wanted
+        else module(da).empty((dims["B"], dims["k"]), da.dtype)
+    )
     outer = chosen.linear_dropout_backward(da, z, U, None, da, "identity", _NO_MASK, frozenset(outer_needs))
     dx = dV = None
     if outer.x is not None:
@@ -171,7 +179,7 @@ def factorized_matmul_backward(
 
 
 def linear_dropout(
-    x: Array, weight: Array, bias: Array, *, activation: str = "relu", dropout: float = 0.0, seed: int = 0, offset: int = 0,
+    x: Array, weight: Array, bias: Array, *, activation: str = "relu", dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0,
     origin: tuple[int, int] = (0, 0), out: Array | None = None, backend: str | None = None,
 ) -> Array:  # fmt: skip
     """dropout(f(x weight^T + bias)): a layer of a deep net.
@@ -185,14 +193,14 @@ def linear_dropout(
     dims = _check.Dims()
     x, weight = dims.array("x", x, "B", "in"), dims.array("weight", weight, "out", "in")
     bias = dims.array("bias", bias, "out")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
     out = dims.output("out", out, ("B", "out"), (x, weight, bias))
-    return _backend(backend).linear_dropout(x, weight, bias, act, mask, out)
+    return choose(backend, x).linear_dropout(x, weight, bias, act, mask, out)
 
 
 def linear_dropout_backward(
     dout: Array, x: Array, weight: Array, out: Array, *, bias: Array | None = None, activation: str = "relu", dropout: float = 0.0,
-    seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0), needs: Iterable[str] = ("x", "weight", "bias"),
+    seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0), needs: Iterable[str] = ("x", "weight", "bias"),
     backend: str | None = None,
 ) -> LinearGrads:  # fmt: skip
     """Gradients of `linear_dropout`, given dout = dL/dout and its result `out`, both (B, out).
@@ -208,28 +216,28 @@ def linear_dropout_backward(
     dout, x = dims.array("dout", dout, "B", "out"), dims.array("x", x, "B", "in")
     weight, out = dims.array("weight", weight, "out", "in"), dims.array("out", out, "B", "out")
     bias = None if bias is None else dims.array("bias", bias, "out")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin)
+    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
     if act == "gelu" and bias is None:
         raise ValueError("bias: expected the layer's (out,) bias, as gelu's derivative needs the pre-activation, got None")
     wanted = _check.needs(needs, LinearGrads._fields)
-    return _backend(backend).linear_dropout_backward(dout, x, weight, bias, out, act, mask, wanted)
+    return choose(backend, x).linear_dropout_backward(dout, x, weight, bias, out, act, mask, wanted)
 
 
-def dropout(x: Array, p: float, *, seed: int, offset: int = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None) -> Array:
+def dropout(x: Array, p: float, *, seed: Seed, offset: Seed = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None) -> Array:
     """x with units zeroed with probability p and the others scaled by 256 / keep, over the last two axes (row, unit).
 
     Leading axes, if any, all get the same mask. Srivastava et al. 2014; the mask as in the module's docstring.
     """
     x = _rows_and_units("x", x)
-    return _backend(backend).dropout(x, _check.mask(p, seed, offset, origin))
+    return choose(backend, x).dropout(x, _check.mask(p, seed, offset, origin, is_device(x)))
 
 
 def dropout_backward(
-    dy: Array, p: float, *, seed: int, offset: int = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None
+    dy: Array, p: float, *, seed: Seed, offset: Seed = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None
 ) -> Array:
     """dL/dx of `dropout`, given dy = dL/dout: the mask is made again from the same seed, offset and origin."""
     dy = _rows_and_units("dy", dy)
-    return _backend(backend).dropout(dy, _check.mask(p, seed, offset, origin))
+    return choose(backend, dy).dropout(dy, _check.mask(p, seed, offset, origin, is_device(dy)))
 
 
 def mimic_loss(y: Array, t: Array, weights: Array | None = None, *, backend: str | None = None) -> tuple[float, Array]:
@@ -245,7 +253,7 @@ def mimic_loss(y: Array, t: Array, weights: Array | None = None, *, backend: str
     dims = _check.Dims()
     y, t = dims.array("y", y, "B", "C"), dims.array("t", t, "B", "C")
     weights = None if weights is None else dims.array("weights", weights, "B")
-    return _backend(backend).mimic_loss(y, t, weights)
+    return choose(backend, y).mimic_loss(y, t, weights)
 
 
 def cross_entropy(y: Array, labels: Array, weights: Array | None = None, *, backend: str | None = None) -> tuple[float, Array]:
@@ -259,14 +267,9 @@ def cross_entropy(y: Array, labels: Array, weights: Array | None = None, *, back
     """
     dims = _check.Dims()
     y = dims.array("y", y, "B", "C")
-    labels = _check.host_array("labels", labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
-    dims.shape("labels", labels.shape, ("B",))
-    if labels.size and not 0 <= labels.min() <= labels.max() < dims["C"]:
-        raise ValueError(f"labels: expected values in [0, {dims['C']}), got [{labels.min()}, {labels.max()}]")
+    labels = dims.labels("labels", labels)
     weights = None if weights is None else dims.array("weights", weights, "B")
-    return _backend(backend).cross_entropy(y, labels, weights)
+    return choose(backend, y).cross_entropy(y, labels, weights)
 
 
 def distillation_loss(y: Array, t: Array, temperature: float, *, backend: str | None = None) -> tuple[float, Array]:
@@ -283,15 +286,11 @@ def distillation_loss(y: Array, t: Array, temperature: float, *, backend: str | 
     y, t = dims.array("y", y, "B", "C"), dims.array("t", t, "B", "C")
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature: expected a number above 0, got {temperature}")
-    return _backend(backend).distillation_loss(y, t, float(temperature))
-
-
-def _backend(name: str | None) -> Backend:
-    return default_host() if name is None else get(name)
+    return choose(backend, y).distillation_loss(y, t, float(temperature))
 
 
 def _rows_and_units(name: str, value: object) -> Array:
-    array = _check.host_array(name, value)
+    array = _check.any_array(name, value)
     if array.ndim < 2:
         raise ValueError(f"{name}: expected at least two axes (row, unit), got shape {array.shape}")
     return _check.Dims().array(name, array, *(f"axis{i}" for i in range(array.ndim)))

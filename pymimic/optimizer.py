@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import _check
-from .backends import default_host, get
+from .backends import choose
 from .backends.interface import Array, Update
+from .devices import kind, like, module, to
 
 Schedule = Callable[[int], float]
 """Learning rate as a function of the steps completed before this one."""
@@ -72,9 +73,11 @@ class Optimizer(ABC):
         return self.schedule(max(0, self.steps - 1))
 
     def slots_for(self, name: str, param: Array) -> tuple[Array, ...]:
-        """The slots of the array called `name`, made of zeros at first use."""
+        """The slots of the array called `name`, made of zeros at first use, where the array is."""
         if name not in self.slots:
-            self.slots[name] = tuple(np.zeros_like(param) for _ in self.slot_names)
+            self.slots[name] = tuple(module(param).zeros_like(param) for _ in self.slot_names)
+        if any(kind(slot) != kind(param) for slot in self.slots[name]):
+            self.slots[name] = tuple(like(param, slot) for slot in self.slots[name])
         if any(slot.shape != param.shape or slot.dtype != param.dtype for slot in self.slots[name]):
             have = self.slots[name][0]
             raise ValueError(f"{name}: expected shape {have.shape} {have.dtype}, as its slots have, got {param.shape} {param.dtype}")
@@ -89,12 +92,12 @@ class Optimizer(ABC):
         if grad.shape != param.shape or grad.dtype != param.dtype:
             raise ValueError(f"grad: expected {param.shape} {param.dtype} as {name} has, got {grad.shape} {grad.dtype}")
         _check.writable(name, param)
-        grad = np.ascontiguousarray(grad)
-        (default_host() if backend is None else get(backend)).optimizer_update(param, grad, self.slots_for(name, param), self.rule(param))
+        grad = module(grad).ascontiguousarray(grad)
+        choose(backend, param).optimizer_update(param, grad, self.slots_for(name, param), self.rule(param))
 
     def state(self) -> dict[str, Array]:
-        """Slots and the step count as arrays by name, for a checkpoint: "steps", "U.momentum", ..."""
-        arrays = {f"{name}.{slot}": array for name, slots in self.slots.items() for slot, array in zip(self.slot_names, slots)}
+        """Slots and the step count as NumPy arrays by name, for a checkpoint: "steps", "U.momentum", ..."""
+        arrays = {f"{name}.{slot}": to("cpu", array) for name, slots in self.slots.items() for slot, array in zip(self.slot_names, slots)}
         return {"steps": np.array(self.steps, np.int64), **arrays}
 
     def load_state(self, state: Mapping[str, Array]) -> None:

@@ -10,6 +10,7 @@ from ml_dtypes import bfloat16
 
 from . import _check
 from .backends.interface import ACTIVATIONS, Array
+from .devices import to
 from .errors import BackendUnavailableError
 from .plan import PANEL, plan
 
@@ -52,7 +53,7 @@ class Predictor:
             from . import _core
         except ImportError as error:
             raise BackendUnavailableError(f"student: a Predictor needs the compiled core, which is not available: {error}") from error
-        w = student.weights()
+        w = {name: to("cpu", array) for name, array in student.weights().items()}
         self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs
         D, C, (H, k) = self.inputs, self.outputs, w["U"].shape
         small = w["U"].nbytes + (w["V"].nbytes if "V" in w else 0) <= _PANEL_BYTES

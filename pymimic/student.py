@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from . import _check, ops
+from . import _check, backends, ops
 from .backends import default_host
 from .backends.interface import Array
 from .backends.reference import log_softmax
 from .checkpoint import Path, read_safetensors, write_safetensors
+from .devices import is_device, kind, module, to
 from .errors import FileFormatError
-from .moments import covariance, moments
+from .moments import moments, whitened_components
 from .predictor import Predictor
 
 _SLAB_BYTES = 64 << 20
@@ -69,9 +70,10 @@ class Student:
         self.mean: Array | None = None
         self.scale: Array | None = None
         self._predictor: Predictor | None = None
+        self._standards: dict[str, tuple[Array, Array]] = {}  # mean and scale where they were needed
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_predictor": None}  # it is made again when it is wanted
+        return self.__dict__ | {"_predictor": None, "_standards": {}}  # they are made again when they are wanted
 
     def __repr__(self) -> str:
         return f"Student({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
@@ -88,6 +90,22 @@ class Student:
         return bottleneck | {"U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
 
     @property
+    def device(self) -> str:
+        """Where the weights are: "cpu" or "cuda"."""
+        return kind(self._arrays["c"])
+
+    def to(self, device: str) -> Student:
+        """The same student, its weights moved to "cpu" (NumPy arrays) or "cuda" (CuPy arrays, on the current device).
+
+        BackendUnavailableError says why there is no CUDA backend.
+        """
+        if device == "cuda":
+            backends.get("cuda")
+        self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
+        self._predictor = None
+        return self
+
+    @property
     def parameter_count(self) -> int:
         """Numbers in V, U, b, W and c."""
         return sum(math.prod(shape) for shape in self.shapes.values())
@@ -98,7 +116,7 @@ class Student:
         return sum(array.nbytes for array in self._arrays.values())
 
     def arrays(self) -> dict[str, Array]:
-        """Copies of V (unless `rank` is None), U, b, W and c by name, float32."""
+        """Copies of V (unless `rank` is None), U, b, W and c by name, float32, where the student is."""
         return {name: array.copy() for name, array in self._arrays.items()}
 
     def weights(self) -> dict[str, Array]:
@@ -113,9 +131,10 @@ class Student:
         for name, value in arrays.items():
             if name not in self.shapes:
                 raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
-            _float_shape(name, value, self.shapes[name])
+            _check.float_shape(name, value, self.shapes[name])
         for name, value in arrays.items():
-            self._arrays[name] = np.array(value, np.float32, order="C")
+            here = to(self.device, value)
+            self._arrays[name] = module(here).array(here, np.float32, order="C")
         self._predictor = None
 
     def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
@@ -124,19 +143,22 @@ class Student:
             raise ValueError("scale: expected None if and only if mean is None")
         for name, value in (("mean", mean), ("scale", scale)):
             if value is not None:
-                _float_shape(name, value, (self.inputs,))
+                _check.float_shape(name, value, (self.inputs,))
                 _check.finite(name, value)
         self.mean = None if mean is None else np.array(mean, np.float32)
         self.scale = None if scale is None else np.array(scale, np.float32)
-        self._predictor = None
+        self._predictor, self._standards = None, {}
 
     def standardise(self, x: Array) -> Array:
         """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
-        x = np.ascontiguousarray(_rows(x, self.inputs), np.float32)
+        x = module(x).ascontiguousarray(_check.float_rows("x", x, self.inputs), np.float32)
         if self.mean is None or self.scale is None:
             return x
-        centred = x - self.mean
-        centred *= self.scale
+        if kind(x) not in self._standards:
+            self._standards[kind(x)] = to(kind(x), self.mean), to(kind(x), self.scale)
+        mean, scale = self._standards[kind(x)]
+        centred = x - mean
+        centred *= scale
         return centred
 
     def initialise_bottleneck(self, x: Array, epsilon: float = 0.05) -> None:
@@ -159,53 +181,55 @@ class Student:
             raise ValueError(f"rank: expected a bottleneck of at most {self.inputs} units, the inputs, got {self.rank}")
         if not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon: expected a number above 0, got {epsilon}")
-        x = _rows(x, self.inputs)
+        x = _check.float_rows("x", x, self.inputs)
         if len(x) < 2:
             raise ValueError(f"x: expected at least 2 rows, got {len(x)}")
         _check.finite("x", x)
         mean = self.mean if self.mean is not None else moments(self._slabs(x))[0].astype(np.float32)
         scale = self.scale if self.scale is not None else np.ones(self.inputs, np.float32)
-        standardised = ((np.asarray(slab, np.float64) - mean) * scale for slab in self._slabs(x))
-        total = covariance(standardised, self.inputs)
-        values, vectors = np.linalg.eigh(total)  # ascending
-        values, components = values[::-1][: self.rank], vectors[:, ::-1][:, : self.rank].T
-        largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
-        V = components * np.sign(largest) / np.sqrt(np.maximum(values, 0) + epsilon)[:, None]
+        V = whitened_components(
+            (((np.asarray(slab, np.float64) - mean) * scale) for slab in self._slabs(x)), self.inputs, self.rank, epsilon
+        )
         self.set_standardisation(mean, scale)
         self.set_arrays(V=V)
 
     def predict(self, x: Array, backend: str | None = None) -> Array:
         """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; of any strides, memory-mapped too.
 
-        Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B. A row's bits do not depend on
-        the rows beside it (except on "reference"). NaN propagates. Up to 8 rows go through a `Predictor`; make one of your own for
-        weights in bfloat16 or int8.
+        Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B. y is where x is; a student on a
+        device takes x from the host too. A row's bits do not depend on the rows beside it (except on "reference", and on a device
+        in their last places, where sums are split by the number of rows). NaN propagates. Up to 8 rows go through a `Predictor`; make
+        one of your own for weights in bfloat16 or int8.
 
         Raises
         ------
         TypeError, ValueError
             x is no float array, or its shape is not (B, D).
         """
-        if backend is None and isinstance(x, np.ndarray) and x.ndim == 2 and 0 < len(x) <= _FEW_ROWS and default_host().name == "cpu":
+        few = backend is None and isinstance(x, np.ndarray) and x.ndim == 2 and 0 < len(x) <= _FEW_ROWS
+        if few and self.device == "cpu" and not is_device(x) and default_host().name == "cpu":
             if self._predictor is None:
                 self._predictor = Predictor(self)
             return self._predictor.predict(x)
-        x = _rows(x, self.inputs)
-        w = self._arrays
-        y = np.empty((len(x), self.outputs), np.float32)
-        start = 0
+        x = _check.float_rows("x", x, self.inputs)
+        if is_device(x) and self.device == "cpu":
+            raise ValueError("x: expected a NumPy array, as the student is on the CPU (student.to('cuda') moves it), got one on a device")
+        w, y, start = self._arrays, module(x).empty((len(x), self.outputs), np.float32), 0
         for slab in self._slabs(x, backend):
-            z = self.standardise(slab)
+            z = self.standardise(to(self.device, slab))
             if self.rank is not None:
-                z = ops.linear_dropout(z, w["V"], np.zeros(self.rank, np.float32), activation="identity", backend=backend)
-            out = y[start : start + len(slab)]
-            ops.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, out=out, backend=backend)
+                z = ops.linear_dropout(z, w["V"], module(z).zeros(self.rank, np.float32), activation="identity", backend=backend)
+            here = y[start : start + len(slab)]
+            out = here if kind(x) == self.device else None
+            answer = ops.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, out=out, backend=backend)
+            if out is None:
+                here[...] = to(kind(x), answer)
             start += len(slab)
-        return y
+        return y  # type: ignore[no-any-return]
 
     def predict_proba(self, x: Array, backend: str | None = None) -> Array:
-        """softmax of `predict(x)`, (B, C) float32."""
-        return np.asarray(np.exp(log_softmax(self.predict(x, backend))))
+        """softmax of `predict(x)`, (B, C) float32, where x is."""
+        return to(kind(x), np.exp(log_softmax(to("cpu", self.predict(x, backend)))))
 
     def _slabs(self, x: Array, backend: str | None = None) -> Iterator[Array]:
         """Views of x, each of so many rows that what is computed from them stays small."""
@@ -218,10 +242,11 @@ class Student:
     def fold(self, mean: Array, scale: Array) -> None:
         """Turn the net's y into y * scale + mean, by changing W and c: undoes a standardisation of the targets, both (C,)."""
         for name, value in (("mean", mean), ("scale", scale)):
-            _float_shape(name, value, (self.outputs,))
+            _check.float_shape(name, value, (self.outputs,))
             _check.finite(name, value)
-        self._arrays["W"] = self._arrays["W"] * np.asarray(scale, np.float32)  # a new array: a Predictor may read the old one
-        self._arrays["c"] = (self._arrays["c"] * np.asarray(scale, np.float64) + mean).astype(np.float32)
+        W, c = self._arrays["W"], to("cpu", self._arrays["c"])
+        self._arrays["W"] = W * to(self.device, np.asarray(scale, np.float32))  # a new array: a Predictor may read the old one
+        self._arrays["c"] = to(self.device, (c * np.asarray(scale, np.float64) + mean).astype(np.float32))
         self._predictor = None
 
     def save(self, path: Path) -> None:
@@ -236,7 +261,7 @@ class Student:
         if self.mean is not None and self.scale is not None:
             standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
         metadata = {"kind": "student", "configuration": self.configuration(), "input_standardisation": standardisation}
-        write_safetensors(path, self._arrays, metadata)
+        write_safetensors(path, {name: to("cpu", array) for name, array in self._arrays.items()}, metadata)
 
     @classmethod
     def load(cls, path: Path) -> Student:
@@ -270,20 +295,3 @@ def _normal(stream: np.random.Generator, shape: tuple[int, int], variance: float
     array = stream.standard_normal(shape, np.float32)
     array *= np.float32(math.sqrt(variance))
     return array
-
-
-def _rows(x: object, inputs: int) -> Array:
-    """Demand a (B, inputs) float array."""
-    array = _check.host_array("x", x)
-    if array.dtype not in _check.FLOATS:
-        raise TypeError(f"x: expected dtype float32 or float64, got {array.dtype}")
-    _check.Dims(D=inputs).shape("x", array.shape, ("B", "D"))
-    return array
-
-
-def _float_shape(name: str, value: object, shape: tuple[int, ...]) -> None:
-    array = _check.host_array(name, value)
-    if array.dtype not in _check.FLOATS:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
-    if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from tqdm import tqdm
 
 from . import _check
 from .backends.interface import Array
-from .cases import Cases, in_order
+from .cases import Cases, demand_cases, in_order
 from .checkpoint import Path
+from .devices import DEVICES, like, module
 from .errors import TrainingDivergedError
+from .feed import Augment, Batch, feed, shuffled
 from .history import History, Record
 from .interrupt import DeferredInterrupt
 from .learner import Learner, global_norm
@@ -27,9 +30,6 @@ from .moments import moments
 from .optimizer import Optimizer
 from .student import Student
 from .training_state import TrainingState
-
-Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
-"""(x, targets, generator) -> (x, targets) of the same number of rows."""
 
 
 class Trainer:
@@ -57,10 +57,12 @@ class Trainer:
     standardise_targets : train on logits of mean 0 and deviation 1, and fold the inverse into W and c at the end; losses are of these
     checkpoint : file to keep the run's state in, for `fit(resume=)`; written every `checkpoint_every` steps, at ctrl-C and at the end
     progress : draw a bar, if standard error is a terminal
-    backend : see `pymimic.ops`
+    device : "cpu" or "cuda": where to train. The student is moved there meanwhile, batches are read ahead and copied while the device
+        computes, and a `Loss` of yours gets CuPy arrays
+    backend : see `pymimic.ops`; None takes the fastest; on a device "cuda", or "cuda-tf32" beside a `dtype` of bfloat16
     memory_budget : bytes that h (B x H) may take between forward and backward pass; it is computed again where it would take more
     dtype : "float32" or "bfloat16", the type of what is multiplied in the wide layer; sums and weights are float32 either way. On a CPU
-        with AVX512_BF16 bfloat16 takes about half the time
+        with AVX512_BF16 bfloat16 takes about half the time; on a device it is what the tensor cores are for
     keep : "float32" or "bfloat16", the type of h between the passes where `dtype` is float32; bfloat16 is half the traffic and puts up to
         4e-3 into dW
 
@@ -75,11 +77,14 @@ class Trainer:
         temperature: float = 1.0, seed: int = 0, patience: int | None = None, monitor: str = "loss", clip_norm: float | None = None,
         accumulate: int = 1, ema: float | None = None, augment: Augment | None = None, standardise_inputs: bool = False,
         standardise_targets: bool = False, checkpoint: Path | None = None, checkpoint_every: int = 1000, progress: bool = True,
-        backend: str | None = None, memory_budget: int = 256 << 20, dtype: str = "float32", keep: str = "float32",
+        device: str = "cpu", backend: str | None = None, memory_budget: int = 256 << 20, dtype: str = "float32", keep: str = "float32",
     ) -> None:  # fmt: skip
-        self.student, self.optimizer, self.backend = student, optimizer, backend
+        if device not in DEVICES:
+            raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
+        self.student, self.optimizer, self.device = student, optimizer, device
+        self.backend = backend or ("cuda-tf32" if device == "cuda" and dtype == "bfloat16" else None)
         self.memory_budget, self.dtype, self.keep = memory_budget, dtype, keep
         self.epochs = _check.integer("epochs", epochs, 0, 1 << 31)
         self.batch_size = _check.integer("batch_size", batch_size, 1, 1 << 31)
@@ -99,7 +104,7 @@ class Trainer:
         self.standardise_inputs, self.standardise_targets = standardise_inputs, standardise_targets
         self.checkpoint, self.progress, self.temperature = checkpoint, progress, temperature
         self.loss = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-        self._loss = loss_function(loss, temperature, backend) if isinstance(loss, str) else loss
+        self._loss = loss_function(loss, temperature, self.backend) if isinstance(loss, str) else loss
 
     @property
     def path(self) -> str:
@@ -126,7 +131,17 @@ class Trainer:
         OSError
             A checkpoint cannot be read or written.
         """
-        self._check_cases(data, validation)
+        demand_cases(self.student.inputs, self.student.outputs, data=data, validation=validation)
+        if self.patience is not None:
+            self._demand_watchable(validation)
+        home = self.student.device
+        try:
+            return self._fit(data, validation, resume)
+        finally:
+            self.student.to(home)
+
+    def _fit(self, data: Cases, validation: Cases | None, resume: Path | None) -> History:
+        self.student.to(self.device)
         dropout_seed = int(np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0])
         learner = Learner(
             self.student, self.optimizer, dropout_seed=dropout_seed, ema=self.ema, backend=self.backend, memory_budget=self.memory_budget,
@@ -175,36 +190,33 @@ class Trainer:
         self, data: Cases, state: TrainingState, learner: Learner, interrupt: DeferredInterrupt, bar: Any, save: Callable[[], None]
     ) -> float:
         """The steps of an epoch that are still to do; returns the last learning rate."""
-        order = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(state.epoch,))).permutation(len(data))
         bar.set_description(f"epoch {state.epoch + 1}/{self.epochs}", refresh=False)
-        while state.position < len(data):
-            indices = order[state.position : state.position + self.batch_size * self.accumulate]
-            loss = self._step(data, indices, state, learner)
-            state.loss_sum += loss * len(indices)
-            state.position += len(indices)
-            state.step += 1
-            state.consistent = True
-            bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            bar.update()
-            if state.step % self.checkpoint_every == 0:
-                save()
-            interrupt.check()
+        drawn = shuffled(data, self.seed, state.epoch, state.position, self.batch_size, self.accumulate, self.augment)
+        with closing(feed(((x, state.targets(t), w) for x, t, w in drawn), self.device)) as batches:
+            while state.position < len(data):
+                rows = min(self.batch_size * self.accumulate, len(data) - state.position)
+                loss = self._step(batches, rows, state, learner)
+                state.loss_sum += loss * rows
+                state.position += rows
+                state.step += 1
+                state.consistent = True
+                bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+                bar.update()
+                if state.step % self.checkpoint_every == 0:
+                    save()
+                interrupt.check()
         return self.optimizer.learning_rate
 
-    def _step(self, data: Cases, indices: Array, state: TrainingState, learner: Learner) -> float:
+    def _step(self, batches: Iterator[Batch], rows: int, state: TrainingState, learner: Learner) -> float:
         """One optimizer step; returns the mean loss of its rows under the weights as they were."""
         total: dict[str, Array] = {}
         mean_loss = 0.0
-        stream = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(state.epoch, state.position)))
-        for start in range(0, len(indices), self.batch_size):
-            rows = indices[start : start + self.batch_size]
-            x, targets, weights = data.batch(rows)
-            if self.augment is not None:
-                x, targets = self.augment(x, targets, stream)
+        for start in range(0, rows, self.batch_size):
+            x, targets, weights = next(batches)
             done = learner.forward(x, state.step, row=start // self.batch_size * (-(-self.batch_size // 16) * 16))
-            loss, dy = self._loss(done.y, self._targets(targets, state), weights)
-            share = len(rows) / len(indices)
-            mean_loss += loss * share
+            loss, dy = self._loss(done.y, targets, weights)
+            share = len(x) / rows
+            mean_loss += float(loss) * share
             self._demand_finite("loss", mean_loss, state.step + 1)
             if self.clip_norm is None and self.accumulate == 1:
                 state.consistent = False
@@ -227,26 +239,20 @@ class Trainer:
         learner.hand_over()
         loss_sum, right = 0.0, 0
         comparable = True
-        for x, targets, weights in in_order(cases):
-            y = self.student.predict(x, self.backend)
-            labelled = targets.dtype.kind in "iu"
-            comparable = labelled == (self.loss == "cross_entropy")
-            if comparable:
-                loss_sum += self._loss(y, self._targets(targets, state), weights)[0] * len(x)
-            if state.target_scale is not None:
-                y = y * state.target_scale + state.target_mean
-            right += int(np.count_nonzero(y.argmax(axis=1) == (targets if labelled else targets.argmax(axis=1))))
-            interrupt.check()
+        with closing(feed(in_order(cases), self.device)) as batches:
+            for x, targets, weights in batches:
+                y = self.student.predict(x, self.backend)
+                labelled = targets.dtype.kind in "iu"
+                comparable = labelled == (self.loss == "cross_entropy")
+                if comparable:
+                    loss_sum += float(self._loss(y, state.targets(targets), weights)[0]) * len(x)
+                if state.target_scale is not None:
+                    y = y * like(y, state.target_scale) + like(y, state.target_mean)
+                right += int(module(y).count_nonzero(y.argmax(axis=1) == (targets if labelled else targets.argmax(axis=1))))
+                interrupt.check()
         if comparable:
             self._demand_finite("validation loss", loss_sum, state.step)
         return (loss_sum / len(cases) if comparable else None), right / len(cases)
-
-    def _targets(self, targets: Array, state: TrainingState) -> Array:
-        """Labels as they are, logits as float32 and standardised if asked for."""
-        if targets.dtype.kind in "iu":
-            return targets
-        targets = np.asarray(targets, np.float32)
-        return targets if state.target_scale is None else (targets - state.target_mean) / state.target_scale
 
     def _standardise(self, data: Cases, state: TrainingState) -> None:
         if self.standardise_inputs and self.student.mean is None:
@@ -270,24 +276,12 @@ class Trainer:
             kept = f"; the last good checkpoint is in {str(self.checkpoint)!r}" if there else ""
             raise TrainingDivergedError(f"{what}: expected a finite number at step {step}, got {value}{kept}")
 
-    def _check_cases(self, data: Cases, validation: Cases | None) -> None:
-        for name, cases in (("data", data), ("validation", validation)):
-            if cases is None:
-                continue
-            if len(cases) == 0:
-                raise ValueError(f"{name}: expected at least one row, got none")
-            for axis in ("inputs", "outputs"):
-                want, have = getattr(self.student, axis), getattr(cases, axis)
-                if want != have:
-                    raise ValueError(f"{name}: expected {want} {axis}, as the student has, got {have}")
-        if self.patience is not None:
-            if validation is None:
-                raise ValueError("validation: expected a set, as patience watches it, got None")
-            labelled = validation.batch(np.arange(1))[1].dtype.kind in "iu"
-            if self.monitor == "loss" and labelled != (self.loss == "cross_entropy"):
-                raise ValueError(
-                    f"monitor: expected 'accuracy', as loss {self.loss!r} does not apply to the validation targets, got 'loss'"
-                )
+    def _demand_watchable(self, validation: Cases | None) -> None:
+        if validation is None:
+            raise ValueError("validation: expected a set, as patience watches it, got None")
+        labelled = validation.batch(np.arange(1))[1].dtype.kind in "iu"
+        if self.monitor == "loss" and labelled != (self.loss == "cross_entropy"):
+            raise ValueError(f"monitor: expected 'accuracy', as loss {self.loss!r} does not apply to the validation targets, got 'loss'")
 
     def _configuration(self, rows: int) -> dict[str, Any]:
         """What must be the same for a run to go on."""

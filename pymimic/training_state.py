@@ -10,6 +10,7 @@ import numpy as np
 
 from .backends.interface import Array
 from .checkpoint import Path, read_safetensors, write_safetensors
+from .devices import like, module, to
 from .errors import FileFormatError, TrainingDivergedError
 from .history import History
 from .learner import Learner
@@ -32,6 +33,15 @@ class TrainingState:
     target_scale: Array | None = None
     consistent: bool = True  # False while a step is half done, or when weights are not finite: of no use to anyone
 
+    def targets(self, given: Array) -> Array:
+        """Labels as they are, logits as float32 and standardised if asked for."""
+        if given.dtype.kind in "iu":
+            return given
+        given = module(given).asarray(given, np.float32)
+        if self.target_mean is None or self.target_scale is None:
+            return given
+        return (given - like(given, self.target_mean)) / like(given, self.target_scale)
+
     def save(self, path: Path, learner: Learner, configuration: dict[str, Any]) -> None:
         """Write a checkpoint atomically.
 
@@ -51,7 +61,7 @@ class TrainingState:
             "inputs": _pair(student.mean, student.scale),
             "targets": _pair(self.target_mean, self.target_scale),
         }
-        arrays = {f"{group}.{name}": array for group, members in groups.items() for name, array in members.items()}
+        arrays = {f"{group}.{name}": to("cpu", array) for group, members in groups.items() for name, array in members.items()}
         for name, array in arrays.items():
             if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
                 self.consistent = False
@@ -86,9 +96,10 @@ class TrainingState:
             groups.setdefault(group, {})[name] = array
         try:
             for name, array in learner.arrays().items():
-                array[...] = groups["weights"][name]
+                array[...] = like(array, groups["weights"][name])
                 if learner.average is not None:
-                    learner.average[name][...] = groups["average"][name]
+                    learner.average[name][...] = like(array, groups["average"][name])
+            learner.wide.changed()
             learner.optimizer.load_state(groups["optimizer"])
             inputs, targets = groups.get("inputs", {}), groups.get("targets", {})
             learner.student.set_standardisation(inputs.get("mean"), inputs.get("scale"))

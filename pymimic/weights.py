@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import numpy as np
+from typing import Any
 
 from . import _check
-from .backends import default_host, get
-from .backends.interface import Array, Mask, Saved, ShallowGrads
+from .backends import choose
+from .backends.interface import Array, Mask, Saved, Seed, ShallowGrads
+from .devices import is_device, module
+from .errors import CudaError
 from .optimizer import Optimizer
 from .plan import Plan, plan
 
@@ -22,12 +23,13 @@ class ShallowWeights:
 
     Parameters
     ----------
-    U, b, W, c : arrays; copied
-    dtype : "float32", "float64" or "bfloat16". With bfloat16 z, dy, U, W, h and da are rounded to it as they enter a product; sums, b,
-        c and the weights themselves, which the optimizer updates, are float32
+    U, b, W, c : arrays; copied. CuPy arrays stay on their device, where U and W have a second copy as the kernels read it: made once
+        after each change, and rewritten by `step`
+    dtype : "float32", "float64" (not on a device) or "bfloat16". With bfloat16 z, dy, U, W, h and da are rounded to it as they enter a
+        product; sums, b, c and the weights themselves, which the optimizer updates, are float32
     activation : see `pymimic.ops.shallow_forward`
-    backend : "cpu", "numba" or "reference"; None takes the fastest here
-    memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits
+    backend : see `pymimic.ops`; None takes the fastest here, and on a device "cuda"
+    memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits (on a device it never is kept)
     keep : "float32", that is `dtype`, or "bfloat16": the type in which `forward(save=True)` keeps h, see `pymimic.plan`
     """
 
@@ -40,8 +42,10 @@ class ShallowWeights:
         dims = _check.Dims()
         shapes = {"U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}
         arrays = {name: dims.array(name, value, *shapes[name]) for name, value in zip(_NAMES, (U, b, W, c))}
+        if dtype == "float64" and is_device(arrays["U"]):
+            raise ValueError("dtype: expected 'float32' or 'bfloat16' on a device, got 'float64'")
         master = "float32" if dtype == "bfloat16" else dtype
-        self._arrays = {name: np.array(value, master, order="C") for name, value in arrays.items()}
+        self._arrays = {name: module(value).array(value, master, order="C") for name, value in arrays.items()}
         self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
         if keep not in ("float32", "bfloat16"):
             raise ValueError(f"keep: expected 'float32' or 'bfloat16', got {keep!r}")
@@ -49,7 +53,10 @@ class ShallowWeights:
             raise ValueError(f"keep: expected 'bfloat16' with dtype 'float32' only, got dtype {dtype!r}")
         self.dtype, self.memory_budget, self.keep = dtype, memory_budget, keep
         self.activation = _check.activation(activation)
-        self._backend = default_host() if backend is None else get(backend)
+        self._backend = choose(backend, self._arrays["U"])
+        self._held: Any = None  # what keeps packed copies, on a device
+        if hasattr(self._backend, "hold"):
+            self._backend = self._held = self._backend.hold(self._arrays, self.dtype)
 
     @property
     def backend(self) -> str:
@@ -62,21 +69,28 @@ class ShallowWeights:
         return sum(array.nbytes for array in self._arrays.values())
 
     def arrays(self, copy: bool = True) -> dict[str, Array]:
-        """U, b, W and c by name: copies, or with `copy=False` the weights themselves, to be updated in place."""
+        """U, b, W and c by name: copies, or with `copy=False` the weights themselves, to be updated in place, and `changed()` said then."""
         return {name: array.copy() if copy else array for name, array in self._arrays.items()}
 
+    def changed(self) -> None:
+        """Say that the arrays of `arrays(copy=False)` were written to."""
+        if self._held is not None:
+            self._held.changed()
+
     def forward(
-        self, z: Array, *, dropout: float = 0.0, seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0), save: bool = False,
+        self, z: Array, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0), save: bool = False,
         out: Array | None = None,
     ) -> Array | tuple[Array, Saved]:  # fmt: skip
         """y (B, C), as `pymimic.ops.shallow_forward`."""
         w, dims = self._arrays, self._dims()
         z = dims.array("z", z, "B", "k")
         out = dims.output("out", out, ("B", "C"), (z, *w.values()))
-        mask = _check.mask(dropout, seed, offset, origin)
+        mask = _check.mask(dropout, seed, offset, origin, dims.on_device)
         plan = self.plan(len(z))
         if save and plan.h == "recompute":
-            raise ValueError(f"save: expected False with dtype {self.dtype!r}, where the backward pass makes h again, got True")
+            raise ValueError(
+                f"save: expected False with dtype {self.dtype!r}, backend {self.backend!r}, whose backward pass makes h again, got True"
+            )
         y, kept = self._backend.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self.activation, mask, plan, save, out)
         return y if kept is None else (y, Saved(kept, self.backend, self.activation, mask, plan))
 
@@ -86,16 +100,16 @@ class ShallowWeights:
 
     def plan(self, rows: int) -> Plan:
         """How a batch of that many rows runs when h is kept."""
-        how = "recompute" if self.dtype == "bfloat16" else "keep-bf16" if self.keep == "bfloat16" else "keep"
+        how = "recompute" if self.dtype == "bfloat16" or self._held is not None else "keep-bf16" if self.keep == "bfloat16" else "keep"
         return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=how)
 
     def keeps(self, rows: int) -> bool:
-        """Whether h of that many rows is kept by `forward(save=True)`: it fits the memory budget, and `dtype` is not bfloat16."""
+        """Whether h of that many rows is kept by `forward(save=True)`: it fits the budget, and is neither bfloat16 nor on a device."""
         plan = self.plan(rows)
         return plan.h != "recompute" and plan.saved_bytes <= self.memory_budget
 
     def backward(
-        self, dy: Array, z: Array, *, dropout: float = 0.0, seed: int = 0, offset: int = 0, origin: tuple[int, int] = (0, 0),
+        self, dy: Array, z: Array, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0),
         saved: Saved | None = None, needs: Iterable[str] = ("z", "U", "b", "W", "c"),
     ) -> ShallowGrads:  # fmt: skip
         """Gradients, as `pymimic.ops.shallow_backward`."""
@@ -104,16 +118,16 @@ class ShallowWeights:
         return self._backend.shallow_backward(dy, z, w["U"], w["b"], w["W"], self.activation, mask, plan, kept, wanted)
 
     def _backward_arguments(
-        self, dy: Array, z: Array, dropout: float, seed: int, offset: int, origin: tuple[int, int], saved: Saved | None
+        self, dy: Array, z: Array, dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], saved: Saved | None
     ) -> tuple[Array, Array, Mask, Plan, Array | None]:
         dims = self._dims()
         dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
-        mask = _check.mask(dropout, seed, offset, origin)
+        mask = _check.mask(dropout, seed, offset, origin, dims.on_device)
         how = _check.plan(None if saved is not None else self.plan(len(z)), dims, saved, self.dtype)
         return dy, z, mask, how, _check.saved(saved, self.backend, self.activation, mask, how)
 
     def step(
-        self, dy: Array, z: Array, optimizer: Optimizer, *, dropout: float = 0.0, seed: int = 0, offset: int = 0,
+        self, dy: Array, z: Array, optimizer: Optimizer, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0,
         origin: tuple[int, int] = (0, 0), saved: Saved | None = None, need_dz: bool = True,
     ) -> Array | None:  # fmt: skip
         """Update the weights and the optimizer's slots inside the backward pass; returns dz (B, k) of the weights as they were.
@@ -126,4 +140,8 @@ class ShallowWeights:
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()
         rules = {name: optimizer.rule(param) for name, param in self._arrays.items()}
-        return self._backend.shallow_step(dy, z, self._arrays, slots, rules, self.activation, mask, how, kept, need_dz)
+        try:
+            return self._backend.shallow_step(dy, z, self._arrays, slots, rules, self.activation, mask, how, kept, need_dz)
+        except CudaError:
+            optimizer.steps -= 1  # there was no step, as where memory did not suffice
+            raise

@@ -314,7 +314,7 @@ def result(ceilings, tmp_path_factory):
     """What a fast run of the command writes."""
     file = tmp_path_factory.mktemp("bench") / "result.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "ceilings", lambda folder, fast: ceilings)
+        patch.setattr(machine, "ceilings", lambda folder, fast, device: ceilings)
         command.bench(shapes="mnist-8k", peers="numpy", what="all", json=file, fast=True)
     return json.loads(file.read_text())
 
@@ -359,7 +359,7 @@ def test_duration(seconds, text):
 
 def test_batches_replace_the_shapes_own_but_serving_is_one_row_once(monkeypatch, ceilings):
     seen = []
-    monkeypatch.setattr(machine, "ceilings", lambda folder, fast: ceilings)
+    monkeypatch.setattr(machine, "ceilings", lambda folder, fast, device: ceilings)
     monkeypatch.setattr(suite, "_run_case", lambda shape, whats, *rest: seen.append((shape.name, shape.B, list(whats))) or [])
     suite.run(["letter-4k"], ["step", "serving"], ["numpy"], [3, 5])
     suite.run(["letter-4k", "timit-8k"], ["serving"], ["numpy"])
@@ -373,7 +373,7 @@ def test_batches_replace_the_shapes_own_but_serving_is_one_row_once(monkeypatch,
 def test_what_is_terminated_leaves_nothing_behind(ceilings, tmp_path):
     code = (
         "from pymimic.bench import command, machine\n"
-        f"machine.ceilings = lambda folder, fast: {ceilings}\n"
+        f"machine.ceilings = lambda folder, fast, device: {ceilings}\n"
         "command.bench(shapes='mnist-8k', peers='numpy')"
     )
     env = os.environ | {"PYTHONPATH": machine.python_path(), "TMPDIR": str(tmp_path)}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from functools import cache
 from typing import Literal, cast
 
-from ..errors import BackendUnavailableError
+from ..devices import is_device
+from ..errors import BackendUnavailableError, CudaError
 from .interface import Backend
 
-BackendName = Literal["cpu", "cuda", "numba", "reference"]
-NAMES: tuple[BackendName, ...] = ("cpu", "cuda", "numba", "reference")
+BackendName = Literal["cpu", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference"]
+NAMES: tuple[BackendName, ...] = ("cpu", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference")
 _HOST_ORDER: tuple[BackendName, ...] = ("cpu", "numba", "reference")  # fastest first
 
 
@@ -25,11 +28,12 @@ def get(name: str) -> Backend:
 def _load(name: str) -> Backend:
     if name not in NAMES:
         raise ValueError(f"backend: expected one of {', '.join(NAMES)}, got {name!r}")
-    if name == "cuda":
-        raise BackendUnavailableError(f"backend: 'cuda' is not available: {why_no_cuda()}")
     try:
+        if name.startswith("cuda"):
+            _demand_kernels()
+            return cast(Backend, importlib.import_module(f"{__name__}.cuda").Cuda(name))
         return cast(Backend, importlib.import_module(f"{__name__}.{name}"))
-    except ImportError as error:
+    except (ImportError, BackendUnavailableError) as error:
         raise BackendUnavailableError(f"backend: {name!r} is not available: {error}") from error
 
 
@@ -44,6 +48,29 @@ def default_host() -> Backend:
     raise AssertionError("the reference backend needs NumPy alone")
 
 
-def why_no_cuda() -> str:
-    """One line: why the CUDA module is absent."""
-    return "this version of pymimic has no CUDA module"
+def _demand_kernels() -> None:
+    if "pymimic._cuda" not in sys.modules and importlib.util.find_spec("pymimic._cuda") is None:
+        raise BackendUnavailableError("this installation was made without CUDA's nvcc, and so without pymimic._cuda")
+
+
+def choose(given: str | None, array: object) -> Backend:
+    """The backend of that name, or the one that the array's kind asks for; TypeError where the two don't go together."""
+    on_device = is_device(array)
+    if given is None:
+        return get("cuda") if on_device else default_host()
+    chosen = get(given)
+    if chosen.name.startswith("cuda") != on_device:
+        want, have = ("CuPy arrays", "NumPy arrays") if on_device is False else ("NumPy arrays", "arrays on a device")
+        raise TypeError(f"backend: expected {want} with {chosen.name!r}, got {have}")
+    return chosen
+
+
+def cuda_devices() -> list[str]:
+    """One line for each device that the CUDA backend can use; BackendUnavailableError says why there is none."""
+    get("cuda")
+    from .. import _cuda
+
+    try:
+        return _cuda.devices()
+    except CudaError as error:
+        raise BackendUnavailableError(f"backend: 'cuda' is not available: {error}") from error

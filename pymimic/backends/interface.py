@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..plan import Plan
 
 Array = NDArray[Any]
+Seed = int | Array  # ints, or on a device also 0-d int64 arrays, so that a CUDA graph can be replayed with others
 Activation = Literal["relu", "identity", "tanh", "sigmoid", "gelu"]
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "identity", "tanh", "sigmoid", "gelu")
 
@@ -18,7 +19,7 @@ class Mask(NamedTuple):
     """Which hidden units are kept: a pure function of these numbers and of (row, unit)."""
 
     keep: int = 256  # a unit is kept when its random byte < keep; 256 keeps all
-    seed: int = 0  # 64 bits: Philox's key
+    seed: int = 0  # 64 bits: Philox's key; it and offset may be `Seed`s on a device
     offset: int = 0  # 32 bits: the training step
     row: int = 0  # origin of this block, a multiple of 16 ...
     unit: int = 0  # ... and of 32
@@ -121,6 +122,7 @@ class Backend(Protocol):
 
     def dropout(self, x: Array, mask: Mask) -> Array: ...
 
+    # A loss is a float, or on a device a 0-d array there: nobody waits for it.
     def mimic_loss(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]: ...
 
     def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]: ...

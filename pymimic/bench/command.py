@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from ..checkpoint import replacing
+from ..devices import DEVICES
 from . import report, suite
 from .plot import draw
 from .shapes import SHAPES, WHATS, What
@@ -26,6 +27,7 @@ def bench(
     what: Annotated[str, typer.Option(metavar="KIND,...", help=f"of {', '.join(WHATS)}; or all")] = "forward,step,serving",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write all figures here")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw them here")] = None,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where everyone runs")] = "cpu",
     fast: Annotated[bool, typer.Option("--fast", help="small sizes, hardly any time: to see that all works; figures mean nothing")] = False,
 ) -> None:
     """Time pymimic beside what you would use instead, on this machine.
@@ -44,8 +46,12 @@ def bench(
             raise FileNotFoundError(f"expected a file in a folder that exists, got {str(file)!r}")
     console, progress = Console(), Console(stderr=True)
     kinds = cast("list[What]", _names("what", what, WHATS))
-    rivals = _names("peers", peers, suite.peer_names()) if peers else suite.default_peers()
-    contestants = [name for name in suite.peer_names() if name in rivals or name in (suite.OURS, f"{suite.OURS}_keep")]
+    if device not in DEVICES:
+        raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+    known = suite.peer_names(device)
+    rivals = _names("peers", peers, known) if peers else suite.default_peers(device)
+    always = (suite.OURS, f"{suite.OURS}_keep", f"{suite.OURS}_cuda", f"{suite.OURS}_cuda_bf16")
+    contestants = [name for name in known if name in rivals or name in always]
     batches = [_positive("batch", size) for size in batch.split(",")] if batch else None
     headed = False
 
@@ -57,7 +63,9 @@ def bench(
         report.show_race(console, rows)
 
     with progress.status("starting", refresh_per_second=2) as status, _clean_end():
-        result = suite.run(_names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, say=status.update, done=done)
+        result = suite.run(
+            _names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, device=device, say=status.update, done=done
+        )
     report.show_summary(console, result["results"], result["skipped"])
     if json is not None:
         with replacing(json) as out:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, get_num_threads
-from ..backends import get
+from ..backends import cuda_devices, get
 from ..errors import BackendUnavailableError
 
 
@@ -26,7 +26,7 @@ def busy_seconds() -> float | None:
     return float(user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def describe() -> dict[str, Any]:
+def describe(device: str = "cpu") -> dict[str, Any]:
     """Processor, cores, instruction set, memory and software, as JSON has it.
 
     Raises
@@ -38,6 +38,7 @@ def describe() -> dict[str, Any]:
     from .. import _core
 
     return {
+        **({"device": cuda_devices()[0]} if device == "cuda" else {}),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": get_num_threads(),
@@ -51,15 +52,20 @@ def describe() -> dict[str, Any]:
     }
 
 
-def ceilings(folder: Path, *, fast: bool = False) -> dict[str, Any]:
-    """What ceilings.py measures, in a process of its own; `fast` gives rough figures.
+def ceilings(folder: Path, *, fast: bool = False, device: str = "cpu") -> dict[str, Any]:
+    """What ceilings.py measures, or ceilings_cuda.py, in a process of its own; `fast` gives rough figures.
 
     Raises
     ------
     BackendUnavailableError
         The compiled core is missing or too old for it.
     """
-    command = [sys.executable, str(folder / "ceilings.py"), "--json", *(["--fast"] if fast else [])]
+    command = [
+        sys.executable,
+        str(folder / ("ceilings_cuda.py" if device == "cuda" else "ceilings.py")),
+        "--json",
+        *(["--fast"] if fast else []),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": python_path()})
     if done.returncode:
         raise BackendUnavailableError(f"ceilings: cannot be measured: {(done.stderr.strip().splitlines() or ['it died'])[-1]}")

@@ -36,10 +36,11 @@ class ContestantError(RuntimeError):
 class Contestant:
     """A process that runs one file of peers/ on one case. It is stopped whenever it has no order to carry out."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, device: str = "cpu") -> None:
         self.name = name
         threads = {variable: str(get_num_threads()) for variable in _THREAD_VARIABLES}
-        quiet = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": python_path()}
+        quiet = {"JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1", "PYTHONPATH": python_path()}
+        quiet |= {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the contestant)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pymimic.bench.worker", name, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -43,6 +43,8 @@ def show_machine(console: Console, head: Row) -> None:
     """What it was measured on, and the ceilings."""
     machine, ceilings = head["machine"], head["ceilings"]
     console.print(f"[bold]{machine['cpu']}[/], {machine['cores']} cores, {machine['threads']} threads, {machine['instruction_set']}")
+    if "device" in machine:
+        console.print(f"[bold]{machine['device']}[/]", highlight=False)
     peaks = ", ".join(f"{dtype} {ceilings[dtype]:.0f}" for dtype in ("float32", "float64", "bfloat16") if ceilings[dtype])
     read = ", ".join(f"{rate:.0f} ({int(size) / _MIB:.0f} MiB)" for size, rate in ceilings["read"].items())
     console.print(f"measured ceilings: GFLOP/s: {peaks}; GB/s read: {read}; GB/s copy: {ceilings['copy']:.0f}")

@@ -24,20 +24,24 @@ Say = Callable[[str], None]
 Row = dict[str, Any]
 
 
-def peer_names() -> list[str]:
-    """All contestants, this library's first; those that compute in bfloat16 have names that end in bf16, those in int8 in int8."""
-    names = sorted(path.stem for path in (peers_folder() / "peers").glob("*.py"))
+def peer_names(device: str = "cpu") -> list[str]:
+    """All contestants on a device, this library's first.
+
+    Those that compute in bfloat16 have names that end in bf16, those in int8 in int8; those on a GPU have "cuda" in theirs.
+    """
+    names = sorted(path.stem for path in (peers_folder() / "peers").glob("*.py") if ("cuda" in path.stem) == (device == "cuda"))
     return sorted(names, key=lambda name: not name.startswith(OURS))
 
 
-def default_peers() -> list[str]:
-    """Those that compute in float32."""
-    return [name for name in peer_names() if not name.endswith(("bf16", "int8"))]
+def default_peers(device: str = "cpu") -> list[str]:
+    """Those that compute in float32; on a GPU all of them."""
+    return [name for name in peer_names(device) if device == "cuda" or not name.endswith(("bf16", "int8"))]
 
 
 def run(
     shapes: Sequence[str], whats: Sequence[What], peers: Sequence[str], batches: Sequence[int] | None = None, *, fast: bool = False,
-    pace: Pace | None = None, say: Say = lambda text: None, done: Callable[[Row, list[Row]], None] = lambda head, rows: None,
+    pace: Pace | None = None, device: str = "cpu", say: Say = lambda text: None,
+    done: Callable[[Row, list[Row]], None] = lambda head, rows: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Time `peers` at `shapes` and give all figures, as JSON has them.
 
@@ -49,6 +53,7 @@ def run(
     batches : in place of each shape's own
     fast : small sizes and two short rounds, for tests: the figures mean nothing
     pace : how long to time
+    device : "cpu" or "cuda", where the peers run
     say : is told what is going on
     done : is given the head of the results, then each race's rows as soon as there are any
 
@@ -63,8 +68,9 @@ def run(
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "fast": fast,
-        "machine": machine.describe(),
-        "ceilings": machine.ceilings(peers_folder(), fast=fast),
+        "device": device,
+        "machine": machine.describe(device),
+        "ceilings": machine.ceilings(peers_folder(), fast=fast, device=device),
     }
     results: list[Row] = []
     skipped: list[Row] = []
@@ -72,7 +78,7 @@ def run(
         shape = SHAPES[name].small() if fast else SHAPES[name]
         for number, B in enumerate(batches or [1 if set(whats) == {"serving"} else shape.B]):
             here = [what for what in whats if what != "serving" or number == 0]
-            for rows, missing in _run_case(shape._replace(B=B), here, peers, pace, head["ceilings"], say):
+            for rows, missing in _run_case(shape._replace(B=B), here, peers, pace, head["ceilings"], say, device):
                 results += rows
                 skipped += missing
                 done(head, rows)
@@ -80,7 +86,7 @@ def run(
 
 
 def _run_case(
-    shape: Shape, whats: Sequence[What], peers: Sequence[str], pace: Pace, ceilings: dict[str, Any], say: Say
+    shape: Shape, whats: Sequence[What], peers: Sequence[str], pace: Pace, ceilings: dict[str, Any], say: Say, device: str = "cpu"
 ) -> Iterator[tuple[list[Row], list[Row]]]:
     """The rows of one race after the other, with who was left out of it and why."""
     where = f"{shape.name}, batch {shape.B}"
@@ -92,7 +98,7 @@ def _run_case(
         for name in peers:
             say(f"{where}: starting {name}")
             try:
-                contestants.append(stack.enter_context(Contestant(name, folder)))
+                contestants.append(stack.enter_context(Contestant(name, folder, device)))
             except ContestantError as error:
                 absent.append({"shape": shape.name, "B": shape.B, "what": "all", "peer": name, "why": str(error)})
         for what in whats:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..backends.interface import Array
+from ..devices import cupy
 from . import verify
 from .machine import busy_seconds
 from .shapes import What
@@ -33,7 +34,8 @@ class Peer(Protocol):
 
     Each takes the arguments by name, which are its own to keep and to change. Optional: PRECISION ("float32"), the dtype of the
     products; WEIGHT_BYTES (4), what a weight takes; TOLERANCE (0), the relative error that it asks for beyond rounding; RECOMPUTES
-    (False), whether it makes h twice in a step.
+    (False), whether it makes h twice in a step; DEVICE ("cpu"), or "cuda", where it runs: then its calls are timed by the device, and
+    `peak_bytes()` says the most memory that it held there.
     """
 
     TITLE: str
@@ -103,6 +105,25 @@ def time_calls(run: Run, calls: int, warm: int) -> dict[str, Any]:
     return {"seconds": seconds, "own": own, "busy": None if busy is None or after is None else after - busy}
 
 
+def time_calls_on_device(run: Run, calls: int, warm: int) -> dict[str, Any]:
+    """The same with seconds as the device counts them, from the first call's begin to the last one's end on the default stream."""
+    cuda = cupy().cuda
+    start, stop = cuda.Event(), cuda.Event()
+    for _ in range(warm):
+        run()
+    start.synchronize()
+
+    def enqueue() -> None:
+        start.record()
+        for _ in range(calls):
+            run()
+        stop.record()
+        stop.synchronize()
+
+    clock = time_calls(enqueue, 1, 0)
+    return clock | {"seconds": cuda.get_elapsed_time(start, stop) / 1e3}
+
+
 def peak_bytes() -> int | None:
     """The most memory that this process has held since `forget_peak`; None where the system does not say."""
     try:
@@ -144,8 +165,9 @@ def serve(name: str, folder: Path, answer: Callable[[dict[str, Any]], None]) -> 
             gc.collect()
             answer({})
         elif run is not None:
-            timed = time_calls(run, order["run"], order["warm"])
-            answer(timed | {"peak": peak_bytes()})
+            on_device = getattr(peer, "DEVICE", "cpu") == "cuda"
+            timed = (time_calls_on_device if on_device else time_calls)(run, order["run"], order["warm"])
+            answer(timed | {"peak": peer.peak_bytes() if on_device else peak_bytes()})
 
 
 def _die_with_parent() -> None:

@@ -77,7 +77,7 @@ class Seeds(NamedTuple):
         return cls(*(int(stream.generate_state(1)[0]) for stream in np.random.SeedSequence(seed).spawn(len(cls._fields))))
 
 
-def run_demo(name: str, folder: str | os.PathLike[str] | None = None, *, fast: bool = False, seed: int = 0) -> Result:
+def run_demo(name: str, folder: str | os.PathLike[str] | None = None, *, fast: bool = False, seed: int = 0, device: str = "cpu") -> Result:
     """Train the three models on a set and measure them; says on standard error what it is about.
 
     Parameters
@@ -86,6 +86,7 @@ def run_demo(name: str, folder: str | os.PathLike[str] | None = None, *, fast: b
     folder : with the publisher's files, for letter and mnist
     fast : small nets and few epochs
     seed : everything random follows from it
+    device : "cpu" or "cuda", where nets are trained and asked; teachers that are not nets stay on the CPU
 
     Raises
     ------
@@ -98,15 +99,15 @@ def run_demo(name: str, folder: str | os.PathLike[str] | None = None, *, fast: b
     data, how = datasets.load(name, folder, seeds.split), recipe(name, fast)
 
     _say(f"{name}: fitting the teacher on {len(data.train.x)} rows")
-    teacher, teacher_seconds = _timed(lambda: how.teacher(data.train, data.validation, data.outputs, seeds.teacher))
+    teacher, teacher_seconds = _timed(lambda: how.teacher(data.train, data.validation, data.outputs, seeds.teacher, device))
     _say("labelling the transfer set with its logits")
-    transfer, labelling_seconds = _timed(lambda: _transfer_set(data, how, teacher.teacher, seeds))
+    transfer, labelling_seconds = _timed(lambda: _transfer_set(data, how, teacher.teacher, seeds, device))
 
     _say(f"training the shallow net on the labels of {len(data.train.x)} rows, {len(how.labels)} ways")
     labelled = LabelledSet(*data.train, data.outputs)
-    shallow = max((_train(data, labelled, how, one, seeds.student) for one in how.labels), key=lambda net: net.validation_accuracy)
+    shallow = max((_train(data, labelled, how, one, seeds.student, device) for one in how.labels), key=lambda net: net.validation_accuracy)
     _say(f"training the same net as a mimic on the logits of {len(transfer)} rows")
-    mimic = _train(data, transfer, how, how.mimic, seeds.student)
+    mimic = _train(data, transfer, how, how.mimic, seeds.student, device)
 
     given = teacher.teacher.logits(data.test.x).argmax(axis=1)
     models = {
@@ -116,7 +117,7 @@ def run_demo(name: str, folder: str | os.PathLike[str] | None = None, *, fast: b
     }
     rows = {"train": len(data.train.x), "transfer": len(transfer), "validation": len(data.validation.x), "test": len(data.test.x)}
     seconds = time.perf_counter() - started
-    return Result(name, seed, rows, models, default_host().name, seconds, labelling_seconds, mimic.student)
+    return Result(name, seed, rows, models, _backend(device), seconds, labelling_seconds, mimic.student)
 
 
 class _Trained(NamedTuple):
@@ -126,11 +127,11 @@ class _Trained(NamedTuple):
     seconds: float
 
 
-def _transfer_set(data: Dataset, how: Recipe, teacher: Teacher, seeds: Seeds) -> TransferSet:
+def _transfer_set(data: Dataset, how: Recipe, teacher: Teacher, seeds: Seeds, device: str) -> TransferSet:
     """The labelled rows, out of fold if the recipe says so, and generated ones; logits mean-centred row by row."""
 
     def fit_again(x: Array, labels: Array) -> Teacher:
-        return how.teacher(datasets.Rows(x, labels), data.validation, data.outputs, seeds.teacher).teacher
+        return how.teacher(datasets.Rows(x, labels), data.validation, data.outputs, seeds.teacher, device).teacher
 
     generated = list(how.generate(data.train.x, seeds.cases))
     own = out_of_fold(fit_again, *data.train, how.folds, seeds.folds) if how.folds else teacher.logits(data.train.x)
@@ -146,17 +147,19 @@ def _label(teacher: Teacher, parts: list[Array]) -> list[Array]:
         return list(pool.map(teacher.logits, parts))
 
 
-def _train(data: Dataset, cases: LabelledSet | TransferSet, how: Recipe, training: Training, seed: int) -> _Trained:
+def _train(data: Dataset, cases: LabelledSet | TransferSet, how: Recipe, training: Training, seed: int, device: str) -> _Trained:
     """The shallow net on labels or on logits; validation rows choose the epoch whose weights are kept."""
     student = Student(data.inputs, how.hidden, data.outputs, how.rank, seed=seed)
     if how.rank is not None:
         student.initialise_bottleneck(data.train.x)
+    student.to(device)
     steps = -(-len(cases) // training.batch_size) * training.epochs
     rate = warm_up(cosine(training.learning_rate, steps), round(0.03 * steps))
     trainer = Trainer(
         student, AdamW(rate, beta2=training.beta2, weight_decay=training.weight_decay), epochs=training.epochs,
         batch_size=training.batch_size, loss="cross_entropy" if isinstance(cases, LabelledSet) else "mimic", seed=seed,
         patience=training.epochs, monitor="accuracy", ema=training.ema, standardise_inputs=how.rank is None,
+        device=device,
     )  # fmt: skip
     history, seconds = _timed(lambda: trainer.fit(cases, LabelledSet(*data.validation, data.outputs)))
     curve = [record.validation_accuracy or 0.0 for record in history]
@@ -192,6 +195,10 @@ def _answer(data: Dataset, logits: Callable[[Array], Array]) -> tuple[Array, flo
 def _timed(job: Callable[[], _T]) -> tuple[_T, float]:
     started = time.perf_counter()
     return job(), time.perf_counter() - started
+
+
+def _backend(device: str) -> str:
+    return "cuda" if device == "cuda" else default_host().name
 
 
 def _share(chosen: Array, wanted: Array) -> float:

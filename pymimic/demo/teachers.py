@@ -43,15 +43,15 @@ class DeepRecipe:
     batch_size: int = 128
     learning_rate: float = 2e-3
 
-    def __call__(self, train: Rows, validation: Rows, outputs: int, seed: int) -> FittedTeacher:
-        """Fit; the validation rows are only looked at, for the curve, and decide nothing."""
+    def __call__(self, train: Rows, validation: Rows, outputs: int, seed: int, device: str = "cpu") -> FittedTeacher:
+        """Fit, on that device; the validation rows are only looked at, for the curve, and decide nothing."""
         sizes = (train.x.shape[1], *self.hidden, outputs)
         steps = -(-len(train.x) // self.batch_size) * self.epochs
         nets = []
         for stream in np.random.SeedSequence(seed).spawn(self.nets):
             net = DeepNet(sizes, dropout=self.dropout, input_dropout=self.input_dropout, seed=int(stream.generate_state(1)[0]))
             optimizer = AdamW(warm_up(cosine(self.learning_rate, steps), steps // 20))
-            net.fit(
+            net.to(device).fit(
                 *train, validation=(validation.x, validation.labels), epochs=self.epochs, batch_size=self.batch_size,
                 optimizer=optimizer, standardise="all",
             )  # fmt: skip
@@ -72,8 +72,8 @@ class ForestAndSvcRecipe:
     penalty: float = 10.0  # scikit-learn's C
     gamma: float = 4.0  # for inputs in [0, 1]
 
-    def __call__(self, train: Rows, validation: Rows, outputs: int, seed: int) -> FittedTeacher:
-        """Fit on the rows to train on; `validation` decides nothing."""
+    def __call__(self, train: Rows, validation: Rows, outputs: int, seed: int, device: str = "cpu") -> FittedTeacher:
+        """Fit on the rows to train on, always on the CPU; `validation` decides nothing."""
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.ensemble import ExtraTreesClassifier
         from sklearn.svm import SVC

@@ -1,0 +1,92 @@
+"""This library on a GPU, in true float32; h is made again in the backward pass. Results stay on the device while it is timed."""
+
+import cupy
+import numpy as np
+
+import pymimic
+from pymimic import AdamW, BackendUnavailableError, ShallowWeights, backends, ops
+
+TITLE, DEVICE, RECOMPUTES = "pymimic", "cuda", True
+
+try:
+    backends.cuda_devices()
+except BackendUnavailableError as error:
+    raise ImportError(str(error)) from error
+
+
+def versions():
+    return f"{pymimic.__version__}, CuPy {cupy.__version__}"
+
+
+def moved(a):
+    return {name: cupy.asarray(array) for name, array in a.items()}
+
+
+def host(results):
+    if isinstance(results, dict):
+        return {name: cupy.asnumpy(array) for name, array in results.items()}
+    return cupy.asnumpy(results)
+
+
+def peak_bytes():
+    """What CuPy's pool has taken from the device: it gives nothing back meanwhile."""
+    return cupy.get_default_memory_pool().total_bytes()
+
+
+class Net:
+    """The layers, and what a step needs of them."""
+
+    def __init__(self, a, dtype, backend):
+        self.a = moved(a)
+        self.backend = backend
+        self.wide = ShallowWeights(*(self.a[name] for name in "UbWc"), dtype, backend=backend)
+        self.no_bias = cupy.zeros(len(self.a["V"]), np.float32) if "V" in a else None
+
+    def bottleneck(self):
+        if self.no_bias is None:
+            return self.a["x"]
+        return ops.linear_dropout(self.a["x"], self.a["V"], self.no_bias, activation="identity", backend=self.backend)
+
+    def dV(self, dz, z):
+        how = {"activation": "identity", "needs": "weight", "backend": self.backend}
+        return ops.linear_dropout_backward(dz, self.a["x"], self.a["V"], z, **how).weight
+
+
+def forward(a, dtype="float32", backend="cuda"):
+    net = Net(a, dtype, backend)
+
+    def run():
+        y = net.wide.forward(net.bottleneck())
+        return lambda: host(y)
+
+    return run
+
+
+def step(a, dtype="float32", backend="cuda"):
+    net = Net(a, dtype, backend)
+    needs = ("U", "b", "W", "c") if net.no_bias is None else ("z", "U", "b", "W", "c")
+
+    def run():
+        z = net.bottleneck()
+        _, dy = ops.mimic_loss(net.wide.forward(z), net.a["t"], backend=backend)
+        grads = net.wide.backward(dy, z, needs=needs)._asdict()
+        dz = grads.pop("z")
+        if dz is not None:
+            grads["V"] = net.dV(dz, z)
+        return lambda: host(grads)
+
+    return run
+
+
+def adamw(a, learning_rate, weight_decay, dtype="float32", backend="cuda"):
+    net, optimizer = Net(a, dtype, backend), AdamW(learning_rate, weight_decay=weight_decay)
+
+    def run():
+        z = net.bottleneck()
+        _, dy = ops.mimic_loss(net.wide.forward(z), net.a["t"], backend=backend)
+        dz = net.wide.step(dy, z, optimizer, need_dz=net.no_bias is not None)
+        if dz is not None:
+            optimizer.update("V", net.a["V"], net.dV(dz, z), backend)
+        return lambda: host(net.wide.arrays(copy=False) | {name: net.a[name] for name in ("V",) if name in net.a})
+
+    return run

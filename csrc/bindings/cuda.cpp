@@ -1,0 +1,188 @@
+// pymimic._cuda: unpacks device arrays and calls the launchers of kernels/launch.h on the caller's stream. Allocates
+// nothing and synchronises nothing; imports where there is no driver.
+#include "cuda_arrays.h"
+
+namespace {
+
+using namespace mimic;
+
+// precision, activation, splits, k, C, mask
+using HowTuple = std::tuple<int, int, int, int64_t, int64_t, MaskTuple>;
+
+pymimic_shallow sizes_of(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
+  pymimic_shallow p = {};
+  p.B = B, p.k = k, p.H = H, p.C = C, p.precision = precision_of(precision), p.splits = splits;
+  p.ldz = p.ldu = (k + 15) / 16 * 16, p.ldw = (C + 15) / 16 * 16;
+  return p;
+}
+
+pymimic_shallow problem(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+                        const py::object& W) {
+  const auto& [precision, activation, splits, k, C, mask] = how;
+  precision_of(precision);
+  const OperandArray Z = operand("z", z, precision, k, false), K = operand("U", U, precision, k, false),
+                     V = operand("W", W, precision, C, false);
+  if (V.rows != K.rows) throw py::value_error("W: expected as many rows as U has");
+  pymimic_shallow p = sizes_of(precision, Z.rows, k, K.rows, C, splits);
+  p.activation = activation_of(activation);
+  p.mask = mask_of(mask);
+  p.z = Z.data, p.ldz = Z.ld;
+  p.U = K.data, p.ldu = K.ld;
+  p.W = V.data, p.ldw = V.ld;
+  p.b = in("b", b, {p.H});
+  return p;
+}
+
+OperandArray gradient(const pymimic_shallow& p, const py::object& dy) {
+  const OperandArray g = operand("dy", dy, p.precision, p.C, false);
+  if (g.rows != p.B) throw py::value_error("dy: expected as many rows as z has");
+  return g;
+}
+
+void shallow_forward(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+                     const py::object& W, const py::object& c, const py::object& y, const Optional& scratch,
+                     uintptr_t stream) {
+  const pymimic_shallow p = problem(how, z, U, b, W);
+  const size_t bytes = ask("shallow_forward", pymimic_shallow_forward_workspace, &p);
+  run("shallow_forward", pymimic_shallow_forward, &p, in("c", c, {p.C}), out("y", y, {p.B, p.C}),
+      workspace(scratch, bytes), stream_of(stream));
+}
+
+void shallow_backward_rows(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+                           const py::object& W, const py::object& dy, const py::object& dz, const Optional& scratch,
+                           uintptr_t stream) {
+  const pymimic_shallow p = problem(how, z, U, b, W);
+  const OperandArray g = gradient(p, dy);
+  const size_t bytes = ask("shallow_backward_rows", pymimic_shallow_backward_rows_workspace, &p);
+  run("shallow_backward_rows", pymimic_shallow_backward_rows, &p, static_cast<const void*>(g.data), g.ld,
+      out("dz", dz, {p.B, p.k}), workspace(scratch, bytes), stream_of(stream));
+}
+
+void shallow_backward_units(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+                            const py::object& W, const py::object& dy, const Optional& dU, const Optional& db,
+                            const Optional& dW, uintptr_t stream) {
+  const pymimic_shallow p = problem(how, z, U, b, W);
+  const OperandArray g = gradient(p, dy);
+  run("shallow_backward_units", pymimic_shallow_backward_units, &p, static_cast<const void*>(g.data), g.ld,
+      out("dU", dU, {p.H, p.k}), out("db", db, {p.H}), out("dW", dW, {p.H, p.C}), stream_of(stream));
+}
+
+void shallow_backward_step(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+                           const py::object& W, const py::object& dy, const ParameterTuple& to_U,
+                           const ParameterTuple& to_b, const ParameterTuple& to_W, uintptr_t stream) {
+  const pymimic_shallow p = problem(how, z, U, b, W);
+  const OperandArray g = gradient(p, dy);
+  const int precision = std::get<0>(how);
+  const pymimic_parameter u = parameter_of("U", to_U, precision, {p.H, p.k});
+  const pymimic_parameter bias = parameter_of("b", to_b, precision, {p.H});
+  const pymimic_parameter w = parameter_of("W", to_W, precision, {p.H, p.C});
+  const bool reads_what_it_writes = u.working == p.U || w.working == p.W || bias.value == p.b;
+  if (reads_what_it_writes && !ask("shallow_backward_step", pymimic_shallow_step_in_place, &p))
+    throw py::value_error("U: expected buffers apart from those that are read, as this shape is not updated in place");
+  run("shallow_backward_step", pymimic_shallow_backward_step, &p, static_cast<const void*>(g.data), g.ld, &u, &bias, &w,
+      stream_of(stream));
+}
+
+size_t forward_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
+  const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
+  return ask("shallow_forward", pymimic_shallow_forward_workspace, &p);
+}
+
+size_t backward_rows_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
+  const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
+  return ask("shallow_backward_rows", pymimic_shallow_backward_rows_workspace, &p);
+}
+
+bool step_in_place(int precision, int64_t B, int64_t k, int64_t H, int64_t C) {
+  const pymimic_shallow p = sizes_of(precision, B, k, H, C, 0);
+  return ask("shallow_backward_step", pymimic_shallow_step_in_place, &p) != 0;
+}
+
+// activation, weights ("bf16" or "int8"), k, C
+using ServedTuple = std::tuple<int, std::string, int64_t, int64_t>;
+
+pymimic_serving served(const ServedTuple& how, int64_t B, int64_t H) {
+  pymimic_serving p = {};
+  p.B = B, p.k = std::get<2>(how), p.H = H, p.C = std::get<3>(how);
+  if (B > PYMIMIC_MAX_SERVED_ROWS)
+    throw py::value_error("z: expected at most " + std::to_string(PYMIMIC_MAX_SERVED_ROWS) + " rows, got " +
+                          std::to_string(B));
+  const std::string& weights = std::get<1>(how);
+  if (weights != "bf16" && weights != "int8")
+    throw py::value_error("weights: expected 'bf16' or 'int8', got '" + weights + "'");
+  p.weights = weights == "int8" ? PYMIMIC_SERVE_INT8 : PYMIMIC_SERVE_BF16;
+  p.activation = activation_of(std::get<0>(how));
+  return p;
+}
+
+void serve(const ServedTuple& how, const py::object& z, const py::object& U, const py::object& W,
+           const Optional& U_scale, const Optional& W_scale, const py::object& b, const py::object& c,
+           const py::object& y, const Optional& scratch, uintptr_t stream) {
+  const auto matrix = [&](const char* name, const py::object& object, int64_t columns) {
+    const DeviceArray array = device_array(name, object, false);
+    const int64_t itemsize = std::get<1>(how) == "int8" ? 1 : 2;
+    if (array.shape.size() != 2 || array.itemsize != itemsize || array.shape[1] % 16 || array.shape[1] < columns ||
+        reinterpret_cast<uintptr_t>(array.data) % 16)
+      throw py::value_error(std::string(name) +
+                            ": expected (H, ld) aligned to 16 bytes, ld a multiple of 16 of at least " +
+                            std::to_string(columns) + ", in the type of the weights");
+    return array;
+  };
+  const DeviceArray u = matrix("U", U, std::get<2>(how)), w = matrix("W", W, std::get<3>(how));
+  const DeviceArray rows = device_array("z", z, false);
+  pymimic_serving p = served(how, rows.shape.empty() ? 0 : rows.shape[0], u.shape[0]);
+  if (w.shape[0] != p.H) throw py::value_error("W: expected as many rows as U has");
+  p.z = in("z", z, {p.B, p.k});
+  p.U = u.data, p.ldu = u.shape[1];
+  p.W = w.data, p.ldw = w.shape[1];
+  if (p.weights == PYMIMIC_SERVE_INT8 && (!U_scale || !W_scale))
+    throw py::value_error("U_scale: expected scales with int8");
+  p.U_scale = in("U_scale", U_scale, {p.H}), p.W_scale = in("W_scale", W_scale, {p.H});
+  p.b = in("b", b, {p.H}), p.c = in("c", c, {p.C});
+  const size_t bytes = ask("serve", pymimic_serve_workspace, &p);
+  run("serve", pymimic_serve, &p, out("y", y, {p.B, p.C}), workspace(scratch, bytes), stream_of(stream));
+}
+
+size_t serve_workspace(const ServedTuple& how, int64_t B, int64_t H) {
+  const pymimic_serving p = served(how, B, H);
+  return ask("serve", pymimic_serve_workspace, &p);
+}
+
+// What this build cannot do yet, by the names of launch.h.
+std::vector<std::string> missing() {
+  std::vector<std::string> names;
+  const auto look = [&](const char* name, auto* launcher) {
+    if (!launcher) names.emplace_back(name);
+  };
+  look("shallow_backward_rows", pymimic_shallow_backward_rows);
+  look("shallow_backward_units", pymimic_shallow_backward_units);
+  look("shallow_backward_step", pymimic_shallow_backward_step);
+  return names;
+}
+
+std::vector<std::string> devices() {
+  std::vector<std::string> lines;
+  demand("devices", list_devices(&lines));
+  return lines;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+  m.doc() = "The CUDA kernels. Arrays are taken by __cuda_array_interface__; its `stream` is the caller's business.";
+  m.attr("MAX_K") = PYMIMIC_MAX_K;
+  m.attr("MAX_C") = PYMIMIC_MAX_C;
+  m.attr("MAX_SERVED_ROWS") = PYMIMIC_MAX_SERVED_ROWS;
+  m.def("devices", &devices);
+  m.def("missing", &missing);
+  m.def("shallow_forward", &shallow_forward);
+  m.def("shallow_forward_workspace", &forward_workspace);
+  m.def("shallow_backward_rows", &shallow_backward_rows);
+  m.def("shallow_backward_rows_workspace", &backward_rows_workspace);
+  m.def("shallow_backward_units", &shallow_backward_units);
+  m.def("shallow_backward_step", &shallow_backward_step);
+  m.def("shallow_step_in_place", &step_in_place);
+  m.def("serve", &serve);
+  m.def("serve_workspace", &serve_workspace);
+  bind_layers(m);
+}

@@ -1,0 +1,86 @@
+// Device arrays as pointers: whatever has __cuda_array_interface__. What is checked here is what would otherwise read
+// or write outside an array, or on another device.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "device.h"
+#include "launch.h"
+#include "pending.h"
+
+namespace mimic {
+
+namespace py = pybind11;
+using Optional = std::optional<py::object>;
+
+// Raises pymimic.errors.CudaError.
+[[noreturn]] void raise(const char* what, cudaError_t error);
+inline void demand(const char* what, cudaError_t error) {
+  if (error != cudaSuccess) raise(what, error);
+}
+
+struct DeviceArray {
+  void* data = nullptr;
+  std::vector<int64_t> shape;
+  std::string type;  // of an element, as NumPy writes it: "<f4"
+  int64_t itemsize = 0, size = 0;
+};
+// A C-contiguous array in memory of the current device.
+DeviceArray device_array(const char* name, const py::object& object, bool writable);
+
+// A float32 (or, with another type, int64) array of a shape; null where it is absent.
+const float* in(const char* name, const Optional& array, const std::vector<int64_t>& shape);
+float* out(const char* name, const Optional& array, const std::vector<int64_t>& shape);
+const int64_t* in_int64(const char* name, const Optional& array, const std::vector<int64_t>& shape);
+
+// An operand of a matrix product, as launch.h describes it.
+struct OperandArray {
+  void* data = nullptr;
+  int64_t rows = 0, ld = 0;
+};
+OperandArray operand(const char* name, const py::object& array, int precision, int64_t columns, bool writable);
+
+// At least so many bytes of scratch; null where none are needed.
+void* workspace(const Optional& array, size_t bytes);
+
+inline cudaStream_t stream_of(uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
+pymimic_precision precision_of(int code);
+pymimic_activation activation_of(int code);
+
+// keep, seed, offset, row, unit; seed and offset are ints or 0-d int64 device arrays.
+using MaskTuple = std::tuple<uint32_t, py::object, py::object, int64_t, int64_t>;
+pymimic_mask mask_of(const MaskTuple& t);
+
+// (kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2)
+using UpdateTuple = std::tuple<std::string, double, double, double, bool, double, double, double, double, double>;
+// value, slots, working operand, rule
+using ParameterTuple = std::tuple<py::object, std::vector<py::object>, Optional, UpdateTuple>;
+pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
+                               const std::vector<int64_t>& shape);
+
+// Calls a launcher, which is `name` to the user.
+template <class... P, class... A>
+void run(const char* name, cudaError_t (*launcher)(P...), A... args) {
+  if (!launcher) throw py::value_error(std::string(name) + ": this build has no CUDA kernel for it");
+  cudaError_t error;
+  {
+    py::gil_scoped_release released;
+    error = launcher(args...);
+  }
+  demand(name, error);
+}
+template <class R, class... P, class... A>
+R ask(const char* name, R (*function)(P...), A... args) {
+  if (!function) throw py::value_error(std::string(name) + ": this build has no CUDA kernel for it");
+  return function(args...);
+}
+
+void bind_layers(py::module_& m);
+
+}  // namespace mimic

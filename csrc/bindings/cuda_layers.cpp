@@ -1,0 +1,125 @@
+// The binding of what goes around products and losses.
+#include "cuda_arrays.h"
+
+namespace mimic {
+namespace {
+
+struct Matrix {
+  int64_t rows, columns;
+};
+Matrix matrix(const char* name, const py::object& object) {
+  const DeviceArray array = device_array(name, object, false);
+  if (array.shape.size() != 2)
+    throw py::value_error(std::string(name) + ": expected two axes, got " + std::to_string(array.shape.size()));
+  return {array.shape[0], array.shape[1]};
+}
+
+void linear_dropout(const py::object& product, const Optional& bias, const py::object& result, int activation,
+                    const MaskTuple& mask, uintptr_t stream) {
+  const auto [rows, units] = matrix("product", product);
+  run("linear_dropout", pymimic_linear_dropout, in("product", product, {rows, units}), in("bias", bias, {units}),
+      out("out", result, {rows, units}), rows, units, activation_of(activation), mask_of(mask), stream_of(stream));
+}
+
+void linear_dropout_backward(const py::object& dout, const py::object& result, const Optional& bias,
+                             const py::object& da, const Optional& dbias, int activation, const MaskTuple& mask,
+                             const Optional& scratch, uintptr_t stream) {
+  const auto [rows, units] = matrix("dout", dout);
+  const size_t bytes = ask("linear_dropout_backward", pymimic_linear_dropout_backward_workspace, rows, units);
+  run("linear_dropout_backward", pymimic_linear_dropout_backward, in("dout", dout, {rows, units}),
+      in("out", result, {rows, units}), in("bias", bias, {units}), out("da", da, {rows, units}),
+      out("dbias", dbias, {units}), rows, units, activation_of(activation), mask_of(mask), workspace(scratch, bytes),
+      stream_of(stream));
+}
+
+void column_sums(const py::object& a, const py::object& sums, const Optional& scratch, uintptr_t stream) {
+  const auto [rows, columns] = matrix("a", a);
+  const size_t bytes = ask("column_sums", pymimic_column_sums_workspace, rows, columns);
+  run("column_sums", pymimic_column_sums, in("a", a, {rows, columns}), out("sums", sums, {columns}), rows, columns,
+      workspace(scratch, bytes), stream_of(stream));
+}
+
+void dropout(const py::object& x, const py::object& result, const MaskTuple& mask, uintptr_t stream) {
+  const DeviceArray array = device_array("x", x, false);
+  const size_t axes = array.shape.size();
+  if (axes < 2) throw py::value_error("x: expected at least two axes, got " + std::to_string(axes));
+  const int64_t rows = array.shape[axes - 2], units = array.shape[axes - 1];
+  const int64_t outer = array.size == 0 ? 0 : array.size / (rows * units);
+  run("dropout", pymimic_dropout_f32, in("x", x, array.shape), out("out", result, array.shape), outer, rows, units,
+      mask_of(mask), stream_of(stream));
+}
+
+void mimic_loss(const py::object& y, const py::object& t, const Optional& weights, const py::object& loss,
+                const py::object& dy, const Optional& scratch, uintptr_t stream) {
+  const auto [B, C] = matrix("y", y);
+  const size_t bytes = ask("mimic_loss", pymimic_loss_workspace, B, C);
+  run("mimic_loss", pymimic_mimic_loss, in("y", y, {B, C}), in("t", t, {B, C}), in("weights", weights, {B}), B, C,
+      out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
+}
+
+void cross_entropy(const py::object& y, const py::object& labels, const Optional& weights, const py::object& loss,
+                   const py::object& dy, const Optional& scratch, uintptr_t stream) {
+  const auto [B, C] = matrix("y", y);
+  const size_t bytes = ask("cross_entropy", pymimic_loss_workspace, B, C);
+  run("cross_entropy", pymimic_cross_entropy, in("y", y, {B, C}), in_int64("labels", labels, {B}),
+      in("weights", weights, {B}), B, C, out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes),
+      stream_of(stream));
+}
+
+void distillation_loss(const py::object& y, const py::object& t, float temperature, const py::object& loss,
+                       const py::object& dy, const Optional& scratch, uintptr_t stream) {
+  const auto [B, C] = matrix("y", y);
+  const size_t bytes = ask("distillation_loss", pymimic_loss_workspace, B, C);
+  run("distillation_loss", pymimic_distillation_loss, in("y", y, {B, C}), in("t", t, {B, C}), temperature, B, C,
+      out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
+}
+
+size_t loss_workspace(int64_t B, int64_t C) { return ask("loss", pymimic_loss_workspace, B, C); }
+size_t sums_workspace(int64_t rows, int64_t columns) {
+  return ask("column_sums", pymimic_column_sums_workspace, rows, columns);
+}
+size_t linear_workspace(int64_t rows, int64_t units) {
+  return ask("linear_dropout_backward", pymimic_linear_dropout_backward_workspace, rows, units);
+}
+
+// `columns` of `from`, which may be a plain array, as an operand.
+void pack(const py::object& from, int from_precision, const py::object& to, int to_precision, uintptr_t stream) {
+  const DeviceArray source = device_array("from", from, false);
+  if (source.shape.size() != 2) throw py::value_error("from: expected two axes");
+  const int64_t itemsize = precision_of(from_precision) <= PYMIMIC_FP16 ? 2 : 4;
+  if (source.itemsize != itemsize) throw py::value_error("from: expected elements of its precision's size");
+  const int64_t rows = source.shape[0], columns = source.shape[1];
+  precision_of(to_precision);
+  const OperandArray target = operand("to", to, to_precision, columns, true);
+  if (target.rows != rows) throw py::value_error("to: expected as many rows as `from` has");
+  run("pack", pymimic_pack, static_cast<const void*>(source.data), precision_of(from_precision), columns, target.data,
+      precision_of(to_precision), target.ld, rows, columns, stream_of(stream));
+}
+
+void optimizer_update(const ParameterTuple& parameter, int precision, const py::object& grad, uintptr_t stream) {
+  const DeviceArray value = device_array("param", std::get<0>(parameter), true);
+  const bool is_matrix = value.shape.size() == 2;
+  const int64_t rows = is_matrix ? value.shape[0] : 1, columns = is_matrix ? value.shape[1] : value.size;
+  const pymimic_parameter p = parameter_of("param", parameter, precision, value.shape);
+  run("optimizer_update", pymimic_optimizer_update, &p, precision_of(precision), in("grad", grad, value.shape), rows,
+      columns, stream_of(stream));
+}
+
+}  // namespace
+
+void bind_layers(py::module_& m) {
+  m.def("linear_dropout", &linear_dropout);
+  m.def("linear_dropout_backward", &linear_dropout_backward);
+  m.def("linear_dropout_backward_workspace", &linear_workspace);
+  m.def("column_sums", &column_sums);
+  m.def("column_sums_workspace", &sums_workspace);
+  m.def("dropout", &dropout);
+  m.def("mimic_loss", &mimic_loss);
+  m.def("cross_entropy", &cross_entropy);
+  m.def("distillation_loss", &distillation_loss);
+  m.def("loss_workspace", &loss_workspace);
+  m.def("pack", &pack);
+  m.def("optimizer_update", &optimizer_update);
+}
+
+}  // namespace mimic

@@ -1,0 +1,22 @@
+// What the binding asks of the CUDA runtime; the emulator has its own answers, in tests/cuda/binding.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+#include <vector>
+
+namespace mimic {
+
+struct Error {
+  std::string name, text, advice;
+};
+Error describe(cudaError_t error);
+
+// The device that memory is of: -1 where it is none's. `current` is where launches go.
+cudaError_t device_of(const void* memory, int* device, int* current);
+
+// One line a device, in the order of their numbers.
+cudaError_t list_devices(std::vector<std::string>* lines);
+
+}  // namespace mimic

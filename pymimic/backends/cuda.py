@@ -1,0 +1,290 @@
+"""The CUDA kernels (kernels/) on CuPy arrays: allocates results and scratch, calls `pymimic._cuda` on CuPy's current stream.
+
+Four backends differ in how float32 arrays are multiplied; sums are float32 in all of them.
+
+    "cuda"       as float32 (three tf32 products for each): the default, exact to float32's rounding
+    "cuda-tf32"  operands rounded to 10 bits of mantissa
+    "cuda-bf16"  operands, h and da rounded to bfloat16
+    "cuda-fp16"  operands and h rounded to IEEE half: forward only
+
+In the shallow ops bfloat16 arrays, and handles of that dtype, are multiplied as bfloat16 by any of them.
+
+h is made again in the backward pass, so that no array is of B x H.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from .. import _cuda
+from ..devices import cupy
+from ..plan import Plan
+from . import cublas
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+from .workspace import allocate, copied, demand_no_capture, empty, scratch, stream
+
+NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
+_BF16, _FP16, _TF32, _FP32 = range(4)
+_Sizes = tuple[int, int, int, int]  # B, k, H, C
+_Problem = tuple[Any, Array, Array, Array, Array, Array]  # how, z, U, b, W, dy
+_GROUP = 16  # an operand's row is a multiple of so many elements
+
+cupy()  # without it there is nothing to compute on
+
+
+class Cuda:
+    """A `Backend` of device arrays. The shallow ops may multiply in another precision than the others, given by its code."""
+
+    def __init__(self, name: str, code: int | None = None) -> None:
+        self.name = name
+        self._code = NAMES.index(name) if code is None else code
+
+    def shallow_forward(
+        self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
+        plan: Plan, save: bool, out: Array | None,
+    ) -> tuple[Array, Array | None]:  # fmt: skip
+        if plan.dtype == "bfloat16" and self._code != _BF16:
+            return Cuda(self.name, _BF16).shallow_forward(z, U, b, W, c, activation, mask, plan, save, out)
+        if save:
+            raise ValueError(f"save: expected False with backend {self.name!r}, which makes h again in the backward pass, got True")
+        (B, k), (H, C) = z.shape, W.shape
+        self._demand_sizes(k, C)
+        y = empty((B, C)) if out is None else out
+        room = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, 0))
+        _cuda.shallow_forward(
+            self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), c, y, room, stream()
+        )  # fmt: skip
+        return y, None
+
+    def shallow_backward(
+        self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
+        plan: Plan, saved: Array | None, needs: frozenset[str],
+    ) -> ShallowGrads:  # fmt: skip
+        if plan.dtype == "bfloat16" and self._code != _BF16:
+            return Cuda(self.name, _BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs)
+        self._demand_training()
+        B, k, H, C = sizes = (*z.shape, *W.shape)
+        self._demand_sizes(k, C)
+        shapes: dict[str, tuple[int, ...]] = {"z": (B, k), "U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
+        grads = {name: empty(shape) if name in needs else None for name, shape in shapes.items()}
+        if B == 0 or H == 0:
+            for grad in grads.values():
+                if grad is not None:
+                    grad.fill(0)
+        else:
+            problem = (self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), self._operand(dy))
+            if grads["z"] is not None:
+                self._backward_rows(sizes, problem, grads["z"])
+            if needs & {"U", "b", "W"}:
+                _cuda.shallow_backward_units(*problem, grads["U"], grads["b"], grads["W"], stream())
+        if grads["c"] is not None and B:
+            self._column_sums(dy, grads["c"])
+        return ShallowGrads(**grads)
+
+    def shallow_step(
+        self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
+        activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
+        """dz from the weights as they were, then the update inside the backward pass. All memory is taken before anything changes."""
+        U, b, W, c = (params[name] for name in "UbWc")
+        B, k, H, C = sizes = (*z.shape, *W.shape)
+        demand_no_capture()
+        if B == 0 or H == 0:
+            none = self.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, frozenset("zUbWc"))
+            for name, param in params.items():
+                self.optimizer_update(param, cast(Array, getattr(none, name)), slots[name], updates[name])
+            return none.z
+        self._demand_training()
+        self._demand_sizes(k, C)
+        in_place = _cuda.shallow_step_in_place(self._code, B, k, H, C)
+        dz, dc = empty((B, k)) if need_dz else None, empty((C,))
+        (old_U, old_W), (new_U, new_W) = self._step_operands(U, W, in_place)
+        old_b = b if in_place else copied(b)
+        problem = (self._how(activation, mask, k, C), self._operand(z), old_U, old_b, old_W, self._operand(dy))
+        self._column_sums(dy, dc)
+        if dz is not None:
+            self._backward_rows(sizes, problem, dz)
+        written = ((U, slots["U"], new_U, updates["U"]), (b, slots["b"], None, updates["b"]), (W, slots["W"], new_W, updates["W"]))
+        _cuda.shallow_backward_step(*problem, *written, stream())
+        self.optimizer_update(c, dc, slots["c"], updates["c"])
+        return dz
+
+    def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
+        out = empty((len(x), len(weight))) if out is None else out
+        self._multiply(x, weight, out, transpose_b=True)
+        if out.size and not (bias is None and activation == "identity" and mask.keep == 256):
+            _cuda.linear_dropout(out, bias, out, ACTIVATIONS.index(activation), mask, stream())
+        return out
+
+    def linear_dropout_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        out: Array,
+        activation: Activation,
+        mask: Mask,
+        needs: frozenset[str],
+    ) -> LinearGrads:
+        da = dout
+        dx = empty(x.shape) if "x" in needs else None
+        dweight = empty(weight.shape) if "weight" in needs else None
+        dbias = empty((len(weight),)) if "bias" in needs else None
+        plain = activation == "identity" and mask.keep == 256
+        if dout.size == 0:
+            for grad in (dx, dweight, dbias):
+                if grad is not None:
+                    grad.fill(0)
+            return LinearGrads(dx, dweight, dbias)
+        if not plain:
+            if activation == "gelu":  # takes the same value twice: its slope is of the pre-activation
+                product = empty(out.shape)
+                self._multiply(x, weight, product, transpose_b=True)
+                out = product
+            da = empty(dout.shape)
+            room = scratch(_cuda.linear_dropout_backward_workspace(*dout.shape))
+            code = ACTIVATIONS.index(activation)
+            _cuda.linear_dropout_backward(dout, out, bias, da, dbias, code, mask, room, stream())
+        elif dbias is not None:
+            self._column_sums(dout, dbias)
+        if dx is not None:
+            self._multiply(da, weight, dx)
+        if dweight is not None:
+            self._multiply(da, x, dweight, transpose_a=True)
+        return LinearGrads(dx, dweight, dbias)
+
+    def dropout(self, x: Array, mask: Mask) -> Array:
+        out = empty(x.shape)
+        _cuda.dropout(x, out, mask, stream())
+        return out
+
+    def mimic_loss(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
+        return self._loss(_cuda.mimic_loss, y, t, weights)
+
+    def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
+        return self._loss(_cuda.cross_entropy, y, cupy().ascontiguousarray(labels, np.int64), weights)
+
+    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
+        return self._loss(_cuda.distillation_loss, y, t, temperature)
+
+    def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+        demand_no_capture()
+        if param.size:
+            _cuda.optimizer_update((param, slots, None, update), self._code, grad, stream())
+
+    def hold(self, params: dict[str, Array], dtype: str) -> Held:
+        """The backend of a handle that owns these arrays and multiplies in that dtype."""
+        return Held(self.name, _BF16 if dtype == "bfloat16" else self._code, params)
+
+    def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
+        return self._operand(U), b, self._operand(W)
+
+    def _step_operands(self, U: Array, W: Array, in_place: bool) -> tuple[tuple[Array, Array], tuple[Any, Any]]:
+        """(U, W) to read, which are not the arrays themselves, and to write."""
+        return (self._operand(U, own=True), self._operand(W, own=True)), (None, None)
+
+    def _operand(self, a: Array, own: bool = False) -> Array:
+        """`a` as the matrix kernels read it: rows padded with zeros, in the precision's type, given as 16-bit words where it has 16 bits.
+
+        Where that is how it lies there already, it is `a` itself, unless a copy of its `own` is asked for.
+        """
+        shape, dtype = self._operand_form(a)
+        as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
+        if as_it_is and not own and self._code != _FP16:
+            return a
+        padded = empty(shape, dtype)
+        self._pack(a, padded)
+        return padded
+
+    def _operand_form(self, a: Array) -> tuple[tuple[int, int], Any]:
+        groups = max(1, -(-a.shape[1] // _GROUP))
+        return (len(a), groups * _GROUP), np.float32 if self._code in (_TF32, _FP32) else np.uint16
+
+    def _pack(self, a: Array, padded: Array) -> None:
+        if len(a):
+            _cuda.pack(a, _BF16 if a.itemsize == 2 else _FP32, padded, self._code, stream())
+
+    def _backward_rows(self, sizes: _Sizes, problem: _Problem, dz: Array) -> None:
+        _cuda.shallow_backward_rows(*problem, dz, scratch(_cuda.shallow_backward_rows_workspace(self._code, *sizes, 0)), stream())
+
+    def _column_sums(self, a: Array, sums: Array) -> None:
+        _cuda.column_sums(a, sums, scratch(_cuda.column_sums_workspace(*a.shape)), stream())
+
+    def _loss(self, function: Any, y: Array, *others: Any) -> tuple[float, Array]:
+        loss, dy = empty(()), empty(y.shape)
+        if y.size == 0:
+            loss.fill(0)
+        else:
+            function(y, *others, loss, dy, scratch(_cuda.loss_workspace(*y.shape)), stream())
+        return cast(float, loss), dy
+
+    def _multiply(self, a: Array, b: Array, out: Array, **transposed: bool) -> None:
+        cublas.multiply(a, b, out, cublas.COMPUTE[self.name], **transposed)
+
+    def _how(self, activation: Activation, mask: Mask, k: int, C: int) -> tuple[Any, ...]:
+        return self._code, ACTIVATIONS.index(activation), 0, k, C, mask
+
+    def _demand_training(self) -> None:
+        if self._code == _FP16:
+            raise ValueError("backend: expected 'cuda', 'cuda-tf32' or 'cuda-bf16' for gradients, got 'cuda-fp16', which is for prediction")
+
+    def _demand_sizes(self, k: int, C: int) -> None:
+        for axis, size, most in (("k", k, _cuda.MAX_K), ("C", C, _cuda.MAX_C)):
+            if size > most:
+                raise ValueError(f"{axis}: expected at most {most} with backend {self.name!r}, got {size}; the CPU takes any")
+
+
+class Held(Cuda):
+    """A backend for arrays that stay: U and W are packed once after each change, and a step rewrites what is packed."""
+
+    def __init__(self, name: str, code: int, params: dict[str, Array]) -> None:
+        super().__init__(name, code)
+        self._params = params
+        self._stale, self._swap = True, False
+        self._packed: list[Array] = [self._room(params[key]) for key in "UW"]
+        self._second: list[Array] = []  # what a step writes while what it reads is still needed
+
+    def changed(self) -> None:
+        """The arrays were written to by someone else."""
+        self._stale = True
+
+    def _room(self, a: Array) -> Array:
+        return cast(Array, allocate(*self._operand_form(a)))
+
+    def _fresh(self) -> list[Array]:
+        if self._stale:
+            for key, padded in zip("UW", self._packed):
+                self._pack(self._params[key], padded)
+            self._stale = False
+        return self._packed
+
+    def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
+        packed_U, packed_W = self._fresh()
+        return packed_U, b, packed_W
+
+    def _step_operands(self, U: Array, W: Array, in_place: bool) -> tuple[tuple[Array, Array], tuple[Any, Any]]:
+        old_U, old_W = self._fresh()
+        if in_place:
+            return (old_U, old_W), (old_U, old_W)
+        if not self._second:
+            self._second = [self._room(self._params[key]) for key in "UW"]
+            for old, new in zip(self._packed, self._second):
+                new[...] = old  # the padding
+        new_U, new_W = self._second
+        self._swap = True
+        return (old_U, old_W), (new_U, new_W)
+
+    def shallow_step(self, dy: Array, z: Array, *rest: Any) -> Array | None:
+        self._swap = False
+        try:
+            dz = super().shallow_step(dy, z, *rest)
+        except BaseException:
+            self._stale = True
+            raise
+        if self._swap:
+            self._packed, self._second = self._second, self._packed
+        self._stale = len(z) == 0  # then the arrays were updated apart
+        return dz

@@ -1,0 +1,89 @@
+"""The CUDA backend: on a GPU where there is one, else on the emulated kernels with a stand-in for CuPy (`stub/`)."""
+
+import fcntl
+import importlib.util
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import emulator
+import pytest
+
+import pymimic
+from pymimic import backends
+from pymimic.errors import BackendUnavailableError
+
+HERE = Path(__file__).parent
+
+
+def build_binding() -> Path:
+    """csrc/bindings over the emulated kernels, built where something changed since the last time."""
+    kernels = emulator.build()
+    if importlib.util.find_spec("pybind11") is None:
+        raise FileNotFoundError("no pybind11 in this environment: the CUDA binding is NOT tested")
+    import pybind11
+
+    folder = emulator.ROOT / "build" / f"cuda-binding-{sys.implementation.cache_tag}"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"KERNELS": kernels, "Python_EXECUTABLE": sys.executable, "pybind11_DIR": pybind11.get_cmake_dir()}
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        configure = ["cmake", "-S", HERE / "binding", "-B", folder, *(f"-D{name}={value}" for name, value in settings.items())]
+        for command in (configure, ["cmake", "--build", folder, "-j2"]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return next(folder.glob("_cuda*.so"))
+
+
+def load(name: str, path: Path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def emulated():
+    """The binding over the emulator, or None where a GPU makes it needless."""
+    try:
+        if backends.cuda_devices():
+            return None
+    except BackendUnavailableError:
+        pass
+    try:
+        return load("emulated._cuda", build_binding())  # pybind11 keeps one module a name
+    except FileNotFoundError as error:
+        warnings.warn(str(error), stacklevel=1)
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def device(emulated, monkeypatch):
+    """cupy, and the backend to go with it; `need` skips a test whose kernels the build lacks."""
+    if emulated is not None:
+        monkeypatch.syspath_prepend(HERE / "stub")
+        for name in _with_cupy():
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "pymimic._cuda", emulated)
+        monkeypatch.setattr(pymimic, "_cuda", emulated, raising=False)
+    backends._load.cache_clear()
+    from pymimic import _cuda
+
+    def need(*kernels):
+        lacking = sorted(set(kernels) & set(_cuda.missing()))
+        if lacking:
+            pytest.skip(f"this build has no CUDA kernel for {', '.join(lacking)}")
+
+    import cupy
+
+    yield SimpleNamespace(xp=cupy, need=need, core=_cuda, emulated=emulated is not None)
+    backends._load.cache_clear()
+    if emulated is not None:
+        for name in _with_cupy():
+            sys.modules.pop(name)  # for good: monkeypatch would bring back what it removes
+
+
+def _with_cupy():
+    return [name for name in sys.modules if name.split(".")[0] == "cupy" or name == "pymimic.backends.cuda"]

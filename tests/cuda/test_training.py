@@ -1,0 +1,217 @@
+"""Handles, students, the trainer and the feed on a device: the same as on the CPU, up to rounding."""
+
+import itertools
+import threading
+
+import cases
+import numpy as np
+import pytest
+import small_students
+import toy
+from on_device import FORWARD, LINEAR, STEP, TRAINING, close, moved
+
+from pymimic import SGD, AdamW, DeepNet, LabelledSet, ShallowWeights, Student, Trainer, TransferSet
+from pymimic.errors import CudaError
+from pymimic.feed import feed
+
+OPTIMIZERS = {
+    "sgd": lambda: SGD(0.01, weight_decay=0.1),
+    "nesterov": lambda: SGD(0.01, momentum=0.9, nesterov=True),
+    "adamw": lambda: AdamW(0.01, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("cuda", "float32"), ("cuda-tf32", "bfloat16")])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("units", [64, 65])
+def test_steps_of_a_handle(device, backend, dtype, optimizer, units):
+    device.need(*STEP)
+    arrays = cases.shallow({"B": 21, "k": 12, "H": units, "C": 9}, "float32")
+    there = moved(device.xp, arrays)
+    ours, theirs = (
+        ShallowWeights(*some[2:], dtype, activation="tanh", backend=name) for some, name in ((there, backend), (arrays, "reference"))
+    )
+    backend = backend if dtype == "float32" else "cuda-bf16"  # of the bounds below
+    rules = OPTIMIZERS[optimizer](), OPTIMIZERS[optimizer]()
+    how = {"dropout": 0.25, "seed": 4}
+    for step in range(3):
+        close(ours.forward(there[1], **how, offset=step), theirs.forward(arrays.z, **how, offset=step), backend)
+        dz = ours.step(there[0], there[1], rules[0], **how, offset=step)
+        close(dz, theirs.step(arrays.dy, arrays.z, rules[1], **how, offset=step), backend)
+    for name, array in ours.arrays().items():
+        close(array, theirs.arrays()[name], "cuda-bf16" if optimizer == "adamw" else backend)
+    assert ours.step(there[0], there[1], rules[0], need_dz=False) is None
+
+
+def test_what_is_packed_follows_the_arrays(device):
+    device.need(*FORWARD)
+    arrays = cases.shallow({"B": 5, "k": 12, "H": 40, "C": 9}, "float32")
+    there = moved(device.xp, arrays)
+    handle = ShallowWeights(*there[2:], "bfloat16")
+    handle.forward(there[1])
+    handle.arrays(copy=False)["U"][...] = 0
+    handle.changed()
+    expected = np.maximum(arrays.b, 0) @ arrays.W + arrays.c
+    close(handle.forward(there[1]), np.broadcast_to(expected, (5, 9)), "cuda-bf16")
+    assert not handle.keeps(1)
+
+
+def test_a_step_without_memory_changes_nothing(device, monkeypatch):
+    device.need(*STEP)
+    arrays = moved(device.xp, cases.shallow({"B": 5, "k": 12, "H": 40, "C": 9}, "float32"))
+    handle, optimizer = ShallowWeights(*arrays[2:]), AdamW(0.1)
+    handle.step(arrays[0], arrays[1], optimizer)
+    before, slots = handle.arrays(), {name: array.copy() for name, array in optimizer.state().items()}
+    if not device.emulated:
+        pytest.skip("memory is not short here")
+    real, said = device.xp.empty, set()
+    for allowed in itertools.count():
+        calls = itertools.count()
+
+        def short(shape, dtype=float, calls=calls, allowed=allowed):
+            if next(calls) >= allowed:
+                raise MemoryError("out of memory")
+            return real(shape, dtype)
+
+        monkeypatch.setattr(device.xp, "empty", short)
+        try:
+            handle.step(arrays[0], arrays[1], optimizer)
+            break
+        except CudaError as error:
+            said.add(str(error).split(":")[0])
+        for name, array in handle.arrays().items():
+            assert np.array_equal(array.get(), before[name].get())
+        for name, array in optimizer.state().items():
+            assert np.array_equal(array, slots[name])
+    assert allowed > 2
+    assert said == {"out of device memory"}
+
+
+def test_students_move(device, tmp_path):
+    device.need(*FORWARD, *LINEAR)
+    student, x = small_students.trained(), small_students.inputs(50, 11)
+    expected = student.predict(x)
+    assert student.to("cuda") is student
+    assert student.device == "cuda"
+    y = student.predict(x)
+    assert isinstance(y, np.ndarray)
+    assert not hasattr(y, "__cuda_array_interface__")
+    close(device.xp.asarray(y), expected, "cuda")
+    close(student.predict(device.xp.asarray(x)), expected, "cuda")
+    close(student.predict_proba(device.xp.asarray(x)), np.exp(expected) / np.exp(expected).sum(1, keepdims=True), "cuda")
+    student.fold(np.arange(7.0), np.full(7, 2.0))
+    student.save(tmp_path / "s.safetensors")
+    loaded = Student.load(tmp_path / "s.safetensors")
+    np.testing.assert_allclose(loaded.predict(x), expected * 2 + np.arange(7), rtol=1e-4, atol=1e-4)
+    assert small_students.same(loaded, student.to("cpu"))
+    with pytest.raises(ValueError, match=r"x: expected a NumPy array, as the student is on the CPU"):
+        student.predict(device.xp.asarray(x))
+    with pytest.raises(ValueError, match=r"device: expected one of cpu, cuda, got 'gpu'"):
+        student.to("gpu")
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {}, {"clip_norm": 0.5, "accumulate": 2}, {"ema": 0.9, "standardise_inputs": True, "standardise_targets": True},
+        {"loss": "distillation", "temperature": 2.0}, {"patience": 1, "monitor": "accuracy"},
+    ],
+    ids=lambda keywords: "-".join(keywords) or "plain",
+)  # fmt: skip
+def test_the_trainer_gives_the_cpus_student(device, keywords):
+    device.need(*TRAINING, "distillation_loss")
+    validation = toy.Logits(30, seed=1)
+    (ours, history), (theirs, expected) = (
+        toy.trained(
+            toy.Logits(),
+            validation,
+            student=Student(toy.D, toy.H, toy.C, rank=3, activation="tanh", dropout=0.25, seed=5),
+            **where,
+            **keywords,
+        )
+        for where in ({"device": "cuda", "backend": "cuda"}, {})
+    )
+    assert ours.device == "cpu"
+    for name, array in ours.arrays().items():
+        np.testing.assert_allclose(array, theirs.arrays()[name], rtol=2e-4, atol=2e-5, err_msg=name)
+    for record, wanted in zip(history, expected):
+        assert record.train_loss == pytest.approx(wanted.train_loss, rel=1e-4)
+        assert record.validation_loss == pytest.approx(wanted.validation_loss, rel=1e-4)
+        assert record.validation_accuracy == wanted.validation_accuracy
+
+
+def test_training_on_labels_in_bfloat16(device):
+    device.need(*TRAINING)
+    student = Student(toy.D, toy.H, toy.C, rank=3, seed=5)
+    x = toy.Logits().x
+    labels = (x[:, 0] > 0).astype(np.int64)
+    trainer = Trainer(student, SGD(0.05), epochs=2, batch_size=32, loss="cross_entropy", device="cuda", dtype="bfloat16")
+    assert trainer.backend == "cuda-tf32"
+    history = trainer.fit(LabelledSet(x, labels, toy.C), LabelledSet(x, labels, toy.C))
+    assert history[-1].train_loss < history[0].train_loss
+    assert history[-1].validation_accuracy is not None
+
+
+def test_a_run_goes_on_from_its_checkpoint(device, tmp_path):
+    device.need(*TRAINING)
+
+    def run(epochs, **keywords):
+        student = Student(toy.D, toy.H, toy.C, rank=3, dropout=0.5, seed=5)
+        trainer = Trainer(
+            student, AdamW(0.01), epochs=epochs, batch_size=32, seed=7, ema=0.9, device="cuda", checkpoint=tmp_path / "run", progress=False
+        )
+        trainer.fit(toy.Logits(), **keywords)
+        return student
+
+    whole = run(4)
+    run(2)
+    assert toy.same(run(4, resume=tmp_path / "run"), whole)
+
+
+def test_a_transfer_set_on_disk_is_fed(device, tmp_path):
+    """Every row comes once, in order, although three buffers hold them in turn."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((100, 5)).astype(np.float32)
+    stored = TransferSet(rows, rows[:, :2].copy())
+    batches = (stored.batch(np.arange(start, min(start + 9, 100))) for start in range(0, 100, 9))
+    seen = [(x.get(), t.get(), w) for x, t, w in feed(batches, "cuda")]
+    assert np.array_equal(np.concatenate([x for x, _, _ in seen]), rows)
+    assert np.array_equal(np.concatenate([t for _, t, _ in seen]), rows[:, :2])
+    assert all(w is None for _, _, w in seen)
+
+
+def test_what_goes_wrong_while_reading_is_raised_in_its_place(device):
+    def batches():
+        yield np.zeros((2, 3), np.float32), np.zeros(2, np.int64), None
+        raise OSError("the disk is gone")
+
+    before = threading.active_count()
+    stream = feed(batches(), "cuda")
+    assert next(stream)[0].shape == (2, 3)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream)
+    endless = feed(((np.zeros((2, 3), np.float32), np.zeros(2, np.int64), None) for _ in itertools.count()), "cuda")
+    next(endless)
+    endless.close()
+    assert threading.active_count() == before
+
+
+def test_deep_nets_move(device, tmp_path):
+    device.need(*LINEAR, "cross_entropy", "optimizer_update")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 7)).astype(np.float32)
+    labels = (x[:, 0] > 0).astype(np.int64)
+    nets = []
+    for where in ("cpu", "cuda"):
+        net = DeepNet([7, 20, 2], "tanh", dropout=0.25, input_dropout=0.125, seed=3).to(where)
+        net.fit(x, labels, validation=(x, labels), epochs=3, batch_size=16, optimizer=AdamW(0.01), ema=0.9, progress=False)
+        nets.append(net)
+    on_cpu, net = nets
+    assert net.device == "cuda"
+    np.testing.assert_allclose(net.logits(x), on_cpu.logits(x), rtol=1e-3, atol=1e-4)
+    close(net.logits(device.xp.asarray(x)), net.logits(x), "cuda")
+    assert net.history[-1].validation_accuracy == on_cpu.history[-1].validation_accuracy
+    net.save(tmp_path / "net.safetensors")
+    loaded = DeepNet.load(tmp_path / "net.safetensors")
+    assert loaded.describe() == net.describe()
+    assert all(np.array_equal(array, net.to("cpu").arrays()[name]) for name, array in loaded.arrays().items())
