@@ -3,11 +3,6 @@
 import numpy as np
 
 BOUND = {"cuda": 2e-5, "cuda-tf32": 4e-3, "cuda-bf16": 3e-2, "cuda-fp16": 4e-3}  # of an error, to the largest value
-FORWARD = ("pack",)
-BACKWARD = ("pack", "shallow_backward_rows", "shallow_backward_units", "column_sums")
-STEP = (*BACKWARD, "shallow_backward_step", "optimizer_update", "column_sums")
-LINEAR = ("linear_dropout", "linear_dropout_backward", "column_sums")
-TRAINING = (*STEP, *LINEAR, "mimic_loss", "cross_entropy")
 
 
 def moved(xp, arrays):

@@ -148,18 +148,6 @@ size_t serve_workspace(const ServedTuple& how, int64_t B, int64_t H) {
   return ask("serve", pymimic_serve_workspace, &p);
 }
 
-// What this build cannot do yet, by the names of launch.h.
-std::vector<std::string> missing() {
-  std::vector<std::string> names;
-  const auto look = [&](const char* name, auto* launcher) {
-    if (!launcher) names.emplace_back(name);
-  };
-  look("shallow_backward_rows", pymimic_shallow_backward_rows);
-  look("shallow_backward_units", pymimic_shallow_backward_units);
-  look("shallow_backward_step", pymimic_shallow_backward_step);
-  return names;
-}
-
 std::vector<std::string> devices() {
   std::vector<std::string> lines;
   demand("devices", list_devices(&lines));
@@ -174,7 +162,6 @@ PYBIND11_MODULE(_cuda, m) {
   m.attr("MAX_C") = PYMIMIC_MAX_C;
   m.attr("MAX_SERVED_ROWS") = PYMIMIC_MAX_SERVED_ROWS;
   m.def("devices", &devices);
-  m.def("missing", &missing);
   m.def("shallow_forward", &shallow_forward);
   m.def("shallow_forward_workspace", &forward_workspace);
   m.def("shallow_backward_rows", &shallow_backward_rows);

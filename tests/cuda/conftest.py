@@ -61,7 +61,7 @@ def emulated():
 
 @pytest.fixture
 def device(emulated, monkeypatch):
-    """cupy, and the backend to go with it; `need` skips a test whose kernels the build lacks."""
+    """cupy, and the backend to go with it."""
     if emulated is not None:
         monkeypatch.syspath_prepend(HERE / "stub")
         for name in _with_cupy():
@@ -69,16 +69,11 @@ def device(emulated, monkeypatch):
         monkeypatch.setitem(sys.modules, "pymimic._cuda", emulated)
         monkeypatch.setattr(pymimic, "_cuda", emulated, raising=False)
     backends._load.cache_clear()
-    from pymimic import _cuda
-
-    def need(*kernels):
-        lacking = sorted(set(kernels) & set(_cuda.missing()))
-        if lacking:
-            pytest.skip(f"this build has no CUDA kernel for {', '.join(lacking)}")
-
     import cupy
 
-    yield SimpleNamespace(xp=cupy, need=need, core=_cuda, emulated=emulated is not None)
+    from pymimic import _cuda
+
+    yield SimpleNamespace(xp=cupy, core=_cuda, emulated=emulated is not None)
     backends._load.cache_clear()
     if emulated is not None:
         for name in _with_cupy():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import cases
 import numpy as np
 import pytest
-from on_device import BACKWARD, STEP, moved
+from on_device import moved
 
 from pymimic import SGD, BackendUnavailableError, CudaError, ShallowWeights, Student, Trainer, backends, ops
 from pymimic.plan import plan
@@ -182,7 +182,6 @@ def test_handles_and_trainers(device, arrays):
 
 
 def test_updates_are_not_captured(device, arrays):
-    device.need(*BACKWARD, *STEP)
     handle, stream = ShallowWeights(*(arrays[name] for name in FORWARD[1:])), device.xp.cuda.Stream(non_blocking=True)
     device.xp.cuda.get_current_stream().synchronize()
     with stream:

@@ -4,7 +4,7 @@ import cases
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16
-from on_device import BACKWARD, BOUND, FORWARD, LINEAR, close, moved
+from on_device import BOUND, close, moved
 
 from pymimic import Workspace, ops
 from pymimic.backends import reference
@@ -20,16 +20,9 @@ SIZES = [
 HOW = {"dropout": 0.5, "seed": 2**63 + 3, "offset": 7, "origin": (16, 64)}
 
 
-def whole(size, backend):
-    """Whether the operands need no packing."""
-    return backend in ("cuda", "cuda-tf32") and size["k"] % 16 == 0 and size["C"] % 16 == 0
-
-
 @pytest.mark.parametrize("backend", BOUND)
 @pytest.mark.parametrize("size", SIZES)
 def test_shallow_forward(device, size, backend):
-    if not whole(size, backend):
-        device.need(*FORWARD)
     arrays = cases.shallow(size, "float32")
     expected = ops.shallow_forward(*arrays.wide.forward, activation="gelu", **HOW, backend="reference")
     given = moved(device.xp, arrays.forward)
@@ -50,7 +43,6 @@ def test_the_backend_follows_the_arrays(device):
 @pytest.mark.parametrize("backend", TRAINING)
 @pytest.mark.parametrize("size", SIZES)
 def test_shallow_backward(device, size, backend):
-    device.need(*BACKWARD)
     arrays = cases.shallow(size, "float32")
     expected = ops.shallow_backward(*arrays.wide.backward, activation="tanh", **HOW, backend="reference")
     given = moved(device.xp, arrays.backward)
@@ -73,7 +65,6 @@ def test_dropout(device, shape):
 @pytest.mark.parametrize("backend", TRAINING)
 @pytest.mark.parametrize("size", [(19, 13, 40), (0, 3, 4)])
 def test_linear_dropout(device, size, backend, activation):
-    device.need(*LINEAR)
     rng = np.random.default_rng(1)
     B, inputs, units = size
     shapes = ((B, inputs), (units, inputs), (units,), (B, units))
@@ -90,7 +81,6 @@ def test_linear_dropout(device, size, backend, activation):
 
 
 def test_factorized_matmul(device):
-    device.need(*LINEAR)
     rng = np.random.default_rng(2)
     host = [rng.standard_normal(shape).astype(np.float32) for shape in ((7, 9), (4, 9), (21, 4), (21,))]
     x, V, U, b = moved(device.xp, host)
@@ -103,7 +93,6 @@ def test_factorized_matmul(device):
 
 @pytest.mark.parametrize("rows", [17, 0])
 def test_losses(device, rows):
-    device.need("mimic_loss", "cross_entropy", "distillation_loss")
     rng = np.random.default_rng(3)
     y, t = (rng.standard_normal((rows, 11)).astype(np.float32) for _ in range(2))
     weights, labels = rng.random(rows).astype(np.float32), rng.integers(0, 11, rows)
@@ -158,7 +147,6 @@ def test_calls_can_be_captured_inside_a_workspace(device):
 @pytest.mark.parametrize("size", SIZES)
 def test_bfloat16_arrays(device, size):
     """Rounded operands, float32 results, as on the CPU; without packing where k and C are multiples of 16."""
-    device.need(*BACKWARD)
     arrays = cases.shallow(size, "float32")
     narrow = cases.Shallow(*(a if a.ndim == 1 else a.astype(bfloat16) for a in arrays))
     expected = ops.shallow_forward(*narrow.forward, activation="tanh", **HOW, backend="reference")

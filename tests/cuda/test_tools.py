@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from on_device import LINEAR, STEP, TRAINING
 
 from pymimic import Student, cli
 from pymimic.bench import suite, worker
@@ -27,7 +26,6 @@ def test_info_names_the_device(device, capsys):
 
 
 def test_distill_and_predict(device, tmp_path, capsys):
-    device.need(*TRAINING)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((100, 6)).astype(np.float32)
     t = np.tanh(x[:, :3]).astype(np.float32)
@@ -55,7 +53,6 @@ def test_contestants_of_either_device():
 @pytest.mark.parametrize("what", ["forward", "step", "adamw"])
 @pytest.mark.parametrize("shape", ["letter-4k", "mnist-8k"])
 def test_our_contestants(device, monkeypatch, tmp_path, name, what, shape):
-    device.need(*STEP, *LINEAR, "mimic_loss")
     if name.endswith("bf16") and what == "adamw":
         monkeypatch.setattr("pymimic.bench.verify._ADAMW_TOLERANCE", 0.3)
     for module in [module for module in sys.modules if module.startswith("peers.pymimic_cuda")]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small_students
 import toy
-from on_device import FORWARD, LINEAR, STEP, TRAINING, close, moved
+from on_device import close, moved
 
 from pymimic import SGD, AdamW, DeepNet, LabelledSet, ShallowWeights, Student, Trainer, TransferSet
 from pymimic.errors import CudaError
@@ -25,7 +25,6 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("units", [64, 65])
 def test_steps_of_a_handle(device, backend, dtype, optimizer, units):
-    device.need(*STEP)
     arrays = cases.shallow({"B": 21, "k": 12, "H": units, "C": 9}, "float32")
     there = moved(device.xp, arrays)
     ours, theirs = (
@@ -44,7 +43,6 @@ def test_steps_of_a_handle(device, backend, dtype, optimizer, units):
 
 
 def test_what_is_packed_follows_the_arrays(device):
-    device.need(*FORWARD)
     arrays = cases.shallow({"B": 5, "k": 12, "H": 40, "C": 9}, "float32")
     there = moved(device.xp, arrays)
     handle = ShallowWeights(*there[2:], "bfloat16")
@@ -57,7 +55,6 @@ def test_what_is_packed_follows_the_arrays(device):
 
 
 def test_a_step_without_memory_changes_nothing(device, monkeypatch):
-    device.need(*STEP)
     arrays = moved(device.xp, cases.shallow({"B": 5, "k": 12, "H": 40, "C": 9}, "float32"))
     handle, optimizer = ShallowWeights(*arrays[2:]), AdamW(0.1)
     handle.step(arrays[0], arrays[1], optimizer)
@@ -88,7 +85,6 @@ def test_a_step_without_memory_changes_nothing(device, monkeypatch):
 
 
 def test_students_move(device, tmp_path):
-    device.need(*FORWARD, *LINEAR)
     student, x = small_students.trained(), small_students.inputs(50, 11)
     expected = student.predict(x)
     assert student.to("cuda") is student
@@ -119,7 +115,6 @@ def test_students_move(device, tmp_path):
     ids=lambda keywords: "-".join(keywords) or "plain",
 )  # fmt: skip
 def test_the_trainer_gives_the_cpus_student(device, keywords):
-    device.need(*TRAINING, "distillation_loss")
     validation = toy.Logits(30, seed=1)
     (ours, history), (theirs, expected) = (
         toy.trained(
@@ -141,7 +136,6 @@ def test_the_trainer_gives_the_cpus_student(device, keywords):
 
 
 def test_training_on_labels_in_bfloat16(device):
-    device.need(*TRAINING)
     student = Student(toy.D, toy.H, toy.C, rank=3, seed=5)
     x = toy.Logits().x
     labels = (x[:, 0] > 0).astype(np.int64)
@@ -153,7 +147,6 @@ def test_training_on_labels_in_bfloat16(device):
 
 
 def test_a_run_goes_on_from_its_checkpoint(device, tmp_path):
-    device.need(*TRAINING)
 
     def run(epochs, **keywords):
         student = Student(toy.D, toy.H, toy.C, rank=3, dropout=0.5, seed=5)
@@ -197,7 +190,6 @@ def test_what_goes_wrong_while_reading_is_raised_in_its_place(device):
 
 
 def test_deep_nets_move(device, tmp_path):
-    device.need(*LINEAR, "cross_entropy", "optimizer_update")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 7)).astype(np.float32)
     labels = (x[:, 0] > 0).astype(np.int64)
