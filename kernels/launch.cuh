@@ -9,6 +9,13 @@
 
 namespace mimic {
 
+// Whether the device runs what was compiled for sm_90a; elsewhere it runs code for older chips, compiled anew or not.
+template <class... P>
+bool has_code_for_sm_90a(void (*kernel)(P...)) {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion == 90;
+}
+
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t stream,
                    A... args) {

@@ -9,7 +9,7 @@
 #include "mask.cuh"
 #include "products.cuh"
 #include "ring.cuh"
-#include "shallow.cuh"
+#include "shallow_backward_rows.cuh"
 #include "splits.cuh"
 
 namespace mimic {
@@ -215,6 +215,27 @@ cudaError_t run(pymimic_precision precision, BackwardRows& f, const Plan& how, c
   return cudaErrorInvalidValue;
 }
 
+cudaError_t run_backward_rows_80(const pymimic_shallow& p, const void* dy, int64_t lddy, const Plan& how, float* sums,
+                                 cudaStream_t stream) {
+  BackwardRows f;
+  f.z = operand(p.z, p.ldz, p.B, p.k, p.precision);
+  f.dy = operand(dy, lddy, p.B, p.C, p.precision);
+  f.U = operand(p.U, p.ldu, p.H, p.k, p.precision);
+  f.W = operand(p.W, p.ldw, p.H, p.C, p.precision);
+  f.b = p.b;
+  f.dz = sums;
+  f.B = p.B;
+  f.k = p.k;
+  f.slabs = how.slabs;
+  f.splits = how.splits;
+  f.U_pieces = how.U_pieces;
+  f.W_pieces = how.W_pieces;
+  f.dz_pieces = how.dz_pieces;
+  f.activation = p.activation;
+  f.mask = p.mask;
+  return run(p.precision, f, how, stream);
+}
+
 }  // namespace
 }  // namespace mimic
 
@@ -230,23 +251,12 @@ extern "C" cudaError_t pymimic_shallow_backward_rows(const pymimic_shallow* p, c
   if (p->B == 0 || p->k == 0) return cudaSuccess;
   const Plan how = plan(*p);
   const bool apart = how.splits > 1;
-  BackwardRows f;
-  f.z = operand(p->z, p->ldz, p->B, p->k, p->precision);
-  f.dy = operand(dy, lddy, p->B, p->C, p->precision);
-  f.U = operand(p->U, p->ldu, p->H, p->k, p->precision);
-  f.W = operand(p->W, p->ldw, p->H, p->C, p->precision);
-  f.b = p->b;
-  f.dz = apart ? static_cast<float*>(workspace) : dz;
-  f.B = p->B;
-  f.k = p->k;
-  f.slabs = how.slabs;
-  f.splits = how.splits;
-  f.U_pieces = how.U_pieces;
-  f.W_pieces = how.W_pieces;
-  f.dz_pieces = how.dz_pieces;
-  f.activation = p->activation;
-  f.mask = p->mask;
-  const cudaError_t error = run(p->precision, f, how, stream);
+  float* const sums = apart ? static_cast<float*>(workspace) : dz;
+  cudaError_t error;
+  if (takes_backward_rows_90(*p))
+    error = run_backward_rows_90(*p, dy, lddy, how.slabs, how.splits, sums, stream);
+  else
+    error = run_backward_rows_80(*p, dy, lddy, how, sums, stream);
   if (error != cudaSuccess || !apart) return error;
-  return launch_sum_splits(f.dz, how.splits, p->B, p->k, nullptr, dz, stream);
+  return launch_sum_splits(sums, how.splits, p->B, p->k, nullptr, dz, stream);
 }

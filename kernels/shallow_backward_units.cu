@@ -6,12 +6,11 @@
 // warps stand in two rows of four: each makes da and h of 32 units and a quarter of the slab's rows, they meet in
 // shared memory, and each sums, for its units, a quarter of the columns of every piece.
 #include "activate.cuh"
-#include "gradients.cuh"
 #include "launch.cuh"
 #include "mask.cuh"
 #include "products.cuh"
 #include "ring.cuh"
-#include "shallow.cuh"
+#include "shallow_backward_units.cuh"
 
 namespace mimic {
 namespace {
@@ -262,6 +261,8 @@ cudaError_t run(const pymimic_shallow& p, const void* dy, int64_t lddy, Gradient
   f.activation = p.activation;
   f.mask = p.mask;
   const Plan how = plan(p, f.dU_pieces + f.dW_pieces);
+  if (dU.needed && dW.needed && how.chunks == 1 && takes_backward_units_90(p))
+    return run_backward_units_90(p, dy, lddy, dU, db, dW, stream);
   switch (p.precision) {
     case PYMIMIC_BF16: return run<Bf16>(f, how, stream);
     case PYMIMIC_TF32: return run<Tf32>(f, how, stream);

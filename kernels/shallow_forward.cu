@@ -1,19 +1,17 @@
-// y = h W + c with h = mask(f(z U^T + b)), for chips with mma.sync and cp.async.
+// y = h W + c with h = mask(f(z U^T + b)), for chips with mma.sync and cp.async; and the launcher.
 //
 // A block owns 128 rows and up to kColumnPieces pieces of the columns of y, and a part of H. It walks over slabs of 64
 // hidden units; pieces of U, then of W, of each slab come through a ring of copies. A warp owns 16 kRowTiles rows: its
 // sums z U^T become, in their registers, h as the A operand of h W.
-#include "activate.cuh"
+#include "hidden.cuh"
 #include "launch.cuh"
-#include "mask.cuh"
-#include "products.cuh"
-#include "shallow.cuh"
+#include "shallow_forward.cuh"
 #include "splits.cuh"
 
 namespace mimic {
 namespace {
 
-constexpr int kRows = 128, kSlab = 64, kSlabTiles = kSlab / 8, kStages = 4;
+constexpr int kRows = kForwardRows, kSlab = kForwardSlab80, kSlabTiles = kSlab / 8, kStages = 4;
 constexpr uint32_t kSlabPieceBytes = kSlab * kPieceRowBytes, kRowPieceBytes = kRows * kPieceRowBytes;
 constexpr uint32_t kBiasBytes = kSlab * sizeof(float);
 constexpr int kResidentPieces = 4;  // up to here z stays in shared memory; beyond, its pieces come with those of U
@@ -44,31 +42,9 @@ MIMIC_HD SharedLayout shared_layout(int U_pieces) {
   return s;
 }
 
-// h, 16 rows by a slab, from z U^T: bias, activation, mask, rounding.
-template <class Element>
-__device__ __forceinline__ void make_hidden(Fragments<Element, kSlabTiles>& h, float (&s)[kSlabTiles][4], uint32_t bias,
-                                            pymimic_activation activation, const MaskState& mask, int lane, int64_t row,
-                                            int64_t unit) {
-#pragma unroll
-  for (int n = 0; n < kSlabTiles; ++n) {
-    const float2 b = load_shared<float2>(bias + (8 * n + 2 * (lane % 4)) * sizeof(float));
-#pragma unroll
-    for (int i = 0; i < 4; ++i) s[n][i] += i % 2 ? b.y : b.x;
-  }
-  activate(activation, s);
-  if (mask.keep < 256) {
-#pragma unroll
-    for (int half = 0; half < kSlab / kMaskUnits; ++half) {
-      const Philox4 bytes = mask_lane_bytes(mask, lane, row, unit + half * kMaskUnits);
-#pragma unroll
-      for (int j = 0; j < 16; ++j) s[4 * half + j / 4][j % 4] *= mask_factor(mask, bytes, j);
-    }
-  }
-  to_fragments<Element>(h, s);
-}
-
 template <class Element, int kRowTiles, int kColumnPieces>
 __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(const Forward f) {
+  if constexpr (kElementBytes<Element> == 2 && !kGeneration80) return not_for_this_chip();
   constexpr int kThreads = 256 / kRowTiles, kPieceTiles = kPieceColumns<Element> / 8;
   const int lane = threadIdx.x % 32, warp_row = int(threadIdx.x) / 32 * 16 * kRowTiles;
   const int64_t row = int64_t(blockIdx.x) * kRows;
@@ -167,42 +143,52 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
       }
 }
 
-// What the shapes decide.
-struct Plan {
-  int U_pieces, W_pieces, column_blocks, slabs, splits;
-  int64_t row_blocks;
-};
-
-constexpr int kNarrowC = 64, kWideC = 192;  // columns of y that a block can own
-
-Plan plan(const pymimic_shallow& p) {
-  const int W_pieces = int(pieces_of(p.C, p.precision)), most = int(pieces_of(kWideC, p.precision));
-  Plan how;
+ForwardPlan forward_plan(const pymimic_shallow& p, int slab) {
+  const int W_pieces = int(pieces_of(p.C, p.precision)), most = int(pieces_of(kForwardC, p.precision));
+  ForwardPlan how;
   how.U_pieces = p.k > 0 ? int(pieces_of(p.k, p.precision)) : 1;
   how.column_blocks = (W_pieces + most - 1) / most;
   how.W_pieces = how.column_blocks ? (W_pieces + how.column_blocks - 1) / how.column_blocks : 0;
-  how.slabs = int((p.H + kSlab - 1) / kSlab);
-  how.row_blocks = (p.B + kRows - 1) / kRows;
+  how.slabs = int((p.H + slab - 1) / slab);
+  how.row_blocks = (p.B + kForwardRows - 1) / kForwardRows;
   const int64_t blocks = how.row_blocks * how.column_blocks;
   how.splits = choose_splits(p.splits, blocks > 0 ? blocks : 1, how.slabs);
   return how;
 }
 
+constexpr int kNarrowC = 64;
+
 template <class Element, int kRowTiles, int kC>
-cudaError_t run(const Forward& f, const Plan& how, cudaStream_t stream) {
+cudaError_t run(const Forward& f, const ForwardPlan& how, cudaStream_t stream) {
   const dim3 grid(unsigned(how.row_blocks), unsigned(how.splits), unsigned(how.column_blocks));
   return launch(shallow_forward<Element, kRowTiles, kC / kPieceColumns<Element>>, grid, 256 / kRowTiles,
                 shared_layout(f.U_pieces).bytes, stream, f);
 }
 
-cudaError_t run(pymimic_precision precision, const Forward& f, const Plan& how, cudaStream_t stream) {
-  switch (precision) {
+cudaError_t run_forward_80(const pymimic_shallow& p, const ForwardPlan& how, const ForwardTarget& target,
+                           cudaStream_t stream) {
+  Forward f;
+  f.z = operand(p.z, p.ldz, p.B, p.k, p.precision);
+  f.U = operand(p.U, p.ldu, p.H, p.k, p.precision);
+  f.W = operand(p.W, p.ldw, p.H, p.C, p.precision);
+  f.b = p.b;
+  f.c = target.c;
+  f.y = target.sums;
+  f.B = p.B;
+  f.C = p.C;
+  f.slabs = how.slabs;
+  f.splits = how.splits;
+  f.U_pieces = how.U_pieces;
+  f.W_pieces = how.W_pieces;
+  f.activation = p.activation;
+  f.mask = p.mask;
+  switch (p.precision) {
     case PYMIMIC_BF16:
-      return f.C <= kNarrowC ? run<Bf16, 2, kNarrowC>(f, how, stream) : run<Bf16, 1, kWideC>(f, how, stream);
+      return f.C <= kNarrowC ? run<Bf16, 2, kNarrowC>(f, how, stream) : run<Bf16, 1, kForwardC>(f, how, stream);
     case PYMIMIC_FP16:
-      return f.C <= kNarrowC ? run<Fp16, 2, kNarrowC>(f, how, stream) : run<Fp16, 1, kWideC>(f, how, stream);
-    case PYMIMIC_TF32: return run<Tf32, 1, kWideC>(f, how, stream);
-    case PYMIMIC_FP32: return run<ThreeTf32, 1, kWideC>(f, how, stream);
+      return f.C <= kNarrowC ? run<Fp16, 2, kNarrowC>(f, how, stream) : run<Fp16, 1, kForwardC>(f, how, stream);
+    case PYMIMIC_TF32: return run<Tf32, 1, kForwardC>(f, how, stream);
+    case PYMIMIC_FP32: return run<ThreeTf32, 1, kForwardC>(f, how, stream);
   }
   return cudaErrorInvalidValue;
 }
@@ -210,8 +196,9 @@ cudaError_t run(pymimic_precision precision, const Forward& f, const Plan& how, 
 }  // namespace
 }  // namespace mimic
 
+// Of the generation with the shorter slabs, whose parts may be more.
 extern "C" size_t pymimic_shallow_forward_workspace(const pymimic_shallow* p) {
-  const int splits = mimic::plan(*p).splits;
+  const int splits = mimic::forward_plan(*p, mimic::kForwardSlab80).splits;
   return splits > 1 ? size_t(splits) * size_t(p->B * p->C) * sizeof(float) : 0;
 }
 
@@ -220,24 +207,12 @@ extern "C" cudaError_t pymimic_shallow_forward(const pymimic_shallow* p, const f
   using namespace mimic;
   if (!is_valid(*p)) return cudaErrorInvalidValue;
   if (p->B == 0 || p->C == 0) return cudaSuccess;
-  const Plan how = plan(*p);
+  if (p->H == 0) return launch_sum_splits(nullptr, 0, p->B, p->C, c, y, stream);
+  const bool newer = element_bytes(p->precision) == 2 && has_forward_90();
+  const ForwardPlan how = forward_plan(*p, newer ? kForwardSlab90 : kForwardSlab80);
   const bool apart = how.splits > 1;
-  Forward f;
-  f.z = operand(p->z, p->ldz, p->B, p->k, p->precision);
-  f.U = operand(p->U, p->ldu, p->H, p->k, p->precision);
-  f.W = operand(p->W, p->ldw, p->H, p->C, p->precision);
-  f.b = p->b;
-  f.c = apart ? nullptr : c;
-  f.y = apart ? static_cast<float*>(workspace) : y;
-  f.B = p->B;
-  f.C = p->C;
-  f.slabs = how.slabs;
-  f.splits = how.splits;
-  f.U_pieces = how.U_pieces;
-  f.W_pieces = how.W_pieces;
-  f.activation = p->activation;
-  f.mask = p->mask;
-  const cudaError_t error = run(p->precision, f, how, stream);
+  const ForwardTarget target = {apart ? static_cast<float*>(workspace) : y, apart ? nullptr : c};
+  const cudaError_t error = newer ? run_forward_90(*p, how, target, stream) : run_forward_80(*p, how, target, stream);
   if (error != cudaSuccess || !apart) return error;
-  return launch_sum_splits(f.y, how.splits, p->B, p->C, c, y, stream);
+  return launch_sum_splits(target.sums, how.splits, p->B, p->C, c, y, stream);
 }

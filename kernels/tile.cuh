@@ -10,6 +10,16 @@
 
 namespace mimic {
 
+// Products of 16-bit operands are made by the kernels of the files that end in _90 where the compiler's target is
+// sm_90a, by the others elsewhere: each is compiled once for a chip.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+constexpr bool kGeneration80 = false, kGeneration90 = true;
+#else
+constexpr bool kGeneration80 = true, kGeneration90 = false;
+#endif
+
+__device__ __forceinline__ void not_for_this_chip() { __trap(); }
+
 extern __shared__ __align__(1024) unsigned char shared_bytes[];
 
 template <class T>

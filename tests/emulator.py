@@ -138,6 +138,7 @@ class Emulator:
             getattr(self.lib, name).restype = ct.c_int64
         self.lib.simt_shared_bytes.restype = ct.c_size_t
         self.seed(0)
+        self.compute_capability(80)
 
     def seed(self, seed: int) -> None:
         """Of the schedules of all launches that follow."""
@@ -146,6 +147,11 @@ class Emulator:
     def limit_shared(self, bytes_: int) -> None:
         """What a block may ask for in all launches that follow."""
         self.lib.simt_limit_shared(ct.c_size_t(bytes_))
+
+    def compute_capability(self, capability: int) -> None:
+        """Of the device whose kernels the launchers choose: 80, or 90 for sm_90a."""
+        self.lib.simt_compute_capability(capability)
+        self.capability = capability
 
     def error(self) -> str:
         """What went wrong in the launch that failed last."""

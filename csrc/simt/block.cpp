@@ -38,8 +38,10 @@ bool Block::run(unsigned threads, void (*body)(const void*), const void* argumen
   deliver_ = kDeliver[draw(4)];
   threads_.resize(kMaxThreads);
   ready_warps_ = count_ / kLanes == 32 ? ~0u : (1u << count_ / kLanes) - 1;
-  for (int i = 0; i < count_ / kLanes; ++i) warps_[i] = {~0u, 0, nullptr, {}, {}};
+  for (int i = 0; i < count_ / kLanes; ++i) warps_[i] = {~0u, 0, nullptr, {}, {}, {}};
   for (Barrier& barrier : barriers_) barrier = {};
+  mbarriers.clear();
+  jobs_.clear();
   for (int i = 0; i < count_; ++i) {
     Thread& t = threads_[size_t(i)];
     t.state = State::ready;
@@ -50,7 +52,18 @@ bool Block::run(unsigned threads, void (*body)(const void*), const void* argumen
   current_ = next();
   threadIdx.x = unsigned(current_);
   switch_fiber(host_, thread().fiber);
-  return !failed_;
+  const std::string left = failed_ ? "" : left_over();
+  if (!left.empty()) set_error(left);
+  return !failed_ && left.empty();
+}
+
+std::string Block::left_over() const {
+  if (!jobs_.empty()) return "the block has ended, copies are still under way";
+  for (int i = 0; i < count_ / kLanes; ++i) {
+    if (!warps_[i].products.jobs.empty()) return "the block has ended, products are still under way";
+    if (warps_[i].products.issued != warps_[i & ~3].products.issued) return "a warpgroup's warps made unequal products";
+  }
+  return "";
 }
 
 void Block::entry() {
@@ -74,6 +87,7 @@ int Block::next() {
   if (deliver_ < 32 && draw(1u << deliver_) == 0) deliver_one();
   int w = current_ / kLanes;
   if (!warps_[w].ready) ready_warps_ &= ~(1u << w);
+  while (!ready_warps_ && left_ > 0 && !jobs_.empty()) do_one_job();
   if (!ready_warps_) return -1;
   if (!warps_[w].ready || draw(1u << leave_warp_) == 0) w = next_bit(ready_warps_, int(draw(32)));
   return w * kLanes + next_bit(warps_[w].ready, leave_warp_ == 0 ? int(draw(kLanes)) : lane());
@@ -100,6 +114,8 @@ void Block::sleep(const char* waits_for, const Location& where) {
   warp().ready &= ~(1u << lane());
   switch_to_next();
 }
+
+void Block::pause() { switch_to_next(); }
 
 void Block::wake(int i) {
   threads_[size_t(i)].state = State::ready;
@@ -143,6 +159,21 @@ void Block::deliver(Thread& owner, size_t i) {
 void Block::deliver_one() {
   Thread& owner = threads_[draw(uint32_t(count_))];
   if (!owner.copies.empty()) deliver(owner, draw(uint32_t(owner.copies.size())));
+  if (!jobs_.empty()) do_one_job();
+  std::deque<Products::Job>& products = warps_[draw(uint32_t(count_)) / kLanes].products.jobs;
+  if (!products.empty()) {
+    products.front().run();
+    products.pop_front();
+  }
+}
+
+void Block::later(std::function<void()> job) { jobs_.push_back(std::move(job)); }
+
+void Block::do_one_job() {
+  std::swap(jobs_[draw(uint32_t(jobs_.size()))], jobs_.back());
+  const std::function<void()> job = std::move(jobs_.back());
+  jobs_.pop_back();
+  job();
 }
 
 std::string Block::stuck() const {

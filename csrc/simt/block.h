@@ -3,6 +3,9 @@
 
 #include <stdint.h>
 
+#include <deque>
+#include <functional>
+#include <map>
 #include <random>
 #include <vector>
 
@@ -33,12 +36,41 @@ struct Thread {
   int groups;  // committed
 };
 
+// Products of a warp that run behind its back (warpgroup.h).
+struct Products {
+  struct Job {
+    int group;
+    std::function<void()> run;
+  };
+  // Registers that products use: sums, with what they will be, or fragments.
+  struct Registers {
+    float* of_lane[kLanes];
+    std::vector<float> sums;
+    int last_group = -1;  // that uses them; -1: none under way
+    int fences = 0;       // how many there had been when the threads got them back
+  };
+  std::deque<Job> jobs;
+  std::map<const void*, Registers> registers;  // by lane 0's address
+  int groups = 0, fences = 0, issued = 0;      // committed, passed, ever
+};
+
 struct Warp {
   uint32_t ready;  // lanes
   int arrived;     // at the collective under way ...
   const char* what;
   Location where;
   void* argument[kLanes];
+  Products products;
+};
+
+// A barrier in shared memory (barriers.h).
+struct MBarrier {
+  int arrivals, pending;  // of a phase; still to come
+  int64_t bytes;          // still to come, less what came before it was expected
+  uint32_t phase;
+  int maker;
+  bool fenced;
+  std::vector<int> waiting;
 };
 
 struct Barrier {
@@ -53,16 +85,22 @@ class Block {
 
   Thread& thread() { return threads_[size_t(current_)]; }
   Warp& warp() { return warps_[current_ / kLanes]; }
+  int thread_index() const { return current_; }
   int lane() const { return current_ % kLanes; }
   int threads() const { return count_; }
 
   // The running thread sleeps until woken.
   void sleep(const char* waits_for, const Location& where);
+  void pause();  // lets others run
   void wake(int thread);
   void wake_warp();  // all other lanes of the running thread's warp
 
   void arrive(int barrier, int expected, bool wait, const char* what, const Location& where);
   void deliver(Thread& owner, size_t copy);
+  void later(std::function<void()> job);  // at a random moment, at the latest when all threads wait
+
+  std::map<uint32_t, MBarrier> mbarriers;
+
   [[noreturn]] void fail(const std::string& message, const Location& where);
 
  private:
@@ -70,12 +108,15 @@ class Block {
   void switch_to_next();
   int next();
   void deliver_one();
+  void do_one_job();
+  std::string left_over() const;
   std::string stuck() const;
   uint32_t draw(uint32_t below);
 
   std::vector<Thread> threads_;
   Warp warps_[kMaxWarps];
   Barrier barriers_[kNamedBarriers];
+  std::vector<std::function<void()>> jobs_;
   Fiber host_;
   int count_ = 0, current_ = 0, left_ = 0;
   uint32_t ready_warps_ = 0;

@@ -12,6 +12,7 @@ using cudaStream_t = struct CUstream_st*;
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct uint3 {
   unsigned x, y, z;

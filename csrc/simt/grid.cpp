@@ -14,10 +14,13 @@ std::string error;
 // Exactly as large as asked for, so that AddressSanitizer sees plain accesses beyond it.
 std::vector<unsigned char> shared_memory;
 size_t largest_shared = 0;
+int capability = 80;
 
 size_t shared_limit = 227 * 1024;
 
 }  // namespace
+
+int compute_capability() { return capability; }
 
 void set_error(const std::string& message) { error = message; }
 
@@ -62,6 +65,7 @@ void simt_seed(uint64_t seed) {
   simt::largest_shared = 0;
 }
 const char* simt_error() { return simt::error.c_str(); }
+void simt_compute_capability(int capability) { simt::capability = capability; }
 // The most shared memory that a launch has asked for since simt_seed.
 size_t simt_shared_bytes() { return simt::largest_shared; }
 // What a block may ask for, as on the device that is played.

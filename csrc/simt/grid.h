@@ -8,9 +8,16 @@ namespace simt {
 cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument);
 size_t most_shared_bytes();
 
+int compute_capability();  // of the device that is emulated: 80, or 90 for sm_90a
+
 }  // namespace simt
 
 namespace mimic {
+
+template <class... P>
+bool has_code_for_sm_90a(void (*)(P...)) {
+  return simt::compute_capability() == 90;
+}
 
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t, A... args) {

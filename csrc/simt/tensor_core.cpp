@@ -12,16 +12,6 @@ namespace {
 
 int64_t bank_conflicts = 0;
 
-float value(Operand type, uint32_t word, int half) {
-  const uint16_t bits = uint16_t(word >> 16 * half);
-  if (type == Operand::bf16) return mimic::float_from(bits);
-  if (type == Operand::fp16) return float_from_half(bits);
-  const uint32_t truncated = word & 0xFFFFE000u;  // the tensor core ignores the low 13 bits
-  float result;
-  memcpy(&result, &truncated, 4);
-  return result;
-}
-
 // Lane 4 g + t holds of a (16 x k): rows g and g + 8 (registers 0, 1), the same in the upper half of k (2, 3); of
 // b (k x 8): column g. A register has the 2 neighbours 2 t, 2 t + 1 of k, for tf32 the one element t.
 template <Operand type>
@@ -89,6 +79,16 @@ void shuffle_all(void** arguments, const Location& where) {
 }
 
 }  // namespace
+
+float value(Operand type, uint32_t word, int half) {
+  const uint16_t bits = uint16_t(word >> 16 * half);
+  if (type == Operand::bf16) return mimic::float_from(bits);
+  if (type == Operand::fp16) return float_from_half(bits);
+  const uint32_t truncated = word & 0xFFFFE000u;  // the tensor core ignores the low 13 bits
+  float result;
+  memcpy(&result, &truncated, 4);
+  return result;
+}
 
 void meet(const char* what, const Location& where, void* argument, void (*complete)(void**, const Location&)) {
   Warp& warp = block.warp();

@@ -26,6 +26,9 @@ void multiply(Operand type, Product product, const Location& where);
 
 uint32_t shuffle(uint32_t value, int from, const Location& where);
 
+// The 16-bit element in this half of a word, or with tf32 the whole word.
+float value(Operand type, uint32_t word, int half);
+
 uint16_t half_from(float x);
 float float_from_half(uint16_t x);
 

@@ -10,6 +10,13 @@ namespace mimic {
 
 using Site = simt::Location;
 
+// Kernels of all generations run here.
+constexpr bool kGeneration80 = true, kGeneration90 = true;
+
+inline void not_for_this_chip(Site site = Site::current()) {
+  simt::block.fail("a kernel that the launcher should not have chosen", site);
+}
+
 template <class T>
 T load_shared(uint32_t at, Site site = Site::current()) {
   return *static_cast<const T*>(simt::shared(at, sizeof(T), site));

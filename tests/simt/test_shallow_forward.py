@@ -13,6 +13,13 @@ from hypothesis import strategies as st
 from pymimic.backends.interface import ACTIVATIONS, Mask
 
 
+@pytest.fixture(params=[80, 90], ids="sm_{}".format)
+def simt(simt, request):
+    """Emulates a device that runs the kernels of this generation; those for 32-bit operands are the same in both."""
+    simt.compute_capability(request.param)
+    return simt
+
+
 class Problem:
     """Arguments of one forward pass, as the kernel takes them."""
 
@@ -57,7 +64,7 @@ def sized(B, k, H, C):
     more=st.sampled_from([0, 16, 48]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=120)
+@settings(max_examples=100)
 def test_any_shape(simt, size, precision, activation, mask, splits, more, seed):
     problem = Problem(size, precision, activation, cases.checked(mask), splits, more, seed)
     y = problem.run(simt, seed)
@@ -106,7 +113,8 @@ def test_no_bank_conflicts(simt):
     for precision, size in itertools.product(PRECISIONS, (sized(130, 250, 200, 183), sized(40, 300, 70, 10))):
         Problem(size, precision).run(simt)
     assert simt.bank_conflicts() == 0
-    assert simt.lib.simt_shared_bytes() <= 99 * 1024  # what a block may have on every chip since sm_80
+    # what a block may have on every chip since sm_80; on sm_90
+    assert simt.lib.simt_shared_bytes() <= {80: 99, 90: 227}[simt.capability] * 1024
 
 
 def test_beyond_the_limits(simt):
@@ -122,23 +130,33 @@ def test_beyond_the_limits(simt):
         assert simt.status("pymimic_shallow_forward", struct, problem.c, problem.c, None, None) == INVALID_VALUE
 
 
-MUTANT_CASES = (
-    (sized(130, 250, 330, 183), "bf16", "relu", Mask(), 1),
-    (sized(20, 300, 400, 20), "fp16", "tanh", Mask(128), 2),
-    (sized(140, 64, 700, 10), "bf16", "relu", Mask(), 1),
-    (sized(60, 70, 200, 40), "fp32", "relu", Mask(), 1),
-)  # fmt: skip
+MUTANT_CASES = {
+    80: (
+        (sized(130, 250, 330, 183), "bf16", "relu", Mask(), 1),
+        (sized(20, 300, 400, 20), "fp16", "tanh", Mask(128), 2),
+        (sized(140, 64, 700, 10), "bf16", "relu", Mask(), 1),
+        (sized(60, 70, 200, 40), "fp32", "relu", Mask(), 1),
+    ),
+    # more slabs than the ring has slots
+    90: (
+        (sized(130, 250, 600, 183), "bf16", "relu", Mask(), 1),
+        (sized(70, 300, 700, 20), "fp16", "tanh", Mask(128), 2),
+        (sized(140, 64, 1700, 10), "bf16", "relu", Mask(), 1),
+    ),
+}
+MUTATED_FILES = {80: ("shallow_forward.cu", "hidden.cuh", "pieces.cuh", "products.cuh"), 90: ("shallow_forward_90.cu", "ring90.cuh")}
 
 
 def survivors(simt, take):
     """Which of the mutants that `take` picks from all of them give the right y throughout."""
-    problems = [Problem(*case) for case in MUTANT_CASES]
+    problems = [Problem(*case) for case in MUTANT_CASES[simt.capability]]
     simt.forget_visits()
     assert all(problem.holds(problem.run(simt)) for problem in problems)
+    mutants = list(simt.visited(*MUTATED_FILES[simt.capability]))
     alive = []
-    for mutant in take(sorted(simt.visited("shallow_forward.cu", "pieces.cuh", "products.cuh"), key=lambda m: m.name)):
+    for mutant in take(sorted(mutants, key=lambda m: m.name)):
         simt.mutate(mutant)
-        runs = ((problem, seed) for seed in range(6) for problem in problems)
+        runs = ((problem, seed) for seed in range(12) for problem in problems)
         if all(_survives(simt, problem, seed) for problem, seed in runs):
             alive.append(mutant.name)
     return alive

@@ -1,0 +1,91 @@
+#include "barriers.h"
+
+#include <string.h>
+
+namespace simt {
+namespace {
+
+constexpr uint64_t kMark = 0x5AFEBA221E25A11Du;  // lies where a barrier is, so that one that was written over is seen
+constexpr int kRowBytes = 128;
+
+MBarrier& barrier_at(uint32_t at, const Location& where) {
+  const auto found = block.mbarriers.find(at);
+  if (found == block.mbarriers.end()) block.fail("mbarrier: there is none at " + std::to_string(at), where);
+  uint64_t mark;
+  memcpy(&mark, shared(at, 8, where), 8);
+  if (mark != kMark) block.fail("mbarrier: somebody wrote over the one at " + std::to_string(at), where);
+  return found->second;
+}
+
+void end_phase_if_complete(MBarrier& barrier) {
+  if (barrier.pending > 0 || barrier.bytes != 0) return;
+  ++barrier.phase;
+  barrier.pending = barrier.arrivals;
+  for (const int thread : barrier.waiting) block.wake(thread);
+  barrier.waiting.clear();
+}
+
+}  // namespace
+
+void mbarrier_init(uint32_t at, uint32_t arrivals, const Location& where) {
+  memcpy(shared(at, 8, where), &kMark, 8);
+  block.mbarriers[at] = {int(arrivals), int(arrivals), 0, 0, block.thread_index(), false, {}};
+}
+
+void mbarrier_init_fence(const Location&) {
+  for (auto& [at, barrier] : block.mbarriers) barrier.fenced |= barrier.maker == block.thread_index();
+}
+
+void mbarrier_arrive(uint32_t at, uint32_t expected_bytes, const Location& where) {
+  MBarrier& barrier = barrier_at(at, where);
+  if (barrier.pending == 0) block.fail("mbarrier: more arrivals than it expects", where);
+  barrier.bytes += expected_bytes;
+  --barrier.pending;
+  end_phase_if_complete(barrier);
+  block.pause();
+}
+
+void mbarrier_wait(uint32_t at, uint32_t parity, const Location& where) {
+  for (;;) {
+    MBarrier& barrier = barrier_at(at, where);
+    if ((barrier.phase & 1) != parity) return block.pause();
+    barrier.waiting.push_back(block.thread_index());
+    block.sleep("mbarrier_wait", where);
+  }
+}
+
+bool is_valid(const TensorMap& map) {
+  constexpr int64_t kMostRowBytes = int64_t(1) << 40, kMostSize = int64_t(1) << 32;
+  return reinterpret_cast<uintptr_t>(map.data) % 16 == 0 && map.row_bytes % 16 == 0 && map.row_bytes > 0 &&
+         map.row_bytes < kMostRowBytes && map.rows > 0 && map.rows <= kMostSize && map.columns > 0 &&
+         map.columns <= kMostSize && map.box_rows > 0 && map.box_rows <= 256;
+}
+
+// Until it arrives, at a random moment, its place holds NaNs. The 16-byte chunks of a row are exchanged by three bits
+// of the address above the row's.
+void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t at, const Location& where) {
+  if (to % 1024) block.fail("copy_box: misaligned destination", where);
+  if (!barrier_at(at, where).fenced) block.fail("copy_box: the copy engine does not see its barrier yet", where);
+  for (int r = 0; r < map.box_rows; ++r)
+    for (uint32_t chunk = 0; chunk < kRowBytes; chunk += 16)
+      memset(shared(to + uint32_t(r) * kRowBytes + chunk, 16, where), 0xFF, 16);
+  block.later([=] {
+    for (int r = 0; r < map.box_rows; ++r) {
+      uint16_t elements[kRowBytes / 2] = {};
+      const int64_t from_row = int64_t(row) + r;
+      for (int i = 0; i < kRowBytes / 2; ++i)
+        if (from_row >= 0 && from_row < map.rows && column + i >= 0 && column + i < map.columns)
+          memcpy(&elements[i],
+                 static_cast<const char*>(map.data) + from_row * map.row_bytes + 2 * (int64_t(column) + i), 2);
+      for (uint32_t chunk = 0; chunk < kRowBytes; chunk += 16) {
+        const uint32_t address = to + uint32_t(r) * kRowBytes + chunk;
+        memcpy(shared(address ^ (address >> 7 & 7) << 4, 16, where), &elements[chunk / 2], 16);
+      }
+    }
+    MBarrier& barrier = barrier_at(at, where);
+    barrier.bytes -= int64_t(map.box_rows) * kRowBytes;
+    end_phase_if_complete(barrier);
+  });
+}
+
+}  // namespace simt

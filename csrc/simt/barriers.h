@@ -1,0 +1,23 @@
+// Models of barriers in shared memory (mbarrier) and of the copy engine that reports to them.
+#pragma once
+
+#include "block.h"
+
+namespace simt {
+
+void mbarrier_init(uint32_t at, uint32_t arrivals, const Location& where);
+void mbarrier_init_fence(const Location& where);  // the copy engine sees what this thread has made
+void mbarrier_arrive(uint32_t at, uint32_t expected_bytes, const Location& where);
+void mbarrier_wait(uint32_t at, uint32_t parity, const Location& where);
+
+// An array (rows, columns) of 16-bit elements, cut into boxes of 64 columns.
+struct TensorMap {
+  const void* data;
+  int64_t row_bytes, rows, columns;
+  int box_rows;
+};
+bool is_valid(const TensorMap& map);
+
+void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier, const Location& where);
+
+}  // namespace simt
