@@ -1,8 +1,5 @@
-#include "predictor.h"
-
-#include <vector>
-
-#include "arrays.h"
+// _core.Predictor: a net's weights, checked once, so that a call costs next to nothing.
+#include "arguments.h"
 
 namespace mimic {
 namespace {
@@ -12,10 +9,9 @@ using Matrix = std::vector<py::array>;
 
 class Predictor {
  public:
-  Predictor(const Isa* const& isa, const std::string& storage, int64_t D, int64_t k, int64_t H, int64_t C, int64_t slab,
-            int activation, const std::optional<Matrix>& V, const Matrix& U, const Matrix& W, const py::array& b,
-            const py::array& c, const Optional& mean, const Optional& scale)
-      : isa_(isa) {
+  Predictor(const std::string& storage, int64_t D, int64_t k, int64_t H, int64_t C, int64_t slab, int activation,
+            const std::optional<Matrix>& V, const Matrix& U, const Matrix& W, const py::array& b, const py::array& c,
+            const Optional& mean, const Optional& scale) {
     if (D < 1 || k < 1 || H < 1 || C < 1) throw py::value_error("D, k, H, C: expected at least 1");
     if (slab < 32 || slab % 32) throw py::value_error("slab: expected a multiple of 32");
     if (activation < 0 || activation > int(Activation::gelu)) throw py::value_error("activation: unknown code");
@@ -43,7 +39,7 @@ class Predictor {
     py::array_t<float> y({f.B, f.C});
     f.y = y.mutable_data();
     py::gil_scoped_release released;
-    isa_->serve(f);
+    isa_in_use->serve(f);
     return y;
   }
 
@@ -93,20 +89,17 @@ class Predictor {
     if (m.size() != want) throw py::value_error(std::string(name) + ": expected " + std::to_string(want) + " arrays");
   }
 
-  const Isa* const& isa_;
   std::vector<py::array> owned_;
   Serving f_{};
 };
 
 }  // namespace
 
-void bind_predictor(py::module_& m, const Isa* const& isa) {
+void bind_predictor(py::module_& m) {
   py::class_<Predictor>(m, "Predictor")
-      .def(py::init([&isa](const std::string& storage, int64_t D, int64_t k, int64_t H, int64_t C, int64_t slab,
-                           int activation, const std::optional<Matrix>& V, const Matrix& U, const Matrix& W,
-                           const py::array& b, const py::array& c, const Optional& mean, const Optional& scale) {
-        return Predictor(isa, storage, D, k, H, C, slab, activation, V, U, W, b, c, mean, scale);
-      }))
+      .def(py::init<const std::string&, int64_t, int64_t, int64_t, int64_t, int64_t, int, const std::optional<Matrix>&,
+                    const Matrix&, const Matrix&, const py::array&, const py::array&, const Optional&,
+                    const Optional&>())
       .def("predict", &Predictor::predict);
 }
 

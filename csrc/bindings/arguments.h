@@ -1,0 +1,74 @@
+// What the bindings of the compiled core share: the instruction set in use, and arguments that are not arrays.
+#pragma once
+
+#include "../cpu/dispatch.h"
+#include "arrays.h"
+
+namespace mimic {
+
+extern const Isa* isa_in_use;
+
+template <class T>
+const Kernels<T>& kernels();
+template <>
+inline const Kernels<float>& kernels<float>() {
+  return isa_in_use->f32;
+}
+template <>
+inline const Kernels<double>& kernels<double>() {
+  return isa_in_use->f64;
+}
+
+// Calls f with a float or a double, whichever the array holds.
+template <class F>
+void with_dtype(const py::array& array, F f) {
+  if (py::isinstance<py::array_t<float>>(array)) return f(float());
+  if (py::isinstance<py::array_t<double>>(array)) return f(double());
+  throw py::type_error("expected dtype float32 or float64");
+}
+
+using MaskTuple = std::tuple<uint32_t, uint64_t, uint32_t, int64_t, int64_t>;  // keep, seed, offset, row, unit
+
+inline Mask mask_of(const MaskTuple& t) {
+  return {std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t), std::get<4>(t)};
+}
+
+inline Activation activation_of(int code) {
+  if (code < 0 || code > int(Activation::gelu)) throw py::value_error("activation: unknown code");
+  return Activation(code);
+}
+
+// (kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2)
+using UpdateTuple = std::tuple<std::string, double, double, double, bool, double, double, double, double, double>;
+
+template <class T>
+Parameter<T> parameter_of(const char* name, const py::array& value, const std::vector<py::array>& slots,
+                          const UpdateTuple& t) {
+  const auto& [kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] =
+      t;
+  const bool adamw = kind == "adamw";
+  if (slots.size() != (adamw ? 2u : momentum != 0 ? 1u : 0u))
+    throw py::value_error(std::string(name) + ": wrong number of slots");
+  Parameter<T> p = {out<T>(name, value, value.size()), {nullptr, nullptr}, {}};
+  for (size_t i = 0; i < slots.size(); ++i) p.slot[i] = out<T>(name, slots[i], value.size());
+  p.update.rule = adamw ? Rule::adamw : Rule::sgd;
+  p.update.nesterov = nesterov;
+  p.update.learning_rate = T(learning_rate), p.update.weight_decay = T(weight_decay), p.update.momentum = T(momentum);
+  p.update.beta1 = T(beta1), p.update.beta2 = T(beta2), p.update.epsilon = T(epsilon);
+  p.update.step_size = T(learning_rate / correction1), p.update.inverse_correction2 = T(1 / correction2);
+  return p;
+}
+
+using ParameterTuple = std::tuple<py::array, std::vector<py::array>, UpdateTuple>;
+
+template <class T>
+Parameter<T> parameter(const char* name, const ParameterTuple& p, int64_t size) {
+  in<T>(name, std::get<0>(p), size);
+  return parameter_of<T>(name, std::get<0>(p), std::get<1>(p), std::get<2>(p));
+}
+
+// Each adds its part to the module.
+void bind_shallow(py::module_& m);
+void bind_predictor(py::module_& m);
+
+}  // namespace mimic
