@@ -43,7 +43,7 @@ void shallow_forward(const HowTuple& how, const py::object& z, const py::object&
                      const py::object& W, const py::object& c, const py::object& y, const Optional& scratch,
                      uintptr_t stream) {
   const pymimic_shallow p = problem(how, z, U, b, W);
-  const size_t bytes = ask("shallow_forward", pymimic_shallow_forward_workspace, &p);
+  const size_t bytes = pymimic_shallow_forward_workspace(&p);
   run("shallow_forward", pymimic_shallow_forward, &p, in("c", c, {p.C}), out("y", y, {p.B, p.C}),
       workspace(scratch, bytes), stream_of(stream));
 }
@@ -53,7 +53,7 @@ void shallow_backward_rows(const HowTuple& how, const py::object& z, const py::o
                            uintptr_t stream) {
   const pymimic_shallow p = problem(how, z, U, b, W);
   const OperandArray g = gradient(p, dy);
-  const size_t bytes = ask("shallow_backward_rows", pymimic_shallow_backward_rows_workspace, &p);
+  const size_t bytes = pymimic_shallow_backward_rows_workspace(&p);
   run("shallow_backward_rows", pymimic_shallow_backward_rows, &p, static_cast<const void*>(g.data), g.ld,
       out("dz", dz, {p.B, p.k}), workspace(scratch, bytes), stream_of(stream));
 }
@@ -77,7 +77,7 @@ void shallow_backward_step(const HowTuple& how, const py::object& z, const py::o
   const pymimic_parameter bias = parameter_of("b", to_b, precision, {p.H});
   const pymimic_parameter w = parameter_of("W", to_W, precision, {p.H, p.C});
   const bool reads_what_it_writes = u.working == p.U || w.working == p.W || bias.value == p.b;
-  if (reads_what_it_writes && !ask("shallow_backward_step", pymimic_shallow_step_in_place, &p))
+  if (reads_what_it_writes && !pymimic_shallow_step_in_place(&p))
     throw py::value_error("U: expected buffers apart from those that are read, as this shape is not updated in place");
   run("shallow_backward_step", pymimic_shallow_backward_step, &p, static_cast<const void*>(g.data), g.ld, &u, &bias, &w,
       stream_of(stream));
@@ -85,17 +85,17 @@ void shallow_backward_step(const HowTuple& how, const py::object& z, const py::o
 
 size_t forward_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
-  return ask("shallow_forward", pymimic_shallow_forward_workspace, &p);
+  return pymimic_shallow_forward_workspace(&p);
 }
 
 size_t backward_rows_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
-  return ask("shallow_backward_rows", pymimic_shallow_backward_rows_workspace, &p);
+  return pymimic_shallow_backward_rows_workspace(&p);
 }
 
 bool step_in_place(int precision, int64_t B, int64_t k, int64_t H, int64_t C) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, 0);
-  return ask("shallow_backward_step", pymimic_shallow_step_in_place, &p) != 0;
+  return pymimic_shallow_step_in_place(&p) != 0;
 }
 
 // activation, weights ("bf16" or "int8"), k, C
@@ -139,13 +139,13 @@ void serve(const ServedTuple& how, const py::object& z, const py::object& U, con
     throw py::value_error("U_scale: expected scales with int8");
   p.U_scale = in("U_scale", U_scale, {p.H}), p.W_scale = in("W_scale", W_scale, {p.H});
   p.b = in("b", b, {p.H}), p.c = in("c", c, {p.C});
-  const size_t bytes = ask("serve", pymimic_serve_workspace, &p);
+  const size_t bytes = pymimic_serve_workspace(&p);
   run("serve", pymimic_serve, &p, out("y", y, {p.B, p.C}), workspace(scratch, bytes), stream_of(stream));
 }
 
 size_t serve_workspace(const ServedTuple& how, int64_t B, int64_t H) {
   const pymimic_serving p = served(how, B, H);
-  return ask("serve", pymimic_serve_workspace, &p);
+  return pymimic_serve_workspace(&p);
 }
 
 std::vector<std::string> devices() {

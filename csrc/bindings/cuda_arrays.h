@@ -73,10 +73,6 @@ void run(const char* name, cudaError_t (*launcher)(P...), A... args) {
   }
   demand(name, error);
 }
-template <class R, class... P, class... A>
-R ask(const char* name, R (*function)(P...), A... args) {
-  return function(args...);
-}
 
 void bind_layers(py::module_& m);
 

@@ -25,7 +25,7 @@ void linear_dropout_backward(const py::object& dout, const py::object& result, c
                              const py::object& da, const Optional& dbias, int activation, const MaskTuple& mask,
                              const Optional& scratch, uintptr_t stream) {
   const auto [rows, units] = matrix("dout", dout);
-  const size_t bytes = ask("linear_dropout_backward", pymimic_linear_dropout_backward_workspace, rows, units);
+  const size_t bytes = pymimic_linear_dropout_backward_workspace(rows, units);
   run("linear_dropout_backward", pymimic_linear_dropout_backward, in("dout", dout, {rows, units}),
       in("out", result, {rows, units}), in("bias", bias, {units}), out("da", da, {rows, units}),
       out("dbias", dbias, {units}), rows, units, activation_of(activation), mask_of(mask), workspace(scratch, bytes),
@@ -34,7 +34,7 @@ void linear_dropout_backward(const py::object& dout, const py::object& result, c
 
 void column_sums(const py::object& a, const py::object& sums, const Optional& scratch, uintptr_t stream) {
   const auto [rows, columns] = matrix("a", a);
-  const size_t bytes = ask("column_sums", pymimic_column_sums_workspace, rows, columns);
+  const size_t bytes = pymimic_column_sums_workspace(rows, columns);
   run("column_sums", pymimic_column_sums, in("a", a, {rows, columns}), out("sums", sums, {columns}), rows, columns,
       workspace(scratch, bytes), stream_of(stream));
 }
@@ -52,7 +52,7 @@ void dropout(const py::object& x, const py::object& result, const MaskTuple& mas
 void mimic_loss(const py::object& y, const py::object& t, const Optional& weights, const py::object& loss,
                 const py::object& dy, const Optional& scratch, uintptr_t stream) {
   const auto [B, C] = matrix("y", y);
-  const size_t bytes = ask("mimic_loss", pymimic_loss_workspace, B, C);
+  const size_t bytes = pymimic_loss_workspace(B, C);
   run("mimic_loss", pymimic_mimic_loss, in("y", y, {B, C}), in("t", t, {B, C}), in("weights", weights, {B}), B, C,
       out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
 }
@@ -60,7 +60,7 @@ void mimic_loss(const py::object& y, const py::object& t, const Optional& weight
 void cross_entropy(const py::object& y, const py::object& labels, const Optional& weights, const py::object& loss,
                    const py::object& dy, const Optional& scratch, uintptr_t stream) {
   const auto [B, C] = matrix("y", y);
-  const size_t bytes = ask("cross_entropy", pymimic_loss_workspace, B, C);
+  const size_t bytes = pymimic_loss_workspace(B, C);
   run("cross_entropy", pymimic_cross_entropy, in("y", y, {B, C}), in_int64("labels", labels, {B}),
       in("weights", weights, {B}), B, C, out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes),
       stream_of(stream));
@@ -69,18 +69,14 @@ void cross_entropy(const py::object& y, const py::object& labels, const Optional
 void distillation_loss(const py::object& y, const py::object& t, float temperature, const py::object& loss,
                        const py::object& dy, const Optional& scratch, uintptr_t stream) {
   const auto [B, C] = matrix("y", y);
-  const size_t bytes = ask("distillation_loss", pymimic_loss_workspace, B, C);
+  const size_t bytes = pymimic_loss_workspace(B, C);
   run("distillation_loss", pymimic_distillation_loss, in("y", y, {B, C}), in("t", t, {B, C}), temperature, B, C,
       out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
 }
 
-size_t loss_workspace(int64_t B, int64_t C) { return ask("loss", pymimic_loss_workspace, B, C); }
-size_t sums_workspace(int64_t rows, int64_t columns) {
-  return ask("column_sums", pymimic_column_sums_workspace, rows, columns);
-}
-size_t linear_workspace(int64_t rows, int64_t units) {
-  return ask("linear_dropout_backward", pymimic_linear_dropout_backward_workspace, rows, units);
-}
+size_t loss_workspace(int64_t B, int64_t C) { return pymimic_loss_workspace(B, C); }
+size_t sums_workspace(int64_t rows, int64_t columns) { return pymimic_column_sums_workspace(rows, columns); }
+size_t linear_workspace(int64_t rows, int64_t units) { return pymimic_linear_dropout_backward_workspace(rows, units); }
 
 // `columns` of `from`, which may be a plain array, as an operand.
 void pack(const py::object& from, int from_precision, const py::object& to, int to_precision, uintptr_t stream) {
