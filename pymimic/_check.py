@@ -150,6 +150,14 @@ def activation(value: str) -> Activation:
     return value
 
 
+def keep(value: str, dtype: str) -> None:
+    """Demand a type of h between the passes that goes with the products' dtype."""
+    if value not in ("float32", "bfloat16"):
+        raise ValueError(f"keep: expected 'float32' or 'bfloat16', got {value!r}")
+    if value == "bfloat16" and dtype != "float32":
+        raise ValueError(f"keep: expected 'bfloat16' with dtype 'float32' only, got dtype {dtype!r}")
+
+
 def integer(name: str, value: object, low: int, high: int) -> int:
     """Demand an int in [low, high)."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):

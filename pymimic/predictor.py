@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "int8")
 _ROWS_AT_ONCE = 64
-_PANEL_BYTES = 64 << 20  # V and U up to here may lie in a cache, where reading them as they are is what takes the time
+_PANEL_BYTES = 64 << 20  # weights up to here may lie in a cache, where reading them as they are is what takes the time
+_MOST_INT8_COLUMNS = 1 << 16  # sums of products of 8 bits are exact in 32 up to here
 _LANES = 16
 _LINE = 64  # bytes
 
@@ -27,8 +28,8 @@ _LINE = 64  # bytes
 class Predictor:
     """A student's net, x to y, for a few rows at a time: bound by reading the weights once, and all of it one call.
 
-    float32 gives the bits of `Student.predict`; it shares the student's weights unless V and U are of at most 64 MiB together: then
-    it copies them into a faster layout. bfloat16 and int8 are copies of half and a quarter of the size. Only weights are rounded:
+    float32 gives the bits of `Student.predict`; it shares the student's weights unless they take at most 64 MiB: then it copies them
+    into a faster layout. bfloat16 and int8 are copies of half and a quarter of the size. Only weights are rounded:
     sums are float32 or exact; with int8, x and z are taken to 16 bits of their largest value in a row. int8 weights have a scale per
     row of V, U and W, largest / 127. A row's bits do not depend on the rows beside it. A value that is not finite makes its row NaN
     with int8, and propagates as usual otherwise.
@@ -41,7 +42,7 @@ class Predictor:
     Raises
     ------
     ValueError
-        An unknown dtype.
+        An unknown dtype, or int8 with more than 65,536 inputs or bottleneck units.
     BackendUnavailableError
         This installation has no compiled core.
     """
@@ -56,7 +57,11 @@ class Predictor:
         w = {name: to("cpu", array) for name, array in student.weights().items()}
         self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs
         D, C, (H, k) = self.inputs, self.outputs, w["U"].shape
-        small = w["U"].nbytes + (w["V"].nbytes if "V" in w else 0) <= _PANEL_BYTES
+        if dtype == "int8" and max(D, k) > _MOST_INT8_COLUMNS:
+            most = f"{_MOST_INT8_COLUMNS} inputs or bottleneck units"
+            raise ValueError(f"dtype: expected 'float32' or 'bfloat16' with more than {most}, got 'int8' with {max(D, k)}")
+        padded_W = 4 * H * (-(-C // _LANES) * _LANES)
+        small = w["U"].nbytes + (w["V"].nbytes if "V" in w else 0) + padded_W <= _PANEL_BYTES
         storage = "panels" if dtype == "float32" and small else dtype
         V = [_panels(w["V"], storage)] if "V" in w else []
         U, W = _panels(w["U"], storage), _rows(w["W"], storage)

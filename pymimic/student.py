@@ -69,11 +69,11 @@ class Student:
         self.dropout = float(dropout)
         self.mean: Array | None = None
         self.scale: Array | None = None
-        self._predictor: Predictor | None = None
+        self._few: tuple[tuple[Any, ...], Predictor] | None = None  # what it was made of, and the predictor of few rows
         self._standards: dict[str, tuple[Array, Array]] = {}  # mean and scale where they were needed
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_predictor": None, "_standards": {}}  # they are made again when they are wanted
+        return self.__dict__ | {"_few": None, "_standards": {}}  # they are made again when they are wanted
 
     def __repr__(self) -> str:
         return f"Student({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
@@ -102,7 +102,6 @@ class Student:
         if device == "cuda":
             backends.get("cuda")
         self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
-        self._predictor = None
         return self
 
     @property
@@ -132,10 +131,8 @@ class Student:
             if name not in self.shapes:
                 raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
             _check.float_shape(name, value, self.shapes[name])
-        for name, value in arrays.items():
-            here = to(self.device, value)
-            self._arrays[name] = module(here).array(here, np.float32, order="C")
-        self._predictor = None
+        moved = {name: to(self.device, value) for name, value in arrays.items()}
+        self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
 
     def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
         """Let the net see (x - mean) * scale: finite (D,) float arrays, in the inputs' units and one over them; None and None for x."""
@@ -147,7 +144,7 @@ class Student:
                 _check.finite(name, value)
         self.mean = None if mean is None else np.array(mean, np.float32)
         self.scale = None if scale is None else np.array(scale, np.float32)
-        self._predictor, self._standards = None, {}
+        self._standards = {}
 
     def standardise(self, x: Array) -> Array:
         """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
@@ -198,8 +195,8 @@ class Student:
 
         Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B. y is where x is; a student on a
         device takes x from the host too. A row's bits do not depend on the rows beside it (except on "reference", and on a device
-        in their last places, where sums are split by the number of rows). NaN propagates. Up to 8 rows go through a `Predictor`; make
-        one of your own for weights in bfloat16 or int8.
+        in their last places, where sums are split by the number of rows). NaN propagates. Up to 8 rows go through a `Predictor`,
+        which keeps a copy of weights of at most 64 MiB; make one of your own for weights in bfloat16 or int8.
 
         Raises
         ------
@@ -208,9 +205,7 @@ class Student:
         """
         few = backend is None and isinstance(x, np.ndarray) and x.ndim == 2 and 0 < len(x) <= _FEW_ROWS
         if few and self.device == "cpu" and not is_device(x) and default_host().name == "cpu":
-            if self._predictor is None:
-                self._predictor = Predictor(self)
-            return self._predictor.predict(x)
+            return self._predictor_of_few().predict(x)
         x = _check.float_rows("x", x, self.inputs)
         if is_device(x) and self.device == "cpu":
             raise ValueError("x: expected a NumPy array, as the student is on the CPU (student.to('cuda') moves it), got one on a device")
@@ -226,6 +221,14 @@ class Student:
                 here[...] = to(kind(x), answer)
             start += len(slab)
         return y  # type: ignore[no-any-return]
+
+    def _predictor_of_few(self) -> Predictor:
+        """Made again when what it was made of has been replaced. Other threads may do that meanwhile: then the next call notices."""
+        parts = (self._arrays, self.mean, self.scale, self.activation)
+        few = self._few
+        if few is None or any(then is not now for then, now in zip(few[0], parts)):
+            self._few = few = (parts, Predictor(self))
+        return few[1]
 
     def predict_proba(self, x: Array, backend: str | None = None) -> Array:
         """softmax of `predict(x)`, (B, C) float32, where x is."""
@@ -245,9 +248,11 @@ class Student:
             _check.float_shape(name, value, (self.outputs,))
             _check.finite(name, value)
         W, c = self._arrays["W"], to("cpu", self._arrays["c"])
-        self._arrays["W"] = W * to(self.device, np.asarray(scale, np.float32))  # a new array: a Predictor may read the old one
-        self._arrays["c"] = to(self.device, (c * np.asarray(scale, np.float64) + mean).astype(np.float32))
-        self._predictor = None
+        folded = {
+            "W": W * to(self.device, np.asarray(scale, np.float32)),
+            "c": to(self.device, (c * np.asarray(scale, np.float64) + mean).astype(np.float32)),
+        }
+        self._arrays = self._arrays | folded  # new arrays: a Predictor may read the old ones
 
     def save(self, path: Path) -> None:
         """Write the weights to a safetensors file, atomically; configuration and standardisation go into its metadata key "pymimic".

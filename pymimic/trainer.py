@@ -83,6 +83,7 @@ class Trainer:
             raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
+        _check.keep(keep, dtype)
         self.student, self.optimizer, self.device = student, optimizer, device
         self.backend = backend or ("cuda-tf32" if device == "cuda" and dtype == "bfloat16" else None)
         self.memory_budget, self.dtype, self.keep = memory_budget, dtype, keep

@@ -47,10 +47,7 @@ class ShallowWeights:
         master = "float32" if dtype == "bfloat16" else dtype
         self._arrays = {name: module(value).array(value, master, order="C") for name, value in arrays.items()}
         self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
-        if keep not in ("float32", "bfloat16"):
-            raise ValueError(f"keep: expected 'float32' or 'bfloat16', got {keep!r}")
-        if keep == "bfloat16" and dtype != "float32":
-            raise ValueError(f"keep: expected 'bfloat16' with dtype 'float32' only, got dtype {dtype!r}")
+        _check.keep(keep, dtype)
         self.dtype, self.memory_budget, self.keep = dtype, memory_budget, keep
         self.activation = _check.activation(activation)
         self._backend = choose(backend, self._arrays["U"])

@@ -1,4 +1,7 @@
-"""The CUDA sources compile without spills, where an nvcc works. There is no GPU in CI: nothing here is run on one."""
+"""The CUDA sources compile without spills, where an nvcc works. There is no GPU in CI: nothing here is run on one.
+
+Marked slow: tools/sass_report.py, which continuous integration runs every time, compiles the same sources and looks closer.
+"""
 
 import re
 import shutil
@@ -6,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90a": "arch=compute_90a,code=sm_90a"}

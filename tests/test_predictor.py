@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import threading
+import time
 
 import ml_dtypes
 import numpy as np
@@ -163,6 +165,59 @@ def test_changes_to_the_student_are_seen_by_it_and_not_by_its_predictor():
         np.testing.assert_array_equal(new, student.predict(np.repeat(x, 20, axis=0))[::20])
         old = new
     np.testing.assert_array_equal(few.predict(x), kept)
+
+
+def test_a_copy_and_attributes_are_seen_too():
+    student = random_student(inputs=20, hidden=50, outputs=3, rank=8, seed=1)
+    x = inputs(student, 2)
+    before = student.predict(x)
+    other = copy.copy(student)
+    other.set_arrays(U=student.arrays()["U"] * 2)
+    np.testing.assert_array_equal(student.predict(x), before)
+    student.activation = "tanh"
+    student.mean = student.mean + 1
+    np.testing.assert_array_equal(student.predict(x), student.predict(np.repeat(x, 20, axis=0))[::20])
+    assert not np.array_equal(student.predict(x), before)
+
+
+def test_threads_that_predict_while_weights_change_leave_nothing_stale():
+    student = random_student(inputs=20, hidden=3000, outputs=3, rank=8, seed=1)
+    x, stop = inputs(student, 1), threading.Event()
+
+    def predict():
+        while not stop.is_set():
+            student.predict(x)
+
+    threads = [threading.Thread(target=predict) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for i in range(50):
+            student.set_arrays(c=np.full(3, float(i)))
+            time.sleep(0.001)
+            np.testing.assert_array_equal(student.predict(x), student.predict(np.repeat(x, 20, axis=0))[:1])
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_int8_sums_end_where_32_bits_do():
+    x = np.ones((1, 65_536), np.float32)
+    for inputs_ in (65_536, 65_537):
+        student = Student(inputs_, 4, 2, activation="identity")
+        student.set_arrays(U=np.full((4, inputs_), 1 / inputs_), W=np.ones((4, 2)))
+        if inputs_ == 65_536:
+            np.testing.assert_allclose(Predictor(student, "int8").predict(x), 4, rtol=1e-4)
+        else:
+            with pytest.raises(ValueError, match=r"^dtype: expected .* with more than 65536 inputs or .*, got 'int8' with 65537"):
+                Predictor(student, "int8")
+
+
+def test_rows_too_small_for_steps_are_zeros():
+    student = random_student(inputs=20, hidden=50, outputs=3, rank=8, seed=1, standardised=False)
+    tiny = np.full((1, 20), 1e-36, np.float32)
+    np.testing.assert_array_equal(Predictor(student, "int8").predict(tiny), Predictor(student, "int8").predict(tiny * 0))
 
 
 def test_a_student_that_has_predicted_can_be_copied_and_pickled():

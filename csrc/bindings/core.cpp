@@ -43,6 +43,8 @@ void linear_backward(const py::array& dout, const py::array& x, const py::array&
                                  out<T>("dx", dx, l.B * l.I),
                                  out<T>("dweight", dweight, l.O * l.I),
                                  out<T>("dbias", dbias, l.O)};
+    if (l.activation == Activation::gelu && !(f.da && l.bias))
+      throw py::value_error("bias: expected it and da with gelu");
     py::gil_scoped_release released;
     kernels<T>().linear_backward(f);
   });

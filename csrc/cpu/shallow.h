@@ -67,6 +67,15 @@ MIMIC_INLINE int rows_in_panel(const ShallowShape& s, int64_t panel) {
   return int(least(s.B - panel * kPanel, int64_t(kPanel)));
 }
 
+// Zeros in the rows of a panel's tile that no row of the batch stands behind: with infinite weights they would be NaN.
+template <class T>
+MIMIC_INLINE void clear_padding(const ShallowShape& s, int64_t panel, int64_t units, T* tile) {
+  const int here = rows_in_panel<T>(s, panel);
+  for (int64_t u = 0; here < kPanel && u < units; ++u) {
+    for (int i = here; i < kPanel; ++i) tile[u * kPanel + i] = 0;
+  }
+}
+
 // Where a panel's values lie in what the forward pass keeps: [slab][panel][unit][32].
 MIMIC_INLINE int64_t kept_at(int64_t panels, const Slab& slab, int64_t panel) {
   return (slab.begin * panels + panel * slab.units) * kPanel;
@@ -108,6 +117,7 @@ void shallow_forward(const ShallowForward<T>& f) {
         T* const a = f.keep.full ? f.keep.full + at : h_tile;
         T* const h = relu ? a : h_tile;
         make.pre_activation(slab, z_panels + panel * kPanel * s.k, a);
+        if (f.keep.any()) clear_padding(s, panel, slab.units, a);
         if (f.keep.bf16 && !relu) to_bfloat16(n, a, f.keep.bf16 + at);
         make.activation(slab, panel, a, h, nullptr);
         if (f.keep.bf16 && relu) to_bfloat16(n, h, f.keep.bf16 + at);
@@ -205,6 +215,8 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
           dh.aux = relu ? h_tile + i * tile_panel : nullptr;
           dh.scale = T(s.mask.scale());
           multiply<0, 1>(slab.units, kPanel, true, dh);
+          if (!(relu && kept.full)) clear_padding(s, panel, slab.units, h);
+          clear_padding(s, panel, slab.units, da);
           if (!dz) continue;
           Product<T> back = {U + u * s.k, 1, s.k, 0, 1, slab.units, da, w.dz + row * s.k, kPanel, Finish::add};
           multiply<1, 0>(s.k, kPanel, true, back);

@@ -185,6 +185,7 @@ void shallow_backward_bf16_into(const ShallowShape& s, const Source& dy, const S
           const int64_t panel = first + i, row = panel * kPanel;
           products.pre_activation(slab, b, w.z + row * pairs_of(s.k), a);
           make.activation(slab, panel, a, a, slope);
+          clear_padding(s, panel, slab.units, a);
           if (weights_wanted) round_tile<E>(slab.units, a, h_tile + i * tile_panel / 2, nullptr);
           Product<float, E> dh = {products.elements(weights.W_along),
                                   pairs_of(s.C),
@@ -199,6 +200,7 @@ void shallow_backward_bf16_into(const ShallowShape& s, const Source& dy, const S
           dh.aux = relu ? a : nullptr;
           dh.scale = float(s.mask.scale());
           multiply<0, 1>(slab.units, kPanel, true, dh);
+          clear_padding(s, panel, slab.units, slope);
           round_tile<E>(slab.units, slope, weights_wanted ? da_tile + i * tile_panel / 2 : nullptr,
                         dz ? da_down : nullptr);
           if (dz) products.add_over_units(slab, da_down, weights.U_down, s.k, w.dz + row * s.k);

@@ -36,7 +36,8 @@ inline void digits_of(int64_t rows, int64_t size, const float* x, int64_t x_row,
       largest = a > largest ? a : largest;
       sum += v[i] * 0;  // NaN where any value is not finite
     }
-    const float step = largest / 32767, inverse = largest > 0 ? 32767 / largest : 0;
+    const bool tiny = largest < 1e-30f;  // whose inverse may be infinite: taken for zeros
+    const float step = tiny ? 0 : largest / 32767, inverse = tiny ? 0 : 32767 / largest;
     to.step[r] = step + sum;
     for (int64_t i = 0; i < padded4(size); ++i) {
       const float scaled = i < size && sum == 0 ? v[i] * inverse : 0;

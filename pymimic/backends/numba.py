@@ -103,8 +103,8 @@ def shallow_step(
     dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
     activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
 ) -> Array | None:  # fmt: skip
-    _demand_one_type(plan)
     """Slab by slab: its part of dz and its gradients first, then its weights change."""
+    _demand_one_type(plan)
     dz = np.zeros_like(z) if need_dz else None
     backward = _Backward(dy, None, z, activation, mask, plan.slab, plan.row_block, saved, _source(saved, activation))
     U, b, W = params["U"], params["b"], params["W"]
