@@ -37,9 +37,9 @@ class Net:
     """The layers, and what a step needs of them."""
 
     def __init__(self, a, dtype, backend):
-        self.a = moved(a)
+        self.a = moved({name: a[name] for name in "xtV" if name in a})
         self.backend = backend
-        self.wide = ShallowWeights(*(self.a[name] for name in "UbWc"), dtype, backend=backend)
+        self.wide = ShallowWeights(*(cupy.asarray(a[name]) for name in "UbWc"), dtype, backend=backend)
         self.no_bias = cupy.zeros(len(self.a["V"]), np.float32) if "V" in a else None
 
     def bottleneck(self):
