@@ -7,7 +7,7 @@
     --dry-run                       without a GPU: the build, apart from the package, and a table of made-up figures
 
 DIR gets session.json, session.txt and session.log. A part that was interrupted goes on where it stopped: give the same DIR.
-The exit status is 0 if all is there and right in itself, 1 if a task failed or is left, 2 without a GPU.
+The exit status is 0 if all is there and right, 1 if a task failed, is left or found something wrong, 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main(words: list[str] | None = None) -> int:
         if part == "build" and not done:
             break
     print(table(session.state))
-    return 0 if done else 1
+    return 0 if done and not any(map(session.wrong, parts)) else 1
 
 
 if __name__ == "__main__":

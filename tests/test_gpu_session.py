@@ -64,6 +64,29 @@ def test_those_never_tried_come_first_and_rows_are_not_lost(tmp_path):
     assert session.records("part")["first"] == {"status": "failed", "seconds": 20.0, "rows": [{"n": 1}, {"n": 2}], "error": "bang"}
 
 
+def test_a_row_that_is_wrong(tmp_path):
+    session = Session(tmp_path)
+    Runner({"first": {"rows": [{"ok": True}, {"n": 1}, {"ok": False, "n": 2}]}}).of(session, 99.0, TASKS[:1])
+    assert session.wrong("part") == [{"ok": False, "n": 2}]
+    assert session.wrong("other") == []
+
+
+@pytest.mark.parametrize(
+    ("summary", "errors"), [("RACECHECK SUMMARY: 2 hazards displayed (1 error)", 2), ("ERROR SUMMARY: 0 errors", 0), ("", None)]
+)
+def test_a_sanitizer(tmp_path, monkeypatch, summary, errors):
+    program = tmp_path / "compute-sanitizer"
+    program.write_text(f"#!/bin/sh\nfor last; do :; done\necho '{{}}' > $last\necho '========= {summary}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    if errors is None:
+        with pytest.raises(RuntimeError, match="racecheck did not get through"):
+            list(tools.sanitizer("racecheck"))
+    else:
+        (row,) = tools.sanitizer("racecheck")
+        assert (row["errors"], row["ok"], row["calls"]) == (errors, errors == 0, 1)
+
+
 def test_results_of_another_format(tmp_path):
     (tmp_path / "session.json").write_text('{"format": 0}')
     with pytest.raises(SystemExit, match="expected format 1, got 0"):
@@ -120,7 +143,7 @@ def test_the_parts():
 def test_a_report_of_pytest():
     report = """<testsuites><testsuite><testcase classname="a" name="x"/><testcase classname="a" name="y"><skipped/></testcase>
         <testcase classname="a" name="z"><failure message="no">long</failure></testcase></testsuite></testsuites>"""
-    assert tools.counted(report) == {"passed": 1, "skipped": 1, "failed": [["a::z", "no"]]}
+    assert tools.counted(report) == {"passed": 1, "skipped": 1, "failed": [["a::z", "no"]], "ok": False}
 
 
 def test_without_a_gpu(tmp_path, monkeypatch, capsys):

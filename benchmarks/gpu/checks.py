@@ -23,6 +23,7 @@ PRECISIONS = {
 }
 BATCHES = (1, 129, 512, 2048)
 RUNS = 50
+POISON_VALUES = 256 << 20
 
 
 def random_problem(B: int, k: int, H: int, C: int, seed: int = 0) -> list[Any]:
@@ -36,7 +37,7 @@ def poison() -> None:
     """What the pool gives out next is full of NaN: memory that nobody writes shows."""
     pool = cupy.get_default_memory_pool()
     pool.free_all_blocks()
-    cupy.full(256 << 20, np.nan, np.float32)
+    cupy.full(POISON_VALUES, np.nan, np.float32)
 
 
 def accuracy(shape: str) -> Iterator[dict[str, Any]]:

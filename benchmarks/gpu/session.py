@@ -125,6 +125,10 @@ class Session:
             say(f"{part}, {task.name}: {record['status']} after {record['seconds']} s {record.get('error', '')}".rstrip())
         return not self.missing(part, tasks)
 
+    def wrong(self, part: str) -> list[Record]:
+        """Rows that say of themselves that something is not as it must be."""
+        return [row for record in self.records(part).values() for row in record["rows"] if row.get("ok") is False]
+
     def save(self) -> None:
         """Whole or not at all."""
         draft = self.path.with_suffix(".draft")

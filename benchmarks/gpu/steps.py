@@ -19,8 +19,9 @@ from pymimic.bench.verify import LEARNING_RATE, WEIGHT_DECAY
 def free() -> None:
     """Give back what no one needs any more."""
     gc.collect()
+    if compiler := sys.modules.get("torch._dynamo"):
+        compiler.reset()
     if torch := sys.modules.get("torch"):
-        torch._dynamo.reset()
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -49,7 +49,7 @@ def checks(parts: dict[str, Any]) -> Iterator[str]:
                 yield from (f"    {test}: {message.splitlines()[0] if message else ''}" for test, message in row["failed"])
             elif "tool" in row:
                 yield f"{row['tool']}: {row.get('skipped') or row['summary']}"
-        judged = [row for row in record["rows"] if "ok" in row]
+        judged = [row for row in record["rows"] if "ok" in row and "passed" not in row and "tool" not in row]
         if judged:
             wrong = [row for row in judged if not row["ok"]]
             yield f"{name}: {len(judged) - len(wrong)} of {len(judged)} right"

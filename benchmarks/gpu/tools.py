@@ -74,7 +74,7 @@ def counted(report: str) -> dict[str, Any]:
             counts["failed"].append([f"{case.get('classname')}::{case.get('name')}", (bad.get("message") or "")[:500]])
         else:
             counts["skipped" if any(child.tag == "skipped" for child in case) else "passed"] += 1
-    return counts
+    return counts | {"ok": not counts["failed"] and counts["passed"] > 0}
 
 
 def sanitizer(tool: str) -> Iterator[dict[str, Any]]:
@@ -86,16 +86,23 @@ def sanitizer(tool: str) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers"
         worker = (sys.executable, BENCHMARKS / "gpu" / "worker.py", "checks:small_calls", "{}", answers)
-        done = subprocess.run([program, "--tool", tool, *worker], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        print(done.stdout)
+        process = subprocess.Popen(
+            [program, "--tool", tool, *worker], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        printed = []
+        for line in process.stdout or ():  # as it comes: the log has it even where this is stopped
+            print(line, end="")
+            printed.append(line.rstrip())
+        status = process.wait()
         calls = len(answers.read_text().splitlines()) if answers.exists() else 0
-    complaints = [line for line in done.stdout.splitlines() if line.startswith("=========")]
+    complaints = [line for line in printed if line.startswith("=========")]
     summary = next((line for line in reversed(complaints) if "SUMMARY" in line), None)
-    if summary is None or done.returncode != 0 or calls == 0:
-        raise RuntimeError(f"{tool} did not get through (exit status {done.returncode}): {' '.join(complaints[:6]) or 'see the log'}")
+    if summary is None or status != 0 or calls == 0:
+        raise RuntimeError(f"{tool} did not get through (exit status {status}): {' '.join(complaints[:6]) or 'see the log'}")
     errors = re.search(r"(\d+) (?:errors?|hazards?)", summary)
-    row = {"tool": tool, "calls": calls, "errors": int(errors[1]) if errors else -1, "summary": summary.strip("= ")}
-    yield row | ({"first": complaints[1:12]} if row["errors"] else {})
+    count = int(errors[1]) if errors else -1
+    row = {"tool": tool, "calls": calls, "errors": count, "summary": summary.strip("= "), "ok": count == 0}
+    yield row | ({"first": complaints[1:12]} if count else {})
 
 
 def _run(*command: Any) -> str:

@@ -4,6 +4,8 @@ Only what pymimic uses is here. As with CuPy, arrays of the two kinds don't mix:
 these, raises TypeError. So a test that passes says that the code moves its arrays where they are needed.
 """
 
+import types
+
 import numpy as np
 from numpy import float32, int64, uint8, uint16  # noqa: F401
 
@@ -109,7 +111,7 @@ def _made(name):
     return function
 
 
-empty, zeros, ones, arange = (_made(name) for name in ("empty", "zeros", "ones", "arange"))
+empty, zeros, ones, arange, full = (_made(name) for name in ("empty", "zeros", "ones", "arange", "full"))
 
 
 def zeros_like(a):
@@ -149,9 +151,28 @@ class _Pool:
     def total_bytes(self):
         return 1 << 20
 
+    def free_all_blocks(self):
+        pass
+
 
 def get_default_memory_pool():
     return _Pool()
+
+
+class _RandomState:
+    def __init__(self, seed):
+        self.generator = np.random.default_rng(seed)
+
+    def standard_normal(self, shape, dtype):
+        return _device(self.generator.standard_normal(shape, dtype))
+
+
+def _integers(low, high, shape):
+    return _device(np.random.default_rng(0).integers(low, high, shape))
+
+
+random = types.SimpleNamespace(RandomState=_RandomState, randint=_integers)
+linalg = types.SimpleNamespace(norm=lambda a: _device(np.linalg.norm(_host(a))))
 
 
 def may_share_memory(a, b):
@@ -185,3 +206,19 @@ def log(a):
 
 def isfinite(a):
     return _device(np.isfinite(_host(a)))
+
+
+def tanh(a):
+    return _device(np.tanh(_host(a)))
+
+
+def sign(a):
+    return _device(np.sign(_host(a)))
+
+
+def abs(a):
+    return _device(np.abs(_host(a)))
+
+
+def maximum(a, b):
+    return _device(np.maximum(_host(a), b))
