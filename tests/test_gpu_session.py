@@ -108,8 +108,8 @@ def test_a_task_however_it_ends(tmp_path, monkeypatch, ending, status, error):
     (tmp_path / "gpu").mkdir()
     text = f"import os, subprocess, time\ndef work(n):\n    print('hello')\n    yield {{'n': n}}\n    {ending or 'pass'}\n"
     (tmp_path / "gpu" / "made_up.py").write_text(text)
-    worker = gpu_session.Path(gpu_session.__file__).parent / "gpu" / "worker.py"
-    (tmp_path / "gpu" / "worker.py").write_text(worker.read_text())
+    for name in ("__init__.py", "worker.py"):
+        (tmp_path / "gpu" / name).write_text((gpu_session.EXAMPLE.parent / name).read_text())
     monkeypatch.setattr("gpu.session.BENCHMARKS", tmp_path)
     started = time.monotonic()
     record, printed = run_task(Task("a", "made_up:work", {"n": 4}), 2.0)

@@ -8,8 +8,8 @@ from typing import Any
 
 import cupy
 import numpy as np
-from gpu import truth
 
+from gpu import truth
 from pymimic import AdamW, ShallowWeights, ops
 from pymimic.bench.shapes import SHAPES
 
@@ -75,7 +75,7 @@ def layers() -> Iterator[dict[str, Any]]:
     for B, D, H in ((512, 784, 2048), (1, 1845, 250), (130, 33, 1001)):
         normal = [rng.standard_normal(size).astype(np.float32) for size in ((B, D), (H, D), (H,), (B, H))]
         x, weight, bias, dout = normal[0], normal[1] / np.float32(D**0.5), normal[2], normal[3]
-        how = {"activation": "tanh", "dropout": 0.5, "seed": 7}
+        how: dict[str, Any] = {"activation": "tanh", "dropout": 0.5, "seed": 7}
         yield compare("linear_dropout", ops.linear_dropout, [x, weight, bias], 3e-5, **how)
         out = ops.linear_dropout(x, weight, bias, **how)
         yield compare("linear_dropout_backward", ops.linear_dropout_backward, [dout, x, weight, out], 3e-5, **how)
@@ -89,11 +89,11 @@ def layers() -> Iterator[dict[str, Any]]:
 def bits(shape: str, B: int, dtype: str) -> Iterator[dict[str, Any]]:
     """Whether `RUNS` runs of the forward pass, the gradients and an AdamW step, dropout included, give the same bits."""
     net = SHAPES[shape]
-    dy, z, *weights = random_problem(B, net.rank, net.H, net.C)
-    how = {"dropout": 0.5, "seed": 11, "offset": 3}
+    dy, z, U, b, W, c = random_problem(B, net.rank, net.H, net.C)
+    how: dict[str, Any] = {"dropout": 0.5, "seed": 11, "offset": 3}
 
     def run() -> dict[str, Any]:
-        handle, optimizer = ShallowWeights(*weights, dtype), AdamW(1e-3)
+        handle, optimizer = ShallowWeights(U, b, W, c, dtype), AdamW(1e-3)
         results = {"y": handle.forward(z, **how), **handle.backward(dy, z, **how)._asdict()}
         results["step's dz"] = handle.step(dy, z, optimizer, **how)
         return results | {f"step's {name}": array for name, array in handle.arrays().items()}
@@ -114,7 +114,7 @@ def small_calls() -> Iterator[dict[str, Any]]:
     for B, k, H, C in ((5, 20, 70, 11), (37, 64, 200, 10), (130, 300, 65, 183)):
         dy, z, U, b, W, c = random_problem(B, k, H, C)
         for backend in ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda"):
-            how = {"dropout": 0.5, "seed": 1, "backend": backend}
+            how: dict[str, Any] = {"dropout": 0.5, "seed": 1, "backend": backend}
             ops.shallow_forward(z, U, b, W, c, **how)
             if backend != "cuda-fp16":
                 ops.shallow_backward(dy, z, U, b, W, **how)

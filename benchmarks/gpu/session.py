@@ -44,7 +44,7 @@ def run_task(task: Task, limit: float) -> tuple[Record, str]:
     with tempfile.TemporaryDirectory(prefix="pymimic-gpu-") as folder:
         answers, printed = Path(folder) / "answers", Path(folder) / "printed"
         answers.touch()
-        command = [sys.executable, str(BENCHMARKS / "gpu" / "worker.py"), task.function, json.dumps(task.arguments), str(answers)]
+        command = [sys.executable, "-m", "gpu.worker", task.function, json.dumps(task.arguments), str(answers)]
         paths = os.pathsep.join(filter(None, [str(ROOT), str(BENCHMARKS), os.environ.get("PYTHONPATH", "")]))
         with open(printed, "wb") as log:
             process = subprocess.Popen(
@@ -88,7 +88,8 @@ class Session:
                 raise SystemExit(f"{self.path}: expected format {FORMAT}, got {self.state.get('format')}; give another folder")
 
     def records(self, part: str) -> dict[str, Record]:
-        return self.state["parts"].setdefault(part, {})
+        records: dict[str, Record] = self.state["parts"].setdefault(part, {})
+        return records
 
     def forget(self, part: str) -> None:
         self.state["parts"].pop(part, None)

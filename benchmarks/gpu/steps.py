@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import cupy
+
 from gpu import truth
 from gpu.measure import prepare, timed, used_bytes
-
 from pymimic.bench import worker
 from pymimic.bench.shapes import SHAPES, arrays
 from pymimic.bench.verify import LEARNING_RATE, WEIGHT_DECAY

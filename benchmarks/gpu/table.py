@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,4 +128,4 @@ def mebibytes(count: int) -> str:
 def distance(got: list[list[float]], expected: list[list[float]]) -> float:
     """Euclidean, relative."""
     pairs = [(a, b) for first, second in zip(got, expected) for a, b in zip(first, second)]
-    return (sum((a - b) ** 2 for a, b in pairs) / (sum(b * b for _, b in pairs) or 1.0)) ** 0.5
+    return math.sqrt(sum((a - b) ** 2 for a, b in pairs) / (sum(b * b for _, b in pairs) or 1.0))

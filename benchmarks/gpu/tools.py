@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpu.session import BENCHMARKS, ROOT
+from gpu.session import ROOT
 
 MODULES = ("_core", "_cuda")
 
@@ -85,7 +85,7 @@ def sanitizer(tool: str) -> Iterator[dict[str, Any]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers"
-        worker = (sys.executable, BENCHMARKS / "gpu" / "worker.py", "checks:small_calls", "{}", answers)
+        worker = (sys.executable, "-m", "gpu.worker", "checks:small_calls", "{}", answers)
         process = subprocess.Popen(
             [program, "--tool", tool, *worker], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -1,4 +1,4 @@
-"""One task: `python worker.py MODULE:FUNCTION ARGUMENTS FILE` writes each row that the function yields to the file as a line of JSON."""
+"""One task: `python -m gpu.worker MODULE:FUNCTION ARGUMENTS FILE` writes each row that the function yields to the file, a JSON a line."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What gpu_session.py runs, each task in a process of its own."""
