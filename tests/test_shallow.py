@@ -299,13 +299,10 @@ def test_weights_of_more_than_two_to_the_31_elements(fresh_backend):
     assert grads.W[-1, 0] == 1.5
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "gelu"])
-@pytest.mark.parametrize("h", ["recompute", "keep"])
+@pytest.mark.parametrize(("dtype", "h"), [("float32", "recompute"), ("float32", "keep"), ("bfloat16", "recompute")])
 def test_infinite_weights_do_not_meet_rows_that_are_not_there(activation, dtype, h):
     """Rows are padded to 32 inside; 0 times infinity in a padding row must not reach a gradient."""
-    if dtype == "bfloat16" and h == "keep":
-        pytest.skip("bfloat16 operands make h again")
     rng = np.random.default_rng(0)
     dy, z, U, b, W = (rng.standard_normal(s).astype(np.float32) for s in ((33, 5), (33, 9), (37, 9), 37, (37, 5)))
     z[:, 3] = np.abs(z[:, 3]) + 1
