@@ -3,11 +3,15 @@
 import contextlib
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 
 # before NumPy and Numba are imported: the reference must not fight for cores, and the tests ask for up to five threads on any machine
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "5")
+
+# a shell that starts the tests in the background has them, and what they start, ignore ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import HealthCheck, settings
