@@ -10,15 +10,15 @@ from collections.abc import Iterator
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "5")
 
-# a shell that starts the tests in the background has them, and what they start, ignore ctrl-C
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import pytest
 from hypothesis import HealthCheck, settings
 
 import pymimic
 from pymimic.backends import get
 from pymimic.errors import BackendUnavailableError
+
+# a shell that starts the tests in the background has them, and what they start, ignore ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 INSTRUCTION_SETS = ("cpu-baseline", "cpu-avx2", "cpu-avx512")  # of the compiled core
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
