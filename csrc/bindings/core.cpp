@@ -77,9 +77,7 @@ double multiply_adds(const std::string& dtype, int64_t steps) {
   py::gil_scoped_release released;
   if (dtype == "float32") return kernels<float>().multiply_adds(steps, 0.5f, 1.0f);
   if (dtype == "float64") return kernels<double>().multiply_adds(steps, 0.5, 1.0);
-#ifdef MIMIC_X86
-  if (dtype == "bfloat16" && __builtin_cpu_supports("avx512bf16")) return isa_in_use->bf16_multiply_adds(steps);
-#endif
+  if (dtype == "bfloat16" && isa_in_use->bf16_multiply_adds) return isa_in_use->bf16_multiply_adds(steps);
   return 0;
 }
 

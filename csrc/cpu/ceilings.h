@@ -5,6 +5,7 @@
 #include "kernels.h"
 #include "parallel.h"
 #include "simd.h"
+#include "tiles.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
@@ -44,20 +45,34 @@ double multiply_adds(int64_t steps, T factor, T term) {
   return 2 * kLanes<T> * run_chains<T>(steps, [=](Vector<T>& value) { value = value * factor + term; });
 }
 
-// The same for bfloat16 pairs with sums in float32, on machines that have AVX512_BF16; 0 where this build has no such
-// thing.
-inline double bf16_multiply_adds(int64_t steps) {
-#if defined(__AVX512F__)
+#if defined(MIMIC_X86) && defined(__AVX512F__)
+// The same for bfloat16 with sums in float32, by vdpbf16ps.
+inline double pair_multiply_adds(int64_t steps) {
   const Vector<uint32_t> ones = Vector<uint32_t>{} + 0x3F803F80u,
                          signs = Vector<uint32_t>{} + 0xBF803F80u;  // (1, 1), (1, -1)
   return 4 * kLanes<float> * run_chains<float>(steps, [=](Vector<float>& value) {
            asm("vdpbf16ps %2, %1, %0" : "+v"(value) : "v"(ones), "v"(signs));
          });
-#else
-  (void)steps;
-  return 0;
-#endif
 }
+
+// And by tiles: four sums, of products of zeros.
+inline double tile_multiply_adds(int64_t steps) {
+  const int members = num_threads();
+  uint32_t* const zeros = static_cast<uint32_t*>(scratch(sizeof(uint32_t) * kTileWords));
+  __builtin_memset(zeros, 0, sizeof(uint32_t) * kTileWords);
+  double done = 0;
+  parallel(members, [&](Team& team) {
+    AmxTiles::configure();
+    TileBlock<AmxTiles, 2, 2> block;
+    const TileMatrix both = {zeros, 0, 0};
+    block.zero(), block.load_A(both, 0, 0), block.load_B(both, 0, 0);
+    for (int64_t s = 0; s < steps; ++s) block.multiply_add();
+    AmxTiles::release();
+    if (team.rank == 0) done = double(steps) * 4 * 2 * kTile * kTile * kStep * team.size;
+  });
+  return done;
+}
+#endif
 
 // The sum of an array, every thread reading its own part in kStreams runs at once.
 template <class T>

@@ -3,25 +3,52 @@
 #include <cstdlib>
 #include <new>
 
+#if defined(MIMIC_X86) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace mimic {
 
 std::vector<const Isa*> compiled_isas() {
 #ifdef MIMIC_X86
-  return {&isa_baseline, &isa_avx2, &isa_avx512};
+  return {&isa_amx_model, &isa_baseline, &isa_avx2, &isa_avx512, &isa_avx512_bf16, &isa_amx};
 #else
-  return {&isa_baseline};
+  return {&isa_amx_model, &isa_baseline};
 #endif
 }
 
+#ifdef MIMIC_X86
+namespace {
+
+// The processor multiplies tiles of bfloat16, and the system lets this process have the registers, which are large.
+bool may_use_tiles() {
+#ifdef __linux__
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+#endif
+
 std::vector<const Isa*> runnable_isas() {
-  std::vector<const Isa*> isas = {&isa_baseline};
+  std::vector<const Isa*> isas = {&isa_amx_model, &isa_baseline};
 #ifdef MIMIC_X86
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    isas.push_back(&isa_avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      isas.push_back(&isa_avx512);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.push_back(&isa_avx2);
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
+    isas.push_back(&isa_avx512);
+    if (__builtin_cpu_supports("avx512bf16")) {
+      isas.push_back(&isa_avx512_bf16);
+      if (may_use_tiles()) isas.push_back(&isa_amx);
     }
   }
 #endif

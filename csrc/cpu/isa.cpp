@@ -6,7 +6,7 @@
 #include "narrow.h"
 #include "serving.h"
 #include "shallow.h"
-#include "shallow_bf16.h"
+#include "shallow_rounded.h"
 
 #define MIMIC_STRING(x) #x
 #define MIMIC_NAME(x) MIMIC_STRING(x)
@@ -24,26 +24,32 @@ template <class T>
 constexpr Kernels<T> kernels = {forward<T>, shallow_backward<T>, shallow_step<T>,  linear<T>, linear_backward<T>,
                                 dropout<T>, update<T>,           multiply_adds<T>, sum_all<T>};
 
-#if defined(__AVX512F__)
-using BestPair = NativePair;
-#else
-using BestPair = Pair;
-#endif
-
-inline void forward_bf16(const ShallowForwardBf16& f) {
-  f.native ? shallow_forward_bf16<BestPair>(f) : shallow_forward_bf16<Pair>(f);
+constexpr Isa isa_with(const char* name, const RoundedKernels& bf16, const RoundedKernels& bf16x3,
+                       double (*bf16_multiply_adds)(int64_t)) {
+  return {name, kernels<float>, kernels<double>, bf16, bf16x3, serve_any, bf16_multiply_adds};
 }
-inline void backward_bf16(const ShallowBackwardBf16& f) {
-  f.native ? shallow_backward_bf16<BestPair>(f) : shallow_backward_bf16<Pair>(f);
+template <class Pairs>
+constexpr Isa isa_with_pairs(const char* name, double (*bf16_multiply_adds)(int64_t)) {
+  return isa_with(name, rounded_kernels<ByPairs<Pairs>>, {}, bf16_multiply_adds);
 }
-inline void step_bf16(const ShallowStepBf16& f) {
-  f.native ? shallow_step_bf16<BestPair>(f) : shallow_step_bf16<Pair>(f);
+template <class Tiles>
+constexpr Isa isa_with_tiles(const char* name, double (*bf16_multiply_adds)(int64_t)) {
+  return isa_with(name, rounded_kernels<ByTiles<TileFormat<Tiles, 1>>>, rounded_kernels<ByTiles<TileFormat<Tiles, 3>>>,
+                  bf16_multiply_adds);
 }
 
 }  // namespace MIMIC_ISA
 
-const Isa MIMIC_ISA_TABLE = {MIMIC_NAME(MIMIC_ISA),   MIMIC_ISA::kernels<float>,    MIMIC_ISA::kernels<double>,
-                             MIMIC_ISA::forward_bf16, MIMIC_ISA::backward_bf16,     MIMIC_ISA::step_bf16,
-                             MIMIC_ISA::serve_any,    MIMIC_ISA::bf16_multiply_adds};
+using namespace MIMIC_ISA;
+
+const Isa MIMIC_ISA_TABLE = isa_with_pairs<Pair>(MIMIC_NAME(MIMIC_ISA), nullptr);
+
+// Further tables of the same build: other ways to multiply bfloat16.
+#if defined(MIMIC_X86) && defined(__AVX512F__)
+const Isa isa_avx512_bf16 = isa_with_pairs<NativePair>("avx512_bf16", pair_multiply_adds);
+const Isa isa_amx = isa_with_tiles<AmxTiles>("amx", tile_multiply_adds);
+#elif !defined(__AVX2__)
+const Isa isa_amx_model = isa_with_tiles<ModelledTiles>("amx_model", nullptr);
+#endif
 
 }  // namespace mimic

@@ -74,29 +74,26 @@ struct ShallowStep {
   Parameter<T> U, b, W, c;
 };
 
-// The same with bfloat16 operands and float32 sums: z, dy, U and W are float32, and rounded on the way, or bfloat16.
-// `native` says that the machine has AVX512_BF16.
+// The same with bfloat16 operands and float32 sums: z, dy, U and W are float32, and rounded on the way, or bfloat16;
+// or, as bf16x3, float32 taken as the sum of three bfloat16.
 struct Source {
   const void* values;
   bool bfloat16;
 };
 struct ShallowForwardBf16 {
   ShallowShape shape;
-  bool native;
   Source z, U, W;
   const float *b, *c;
   float* y;
 };
 struct ShallowBackwardBf16 {
   ShallowShape shape;
-  bool native;
   Source dy, z, U, W;
   const float* b;
   float *dz, *dU, *db, *dW, *dc;  // each may be null
 };
 struct ShallowStepBf16 {
   ShallowShape shape;
-  bool native;
   Source dy, z;
   float *dz, *dc;  // written; dz may be null
   Parameter<float> U, b, W, c;
@@ -158,20 +155,26 @@ struct Kernels {
   T (*sum_all)(int64_t size, const T* x);
 };
 
+struct RoundedKernels {
+  void (*shallow_forward)(const ShallowForwardBf16&);
+  void (*shallow_backward)(const ShallowBackwardBf16&);
+  void (*shallow_step)(const ShallowStepBf16&);
+};
+
 struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
-  void (*shallow_forward_bf16)(const ShallowForwardBf16&);
-  void (*shallow_backward_bf16)(const ShallowBackwardBf16&);
-  void (*shallow_step_bf16)(const ShallowStepBf16&);
+  RoundedKernels bf16, bf16x3;  // bf16x3 null where there are no tiles
   void (*serve)(const Serving&);
-  double (*bf16_multiply_adds)(int64_t steps);
+  double (*bf16_multiply_adds)(int64_t steps);  // null where the machine has no instructions for them
 };
 
-extern const Isa isa_baseline;
+// avx512_bf16 is avx512 with vdpbf16ps, amx with tiles; amx_model is the baseline with a model of them, for tests and
+// for bf16x3 on other machines.
+extern const Isa isa_baseline, isa_amx_model;
 #ifdef MIMIC_X86
-extern const Isa isa_avx2, isa_avx512;
+extern const Isa isa_avx2, isa_avx512, isa_avx512_bf16, isa_amx;
 #endif
 
 // Scratch memory of the calling thread, aligned to 64 bytes and kept for the next call; throws std::bad_alloc.

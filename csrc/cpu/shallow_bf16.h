@@ -235,33 +235,5 @@ void shallow_backward_bf16_into(const ShallowShape& s, const Source& dy, const S
   });
 }
 
-// dc (C) = sums of dy (B, C) over its rows, as they came.
-inline void sum_rows(const Source& dy, int64_t B, int64_t C, float* dc) {
-  with_source(dy, [&](const auto* values) {
-    for (int64_t j = 0; j < C; ++j) dc[j] = 0;
-    for (int64_t i = 0; i < B; ++i) {
-      for (int64_t j = 0; j < C; ++j) dc[j] += value_of(values[i * C + j]);
-    }
-  });
-}
-
-template <class E>
-void shallow_backward_bf16(const ShallowBackwardBf16& f) {
-  const ShallowBackward<float> to = {f.shape, nullptr, nullptr, nullptr, nullptr, nullptr,
-                                     {},      f.dz,    f.dU,    f.db,    f.dW,    f.dc};
-  StoreGradients<float> out = {to};
-  shallow_backward_bf16_into<E>(f.shape, f.dy, f.z, f.U, f.b, f.W, f.dz, out);
-  if (f.dc) sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
-}
-
-template <class E>
-void shallow_step_bf16(const ShallowStepBf16& f) {
-  const ShallowStep<float> to = {f.shape, nullptr, nullptr, {}, f.dz, f.dc, f.U, f.b, f.W, f.c};
-  UpdateWeights<float> out = {to, nullptr, nullptr, nullptr};
-  sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
-  shallow_backward_bf16_into<E>(f.shape, f.dy, f.z, {f.U.value, false}, f.b.value, {f.W.value, false}, f.dz, out);
-  update_range<float>(0, f.shape.C, f.dc, f.c);
-}
-
 }  // namespace MIMIC_ISA
 }  // namespace mimic

@@ -32,8 +32,10 @@ def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
 ) -> tuple[Array, Array | None]:
     y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
-    if plan.dtype == "bfloat16":
-        _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, y)
+    if plan.dtype in ("bfloat16", "bf16x3"):
+        _core.shallow_forward_bf16(
+            _bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, plan.dtype == "bf16x3", y
+        )
         return y, None
     saved = np.empty(_padded(len(z)) * len(U), np.uint16 if plan.h == "keep-bf16" else z.dtype) if save else None
     _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
@@ -48,9 +50,9 @@ def shallow_backward(
         return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs)
     like = {"z": z, "U": U, "b": b, "W": W, "c": dy[0]}
     grads = {key: np.empty(array.shape, b.dtype) if key in needs else None for key, array in like.items()}
-    if plan.dtype == "bfloat16":
+    if plan.dtype in ("bfloat16", "bf16x3"):
         _core.shallow_backward_bf16(
-            _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block,
+            _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block, plan.dtype == "bf16x3",
             grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
         )  # fmt: skip
         return ShallowGrads(**grads)
@@ -70,8 +72,10 @@ def shallow_step(
     dtype = params["U"].dtype
     dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
     U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
-    if plan.dtype == "bfloat16":
-        _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, dz, dc)
+    if plan.dtype in ("bfloat16", "bf16x3"):
+        _core.shallow_step_bf16(
+            _bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, plan.dtype == "bf16x3", dz, dc
+        )
         return dz
     _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
     return dz

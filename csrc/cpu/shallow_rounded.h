@@ -1,0 +1,64 @@
+// The passes whose products are of bfloat16, whichever way these are made.
+#pragma once
+
+#include "shallow_bf16.h"
+#include "shallow_tiles.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+// By the microkernel, on pairs of type E.
+template <class E>
+struct ByPairs {
+  static void forward(const ShallowForwardBf16& f) { shallow_forward_bf16<E>(f); }
+  template <class Out>
+  static void backward(const ShallowShape& s, const Source& dy, const Source& z, const Source& U, const float* b,
+                       const Source& W, float* dz, Out& out) {
+    shallow_backward_bf16_into<E>(s, dy, z, U, b, W, dz, out);
+  }
+};
+
+// By tiles, of format F.
+template <class F>
+struct ByTiles {
+  static void forward(const ShallowForwardBf16& f) { shallow_forward_tiles<F>(f); }
+  template <class Out>
+  static void backward(const ShallowShape& s, const Source& dy, const Source& z, const Source& U, const float* b,
+                       const Source& W, float* dz, Out& out) {
+    shallow_backward_tiles_into<F>(s, dy, z, U, b, W, dz, out);
+  }
+};
+
+// dc (C) = sums of dy (B, C) over its rows, as they came.
+inline void sum_rows(const Source& dy, int64_t B, int64_t C, float* dc) {
+  with_source(dy, [&](const auto* values) {
+    for (int64_t j = 0; j < C; ++j) dc[j] = 0;
+    for (int64_t i = 0; i < B; ++i) {
+      for (int64_t j = 0; j < C; ++j) dc[j] += value_of(values[i * C + j]);
+    }
+  });
+}
+
+template <class By>
+void backward_rounded(const ShallowBackwardBf16& f) {
+  const ShallowBackward<float> to = {f.shape, nullptr, nullptr, nullptr, nullptr, nullptr,
+                                     {},      f.dz,    f.dU,    f.db,    f.dW,    f.dc};
+  StoreGradients<float> out = {to};
+  By::backward(f.shape, f.dy, f.z, f.U, f.b, f.W, f.dz, out);
+  if (f.dc) sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
+}
+
+template <class By>
+void step_rounded(const ShallowStepBf16& f) {
+  const ShallowStep<float> to = {f.shape, nullptr, nullptr, {}, f.dz, f.dc, f.U, f.b, f.W, f.c};
+  UpdateWeights<float> out = {to, nullptr, nullptr, nullptr};
+  sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
+  By::backward(f.shape, f.dy, f.z, {f.U.value, false}, f.b.value, {f.W.value, false}, f.dz, out);
+  update_range<float>(0, f.shape.C, f.dc, f.c);
+}
+
+template <class By>
+constexpr RoundedKernels rounded_kernels = {By::forward, backward_rounded<By>, step_rounded<By>};
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

@@ -1,0 +1,154 @@
+// Matrices as tiles of bfloat16 take them. A number is rounded to one bfloat16, or taken as the sum of three that hold
+// all of its 24 bits (bf16x3): the upper half of it, of what is left, and of what is left then.
+//
+// A line of a tile is 32 values of a row of the source ("along"), or 16 pairs of two rows, one above the other
+// ("across"). Turned, word for word, a tile serves the other side of a product. So there are four forms of a matrix M:
+//   along   A of C = M X          turned   B of C = X M^T      the sum runs along rows of M
+//   across  B of C = X M          turned   A of C = M^T X      the sum runs down columns of M
+#pragma once
+
+#include "round.h"
+#include "tiles.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+// How numbers become tiles.
+template <class T, int kTermsOfANumber>
+struct TileFormat {
+  using Tiles = T;
+  static constexpr int kTerms = kTermsOfANumber;
+};
+
+using Floats16 = Vector<float, kTile>;
+using Halves32 = Vector<uint16_t, kStep>;
+
+// 32 values as a line of each term: those of `first` in order, then those of `second`.
+template <class F, class S>
+MIMIC_INLINE void terms_of(const S* first, const S* second, Halves32* terms) {
+  if constexpr (F::kTerms == 1) {
+    terms[0] = rounded_both<typename F::Tiles::Element>(first, second);
+  } else {
+    static_assert(sizeof(S) == sizeof(float) && F::kTerms == 3);
+    Floats16 left[2] = {load<Floats16>(first), load<Floats16>(second)};
+    for (int t = 0; t < F::kTerms; ++t) {
+      Halves32 both[2];
+      __builtin_memcpy(both, left, sizeof(both));
+      terms[t] = shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45, 47, 49,
+                         51, 53, 55, 57, 59, 61, 63>(both[0], both[1]);
+      for (Floats16& x : left) {
+        Rounded upper;
+        __builtin_memcpy(&upper, &x, sizeof(x));
+        upper &= 0xFFFF0000u;
+        Floats16 taken;
+        __builtin_memcpy(&taken, &upper, sizeof(taken));
+        x -= taken;
+      }
+    }
+  }
+}
+
+template <class F, class S>
+MIMIC_INLINE void line_along(const S* row, uint32_t* to, ptrdiff_t plane) {
+  Halves32 terms[F::kTerms];
+  terms_of<F>(row, row + kTile, terms);
+  for (int t = 0; t < F::kTerms; ++t) store(to + t * plane, terms[t]);
+}
+
+template <class F, class S>
+MIMIC_INLINE void line_across(const S* above, const S* below, uint32_t* to, ptrdiff_t plane) {
+  Halves32 terms[F::kTerms];
+  terms_of<F>(above, below, terms);
+  for (int t = 0; t < F::kTerms; ++t) {
+    store(to + t * plane, shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27,
+                                  12, 28, 13, 29, 14, 30, 15, 31>(terms[t], terms[t]));
+  }
+}
+
+// A row of `width` values, with zeros behind it where that is less than a line takes.
+template <int kWidth, class S>
+MIMIC_INLINE const S* padded_row(const S* row, int64_t width, S* room) {
+  if (width >= kWidth) return row;
+  for (int64_t j = 0; j < kWidth; ++j) room[j] = j < width ? row[j] : S(0);
+  return room;
+}
+
+// Where the lines of a tile go: to their place, or to one beside it, from which they are turned into their place.
+template <class F>
+class TileWriter {
+ public:
+  TileWriter(bool turned, uint32_t* place, ptrdiff_t plane) : turned_(turned), place_(place), plane_(plane) {}
+  uint32_t* line(int i) { return (turned_ ? aside_ : place_) + i * kTile; }
+  ptrdiff_t plane() const { return turned_ ? kTileWords : plane_; }
+  void finish() const {
+    for (int t = 0; turned_ && t < F::kTerms; ++t) {
+      transpose(aside_ + t * kTileWords, ptrdiff_t(kTile), ptrdiff_t(kTile), ptrdiff_t(kTile), place_ + t * plane_,
+                ptrdiff_t(kTile));
+    }
+  }
+
+ private:
+  bool turned_;
+  uint32_t* place_;
+  ptrdiff_t plane_;
+  alignas(64) uint32_t aside_[F::kTerms * kTileWords];
+};
+
+// Up to 32 rows of `columns` values, `stride` apart, into tiles [row / 16][column / 32]; rows beyond `rows` are zeros.
+template <class F, class S>
+void put_along(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned, const TileMatrix& to) {
+  for (int64_t j = 0; j < columns; j += kStep) {
+    for (int outer = 0; outer < kStep / kTile; ++outer) {
+      TileWriter<F> writer(turned, to.tile(outer, j / kStep), to.plane);
+      for (int line = 0; line < kTile; ++line) {
+        const int64_t i = outer * kTile + line;
+        S room[kStep];
+        line_along<F>(padded_row<kStep>(values + i * stride + j, i < rows ? columns - j : 0, room), writer.line(line),
+                      writer.plane());
+      }
+      writer.finish();
+    }
+  }
+}
+
+// The same rows as one step of tiles [column / 16].
+template <class F, class S>
+void put_across(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned, const TileMatrix& to) {
+  for (int64_t j = 0; j < columns; j += kTile) {
+    TileWriter<F> writer(turned, to.tile(j / kTile, 0), to.plane);
+    for (int line = 0; line < kTile; ++line) {
+      const S* row[2];
+      S room[2][kTile];
+      for (int half = 0; half < 2; ++half) {
+        const int64_t i = 2 * line + half;
+        row[half] = padded_row<kTile>(values + i * stride + j, i < rows ? columns - j : 0, room[half]);
+      }
+      line_across<F>(row[0], row[1], writer.line(line), writer.plane());
+    }
+    writer.finish();
+  }
+}
+
+// Rows [row, row + 32) of a source that has `rows` of them.
+template <class F>
+void put_source_along(const Source& M, int64_t rows, int64_t columns, int64_t row, bool turned, const TileMatrix& to) {
+  if constexpr (F::kTerms == 1) {
+    with_source(
+        M, [&](const auto* values) { put_along<F>(values + row * columns, columns, rows - row, columns, turned, to); });
+  } else {
+    put_along<F>(static_cast<const float*>(M.values) + row * columns, columns, rows - row, columns, turned, to);
+  }
+}
+template <class F>
+void put_source_across(const Source& M, int64_t rows, int64_t columns, int64_t row, bool turned, const TileMatrix& to) {
+  if constexpr (F::kTerms == 1) {
+    with_source(M, [&](const auto* values) {
+      put_across<F>(values + row * columns, columns, rows - row, columns, turned, to);
+    });
+  } else {
+    put_across<F>(static_cast<const float*>(M.values) + row * columns, columns, rows - row, columns, turned, to);
+  }
+}
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic
