@@ -9,10 +9,6 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-// A block of h, or of da: [unit][row].
-struct HiddenBlock {
-  alignas(64) float values[kStep * kPanel];
-};
 static_assert(kStep == kPanel && kPanel % kTile == 0 && kStep == kMaskUnits, "blocks are square, and those of masks");
 
 MIMIC_INLINE int64_t tiles_of(int64_t n) { return ceil_div(n, int64_t(kTile)); }
@@ -53,53 +49,103 @@ struct TiledSlab {
   }
 };
 
-// What one member needs to make blocks of h and da.
-template <class F>
-struct BlockMaker {
-  const ShallowShape& s;
-  const float* b;
-  uint8_t bytes[kMaskUnits * kPanel];
+// 32 units of 32 rows, [unit][row], on their way to being tiles.
+struct alignas(64) Block {
+  float h[kStep * kPanel];   // the product at first, then h
+  float da[kStep * kPanel];  // the product at first, then da
+  float slope[kStep * kPanel];
+  uint8_t bytes[kStep * kPanel];  // of the mask
+  Slab units;                     // fewer than 32 at the end of H
+  int64_t panel;
+};
 
-  // The units of a block, fewer at the end of H.
-  Slab units_at(const Slab& slab, int64_t block) const {
-    return {slab.begin + block * kStep, least(slab.units - block * kStep, int64_t(kStep))};
+// What one member needs to make blocks. While the products of one are made, the one before is finished, some units at a
+// time.
+template <class F>
+class BlockMaker {
+ public:
+  BlockMaker(const ShallowShape& s, const float* b) : s_(s), b_(b) {}
+
+  // h, and da where `dy` is given, of all blocks of a slab in a panel. finish(block's number, block, begin, end) is
+  // called on all units of all blocks, in order, a number of pairs at a time.
+  template <class Finish>
+  void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const TileMatrix& z,
+                  const TileMatrix* dy, Finish finish) {
+    const int64_t blocks = steps_of(slab.units), k_steps = steps_of(s_.k), c_steps = dy ? steps_of(s_.C) : 0;
+    const auto part = [&](int64_t step) { return int(kStep / 2 * step / (k_steps + c_steps)) * 2; };
+    for (int64_t i = 0; i < blocks; ++i) {
+      Block &block = blocks_[i & 1], &before = blocks_[~i & 1];
+      block.units = {slab.begin + i * kStep, least(slab.units - i * kStep, int64_t(kStep))};
+      block.panel = panel;
+      const auto meanwhile = [&](int64_t step) {
+        if (i > 0) finish_units(before, dy, i - 1, part(step), part(step + 1), finish);
+      };
+      tile_product<typename F::Tiles, F::kTerms, 2, 2>(weights.U.from(2 * i, 0), z.from(2 * panel, 0), k_steps, block.h,
+                                                       kPanel, false, meanwhile);
+      if (dy) {
+        tile_product<typename F::Tiles, F::kTerms, 2, 2>(weights.W.from(2 * i, 0), dy->from(2 * panel, 0), c_steps,
+                                                         block.da, kPanel, false,
+                                                         [&](int64_t step) { meanwhile(k_steps + step); });
+      }
+      if (i > 0 && k_steps + c_steps == 0) finish_units(before, dy, i - 1, 0, kStep, finish);
+    }
+    finish_units(blocks_[(blocks - 1) & 1], dy, blocks - 1, 0, kStep, finish);
   }
 
-  // h, and for all but relu the slope; units beyond the last one are zeros in both.
-  void hidden(const TiledSlab<F>& weights, const Slab& slab, int64_t block, int64_t panel, const TileMatrix& z,
-              HiddenBlock& h, HiddenBlock* slope) {
-    tile_product<typename F::Tiles, F::kTerms, 2, 2>(weights.U.from(2 * block, 0), z.from(2 * panel, 0), steps_of(s.k),
-                                                     h.values, kPanel, false);
-    const Slab units = units_at(slab, block);
-    const bool relu = s.activation == Activation::relu;
-    for (int64_t u = 0; u < units.units; ++u) {
-      const float bias = b[units.begin + u];
-      for (int r = 0; r < kPanel; r += kTile) {
-        float* const at = h.values + u * kPanel + r;
-        const Floats16 a = load<Floats16>(at) + bias;
-        store(at, relu ? (a < Floats16{} ? Floats16{} : a) : a);  // NaN stays
+ private:
+  template <class Finish>
+  void finish_units(Block& block, bool gradients, int64_t i, int begin, int end, Finish finish) {
+    if (begin == end) return;
+    if (begin == 0 && s_.mask.drops()) {
+      mask_panel(s_.mask, block.panel * kPanel, block.units.begin, kStep, block.bytes);
+    }
+    hidden(block, gradients, begin, end);
+    if (gradients) gradient(block, begin, end);
+    finish(i, block, begin, end);
+  }
+
+  // Units beyond the last one have no bias and no slope: their weights are zeros, and so is all that they make.
+  void hidden(Block& block, bool gradients, int begin, int end) const {
+    const bool relu = s_.activation == Activation::relu;
+    const int last = int(least(int64_t(end), block.units.units)), n = (end - begin) * kPanel;
+    for (int u = begin; u < last; ++u) {
+      const float bias = b_[block.units.begin + u];
+      for (int i = u * kPanel; i < (u + 1) * kPanel; i += kTile) {
+        const Floats16 a = load<Floats16>(block.h + i) + bias;
+        store(block.h + i, relu ? (a < Floats16{} ? Floats16{} : a) : a);  // NaN stays
       }
     }
-    const PanelMaker<float> make = {s, nullptr, b, bytes};
-    make.activation(units, panel, h.values, h.values, slope ? slope->values : nullptr);
-    if (slope && units.units < kStep) {
-      __builtin_memset(slope->values + units.units * kPanel, 0, size_t(kStep - units.units) * kPanel * sizeof(float));
+    float *const h = block.h + begin * kPanel, *const slope =
+                                                   gradients && !relu ? block.slope + begin * kPanel : nullptr;
+    if (!relu) activate(s_.activation, n, h, h, slope);
+    if (s_.mask.drops()) {
+      const uint8_t* const bytes = block.bytes + begin * kPanel;
+      apply_mask(n, bytes, s_.mask, h, h);
+      if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
+    }
+    const int here = rows_in_panel<float>(s_, block.panel);
+    for (int u = begin; u < end && (here < kPanel || u >= last); ++u) {
+      for (int i = u < last ? here : 0; i < kPanel; ++i) block.h[u * kPanel + i] = 0;
     }
   }
 
-  // da, from h and the slope of a block.
-  void gradient(const TiledSlab<F>& weights, int64_t block, int64_t panel, const TileMatrix& dy, const HiddenBlock& h,
-                const HiddenBlock& slope, HiddenBlock& da) const {
-    tile_product<typename F::Tiles, F::kTerms, 2, 2>(weights.W.from(2 * block, 0), dy.from(2 * panel, 0), steps_of(s.C),
-                                                     da.values, kPanel, false);
-    const float scale = float(s.mask.scale());
-    const bool relu = s.activation == Activation::relu;
-    for (int i = 0; i < kStep * kPanel; i += kTile) {
-      const Floats16 dh = load<Floats16>(da.values + i);
-      store(da.values + i, relu ? (load<Floats16>(h.values + i) > Floats16{} ? dh * scale : Floats16{})
-                                : dh * load<Floats16>(slope.values + i));
+  void gradient(Block& block, int begin, int end) const {
+    const bool relu = s_.activation == Activation::relu;
+    const float scale = float(s_.mask.scale());
+    for (int i = begin * kPanel; i < end * kPanel; i += kTile) {
+      const Floats16 dh = load<Floats16>(block.da + i);
+      store(block.da + i, relu ? (load<Floats16>(block.h + i) > Floats16{} ? dh * scale : Floats16{})
+                               : dh * load<Floats16>(block.slope + i));
+    }
+    const int here = rows_in_panel<float>(s_, block.panel);
+    for (int u = begin; here < kPanel && u < end; ++u) {
+      for (int i = here; i < kPanel; ++i) block.da[u * kPanel + i] = 0;
     }
   }
+
+  const ShallowShape& s_;
+  const float* b_;
+  Block blocks_[2];
 };
 
 // to[j][row] += sum over the slab's units of M[unit][j] tile[unit][row], M being turned tiles.
@@ -131,8 +177,7 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
   parallel(most_members, [&](Team& team) {
     F::Tiles::configure();
     const TileMatrix h_across = all_h.from(2 * team.rank, 0);
-    BlockMaker<F> make = {s, f.b, {}};
-    HiddenBlock h;
+    BlockMaker<F> make(s, f.b);
     const int64_t first = team.begin(panels), last = team.end(panels);
     for (int64_t panel = first; panel < last; ++panel) {
       put_source_along<F>(f.z, s.B, s.k, panel * kPanel, true, z.from(2 * panel, 0));
@@ -146,10 +191,9 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
       weights.fill(team, s, slab, f.U, f.W, false);
       team.barrier();
       for (int64_t panel = first; panel < last; ++panel) {
-        for (int64_t block = 0; block < steps_of(slab.units); ++block) {
-          make.hidden(weights, slab, block, panel, z, h, nullptr);
-          put_across<F>(h.values, kPanel, kStep, kPanel, false, h_across.from(0, block));
-        }
+        make.each_block(weights, slab, panel, z, nullptr, [&](int64_t i, const Block& block, int begin, int end) {
+          block_across<F>(block.h, begin, end, h_across.from(0, i));
+        });
         add_over_units<F>(slab, weights.W_turned, h_across, s.C, y_panels + panel * y_panel);
       }
     }
@@ -219,9 +263,7 @@ void shallow_backward_tiles_into(const ShallowShape& s, const Source& dy, const 
   parallel(most_members, [&](Team& team) {
     F::Tiles::configure();
     const TileMatrix da_across = w.all_da.from(2 * team.rank, 0);
-    BlockMaker<F> make = {s, b, {}};
-    HiddenBlock h, slope, da;
-    HiddenBlock* const slope_wanted = s.activation == Activation::relu ? nullptr : &slope;
+    BlockMaker<F> make(s, b);
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       const int64_t row = panel * kPanel;
       put_source_along<F>(z, s.B, s.k, row, true, w.z.from(2 * panel, 0));
@@ -243,17 +285,14 @@ void shallow_backward_tiles_into(const ShallowShape& s, const Source& dy, const 
         const int64_t here = least(panels - first, block_panels);
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i;
-          for (int64_t block = 0; block < blocks; ++block) {
-            make.hidden(weights, slab, block, panel, w.z, h, slope_wanted);
-            clear_padding(s, panel, kStep, h.values);
-            make.gradient(weights, block, panel, w.dy, h, slope, da);
-            clear_padding(s, panel, kStep, da.values);
+          const auto finish = [&](int64_t n, const Block& block, int begin, int end) {
             if (weights_wanted) {
-              put_along<F>(h.values, kPanel, kStep, kPanel, false, w.made[buffer].h.from(2 * block, i));
-              put_along<F>(da.values, kPanel, kStep, kPanel, false, w.made[buffer].da.from(2 * block, i));
+              block_along<F>(block.h, begin, end, w.made[buffer].h.from(2 * n, i));
+              block_along<F>(block.da, begin, end, w.made[buffer].da.from(2 * n, i));
             }
-            if (dz) put_across<F>(da.values, kPanel, kStep, kPanel, false, da_across.from(0, block));
-          }
+            if (dz) block_across<F>(block.da, begin, end, da_across.from(0, n));
+          };
+          make.each_block(weights, slab, panel, w.z, &w.dy, finish);
           if (dz) add_over_units<F>(slab, weights.U_turned, da_across, s.k, w.dz + panel * dz_panel);
         }
         team.barrier();

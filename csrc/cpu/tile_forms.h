@@ -94,6 +94,24 @@ class TileWriter {
   alignas(64) uint32_t aside_[F::kTerms * kTileWords];
 };
 
+// A block of 32 rows of 32 values, [row][32], as tiles, from row `begin` on: the two of a step, sixteen rows each ...
+template <class F>
+MIMIC_INLINE void block_along(const float* block, int begin, int end, const TileMatrix& to) {
+  for (int i = begin; i < end; ++i) {
+    line_along<F>(block + i * kStep, to.tile(i / kTile, 0) + i % kTile * kTile, to.plane);
+  }
+}
+// ... or, `begin` being even, the two that share the step, sixteen columns each.
+template <class F>
+MIMIC_INLINE void block_across(const float* block, int begin, int end, const TileMatrix& to) {
+  for (int i = begin; i < end; i += 2) {
+    for (int half = 0; half < 2; ++half) {
+      const float* const row = block + i * kStep + half * kTile;
+      line_across<F>(row, row + kStep, to.tile(half, 0) + i / 2 * kTile, to.plane);
+    }
+  }
+}
+
 // Up to 32 rows of `columns` values, `stride` apart, into tiles [row / 16][column / 32]; rows beyond `rows` are zeros.
 template <class F, class S>
 void put_along(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned, const TileMatrix& to) {

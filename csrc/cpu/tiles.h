@@ -151,10 +151,16 @@ class TileBlock {
   Tiles t_;
 };
 
+struct Nothing {
+  void operator()(int64_t) const {}
+};
+
 // C (16 M, 16 N) (+)= A B over `steps` steps. Of the nine products of three terms, the six largest are made, and each
-// operand is loaded as seldom as that allows.
-template <class Tiles, int kTerms, int M, int N>
-void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float* c, ptrdiff_t c_row, bool add) {
+// operand is loaded as seldom as that allows. The unit that multiplies tiles takes longer over a step than its
+// instructions take to issue: `meanwhile(step)` is work for the others.
+template <class Tiles, int kTerms, int M, int N, class Meanwhile = Nothing>
+void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float* c, ptrdiff_t c_row, bool add,
+                  Meanwhile meanwhile = {}) {
   static_assert(kTerms == 1 || kTerms == 3);
   TileBlock<Tiles, M, N> block;
   add ? block.load(c, c_row) : block.zero();
@@ -170,6 +176,7 @@ void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float
     } else {
       block.load_B(B, s, 0), block.multiply_add();
     }
+    meanwhile(s);
   }
   block.store(c, c_row);
 }
@@ -179,10 +186,9 @@ void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float
 template <class Tiles, int kTerms>
 void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int64_t rows, int64_t columns, float* c,
                    ptrdiff_t c_row, bool add, bool padded) {
-  constexpr auto product = tile_product<Tiles, kTerms, 2, 2>;
-  using Product = decltype(product);
+  using Product = void (*)(const TileMatrix&, const TileMatrix&, int64_t, float*, ptrdiff_t, bool, Nothing);
   static constexpr Product products[2][2] = {{tile_product<Tiles, kTerms, 1, 1>, tile_product<Tiles, kTerms, 1, 2>},
-                                             {tile_product<Tiles, kTerms, 2, 1>, product}};
+                                             {tile_product<Tiles, kTerms, 2, 1>, tile_product<Tiles, kTerms, 2, 2>}};
   for (int64_t j = 0; j < columns; j += 2 * kTile) {
     for (int64_t i = 0; i < rows; i += 2 * kTile) {
       const int64_t height = least(rows - i, int64_t(2 * kTile)), width = least(columns - j, int64_t(2 * kTile));
@@ -190,11 +196,11 @@ void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int6
       const TileMatrix a = A.from(i / kTile, 0), b = B.from(j / kTile, 0);
       float* const to = c + i * c_row + j;
       if (padded || (height % kTile == 0 && width % kTile == 0)) {
-        multiply(a, b, steps, to, c_row, add);
+        multiply(a, b, steps, to, c_row, add, {});
         continue;
       }
       alignas(64) float whole[4 * kTileWords];
-      multiply(a, b, steps, whole, 2 * kTile, false);
+      multiply(a, b, steps, whole, 2 * kTile, false, {});
       for (int64_t m = 0; m < height; ++m) {
         for (int64_t n = 0; n < width; ++n) {
           to[m * c_row + n] = (add ? to[m * c_row + n] : 0) + whole[m * 2 * kTile + n];
