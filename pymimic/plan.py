@@ -7,8 +7,7 @@ from typing import Literal, cast
 
 PANEL = 32  # rows that one tile of h holds; also the units of one Philox tile
 _H = Literal["recompute", "keep", "keep-bf16"]
-_ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 4, "bf16x3": 12}  # bfloat16 weights lie in two forms while a slab is in use
-_ROUNDED = ("bfloat16", "bf16x3")  # what makes h again always
+_ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 4}  # bfloat16 weights lie in two forms while a slab is in use
 _SLAB_BYTES = 512 << 10  # U and W of one slab: half of a common 1 MiB L2
 _TILE_BYTES = 4 << 20  # h and da of one slab and row block, double-buffered
 _MAX_SLAB = 512
@@ -73,8 +72,8 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
         raise ValueError(f"h: expected 'auto', 'recompute', 'keep' or 'keep-bf16', got {h!r}")
     if h == "keep-bf16" and dtype != "float32":
         raise ValueError(f"h: expected 'keep-bf16' with dtype 'float32' only, got {dtype!r}")
-    if h == "keep" and dtype in _ROUNDED:
-        raise ValueError(f"h: expected 'auto' or 'recompute' with dtype {dtype!r}, got 'keep'")
+    if h == "keep" and dtype == "bfloat16":
+        raise ValueError("h: expected 'auto' or 'recompute' with dtype 'bfloat16', got 'keep'")
     itemsize = _ITEMSIZE[dtype]
     slab = _multiple(_SLAB_BYTES // max(1, (k + C) * itemsize), PANEL, _MAX_SLAB)
     row_block = _multiple(min(_TILE_BYTES // (4 * slab * itemsize), _MAX_ROW_BLOCK), PANEL, _MAX_ROW_BLOCK)
@@ -82,7 +81,7 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     row_block = PANEL * max(1, -(-B // (blocks * PANEL)))  # equal blocks
     rows = PANEL * -(-B // PANEL)
     saved = rows * H * (2 if h == "keep-bf16" else itemsize)
-    how = h if h != "auto" else "keep" if saved <= memory_budget and dtype not in _ROUNDED else "recompute"
+    how = h if h != "auto" else "keep" if saved <= memory_budget and dtype != "bfloat16" else "recompute"
     k32, C32 = (PANEL * -(-size // PANEL) for size in (k, C))
     if dtype == "bfloat16":  # z and dy in two forms, dz; h and da in two buffers; weights in two forms and buffers, gradients
         workspace = rows * (2 * k + 2 * k32 + 2 * C + 2 * C32 + 4 * k) + 8 * slab * row_block + 12 * slab * (k + C)

@@ -37,14 +37,14 @@ class ShallowWeights:
         self, U: Array, b: Array, W: Array, c: Array, dtype: str = "float32", *, activation: str = "relu",
         backend: str | None = None, memory_budget: int = 256 << 20, keep: str = "float32",
     ) -> None:  # fmt: skip
-        if dtype not in ("float32", "float64", "bfloat16", "bf16x3"):
-            raise ValueError(f"dtype: expected 'float32', 'float64', 'bfloat16' or 'bf16x3', got {dtype!r}")
+        if dtype not in ("float32", "float64", "bfloat16"):
+            raise ValueError(f"dtype: expected 'float32', 'float64' or 'bfloat16', got {dtype!r}")
         dims = _check.Dims()
         shapes = {"U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}
         arrays = {name: dims.array(name, value, *shapes[name]) for name, value in zip(_NAMES, (U, b, W, c))}
         if dtype == "float64" and is_device(arrays["U"]):
             raise ValueError("dtype: expected 'float32' or 'bfloat16' on a device, got 'float64'")
-        master = "float64" if dtype == "float64" else "float32"
+        master = "float32" if dtype == "bfloat16" else dtype
         self._arrays = {name: module(value).array(value, master, order="C") for name, value in arrays.items()}
         self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
         _check.keep(keep, dtype)
@@ -97,7 +97,7 @@ class ShallowWeights:
 
     def plan(self, rows: int) -> Plan:
         """How a batch of that many rows runs when h is kept."""
-        how = "recompute" if self.dtype in ("bfloat16", "bf16x3") or self._held is not None else "keep-bf16" if self.keep == "bfloat16" else "keep"
+        how = "recompute" if self.dtype == "bfloat16" or not self._backend.keeps_h else "keep-bf16" if self.keep == "bfloat16" else "keep"
         return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=how)
 
     def keeps(self, rows: int) -> bool:

@@ -19,6 +19,12 @@ inline const Kernels<double>& kernels<double>() {
   return isa_in_use->f64;
 }
 
+// Those of an instruction set that has them.
+inline const SplitKernels& split_kernels() {
+  if (!isa_in_use->bf16x3.linear) throw py::value_error("bf16x3: expected an instruction set with tiles");
+  return isa_in_use->bf16x3;
+}
+
 // Calls f with a float or a double, whichever the array holds.
 template <class F>
 void with_dtype(const py::array& array, F f) {

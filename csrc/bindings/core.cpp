@@ -22,7 +22,13 @@ Linear<T> layer_of(const py::array& x, const py::array& weight, const Optional& 
 }
 
 void linear(const py::array& x, const py::array& weight, const Optional& bias, int activation, const MaskTuple& mask,
-            const py::array& out) {
+            bool bf16x3, const py::array& out) {
+  if (bf16x3) {
+    const auto f = layer_of<float>(x, weight, bias, activation, mask, out, true);
+    const auto run = split_kernels().linear;
+    py::gil_scoped_release released;
+    return run(f);
+  }
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const auto f = layer_of<T>(x, weight, bias, activation, mask, out, true);
@@ -31,22 +37,32 @@ void linear(const py::array& x, const py::array& weight, const Optional& bias, i
   });
 }
 
+template <class T>
+void linear_backward_with(void (*run)(const LinearBackward<T>&), const Linear<T>& l, const py::array& dout,
+                          const Optional& da, const Optional& dx, const Optional& dweight, const Optional& dbias) {
+  const LinearBackward<T> f = {l,
+                               in<T>("dout", dout, l.B * l.O),
+                               out<T>("da", da, l.B * l.O),
+                               out<T>("dx", dx, l.B * l.I),
+                               out<T>("dweight", dweight, l.O * l.I),
+                               out<T>("dbias", dbias, l.O)};
+  if (l.activation == Activation::gelu && !(f.da && l.bias))
+    throw py::value_error("bias: expected it and da with gelu");
+  py::gil_scoped_release released;
+  run(f);
+}
+
 void linear_backward(const py::array& dout, const py::array& x, const py::array& weight, const Optional& bias,
-                     const py::array& result, int activation, const MaskTuple& mask, const Optional& da,
+                     const py::array& result, int activation, const MaskTuple& mask, bool bf16x3, const Optional& da,
                      const Optional& dx, const Optional& dweight, const Optional& dbias) {
+  if (bf16x3) {
+    const auto l = layer_of<float>(x, weight, bias, activation, mask, result, false);
+    return linear_backward_with<float>(split_kernels().linear_backward, l, dout, da, dx, dweight, dbias);
+  }
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const auto l = layer_of<T>(x, weight, bias, activation, mask, result, false);
-    const LinearBackward<T> f = {l,
-                                 in<T>("dout", dout, l.B * l.O),
-                                 out<T>("da", da, l.B * l.O),
-                                 out<T>("dx", dx, l.B * l.I),
-                                 out<T>("dweight", dweight, l.O * l.I),
-                                 out<T>("dbias", dbias, l.O)};
-    if (l.activation == Activation::gelu && !(f.da && l.bias))
-      throw py::value_error("bias: expected it and da with gelu");
-    py::gil_scoped_release released;
-    kernels<T>().linear_backward(f);
+    linear_backward_with<T>(kernels<T>().linear_backward, l, dout, da, dx, dweight, dbias);
   });
 }
 
@@ -122,6 +138,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("runnable_isas", [] { return names(runnable_isas()); });
   m.def("isa", [] { return std::string(isa_in_use->name); });
   m.def("set_isa", &set_isa);
+  m.def("has_bf16x3", [] { return isa_in_use->bf16x3.linear != nullptr; });
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
   bind_shallow(m);

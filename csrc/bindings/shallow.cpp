@@ -96,10 +96,7 @@ Source source(const char* name, const py::array& array, int64_t size, bool bf16x
   return {in<float>(name, array, size), false};
 }
 
-const RoundedKernels& rounded_kernels(bool bf16x3) {
-  if (!bf16x3) return isa_in_use->bf16;
-  return isa_in_use->bf16x3.shallow_forward ? isa_in_use->bf16x3 : isa_amx_model.bf16x3;
-}
+const RoundedKernels& rounded_kernels(bool bf16x3) { return bf16x3 ? split_kernels().shallow : isa_in_use->bf16; }
 
 void shallow_forward_bf16(const py::array& z, const py::array& U, const py::array& b, const py::array& W,
                           const py::array& c, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,

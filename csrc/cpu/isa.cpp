@@ -2,7 +2,7 @@
 // No standard header with inline functions: the linker could merge one build's copy into another's.
 #include "ceilings.h"
 #include "elementwise.h"
-#include "linear.h"
+#include "linear_tiles.h"
 #include "narrow.h"
 #include "serving.h"
 #include "shallow.h"
@@ -21,21 +21,21 @@ void forward(const ShallowForward<T>& f) {
 }
 
 template <class T>
-constexpr Kernels<T> kernels = {forward<T>, shallow_backward<T>, shallow_step<T>,  linear<T>, linear_backward<T>,
-                                dropout<T>, update<T>,           multiply_adds<T>, sum_all<T>};
+constexpr Kernels<T> kernels = {
+    forward<T>, shallow_backward<T>, shallow_step<T>, linear<ByVectors, T>, linear_backward<ByVectors, T>, dropout<T>,
+    update<T>,  multiply_adds<T>,    sum_all<T>};
 
-constexpr Isa isa_with(const char* name, const RoundedKernels& bf16, const RoundedKernels& bf16x3,
-                       double (*bf16_multiply_adds)(int64_t)) {
-  return {name, kernels<float>, kernels<double>, bf16, bf16x3, serve_any, bf16_multiply_adds};
-}
 template <class Pairs>
 constexpr Isa isa_with_pairs(const char* name, double (*bf16_multiply_adds)(int64_t)) {
-  return isa_with(name, rounded_kernels<ByPairs<Pairs>>, {}, bf16_multiply_adds);
+  return {name, kernels<float>, kernels<double>, rounded_kernels<ByPairs<Pairs>>, {}, serve_any, bf16_multiply_adds};
 }
 template <class Tiles>
 constexpr Isa isa_with_tiles(const char* name, double (*bf16_multiply_adds)(int64_t)) {
-  return isa_with(name, rounded_kernels<ByTiles<TileFormat<Tiles, 1>>>, rounded_kernels<ByTiles<TileFormat<Tiles, 3>>>,
-                  bf16_multiply_adds);
+  using One = TileFormat<Tiles, 1>;
+  using Three = TileFormat<Tiles, 3>;
+  constexpr SplitKernels split = {rounded_kernels<ByTiles<Three>>, linear<ByTiledBlocks<Three>, float>,
+                                  linear_backward<ByTiledBlocks<Three>, float>};
+  return {name, kernels<float>, kernels<double>, rounded_kernels<ByTiles<One>>, split, serve_any, bf16_multiply_adds};
 }
 
 }  // namespace MIMIC_ISA

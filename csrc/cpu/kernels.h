@@ -161,17 +161,24 @@ struct RoundedKernels {
   void (*shallow_step)(const ShallowStepBf16&);
 };
 
+// What is made of float32 as the sum of three bfloat16.
+struct SplitKernels {
+  RoundedKernels shallow;
+  void (*linear)(const Linear<float>&);
+  void (*linear_backward)(const LinearBackward<float>&);
+};
+
 struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
-  RoundedKernels bf16, bf16x3;  // bf16x3 null where there are no tiles
+  RoundedKernels bf16;
+  SplitKernels bf16x3;  // null where there are no tiles
   void (*serve)(const Serving&);
   double (*bf16_multiply_adds)(int64_t steps);  // null where the machine has no instructions for them
 };
 
-// avx512_bf16 is avx512 with vdpbf16ps, amx with tiles; amx_model is the baseline with a model of them, for tests and
-// for bf16x3 on other machines.
+// avx512_bf16 is avx512 with vdpbf16ps, amx with tiles; amx_model is the baseline with a model of them, for tests.
 extern const Isa isa_baseline, isa_amx_model;
 #ifdef MIMIC_X86
 extern const Isa isa_avx2, isa_avx512, isa_avx512_bf16, isa_amx;

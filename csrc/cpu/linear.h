@@ -68,9 +68,14 @@ void multiply_panels(const Matmul<T>& f, int64_t s0, int64_t steps, int64_t row0
   }
 }
 
-// finish(row0, rows, column, columns) is called on each block of C when its sums are complete.
+// By the microkernel. finish(row0, rows, column, columns) is called on each block of C when its sums are complete.
+struct ByVectors {
+  template <class T, class F>
+  static void matmul(const Matmul<T>& f, F finish);
+};
+
 template <class T, class F>
-void matmul(const Matmul<T>& f, F finish) {
+void ByVectors::matmul(const Matmul<T>& f, F finish) {
   const int threads = threads_for(f.M * f.N * f.S, kProductsWorthAThread);
   const int64_t panels = ceil_div(f.N, int64_t(kPanel)), heights = ceil_div(f.M, kHeight);
   // Few panels and heights a task where there is little work, so that every thread has some.
@@ -102,10 +107,10 @@ void matmul(const Matmul<T>& f, F finish) {
   });
 }
 
-template <class T>
+template <class By, class T>
 void linear(const Linear<T>& f) {
   const Matmul<T> product = {f.B, f.O, f.I, f.x, f.I, 1, f.weight, true, f.out};
-  matmul(product, [&](int64_t row0, int64_t rows, int64_t column0, int columns) {
+  By::matmul(product, [&](int64_t row0, int64_t rows, int64_t column0, int columns) {
     const auto finish = [&](int64_t width, int64_t column, int64_t at, const uint8_t* bytes) {
       T* const out = f.out + at;
       for (int64_t j = 0; f.bias && j < width; ++j) out[j] += f.bias[column + j];
@@ -143,11 +148,12 @@ MIMIC_INLINE void slope_of(const Linear<T>& l, int64_t width, const T* out, cons
 }
 
 // da (B, O) = dout f'(a) mask, and dbias, in one pass: bias gradients of a strip of rows first, then of all strips.
-template <class T>
+template <class By, class T>
 void linear_da(const LinearBackward<T>& f, T* da) {
   const Linear<T>& l = f.layer;
   const bool gelu = l.activation == Activation::gelu, relu = l.activation == Activation::relu;
-  if (gelu) matmul<T>({l.B, l.O, l.I, l.x, l.I, 1, l.weight, true, da}, [](int64_t, int64_t, int64_t, int) {});
+  if (gelu)
+    By::matmul(Matmul<T>{l.B, l.O, l.I, l.x, l.I, 1, l.weight, true, da}, [](int64_t, int64_t, int64_t, int) {});
   Mask mask = l.mask;
   if (relu) mask.keep = 256;
   const int64_t height = (l.B / (kMostStrips * kMaskRows) + 1) * kMaskRows;
@@ -178,14 +184,14 @@ void linear_da(const LinearBackward<T>& f, T* da) {
   }
 }
 
-template <class T>
+template <class By, class T>
 void linear_backward(const LinearBackward<T>& f) {
   const Linear<T>& l = f.layer;
-  if (f.da || f.dbias) linear_da(f, f.da);
+  if (f.da || f.dbias) linear_da<By>(f, f.da);
   const T* const da = f.da ? f.da : f.dout;
   const auto nothing = [](int64_t, int64_t, int64_t, int) {};
-  if (f.dx) matmul<T>({l.B, l.I, l.O, da, l.O, 1, l.weight, false, f.dx}, nothing);
-  if (f.dweight) matmul<T>({l.O, l.I, l.B, da, 1, l.O, l.x, false, f.dweight}, nothing);
+  if (f.dx) By::matmul(Matmul<T>{l.B, l.I, l.O, da, l.O, 1, l.weight, false, f.dx}, nothing);
+  if (f.dweight) By::matmul(Matmul<T>{l.O, l.I, l.B, da, 1, l.O, l.x, false, f.dweight}, nothing);
 }
 
 }  // namespace MIMIC_ISA

@@ -14,12 +14,6 @@ static_assert(kStep == kPanel && kPanel % kTile == 0 && kStep == kMaskUnits, "bl
 MIMIC_INLINE int64_t tiles_of(int64_t n) { return ceil_div(n, int64_t(kTile)); }
 MIMIC_INLINE int64_t steps_of(int64_t n) { return ceil_div(n, int64_t(kStep)); }
 
-template <class F>
-TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
-  return {arena.take<uint32_t>(F::kTerms * outers * steps * kTileWords), steps * kTileWords,
-          outers * steps * kTileWords};
-}
-
 // One slab of U and W, in the forms that a pass takes; two of them, so that one barrier a slab is enough.
 template <class F>
 struct TiledSlab {

@@ -7,6 +7,7 @@
 //   across  B of C = X M          turned   A of C = M^T X      the sum runs down columns of M
 #pragma once
 
+#include "arena.h"
 #include "round.h"
 #include "tiles.h"
 
@@ -19,6 +20,12 @@ struct TileFormat {
   using Tiles = T;
   static constexpr int kTerms = kTermsOfANumber;
 };
+
+template <class F>
+TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
+  return {arena.take<uint32_t>(F::kTerms * outers * steps * kTileWords), steps * kTileWords,
+          outers * steps * kTileWords};
+}
 
 using Floats16 = Vector<float, kTile>;
 using Halves32 = Vector<uint16_t, kStep>;

@@ -12,8 +12,8 @@ from ..devices import is_device
 from ..errors import BackendUnavailableError, CudaError
 from .interface import Backend
 
-BackendName = Literal["cpu", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference"]
-NAMES: tuple[BackendName, ...] = ("cpu", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference")
+BackendName = Literal["cpu", "cpu-bf16x3", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference"]
+NAMES: tuple[BackendName, ...] = ("cpu", "cpu-bf16x3", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference")
 _HOST_ORDER: tuple[BackendName, ...] = ("cpu", "numba", "reference")  # fastest first
 
 
@@ -32,6 +32,8 @@ def _load(name: str) -> Backend:
         if name.startswith("cuda"):
             _demand_kernels()
             return cast(Backend, importlib.import_module(f"{__name__}.cuda").Cuda(name))
+        if name.startswith("cpu"):
+            return cast(Backend, importlib.import_module(f"{__name__}.cpu").Cpu(name))
         return cast(Backend, importlib.import_module(f"{__name__}.{name}"))
     except (ImportError, BackendUnavailableError) as error:
         raise BackendUnavailableError(f"backend: {name!r} is not available: {error}") from error

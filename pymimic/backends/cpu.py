@@ -1,6 +1,13 @@
 """The compiled CPU kernels (csrc/cpu): allocates results and scratch, calls `pymimic._core`.
 
-The environment variable PYMIMIC_ISA names the instruction set to use ("baseline", "avx2", "avx512") in place
+Two backends differ in how float32 arrays are multiplied; sums are float32 in both.
+
+    "cpu"         as float32, by fused multiply-adds
+    "cpu-bf16x3"  each number as the sum of three bfloat16 that hold all of its 24 bits, six of the nine products being made: as exact, and
+                  faster on processors that multiply tiles of bfloat16 (Intel AMX); on others the same as "cpu". An infinite
+                  operand makes NaN. h is made again in the backward pass, as that costs less than keeping it.
+
+The environment variable PYMIMIC_ISA names the instruction set to use ("baseline", "avx2", "avx512", "avx512_bf16", "amx") in place
 of the best that the machine can run.
 """
 
@@ -15,98 +22,104 @@ from .. import _core
 from ..plan import PANEL, Plan
 from . import reference
 from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
-from .reference import cross_entropy, distillation_loss, mimic_loss
-
-__all__ = [
-    "cross_entropy", "distillation_loss", "dropout", "linear_dropout", "linear_dropout_backward", "mimic_loss", "name",
-    "optimizer_update", "shallow_backward", "shallow_forward", "shallow_step",
-]  # fmt: skip
-
-name = "cpu"
 
 if os.environ.get("PYMIMIC_ISA"):
     _core.set_isa(os.environ["PYMIMIC_ISA"])
 
 
-def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
-) -> tuple[Array, Array | None]:
-    y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
-    if plan.dtype in ("bfloat16", "bf16x3"):
-        _core.shallow_forward_bf16(
-            _bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, plan.dtype == "bf16x3", y
-        )
-        return y, None
-    saved = np.empty(_padded(len(z)) * len(U), np.uint16 if plan.h == "keep-bf16" else z.dtype) if save else None
-    _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
-    return y, saved
+class Cpu:
+    """A `Backend` of NumPy arrays, by name."""
 
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-def shallow_backward(
-    dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-    plan: Plan, saved: Array | None, needs: frozenset[str],
-) -> ShallowGrads:  # fmt: skip
-    if len(z) == 0:
-        return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs)
-    like = {"z": z, "U": U, "b": b, "W": W, "c": dy[0]}
-    grads = {key: np.empty(array.shape, b.dtype) if key in needs else None for key, array in like.items()}
-    if plan.dtype in ("bfloat16", "bf16x3"):
-        _core.shallow_backward_bf16(
-            _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block, plan.dtype == "bf16x3",
+    @property
+    def keeps_h(self) -> bool:
+        """Whether the forward pass can leave h for the backward pass."""
+        return not self._splits()
+
+    def _splits(self, dtype: str = "float32") -> bool:
+        return self.name == "cpu-bf16x3" and dtype == "float32" and _core.has_bf16x3()
+
+    mimic_loss = staticmethod(reference.mimic_loss)
+    cross_entropy = staticmethod(reference.cross_entropy)
+    distillation_loss = staticmethod(reference.distillation_loss)
+
+    def shallow_forward(
+        self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
+        plan: Plan, save: bool, out: Array | None,
+    ) -> tuple[Array, Array | None]:  # fmt: skip
+        split = self._splits(plan.dtype)
+        if split and save:
+            raise ValueError(f"save: expected False with backend {self.name!r}, which makes h again in the backward pass, got True")
+        y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
+        if split or plan.dtype == "bfloat16":
+            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, split, y)
+            return y, None
+        saved = np.empty(_padded(len(z)) * len(U), np.uint16 if plan.h == "keep-bf16" else z.dtype) if save else None
+        _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
+        return y, saved
+
+    def shallow_backward(
+        self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
+        plan: Plan, saved: Array | None, needs: frozenset[str],
+    ) -> ShallowGrads:  # fmt: skip
+        if len(z) == 0:
+            return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs)
+        like = {"z": z, "U": U, "b": b, "W": W, "c": dy[0]}
+        grads = {key: np.empty(array.shape, b.dtype) if key in needs else None for key, array in like.items()}
+        split = self._splits(plan.dtype)
+        if split or plan.dtype == "bfloat16":
+            _core.shallow_backward_bf16(
+                _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block, split,
+                grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
+            )  # fmt: skip
+            return ShallowGrads(**grads)
+        _core.shallow_backward(
+            dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved,
             grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
         )  # fmt: skip
         return ShallowGrads(**grads)
-    _core.shallow_backward(
-        dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved,
-        grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
-    )  # fmt: skip
-    return ShallowGrads(**grads)
 
-
-def shallow_step(
-    dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
-    activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
-) -> Array | None:  # fmt: skip
-    if len(z) == 0:
-        return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None, need_dz)
-    dtype = params["U"].dtype
-    dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
-    U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
-    if plan.dtype in ("bfloat16", "bf16x3"):
-        _core.shallow_step_bf16(
-            _bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, plan.dtype == "bf16x3", dz, dc
-        )
+    def shallow_step(
+        self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
+        activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
+        if len(z) == 0:
+            return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None, need_dz)
+        dtype = params["U"].dtype
+        dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
+        U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
+        split = self._splits(plan.dtype)
+        if split or plan.dtype == "bfloat16":
+            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, split, dz, dc)
+            return dz
+        _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
         return dz
-    _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
-    return dz
 
+    def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
+        out = np.empty((len(x), len(weight)), x.dtype) if out is None else out
+        _core.linear(x, weight, bias, _code(activation), mask, self._splits(str(x.dtype)), out)
+        return out
 
-def linear_dropout(x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
-    out = np.empty((len(x), len(weight)), x.dtype) if out is None else out
-    _core.linear(x, weight, bias, _code(activation), mask, out)
-    return out
+    def linear_dropout_backward(
+        self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask, needs: frozenset[str]
+    ) -> LinearGrads:
+        plain = activation == "identity" and mask.keep == 256
+        da = None if plain else np.empty_like(dout)
+        dx = np.empty_like(x) if "x" in needs else None
+        dweight = np.empty_like(weight) if "weight" in needs else None
+        dbias = np.empty(len(weight), x.dtype) if "bias" in needs else None
+        _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, self._splits(str(x.dtype)), da, dx, dweight, dbias)
+        return LinearGrads(dx, dweight, dbias)
 
+    def dropout(self, x: Array, mask: Mask) -> Array:
+        out = np.empty_like(x)
+        _core.dropout(x, out, mask)
+        return out
 
-def linear_dropout_backward(
-    dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask, needs: frozenset[str]
-) -> LinearGrads:
-    plain = activation == "identity" and mask.keep == 256
-    da = None if plain else np.empty_like(dout)
-    dx = np.empty_like(x) if "x" in needs else None
-    dweight = np.empty_like(weight) if "weight" in needs else None
-    dbias = np.empty(len(weight), x.dtype) if "bias" in needs else None
-    _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, da, dx, dweight, dbias)
-    return LinearGrads(dx, dweight, dbias)
-
-
-def dropout(x: Array, mask: Mask) -> Array:
-    out = np.empty_like(x)
-    _core.dropout(x, out, mask)
-    return out
-
-
-def optimizer_update(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
-    _core.update(param, grad, slots, update)
+    def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+        _core.update(param, grad, slots, update)
 
 
 def _code(activation: Activation) -> int:

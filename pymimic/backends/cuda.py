@@ -37,6 +37,8 @@ cupy()  # without it there is nothing to compute on
 class Cuda:
     """A `Backend` of device arrays. The shallow ops may multiply in another precision than the others, given by its code."""
 
+    keeps_h = False
+
     def __init__(self, name: str, code: int | None = None) -> None:
         self.name = name
         self._code = NAMES.index(name) if code is None else code

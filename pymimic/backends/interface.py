@@ -96,6 +96,9 @@ class Backend(Protocol):
 
     name: str
 
+    @property
+    def keeps_h(self) -> bool: ...  # whether `save` may be True
+
     def shallow_forward(
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
         plan: Plan, save: bool, out: Array | None,

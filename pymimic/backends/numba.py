@@ -25,7 +25,7 @@ __all__ = [
     "optimizer_update", "shallow_backward", "shallow_forward", "shallow_step",
 ]  # fmt: skip
 
-name = "numba"
+name, keeps_h = "numba", True
 
 _PANEL_ROWS = 128  # at most, of one tile: a tile of 512 units then takes 256 KiB in float32
 _LINEAR_SLAB, _LINEAR_BLOCK = 256, 1024  # of the ops that have no plan

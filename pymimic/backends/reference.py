@@ -13,7 +13,7 @@ from ml_dtypes import bfloat16
 from ..plan import Plan
 from .interface import Activation, Array, LinearGrads, Mask, ShallowGrads, Update
 
-name = "reference"
+name, keeps_h = "reference", True
 
 
 def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:

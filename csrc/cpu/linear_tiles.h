@@ -1,0 +1,74 @@
+// The matrix products of linear.h on tiles of bfloat16: a block of C at a time, with both operands made into tiles for
+// it, a run of the sum at a time.
+#pragma once
+
+#include "linear.h"
+#include "tile_forms.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+constexpr int64_t kTiledSide = 256;  // rows, and columns, of C that one task makes
+constexpr int64_t kTiledRun = 512;   // of the sum: then the operands of a task take 1.5 MiB as three terms
+
+template <class F>
+struct ByTiledBlocks {
+  template <class Finish>
+  static void matmul(const Matmul<float>& f, Finish finish) {
+    const int threads = threads_for(f.M * f.N * f.S, kProductsWorthAThread);
+    int64_t height = kTiledSide, width = kTiledSide;
+    const auto tasks = [&] { return ceil_div(f.M, height) * ceil_div(f.N, width); };
+    while (tasks() < threads && height > kStep) height /= 2;
+    while (tasks() < 2 * threads && width > 2 * kStep) width /= 2;
+    const int64_t across = ceil_div(f.N, width), steps = ceil_div(least(kTiledRun, f.S), int64_t(kStep));
+    const int members = int(least(int64_t(threads), tasks()));
+    TileMatrix all_A, all_B;
+    const auto layout = [&](Arena arena) {
+      all_A = take_tiles<F>(arena, members * height / kTile, steps);
+      all_B = take_tiles<F>(arena, members * width / kTile, steps);
+      return arena.used();
+    };
+    layout(Arena(scratch(layout(Arena()))));
+    share(members, tasks(), [&](int64_t task, int rank) {
+      F::Tiles::configure();
+      const TileMatrix A = all_A.from(rank * height / kTile, 0), B = all_B.from(rank * width / kTile, 0);
+      const int64_t row = task / across * height, rows = least(f.M - row, height);
+      const int64_t column = task % across * width, columns = least(f.N - column, width);
+      for (int64_t s0 = 0; s0 == 0 || s0 < f.S; s0 += kTiledRun) {
+        const int64_t run = least(f.S - s0, kTiledRun);
+        if (f.a_step == 1) {
+          rows_as_tiles(f.a + row * f.a_row + s0, f.a_row, rows, run, false, A);
+        } else {
+          columns_as_tiles(f.a + row + s0 * f.a_step, f.a_step, run, rows, true, A);
+        }
+        if (f.transposed) {
+          rows_as_tiles(f.b + column * f.S + s0, f.S, columns, run, true, B);
+        } else {
+          columns_as_tiles(f.b + s0 * f.N + column, f.N, run, columns, false, B);
+        }
+        tile_products<typename F::Tiles, F::kTerms>(A, B, ceil_div(run, int64_t(kStep)), rows, columns,
+                                                    f.c + row * f.N + column, f.N, s0 > 0, false);
+      }
+      F::Tiles::release();
+      finish(row, rows, column, int(columns));
+    });
+  }
+
+ private:
+  // Rows whose values are summed over, and rows that are.
+  static void rows_as_tiles(const float* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned,
+                            const TileMatrix& to) {
+    for (int64_t i = 0; i < rows; i += kStep) {
+      put_along<F>(values + i * stride, stride, rows - i, columns, turned, to.from(i / kTile, 0));
+    }
+  }
+  static void columns_as_tiles(const float* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned,
+                               const TileMatrix& to) {
+    for (int64_t i = 0; i < rows; i += kStep) {
+      put_across<F>(values + i * stride, stride, rows - i, columns, turned, to.from(0, i / kStep));
+    }
+  }
+};
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic
