@@ -5,13 +5,12 @@ from .backends.interface import Array
 
 _Mask = tuple[int, Any, Any, int, int]
 _How = tuple[int, int, int, int, int, _Mask]  # precision, activation, splits, k, C, mask
-_Served = tuple[int, str, int, int]  # activation, weights, k, C
 _Update = tuple[str, float, float, float, bool, float, float, float, float, float]
+_Matrix = tuple[Array, Array | None]
 _Parameter = tuple[Array, Sequence[Array], Array | None, _Update]
 
 MAX_K: int
 MAX_C: int
-MAX_SERVED_ROWS: int
 
 def devices() -> list[str]: ...
 def shallow_forward(
@@ -29,11 +28,6 @@ def shallow_step_in_place(precision: int, B: int, k: int, H: int, C: int) -> boo
 def shallow_backward_step(
     how: _How, z: Array, U: Array, b: Array, W: Array, dy: Array, to_U: _Parameter, to_b: _Parameter, to_W: _Parameter, stream: int
 ) -> None: ...
-def serve(
-    how: _Served, z: Array, U: Array, W: Array, U_scale: Array | None, W_scale: Array | None, b: Array, c: Array, y: Array,
-    workspace: Array | None, stream: int,
-) -> None: ...  # fmt: skip
-def serve_workspace(how: _Served, B: int, H: int) -> int: ...
 def linear_dropout(product: Array, bias: Array | None, out: Array, activation: int, mask: _Mask, stream: int) -> None: ...
 def linear_dropout_backward(
     dout: Array, out: Array, bias: Array | None, da: Array, dbias: Array | None, activation: int, mask: _Mask, workspace: Array | None,
@@ -49,3 +43,11 @@ def distillation_loss(y: Array, t: Array, temperature: float, loss: Array, dy: A
 def loss_workspace(B: int, C: int) -> int: ...
 def pack(source: Array, source_precision: int, to: Array, to_precision: int, stream: int) -> None: ...
 def optimizer_update(parameter: _Parameter, precision: int, grad: Array, stream: int) -> None: ...
+
+class Predictor:
+    def __init__(
+        self, weights: str, activation: int, D: int, k: int, H: int, C: int, V: _Matrix | None, U: _Matrix, W: _Matrix, b: Array, c: Array,
+        mean: Array | None, scale: Array | None,
+    ) -> None: ...  # fmt: skip
+    def workspace(self, B: int) -> int: ...
+    def predict(self, x: Array, y: Array, workspace: Array | None, stream: int) -> None: ...

@@ -109,11 +109,12 @@ def serving_call(weights: str, B: int, k: int, H: int, C: int) -> Serving:
     else:
         U, W = operand(U32, "bf16"), operand(W32, "bf16")
         U32, W32 = truth.rounded(U32, "bf16"), truth.rounded(W32, "bf16")
-    how = (_RELU, weights, k, C)
-    room, y = cupy.empty(max(1, _cuda.serve_workspace(how, B, H)), np.uint8), cupy.full((B, C), np.nan, np.float32)
+    matrices = (None, (U, scales[0]), (W, scales[1]))
+    net = _cuda.Predictor("int8" if weights == "int8" else "bfloat16", _RELU, k, k, H, C, *matrices, b, c, None, None)
+    room, y = cupy.empty(max(1, net.workspace(B)), np.uint8), cupy.full((B, C), np.nan, np.float32)
 
     def call() -> None:
-        _cuda.serve(how, z, U, W, *scales, b, c, y, room, 0)
+        net.predict(z, y, room, 0)
 
     return Serving(call, y, U.nbytes + W.nbytes, (z, U32, b, W32, c))
 
@@ -123,7 +124,7 @@ def serving(shapes: list[str]) -> Iterator[dict[str, Any]]:
     for shape in shapes:
         net = SHAPES[shape]
         for weights in ("bf16", "int8"):
-            for B in (1, _cuda.MAX_SERVED_ROWS):
+            for B in (1, 8):
                 served = serving_call(weights, B, net.rank, net.H, net.C)
                 served.call()
                 error = truth.error(served.y, truth.shallow(None, *served.arrays)["y"])

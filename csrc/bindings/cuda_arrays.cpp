@@ -13,16 +13,6 @@ std::string text(const std::vector<int64_t>& shape) {
   throw py::value_error(std::string(name) + ": expected " + expected + ", got " + got);
 }
 
-void demand_here(const char* name, const void* memory) {
-  int device = 0, current = 0;
-  demand(name, device_of(memory, &device, &current));
-  if (device < 0) refuse(name, "device memory", "host memory");
-  if (device != current) {
-    refuse(name, "memory of device " + std::to_string(current) + ", the current one",
-           "memory of device " + std::to_string(device));
-  }
-}
-
 DeviceArray typed(const char* name, const py::object& object, const char* type, const std::vector<int64_t>& shape,
                   bool writable) {
   DeviceArray array = device_array(name, object, writable);
@@ -39,6 +29,16 @@ void raise(const char* what, cudaError_t error) {
   const py::object kind = py::module_::import("pymimic.errors").attr("CudaError");
   PyErr_SetString(kind.ptr(), (std::string(what) + ": " + e.name + " (" + e.text + "): " + e.advice).c_str());
   throw py::error_already_set();
+}
+
+void demand_here(const char* name, const void* memory) {
+  int device = 0, current = 0;
+  demand(name, device_of(memory, &device, &current));
+  if (device < 0) refuse(name, "device memory", "host memory");
+  if (device != current) {
+    refuse(name, "memory of device " + std::to_string(current) + ", the current one",
+           "memory of device " + std::to_string(device));
+  }
 }
 
 DeviceArray device_array(const char* name, const py::object& object, bool writable) {

@@ -32,6 +32,8 @@ struct DeviceArray {
 };
 // A C-contiguous array in memory of the current device.
 DeviceArray device_array(const char* name, const py::object& object, bool writable);
+// Demands that memory is the current device's.
+void demand_here(const char* name, const void* memory);
 
 // A float32 (or, with another type, int64) array of a shape; null where it is absent.
 const float* in(const char* name, const Optional& array, const std::vector<int64_t>& shape);
@@ -74,6 +76,8 @@ void run(const char* name, cudaError_t (*launcher)(P...), A... args) {
   demand(name, error);
 }
 
+// Each adds its part to the module.
 void bind_layers(py::module_& m);
+void bind_predictor(py::module_& m);
 
 }  // namespace mimic

@@ -50,12 +50,10 @@ class Cuda:
         if save:
             raise ValueError(f"save: expected False with backend {self.name!r}, which makes h again in the backward pass, got True")
         (B, k), (H, C) = z.shape, W.shape
-        self._demand_sizes(k, C)
+        self.demand_sizes(k, C)
         y = empty((B, C)) if out is None else out
         room = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, 0))
-        _cuda.shallow_forward(
-            self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), c, y, room, stream()
-        )  # fmt: skip
+        _cuda.shallow_forward(self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), c, y, room, stream())
         return y, None
 
     def shallow_backward(
@@ -66,7 +64,7 @@ class Cuda:
             return Cuda(self.name, _BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs)
         self._demand_training()
         B, k, H, C = sizes = (*z.shape, *W.shape)
-        self._demand_sizes(k, C)
+        self.demand_sizes(k, C)
         shapes: dict[str, tuple[int, ...]] = {"z": (B, k), "U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
         grads = {name: empty(shape) if name in needs else None for name, shape in shapes.items()}
         if B == 0 or H == 0:
@@ -97,7 +95,7 @@ class Cuda:
                 self.optimizer_update(param, cast(Array, getattr(none, name)), slots[name], updates[name])
             return none.z
         self._demand_training()
-        self._demand_sizes(k, C)
+        self.demand_sizes(k, C)
         in_place = _cuda.shallow_step_in_place(self._code, B, k, H, C)
         dz, dc = empty((B, k)) if need_dz else None, empty((C,))
         (old_U, old_W), (new_U, new_W) = self._step_operands(U, W, in_place)
@@ -191,13 +189,24 @@ class Cuda:
 
         Where that is how it lies there already, it is `a` itself, unless a copy of its `own` is asked for.
         """
-        shape, dtype = self._operand_form(a)
-        as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
-        if as_it_is and not own and self._code != _FP16:
+        if not own and self._lies_so(a):
             return a
-        padded = empty(shape, dtype)
+        padded = empty(*self._operand_form(a))
         self._pack(a, padded)
         return padded
+
+    def held_operand(self, a: Array) -> Array:
+        """The same, to be kept: in memory from the pool where it is not `a`."""
+        if self._lies_so(a):
+            return a
+        padded = cast(Array, allocate(*self._operand_form(a)))
+        self._pack(a, padded)
+        return padded
+
+    def _lies_so(self, a: Array) -> bool:
+        shape, dtype = self._operand_form(a)
+        as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
+        return as_it_is and self._code != _FP16
 
     def _operand_form(self, a: Array) -> tuple[tuple[int, int], Any]:
         groups = max(1, -(-a.shape[1] // _GROUP))
@@ -231,7 +240,7 @@ class Cuda:
         if self._code == _FP16:
             raise ValueError("backend: expected 'cuda', 'cuda-tf32' or 'cuda-bf16' for gradients, got 'cuda-fp16', which is for prediction")
 
-    def _demand_sizes(self, k: int, C: int) -> None:
+    def demand_sizes(self, k: int, C: int) -> None:
         for axis, size, most in (("k", k, _cuda.MAX_K), ("C", C, _cuda.MAX_C)):
             if size > most:
                 raise ValueError(f"{axis}: expected at most {most} with backend {self.name!r}, got {size}; the CPU takes any")
