@@ -89,9 +89,10 @@ class Optimizer(ABC):
 
     def update(self, name: str, param: Array, grad: Array, backend: str | None = None) -> None:
         """Update `param` in place from its gradient, on the unfused path; `backend` as in `pymimic.ops`."""
+        owner, param, grad = param, _check.any_array(name, param), _check.any_array("grad", grad)
         if grad.shape != param.shape or grad.dtype != param.dtype:
             raise ValueError(f"grad: expected {param.shape} {param.dtype} as {name} has, got {grad.shape} {grad.dtype}")
-        _check.writable(name, param)
+        _check.writable(name, param, owner)
         grad = module(grad).ascontiguousarray(grad)
         choose(backend, param).optimizer_update(param, grad, self.slots_for(name, param), self.rule(param))
 
