@@ -7,7 +7,7 @@ _Mask = tuple[int, Any, Any, int, int]
 _How = tuple[int, int, int, int, int, _Mask]  # precision, activation, splits, k, C, mask
 _Update = tuple[str, float, float, float, bool, float, float, float, float, float]
 _Matrix = tuple[Array, Array | None]
-_Parameter = tuple[Array, Sequence[Array], Array | None, _Update]
+_Parameter = tuple[Array, Sequence[Array], Array | None, _Update, Array | None]
 
 MAX_K: int
 MAX_C: int
@@ -42,6 +42,7 @@ def cross_entropy(y: Array, labels: Array, weights: Array | None, loss: Array, d
 def distillation_loss(y: Array, t: Array, temperature: float, loss: Array, dy: Array, workspace: Array | None, stream: int) -> None: ...
 def loss_workspace(B: int, C: int) -> int: ...
 def pack(source: Array, source_precision: int, to: Array, to_precision: int, stream: int) -> None: ...
+def update_numbers(rule: _Update) -> bytes: ...
 def optimizer_update(parameter: _Parameter, precision: int, grad: Array, stream: int) -> None: ...
 
 class Predictor:

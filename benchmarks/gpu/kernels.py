@@ -13,6 +13,7 @@ from gpu import truth
 from gpu.checks import random_problem
 from gpu.measure import timed
 from pymimic import AdamW, _cuda
+from pymimic.backends.cuda import parameter
 from pymimic.bench import machine
 from pymimic.bench.shapes import SHAPES, Shape
 
@@ -70,7 +71,9 @@ def calls(B: int, k: int, H: int, C: int, precision: str) -> Iterator[tuple[str,
     optimizer.advance()
     in_place = _cuda.shallow_step_in_place(code, B, k, H, C)
     to_U, to_b, to_W = (
-        (value, optimizer.slots_for(name, value), working if in_place or working is None else working.copy(), optimizer.rule(value))
+        parameter(
+            value, optimizer.slots_for(name, value), working if in_place or working is None else working.copy(), optimizer.rule(value)
+        )
         for name, value, working in (("U", U32, U), ("b", b if in_place else b.copy(), None), ("W", W32, W))
     )
     yield "step", lambda: _cuda.shallow_backward_step(*problem, dy, to_U, to_b, to_W, 0), 4 * B * H * (k + C), 0

@@ -60,8 +60,9 @@ pymimic_mask mask_of(const MaskTuple& t);
 
 // (kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2)
 using UpdateTuple = std::tuple<std::string, double, double, double, bool, double, double, double, double, double>;
-// value, slots, working operand, rule
-using ParameterTuple = std::tuple<py::object, std::vector<py::object>, Optional, UpdateTuple>;
+pymimic_update update_of(const UpdateTuple& t);
+// value, slots, working operand, rule, and a pymimic_update in device memory whose numbers count instead of the rule's
+using ParameterTuple = std::tuple<py::object, std::vector<py::object>, Optional, UpdateTuple, Optional>;
 pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
                                const std::vector<int64_t>& shape);
 

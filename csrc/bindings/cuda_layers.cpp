@@ -92,6 +92,12 @@ void pack(const py::object& from, int from_precision, const py::object& to, int 
       precision_of(to_precision), target.ld, rows, columns, stream_of(stream));
 }
 
+// What goes to the device memory that a parameter's numbers are read from.
+py::bytes update_numbers(const UpdateTuple& rule) {
+  const pymimic_update u = update_of(rule);
+  return py::bytes(reinterpret_cast<const char*>(&u), sizeof(u));
+}
+
 void optimizer_update(const ParameterTuple& parameter, int precision, const py::object& grad, uintptr_t stream) {
   const DeviceArray value = device_array("param", std::get<0>(parameter), true);
   const bool is_matrix = value.shape.size() == 2;
@@ -116,6 +122,7 @@ void bind_layers(py::module_& m) {
   m.def("loss_workspace", &loss_workspace);
   m.def("pack", &pack);
   m.def("optimizer_update", &optimizer_update);
+  m.def("update_numbers", &update_numbers);
 }
 
 }  // namespace mimic

@@ -69,7 +69,7 @@ def shallow_step(
         return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None, need_dz)
     dtype = params["U"].dtype
     dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
-    U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
+    U, b, W, c = ((params[key], slots[key], updates[key][:-1]) for key in ("U", "b", "W", "c"))
     if plan.dtype == "bfloat16":
         _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, dz, dc)
         return dz
@@ -102,7 +102,7 @@ def dropout(x: Array, mask: Mask) -> Array:
 
 
 def optimizer_update(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
-    _core.update(param, grad, slots, update)
+    _core.update(param, grad, slots, update[:-1])
 
 
 def _code(activation: Activation) -> int:

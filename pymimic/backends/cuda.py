@@ -23,7 +23,7 @@ from ..devices import cupy
 from ..plan import Plan
 from . import cublas
 from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
-from .workspace import allocate, copied, demand_no_capture, empty, scratch, stream
+from .workspace import allocate, copied, empty, scratch, stream
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
 _BF16, _FP16, _TF32, _FP32 = range(4)
@@ -88,7 +88,6 @@ class Cuda:
         """dz from the weights as they were, then the update inside the backward pass. All memory is taken before anything changes."""
         U, b, W, c = (params[name] for name in "UbWc")
         B, k, H, C = sizes = (*z.shape, *W.shape)
-        demand_no_capture()
         if B == 0 or H == 0:
             none = self.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, frozenset("zUbWc"))
             for name, param in params.items():
@@ -104,8 +103,9 @@ class Cuda:
         self._column_sums(dy, dc)
         if dz is not None:
             self._backward_rows(sizes, problem, dz)
-        written = ((U, slots["U"], new_U, updates["U"]), (b, slots["b"], None, updates["b"]), (W, slots["W"], new_W, updates["W"]))
-        _cuda.shallow_backward_step(*problem, *written, stream())
+        written = (("U", new_U), ("b", None), ("W", new_W))
+        to_U, to_b, to_W = (parameter(params[name], slots[name], new, updates[name]) for name, new in written)
+        _cuda.shallow_backward_step(*problem, to_U, to_b, to_W, stream())
         self.optimizer_update(c, dc, slots["c"], updates["c"])
         return dz
 
@@ -169,12 +169,20 @@ class Cuda:
         return self._loss(_cuda.distillation_loss, y, t, temperature)
 
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
-        demand_no_capture()
         if param.size:
-            _cuda.optimizer_update((param, slots, None, update), self._code, grad, stream())
+            _cuda.optimizer_update(parameter(param, slots, None, update), self._code, grad, stream())
 
-    def hold(self, params: dict[str, Array], dtype: str) -> Held:
+    def send(self, update: Update, to: Any = None) -> Any:
+        """The numbers of a step, on the current stream, to the memory that captured updates read them from, which is made without `to`."""
+        numbers = np.frombuffer(_cuda.update_numbers(update[:-1]), np.uint8)
+        to = allocate(numbers.shape, np.uint8) if to is None else to
+        to.set(numbers, stream=cupy().cuda.get_current_stream())
+        return to
+
+    def hold(self, params: dict[str, Array], dtype: str) -> Cuda:
         """The backend of a handle that owns these arrays and multiplies in that dtype."""
+        from .held import Held
+
         return Held(self.name, _BF16 if dtype == "bfloat16" else self._code, params)
 
     def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
@@ -246,54 +254,6 @@ class Cuda:
                 raise ValueError(f"{axis}: expected at most {most} with backend {self.name!r}, got {size}; the CPU takes any")
 
 
-class Held(Cuda):
-    """A backend for arrays that stay: U and W are packed once after each change, and a step rewrites what is packed."""
-
-    def __init__(self, name: str, code: int, params: dict[str, Array]) -> None:
-        super().__init__(name, code)
-        self._params = params
-        self._stale, self._swap = True, False
-        self._packed: list[Array] = [self._room(params[key]) for key in "UW"]
-        self._second: list[Array] = []  # what a step writes while what it reads is still needed
-
-    def changed(self) -> None:
-        """The arrays were written to by someone else."""
-        self._stale = True
-
-    def _room(self, a: Array) -> Array:
-        return cast(Array, allocate(*self._operand_form(a)))
-
-    def _fresh(self) -> list[Array]:
-        if self._stale:
-            for key, padded in zip("UW", self._packed):
-                self._pack(self._params[key], padded)
-            self._stale = False
-        return self._packed
-
-    def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
-        packed_U, packed_W = self._fresh()
-        return packed_U, b, packed_W
-
-    def _step_operands(self, U: Array, W: Array, in_place: bool) -> tuple[tuple[Array, Array], tuple[Any, Any]]:
-        old_U, old_W = self._fresh()
-        if in_place:
-            return (old_U, old_W), (old_U, old_W)
-        if not self._second:
-            self._second = [self._room(self._params[key]) for key in "UW"]
-            for old, new in zip(self._packed, self._second):
-                new[...] = old  # the padding
-        new_U, new_W = self._second
-        self._swap = True
-        return (old_U, old_W), (new_U, new_W)
-
-    def shallow_step(self, dy: Array, z: Array, *rest: Any) -> Array | None:
-        self._swap = False
-        try:
-            dz = super().shallow_step(dy, z, *rest)
-        except BaseException:
-            self._stale = True
-            raise
-        if self._swap:
-            self._packed, self._second = self._second, self._packed
-        self._stale = len(z) == 0  # then the arrays were updated apart
-        return dz
+def parameter(param: Array, slots: tuple[Array, ...], working: Any, update: Update) -> Any:
+    """What an update writes and reads, as the binding takes it."""
+    return param, slots, working, update[:-1], update.numbers

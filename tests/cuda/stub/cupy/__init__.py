@@ -58,7 +58,7 @@ class ndarray(np.ndarray):  # noqa: N801
 
     def __setitem__(self, key, value):
         _demand_device(value)
-        self.view(np.ndarray)[_host(key)] = _host(value)
+        cuda.do(lambda: self.view(np.ndarray).__setitem__(_host(key), _host(value)))
 
     def __getitem__(self, key):
         _demand_device(*(key if isinstance(key, tuple) else (key,)))
@@ -71,7 +71,7 @@ class ndarray(np.ndarray):  # noqa: N801
         return _device(self.view(np.ndarray).argmax(axis))
 
     def fill(self, value):
-        self.view(np.ndarray).fill(value)
+        cuda.do(lambda: self.view(np.ndarray).fill(value))
 
     def astype(self, dtype, copy=True):
         return _device(self.view(np.ndarray).astype(dtype, copy=copy))
@@ -112,6 +112,7 @@ def _demand_device(*values):
 
 def _made(name):
     def function(*args, **keywords):
+        cuda.demand_no_capture()
         return _device(getattr(np, name)(*args, **keywords))
 
     return function
@@ -129,6 +130,7 @@ def empty_like(a):
 
 
 def array(a, dtype=None, order="K"):
+    cuda.demand_no_capture()
     return _device(np.array(_host(a), dtype, order=order))
 
 
