@@ -57,6 +57,10 @@ struct pymimic_shallow {
   int splits;  // parts of H that are summed apart, then together in fixed order; 0: chosen from B, k, H, C
 };
 
+// What `splits` is for a single row, whatever p->B and p->splits: given for any number of rows, a row's bits depend on
+// no other row.
+int pymimic_shallow_forward_splits(const struct pymimic_shallow* p);
+
 // y (B, C) float32. The bits of a row depend on no other row once `splits` is given.
 size_t pymimic_shallow_forward_workspace(const struct pymimic_shallow* p);
 cudaError_t pymimic_shallow_forward(const struct pymimic_shallow* p, const float* c, float* y, void* workspace,
@@ -139,6 +143,13 @@ struct pymimic_serving {
 // y (B, C) float32, without dropout, 8 rows at a time. A row's bits depend on no other row.
 size_t pymimic_serve_workspace(const struct pymimic_serving* p);
 cudaError_t pymimic_serve(const struct pymimic_serving* p, float* y, void* workspace, cudaStream_t stream);
+
+// ---- The bottleneck of a prediction --------------------------------------------------------------------------------
+
+// z (B, k) = x (B, D) V^T, float32 all through. A row's bits depend on no other row.
+size_t pymimic_bottleneck_workspace(int64_t B, int64_t D, int64_t k);
+cudaError_t pymimic_bottleneck(const float* x, const float* V, int64_t B, int64_t D, int64_t k, float* z,
+                               void* workspace, cudaStream_t stream);
 
 // ---- Around a product that cuBLAS makes: out = mask(f(product + bias)) ---------------------------------------------
 // factorized_matmul is two such layers: (x V^T) without a kernel of ours, then this one without a mask.

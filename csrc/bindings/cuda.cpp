@@ -88,6 +88,11 @@ size_t forward_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t
   return pymimic_shallow_forward_workspace(&p);
 }
 
+int forward_splits(int precision, int64_t k, int64_t H, int64_t C) {
+  const pymimic_shallow p = sizes_of(precision, 1, k, H, C, 0);
+  return pymimic_shallow_forward_splits(&p);
+}
+
 size_t backward_rows_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
   return pymimic_shallow_backward_rows_workspace(&p);
@@ -113,6 +118,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("devices", &devices);
   m.def("shallow_forward", &shallow_forward);
   m.def("shallow_forward_workspace", &forward_workspace);
+  m.def("shallow_forward_splits", &forward_splits);
   m.def("shallow_backward_rows", &shallow_backward_rows);
   m.def("shallow_backward_rows_workspace", &backward_rows_workspace);
   m.def("shallow_backward_units", &shallow_backward_units);

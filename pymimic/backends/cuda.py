@@ -52,8 +52,10 @@ class Cuda:
         (B, k), (H, C) = z.shape, W.shape
         self.demand_sizes(k, C)
         y = empty((B, C)) if out is None else out
-        room = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, 0))
-        _cuda.shallow_forward(self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), c, y, room, stream())
+        splits = self._splits(k, H, C)
+        room = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, splits))
+        how = self._how(activation, mask, k, C, splits)
+        _cuda.shallow_forward(how, self._operand(z), *self._between(U, b, W), c, y, room, stream())
         return y, None
 
     def shallow_backward(
@@ -185,6 +187,12 @@ class Cuda:
 
         return Held(self.name, _BF16 if dtype == "bfloat16" else self._code, params)
 
+    def net(self, weights: dict[str, Array], activation: Activation) -> Any:
+        """The net of these weights, for prediction."""
+        from .net import Net
+
+        return Net(self.name, weights, activation)
+
     def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
         return self._operand(U), b, self._operand(W)
 
@@ -241,8 +249,12 @@ class Cuda:
     def _multiply(self, a: Array, b: Array, out: Array, **transposed: bool) -> None:
         cublas.multiply(a, b, out, cublas.COMPUTE[self.name], **transposed)
 
-    def _how(self, activation: Activation, mask: Mask, k: int, C: int) -> tuple[Any, ...]:
-        return self._code, ACTIVATIONS.index(activation), 0, k, C, mask
+    def _how(self, activation: Activation, mask: Mask, k: int, C: int, splits: int = 0) -> tuple[Any, ...]:
+        return self._code, ACTIVATIONS.index(activation), splits, k, C, mask
+
+    def _splits(self, k: int, H: int, C: int) -> int:
+        """Parts of H that y is summed from in a forward pass; 0 lets the number of rows decide as well."""
+        return 0
 
     def _demand_training(self) -> None:
         if self._code == _FP16:

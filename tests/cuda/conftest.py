@@ -74,7 +74,7 @@ class Launches:
 
     def __getattr__(self, name):
         value = getattr(self._core, name)
-        answers = name in ("devices", "shallow_step_in_place", "update_numbers") or name.endswith("_workspace")
+        answers = name in ("devices", "shallow_forward_splits", "shallow_step_in_place", "update_numbers") or name.endswith("_workspace")
         if answers or name.startswith("_") or not callable(value):
             return value
         return lambda *arguments: self._do(lambda: value(*arguments))
@@ -103,5 +103,5 @@ def device(emulated, monkeypatch):
 
 
 def _with_cupy():
-    ours = [f"pymimic.backends.{name}" for name in ("cuda", "held", "served")]  # they have imported the binding
+    ours = [f"pymimic.backends.{name}" for name in ("cuda", "held", "net", "served")]  # they have imported the binding
     return [name for name in sys.modules if name.split(".")[0] == "cupy" or name in ours]
