@@ -105,21 +105,24 @@ def test_a_forward_pass_that_was_captured_sees_the_steps_that_follow(device):
             assert np.array_equal(y.get(), handle.forward(arrays.z).get())
 
 
-def test_what_is_packed_while_capturing_is_packed_again(device):
+@pytest.mark.parametrize("call", ["forward", "step"])
+def test_what_is_packed_while_capturing_is_packed_again(device, call):
     """After `changed()` the first pass packs: captured, it has not, and the next one must not think so."""
-    xp, arrays = device.xp, moved(device.xp, cases.shallow(SIZES["in place"], "float32"))
-    handle, workspace, stream = ShallowWeights(*arrays[2:], "bfloat16"), Workspace(), xp.cuda.Stream(non_blocking=True)
+    xp, (dy, z, *weights) = device.xp, moved(device.xp, cases.shallow(SIZES["two buffers"], "float32"))
+    handle, optimizer = ShallowWeights(*weights, "bfloat16"), SGD(0.1)
+    workspace, stream = Workspace(), xp.cuda.Stream(non_blocking=True)
+    calls = {"forward": lambda: handle.forward(z), "step": lambda: handle.step(dy, z, optimizer)}
     with stream:
         with workspace:
-            handle.forward(arrays[1])
+            calls[call]()
         handle.arrays(copy=False)["U"][...] = 0
         handle.changed()
         stream.begin_capture()
         with workspace:
-            handle.forward(arrays[1])
+            calls[call]()
         stream.end_capture()
-        zeroed = ShallowWeights(xp.zeros(arrays[2].shape, np.float32), *arrays[3:], "bfloat16").forward(arrays[1]).get()
-        assert np.array_equal(handle.forward(arrays[1]).get(), zeroed)
+        changed = ShallowWeights(*handle.arrays().values(), "bfloat16").forward(z).get()
+        assert np.array_equal(handle.forward(z).get(), changed)
 
 
 def test_a_step_has_to_be_taken_before_one_is_captured(device):
