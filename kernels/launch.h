@@ -14,9 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PYMIMIC_MAX_K 2048         // columns of z and U
-#define PYMIMIC_MAX_C 1024         // columns of W and y
-#define PYMIMIC_MAX_SERVED_ROWS 8  // rows of one pymimic_serve
+#define PYMIMIC_MAX_K 2048  // columns of z and U
+#define PYMIMIC_MAX_C 1024  // columns of W and y
 
 #ifdef __cplusplus
 extern "C" {
@@ -57,6 +56,10 @@ struct pymimic_shallow {
   struct pymimic_mask mask;
   int splits;  // parts of H that are summed apart, then together in fixed order; 0: chosen from B, k, H, C
 };
+
+// What `splits` is for a single row, whatever p->B and p->splits: given for any number of rows, a row's bits depend on
+// no other row.
+int pymimic_shallow_forward_splits(const struct pymimic_shallow* p);
 
 // y (B, C) float32. The bits of a row depend on no other row once `splits` is given.
 size_t pymimic_shallow_forward_workspace(const struct pymimic_shallow* p);
@@ -114,26 +117,39 @@ cudaError_t pymimic_optimizer_update(const struct pymimic_parameter* parameter,
 
 // ---- Serving: few rows, bound by the bandwidth of the weights -------------------------------------------------------
 
-enum pymimic_served { PYMIMIC_SERVE_BF16, PYMIMIC_SERVE_INT8 };
+enum pymimic_served { PYMIMIC_SERVE_BF16, PYMIMIC_SERVE_INT8, PYMIMIC_SERVE_FP32 };
 
+// The whole net, y = f((((x - mean) scale) V^T) U^T + b) W + c.
 struct pymimic_serving {
-  int64_t B, k, H, C;  // B <= PYMIMIC_MAX_SERVED_ROWS
+  int64_t B, D, k, H, C;
   enum pymimic_served weights;
   enum pymimic_activation activation;
-  const float* z;  // (B, k)
-  const void* U;   // operand (H, ldu)
+  const float* x;     // (B, D)
+  const float* mean;  // (D,), or null with `scale`: x as it is
+  const float* scale;
+  const void* V;  // operand (k, ldv) of D columns; null where there is no bottleneck, and k is D
+  int64_t ldv;
+  const void* U;  // operand (H, ldu) of k columns
   int64_t ldu;
-  const void* W;  // operand (H, ldw)
+  const void* W;  // operand (H, ldw) of C columns
   int64_t ldw;
-  const float* U_scale;  // (H,), int8 only: the weights of unit i are U_scale[i] U[i] and W_scale[i] W[i]
-  const float* W_scale;
-  const float* b;  // (H,)
-  const float* c;  // (C,)
+  const float* V_scale;  // (k,), int8 only: the weights of unit i are V_scale[i] V[i]
+  const float* U_scale;  // (H,), in the same way
+  const float* W_scale;  // (H,)
+  const float* b;        // (H,)
+  const float* c;        // (C,)
 };
 
-// y (B, C) float32, without dropout. A row's bits depend on no other row.
+// y (B, C) float32, without dropout, 8 rows at a time. A row's bits depend on no other row.
 size_t pymimic_serve_workspace(const struct pymimic_serving* p);
 cudaError_t pymimic_serve(const struct pymimic_serving* p, float* y, void* workspace, cudaStream_t stream);
+
+// ---- The bottleneck of a prediction --------------------------------------------------------------------------------
+
+// z (B, k) = x (B, D) V^T, float32 all through. A row's bits depend on no other row.
+size_t pymimic_bottleneck_workspace(int64_t B, int64_t D, int64_t k);
+cudaError_t pymimic_bottleneck(const float* x, const float* V, int64_t B, int64_t D, int64_t k, float* z,
+                               void* workspace, cudaStream_t stream);
 
 // ---- Around a product that cuBLAS makes: out = mask(f(product + bias)) ---------------------------------------------
 // factorized_matmul is two such layers: (x V^T) without a kernel of ours, then this one without a mask.

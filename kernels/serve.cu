@@ -1,4 +1,5 @@
-// y = f(z U^T + b) W + c for up to 8 rows, bound by the bandwidth of U and W, each of which is read once.
+// y = f(z U^T + b) W + c for up to 8 rows, bound by the bandwidth of U and W, each of which is read once; and the
+// launcher of the whole net.
 //
 // A block walks over slabs of 128 units. Pieces of U come through a ring of copies, a thread computes the sums of one
 // unit for all rows, and h goes through shared memory. Then a thread owns 8 columns of y and every so many-th unit:
@@ -7,21 +8,22 @@
 #include "launch.h"
 #include "pieces.cuh"
 #include "quads.cuh"
+#include "served.cuh"
 #include "shallow.cuh"
 #include "splits.cuh"
 
 namespace mimic {
 namespace {
 
-constexpr int kRows = PYMIMIC_MAX_SERVED_ROWS, kThreads = 128, kSlab = kThreads, kStages = 3, kColumns = 8;
-constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes, kChunkBytes = 16;
+constexpr int kRows = kServedRows, kThreads = 128, kSlab = kThreads, kStages = 3, kColumns = 8;
+constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes;
 constexpr uint32_t kHiddenBytes = kSlab * kRows * sizeof(float);
 static_assert(PYMIMIC_MAX_C <= kThreads * kColumns);
 static_assert(kStages * kPieceBytes >= kThreads * kRows * kColumns * sizeof(float));  // the ring, used once more
 
 struct Serve {
   Operand U;
-  const float* z;
+  const float *z, *mean, *scale;  // mean: null where z is taken as it is
   const void* W;
   int64_t ldw;
   const float *U_scale, *W_scale, *b, *c;  // c: null where parts of H are summed later
@@ -30,46 +32,6 @@ struct Serve {
   int B, k, C, slabs, pieces;  // pieces of U
   uint32_t z_row;              // bytes of a row of z in shared memory
   pymimic_activation activation;
-};
-
-// Weights as floats: of 16 bytes of U, and of kColumns elements of W.
-struct ServedBf16 {
-  static constexpr int kOfChunk = 8;
-  static constexpr bool kScaled = false;
-  using Columns = uint4;
-
-  static __device__ __forceinline__ void widen(float (&to)[8], const uint4& v) {
-    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 two = unpack2<Bf16>(words[i]);
-      to[2 * i] = two.x;
-      to[2 * i + 1] = two.y;
-    }
-  }
-};
-
-struct ServedInt8 {
-  static constexpr int kOfChunk = 16;
-  static constexpr bool kScaled = true;
-  using Columns = uint2;
-
-  // Conversions run at a quarter of the rate: instead, the byte plus 128 as the last bits of 2^23.
-  static __device__ __forceinline__ float widen_byte(uint32_t word, int i) {
-    const uint32_t bits = 0x4B000000u | ((word ^ 0x80808080u) >> (8 * i) & 255u);
-    float value;
-    __builtin_memcpy(&value, &bits, sizeof(value));
-    return value - 8388736.0f;
-  }
-  static __device__ __forceinline__ void widen(float (&to)[8], const uint2& v) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) to[i] = widen_byte(i / 4 ? v.y : v.x, i % 4);
-  }
-  static __device__ __forceinline__ void widen(float (&to)[16], const uint4& v) {
-    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int i = 0; i < 16; ++i) to[i] = widen_byte(words[i / 4], i % 4);
-  }
 };
 
 // sums[r] += row r of z, from the column that lies at `z`, times one chunk of a unit's weights.
@@ -113,7 +75,9 @@ __global__ void __launch_bounds__(kThreads, 4) serve(const Serve f) {
   const int z_columns = int(f.z_row / sizeof(float));
   for (int i = thread; i < f.B * z_columns; i += kThreads) {
     const int row = i / z_columns, column = i % z_columns;
-    store_shared(z + i * uint32_t(sizeof(float)), column < f.k ? f.z[int64_t(row) * f.k + column] : 0.0f);
+    float value = column < f.k ? f.z[int64_t(row) * f.k + column] : 0.0f;
+    if (f.mean && column < f.k) value = (value - f.mean[column]) * f.scale[column];
+    store_shared(z + i * uint32_t(sizeof(float)), value);
   }
 
   const int owners = (f.C + kColumns - 1) / kColumns, column = thread % owners * kColumns;
@@ -207,48 +171,77 @@ int splits_of(const pymimic_serving& p) {
 }
 
 bool is_valid(const pymimic_serving& p) {
-  constexpr int64_t kMostUnits = INT32_MAX - 1024;
-  return p.B >= 0 && p.B <= kRows && p.k >= 0 && p.k <= PYMIMIC_MAX_K && p.C >= 0 && p.C <= PYMIMIC_MAX_C && p.H >= 0 &&
-         p.H <= kMostUnits && is_operand(p.U, p.ldu, p.k) && is_operand(p.W, p.ldw, p.C) &&
-         (p.weights == PYMIMIC_SERVE_BF16 || (p.U_scale && p.W_scale));
+  constexpr int64_t kMost = INT32_MAX - 1024;
+  const bool int8 = p.weights == PYMIMIC_SERVE_INT8, scaled = p.U_scale && p.W_scale && (!p.V || p.V_scale);
+  return p.B >= 0 && p.B <= kMost && p.D >= 0 && p.D <= kMost && p.k >= 0 && p.k <= PYMIMIC_MAX_K && p.C >= 0 &&
+         p.C <= PYMIMIC_MAX_C && p.H >= 0 && p.H <= kMost && (p.V ? is_operand(p.V, p.ldv, p.D) : p.k == p.D) &&
+         is_operand(p.U, p.ldu, p.k) && is_operand(p.W, p.ldw, p.C) && (!int8 || scaled) && !p.mean == !p.scale;
+}
+
+int64_t rows_at_once(const pymimic_serving& p) { return p.B < kRows ? p.B : kRows; }
+
+// Floats of the workspace: the parts of y, behind them z.
+int64_t parts_size(const pymimic_serving& p) {
+  const int splits = splits_of(p);
+  return splits > 1 ? splits * rows_at_once(p) * p.C : 0;
+}
+int64_t bottleneck_size(const pymimic_serving& p) { return p.V ? rows_at_once(p) * p.k : 0; }
+
+// Rows [row, row + f.B), of a problem that is described in f but for what depends on them.
+cudaError_t run(const pymimic_serving& p, Serve f, int64_t row, float* y, float* workspace, cudaStream_t stream) {
+  const int splits = splits_of(p);
+  const bool apart = splits > 1;
+  f.z = p.x + row * p.D;
+  if (p.V) {
+    float* const z = workspace + parts_size(p);
+    const cudaError_t error = run_bottleneck(p, f.z, f.B, z, stream);
+    if (error != cudaSuccess) return error;
+    f.z = z;
+  }
+  f.c = apart ? nullptr : p.c;
+  f.y = apart ? workspace : y + row * p.C;
+  const auto kernel = p.weights == PYMIMIC_SERVE_FP32   ? serve<ServedFp32>
+                      : p.weights == PYMIMIC_SERVE_BF16 ? serve<ServedBf16>
+                                                        : serve<ServedInt8>;
+  const size_t shared = kStages * kPieceBytes + kHiddenBytes + f.B * f.z_row;
+  const cudaError_t error = launch(kernel, dim3(unsigned(splits)), kThreads, shared, stream, f);
+  if (error != cudaSuccess || !apart) return error;
+  return launch_sum_splits(f.y, splits, f.B, p.C, p.c, y + row * p.C, stream);
 }
 
 }  // namespace
 }  // namespace mimic
 
 extern "C" size_t pymimic_serve_workspace(const pymimic_serving* p) {
-  const int splits = mimic::splits_of(*p);
-  return splits > 1 ? size_t(splits) * size_t(p->B * p->C) * sizeof(float) : 0;
+  return size_t(mimic::parts_size(*p) + mimic::bottleneck_size(*p)) * sizeof(float);
 }
 
 extern "C" cudaError_t pymimic_serve(const pymimic_serving* p, float* y, void* workspace, cudaStream_t stream) {
   using namespace mimic;
   if (!is_valid(*p)) return cudaErrorInvalidValue;
   if (p->B == 0 || p->C == 0) return cudaSuccess;
-  const int splits = splits_of(*p), size = p->weights == PYMIMIC_SERVE_BF16 ? 2 : 1;
-  const bool apart = splits > 1;
-  Serve f;
+  const int size = served_bytes(p->weights);
+  Serve f = {};
   f.U = {static_cast<const unsigned char*>(p->U), p->ldu * size, p->H,
          int(ceil_div(p->k * size, kChunkBytes) * kChunkBytes)};
-  f.z = p->z;
+  f.mean = p->V ? nullptr : p->mean;
+  f.scale = p->V ? nullptr : p->scale;
   f.W = p->W;
   f.ldw = p->ldw;
   f.U_scale = p->U_scale;
   f.W_scale = p->W_scale;
   f.b = p->b;
-  f.c = apart ? nullptr : p->c;
-  f.y = apart ? static_cast<float*>(workspace) : y;
   f.H = p->H;
-  f.B = int(p->B);
   f.k = int(p->k);
   f.C = int(p->C);
   f.slabs = slabs_of(*p);
   f.pieces = f.U.bytes ? int(ceil_div(f.U.bytes, kPieceRowBytes)) : 1;
   f.z_row = uint32_t(f.U.bytes / size * sizeof(float));
   f.activation = p->activation;
-  const size_t shared = kStages * kPieceBytes + kHiddenBytes + f.B * f.z_row;
-  const cudaError_t error =
-      launch(size == 2 ? serve<ServedBf16> : serve<ServedInt8>, dim3(unsigned(splits)), kThreads, shared, stream, f);
-  if (error != cudaSuccess || !apart) return error;
-  return launch_sum_splits(f.y, splits, p->B, p->C, p->c, y, stream);
+  for (int64_t row = 0; row < p->B; row += kRows) {
+    f.B = int(p->B - row < kRows ? p->B - row : kRows);
+    const cudaError_t error = run(*p, f, row, y, static_cast<float*>(workspace), stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }

@@ -196,6 +196,12 @@ cudaError_t run_forward_80(const pymimic_shallow& p, const ForwardPlan& how, con
 }  // namespace
 }  // namespace mimic
 
+extern "C" int pymimic_shallow_forward_splits(const pymimic_shallow* p) {
+  pymimic_shallow one = *p;
+  one.B = 1, one.splits = 0;
+  return mimic::forward_plan(one, mimic::kForwardSlab80).splits;
+}
+
 // Of the generation with the shorter slabs, whose parts may be more.
 extern "C" size_t pymimic_shallow_forward_workspace(const pymimic_shallow* p) {
   const int splits = mimic::forward_plan(*p, mimic::kForwardSlab80).splits;

@@ -10,7 +10,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from .backends.interface import ACTIVATIONS, Activation, Array, Mask, Saved, Seed
-from .devices import cupy, is_device, module, place
+from .devices import is_device, module, place, shared
 from .plan import Plan
 from .plan import plan as make_plan
 
@@ -97,15 +97,15 @@ class Dims:
             raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}")
         self._at(name, array)
         self.shape(name, array.shape, axes)
-        writable(name, array)
+        writable(name, array, value)
         if any(module(array).may_share_memory(array, other) for other in inputs):
             raise ValueError(f"{name}: expected memory of its own, got an array that overlaps an input")
         return array
 
 
 def any_array(name: str, value: object) -> Array:
-    """Demand a NumPy array or one in a device's memory, and give the latter as CuPy's."""
-    return cupy().asarray(value) if is_device(value) else host_array(name, value)
+    """Demand a NumPy array or one in a device's memory, and give the latter as CuPy's, over the same memory."""
+    return shared(name, value) if is_device(value) else host_array(name, value)
 
 
 def host_array(name: str, value: object) -> Array:
@@ -135,11 +135,12 @@ def float_rows(name: str, value: object, columns: int) -> Array:
     return array
 
 
-def writable(name: str, array: Array) -> None:
-    """Demand an array that can be updated in place."""
+def writable(name: str, array: Array, owner: Any = None) -> None:
+    """Demand an array that can be updated in place; `owner` is whose memory it shares, if anyone's."""
     if not array.flags.c_contiguous:
         raise ValueError(f"{name}: expected a C-contiguous array, as it is updated in place, got strides {array.strides}")
-    if not getattr(array.flags, "writeable", True):  # CuPy's always are
+    read_only = getattr(owner, "__cuda_array_interface__", {"data": (0, False)})["data"][1]  # CuPy's arrays know of no such thing
+    if read_only or not getattr(array.flags, "writeable", True):
         raise ValueError(f"{name}: expected a writable array, as it is updated in place, got a read-only one")
 
 
@@ -192,9 +193,10 @@ def _seed(name: str, value: Any, high: int, on_device: bool) -> int:
     """Demand an int in [0, high), or beside arrays on a device a 0-d int64 array there."""
     if not on_device or not is_device(value):
         return integer(name, value, 0, high)
-    if value.shape != () or value.dtype != np.int64:
-        raise ValueError(f"{name}: expected an int or a 0-d int64 array, got shape {value.shape} of {value.dtype}")
-    return value  # type: ignore[no-any-return]
+    array: Any = shared(name, value)
+    if array.shape != () or array.dtype != np.int64:
+        raise ValueError(f"{name}: expected an int or a 0-d int64 array, got shape {array.shape} of {array.dtype}")
+    return array  # type: ignore[no-any-return]
 
 
 def plan(given: Plan | None, dims: Dims, kept: Saved | None = None, dtype: str | None = None) -> Plan:

@@ -12,6 +12,7 @@ from .errors import BackendUnavailableError
 
 Array = NDArray[Any]
 DEVICES = ("cpu", "cuda")
+_DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 
 def cupy() -> Any:
@@ -23,8 +24,28 @@ def cupy() -> Any:
 
 
 def is_device(value: object) -> bool:
-    """Whether it is an array in a device's memory: CuPy's, or anyone's with `__cuda_array_interface__`."""
+    """Whether it is an array in a device's memory: CuPy's, or anyone's that says so by DLPack or `__cuda_array_interface__`."""
+    if type(value) is np.ndarray:
+        return False
+    dlpack_device = getattr(value, "__dlpack_device__", None)
+    if dlpack_device is not None:
+        return int(dlpack_device()[0]) in _DLPACK_CUDA
     return hasattr(value, "__cuda_array_interface__")
+
+
+def shared(name: str, value: Any) -> Array:
+    """An array in a device's memory as CuPy's, over the same memory; TypeError names the argument where its owner or CuPy objects.
+
+    By DLPack where there is a choice: it has CuPy's current stream wait for what the owner still has under way.
+    """
+    xp = cupy()
+    if isinstance(value, xp.ndarray):
+        return value  # type: ignore[no-any-return]
+    try:
+        return xp.from_dlpack(value) if hasattr(value, "__dlpack__") else xp.asarray(value)  # type: ignore[no-any-return]
+    except (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        owner = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(f"{name}: expected a device array whose memory CuPy can share, got {owner}: {error}") from error
 
 
 def module(array: object) -> Any:
@@ -46,9 +67,10 @@ def to(device: str, array: Any) -> Array:
     """The array there: itself, if it is there already."""
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
-    if device == "cuda":
-        return cupy().asarray(array)  # type: ignore[no-any-return]
-    return cupy().asnumpy(array) if is_device(array) else array  # type: ignore[no-any-return]
+    if is_device(array):
+        there = shared("array", array)
+        return there if device == "cuda" else cupy().asnumpy(there)
+    return cupy().asarray(array) if device == "cuda" else array  # type: ignore[no-any-return]
 
 
 def like(other: object, array: Any) -> Array:

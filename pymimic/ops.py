@@ -6,8 +6,12 @@ may be bfloat16 (ml_dtypes): then h and da are rounded to it as well, sums are f
 follows the arrays: NumPy's run on the CPU, CuPy's on their device and on CuPy's current stream; `backend=` names one of "cpu", "numba",
 "reference" or, by how it multiplies float32 (see `pymimic.backends.cuda`), "cuda", as exact as the CPU, "cuda-tf32", "cuda-bf16",
 "cuda-fp16". Inputs that are not C-contiguous are copied once; they are never written to. The same inputs give the same bits, run after
-run and for any number of threads. On a device losses are 0-d arrays, and nothing waits for the device but the check of labels; calls can
-be captured into CUDA graphs inside a `pymimic.Workspace`.
+run and for any number of threads.
+
+Arrays of others that lie in a device's memory and say so by DLPack or `__cuda_array_interface__` (torch's CUDA tensors, Numba's arrays)
+are used where they are, `out` too; results are CuPy arrays, which `torch.from_dlpack` and others take in the same way. On the CPU only
+NumPy's arrays are taken. On a device losses are 0-d arrays, and nothing waits for the device but the check of labels; calls can be captured
+into CUDA graphs inside a `pymimic.Workspace`.
 
 Dropout keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below keep = floor(256 (1 - p) + 0.5),
 and scales survivors by 256 / keep. `seed` (64 bits) is the key, `offset` (32 bits) the training step, ints

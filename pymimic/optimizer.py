@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from . import _check
-from .backends import choose
+from .backends import choose, get
 from .backends.interface import Array, Update
-from .devices import kind, like, module, to
+from .devices import capturing, is_device, kind, like, module, to
 
 Schedule = Callable[[int], float]
 """Learning rate as a function of the steps completed before this one."""
@@ -49,6 +50,9 @@ class Optimizer(ABC):
 
     A training step is one `advance()`, which `ShallowWeights.step` calls, then one `update()` for each
     array that was not updated inside the backward pass. Weight decay skips one-dimensional arrays (b, c).
+
+    Updates that are captured into a CUDA graph read their numbers from device memory, where `advance()` sends them from then on: call it
+    before each replay (see `pymimic.Workspace`).
     """
 
     slot_names: tuple[str, ...]
@@ -62,10 +66,19 @@ class Optimizer(ABC):
         self.weight_decay = weight_decay
         self.steps = 0
         self.slots: dict[str, tuple[Array, ...]] = {}
+        self._numbers: dict[int, Any] = {}  # device memory for what `rule` says of arrays with one axis and with two
+        self._captured = False  # whether a CUDA graph reads it
 
     def advance(self) -> None:
-        """Begin a step: raises the count that schedules and bias corrections read."""
+        """Begin a step: raises the count that schedules and bias corrections read. While a CUDA graph is captured, no step is begun."""
+        if self._numbers and capturing():
+            self._captured = True
+            return
         self.steps += 1
+        if self._captured:
+            device: Any = get("cuda")
+            for axes, numbers in self._numbers.items():
+                device.send(self._rule(axes), numbers)
 
     @property
     def learning_rate(self) -> float:
@@ -74,6 +87,9 @@ class Optimizer(ABC):
 
     def slots_for(self, name: str, param: Array) -> tuple[Array, ...]:
         """The slots of the array called `name`, made of zeros at first use, where the array is."""
+        there = name in self.slots and all(kind(slot) == kind(param) for slot in self.slots[name])
+        if is_device(param) and not (there and self._numbers):
+            self._make_numbers(name)
         if name not in self.slots:
             self.slots[name] = tuple(module(param).zeros_like(param) for _ in self.slot_names)
         if any(kind(slot) != kind(param) for slot in self.slots[name]):
@@ -83,15 +99,30 @@ class Optimizer(ABC):
             raise ValueError(f"{name}: expected shape {have.shape} {have.dtype}, as its slots have, got {param.shape} {param.dtype}")
         return self.slots[name]
 
-    @abstractmethod
+    def _make_numbers(self, name: str) -> None:
+        if capturing():
+            raise ValueError(
+                f"optimizer: expected a step before the one that is captured into a CUDA graph, as {name} has no slots there yet"
+            )
+        device: Any = get("cuda")
+        self._numbers = self._numbers or {axes: device.send(self._rule(axes)) for axes in (1, 2)}
+
     def rule(self, param: Array) -> Update:
         """The numbers of the current step for `param`."""
+        axes = 2 if param.ndim > 1 else 1
+        update = self._rule(axes)
+        return update._replace(numbers=self._numbers[axes]) if is_device(param) and capturing() else update
+
+    @abstractmethod
+    def _rule(self, axes: int) -> Update:
+        """The numbers of the current step for arrays of so many axes, 1 or 2."""
 
     def update(self, name: str, param: Array, grad: Array, backend: str | None = None) -> None:
         """Update `param` in place from its gradient, on the unfused path; `backend` as in `pymimic.ops`."""
+        owner, param, grad = param, _check.any_array(name, param), _check.any_array("grad", grad)
         if grad.shape != param.shape or grad.dtype != param.dtype:
             raise ValueError(f"grad: expected {param.shape} {param.dtype} as {name} has, got {grad.shape} {grad.dtype}")
-        _check.writable(name, param)
+        _check.writable(name, param, owner)
         grad = module(grad).ascontiguousarray(grad)
         choose(backend, param).optimizer_update(param, grad, self.slots_for(name, param), self.rule(param))
 
@@ -121,8 +152,8 @@ class SGD(Optimizer):
         self.momentum, self.nesterov = momentum, nesterov
         self.slot_names = ("momentum",) if momentum else ()
 
-    def rule(self, param: Array) -> Update:
-        decay = self.weight_decay if param.ndim > 1 else 0.0
+    def _rule(self, axes: int) -> Update:
+        decay = self.weight_decay if axes > 1 else 0.0
         return Update("sgd", self.learning_rate, decay, momentum=self.momentum, nesterov=self.nesterov)
 
 
@@ -143,8 +174,8 @@ class AdamW(Optimizer):
             raise ValueError(f"epsilon: expected a number above 0, got {epsilon}")
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
 
-    def rule(self, param: Array) -> Update:
+    def _rule(self, axes: int) -> Update:
         return Update(
-            "adamw", self.learning_rate, self.weight_decay if param.ndim > 1 else 0.0, beta1=self.beta1, beta2=self.beta2,
+            "adamw", self.learning_rate, self.weight_decay if axes > 1 else 0.0, beta1=self.beta1, beta2=self.beta2,
             epsilon=self.epsilon, correction1=1 - self.beta1**self.steps, correction2=1 - self.beta2**self.steps,
         )  # fmt: skip

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from . import _check, backends, ops
+from . import _check, backends
 from .backends import default_host
 from .backends.interface import Array
 from .backends.reference import log_softmax
 from .checkpoint import Path, read_safetensors, write_safetensors
 from .devices import is_device, kind, module, to
 from .errors import FileFormatError
+from .forward import forward_of
 from .moments import moments, whitened_components
 from .predictor import Predictor
 
@@ -193,10 +194,11 @@ class Student:
     def predict(self, x: Array, backend: str | None = None) -> Array:
         """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; of any strides, memory-mapped too.
 
-        Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B. y is where x is; a student on a
-        device takes x from the host too. A row's bits do not depend on the rows beside it (except on "reference", and on a device
-        in their last places, where sums are split by the number of rows). NaN propagates. Up to 8 rows go through a `Predictor`,
-        which keeps a copy of weights of at most 64 MiB; make one of your own for weights in bfloat16 or int8.
+        Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B (on a device beside copies of U and W as
+        the kernels read them). y is where x is; a student on a device takes x from the host too. A row's bits do not depend on the rows
+        beside it, except on "reference" and, where there is a bottleneck, "cuda-tf32", "cuda-bf16" and "cuda-fp16". NaN propagates. On the
+        CPU up to 8 rows go through a `Predictor`, which keeps a copy of weights of at most 64 MiB; make one of your own for weights in
+        bfloat16 or int8.
 
         Raises
         ------
@@ -209,14 +211,12 @@ class Student:
         x = _check.float_rows("x", x, self.inputs)
         if is_device(x) and self.device == "cpu":
             raise ValueError("x: expected a NumPy array, as the student is on the CPU (student.to('cuda') moves it), got one on a device")
-        w, y, start = self._arrays, module(x).empty((len(x), self.outputs), np.float32), 0
-        for slab in self._slabs(x, backend):
-            z = self.standardise(to(self.device, slab))
-            if self.rank is not None:
-                z = ops.linear_dropout(z, w["V"], module(z).zeros(self.rank, np.float32), activation="identity", backend=backend)
+        y, start = module(x).empty((len(x), self.outputs), np.float32), 0
+        forward, row_bytes = forward_of(self._arrays, self.activation, backend)
+        for slab in self._slabs(x, row_bytes):
             here = y[start : start + len(slab)]
             out = here if kind(x) == self.device else None
-            answer = ops.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], activation=self.activation, out=out, backend=backend)
+            answer = forward(self.standardise(to(self.device, slab)), out)
             if out is None:
                 here[...] = to(kind(x), answer)
             start += len(slab)
@@ -234,11 +234,9 @@ class Student:
         """softmax of `predict(x)`, (B, C) float32, where x is."""
         return to(kind(x), np.exp(log_softmax(to("cpu", self.predict(x, backend)))))
 
-    def _slabs(self, x: Array, backend: str | None = None) -> Iterator[Array]:
-        """Views of x, each of so many rows that what is computed from them stays small."""
-        row_bytes = 4 * (2 * self.inputs + 4 * (self.rank or self.inputs) + 3 * self.outputs)
-        if (backend or default_host().name) == "reference":
-            row_bytes += 16 * self.hidden  # it writes h out
+    def _slabs(self, x: Array, more_bytes: int = 0) -> Iterator[Array]:
+        """Views of x, each of so many rows that what is computed from them stays small; `more_bytes` for each."""
+        row_bytes = 4 * (2 * self.inputs + 4 * (self.rank or self.inputs) + 3 * self.outputs) + more_bytes
         rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // row_bytes))
         return (x[start : start + rows] for start in range(0, len(x), rows))
 

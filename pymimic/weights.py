@@ -131,14 +131,16 @@ class ShallowWeights:
 
         Without `need_dz`, as where z is the input itself, dz is not computed, and None returned.
 
-        Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`.
+        Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`. Captured into a CUDA
+        graph, it takes no step: each replay does, after an `advance()` of the caller's (see `pymimic.Workspace`).
         """
         dy, z, mask, how, kept = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
+        taken = optimizer.steps
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()
         rules = {name: optimizer.rule(param) for name, param in self._arrays.items()}
         try:
             return self._backend.shallow_step(dy, z, self._arrays, slots, rules, self.activation, mask, how, kept, need_dz)
         except CudaError:
-            optimizer.steps -= 1  # there was no step, as where memory did not suffice
+            optimizer.steps = taken  # there was no step, as where memory did not suffice
             raise

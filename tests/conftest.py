@@ -21,7 +21,7 @@ from pymimic.errors import BackendUnavailableError
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 INSTRUCTION_SETS = ("cpu-baseline", "cpu-avx2", "cpu-avx512")  # of the compiled core
-BF16_INSTRUCTION_SETS = (*INSTRUCTION_SETS, "cpu-avx512_bf16", "cpu-amx", "cpu-amx_model")  # those that multiply bfloat16 in other ways, too
+TILES = ("cpu-amx", "cpu-amx_model")  # the avx512 and the baseline ones, with tiles of bfloat16
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 _COMMON = {"deadline": None, "suppress_health_check": _QUIET}
 settings.register_profile("default", max_examples=40, derandomize=True, **_COMMON)

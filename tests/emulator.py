@@ -62,9 +62,10 @@ class CServing(ct.Structure):
     """pymimic_serving."""
 
     _fields_ = (
-        ("B", ct.c_int64), ("k", ct.c_int64), ("H", ct.c_int64), ("C", ct.c_int64), ("weights", ct.c_int), ("activation", ct.c_int),
-        ("z", ct.c_void_p), ("U", ct.c_void_p), ("ldu", ct.c_int64), ("W", ct.c_void_p), ("ldw", ct.c_int64), ("U_scale", ct.c_void_p),
-        ("W_scale", ct.c_void_p), ("b", ct.c_void_p), ("c", ct.c_void_p),
+        ("B", ct.c_int64), ("D", ct.c_int64), ("k", ct.c_int64), ("H", ct.c_int64), ("C", ct.c_int64), ("weights", ct.c_int),
+        ("activation", ct.c_int), ("x", ct.c_void_p), ("mean", ct.c_void_p), ("scale", ct.c_void_p), ("V", ct.c_void_p),
+        ("ldv", ct.c_int64), ("U", ct.c_void_p), ("ldu", ct.c_int64), ("W", ct.c_void_p), ("ldw", ct.c_int64), ("V_scale", ct.c_void_p),
+        ("U_scale", ct.c_void_p), ("W_scale", ct.c_void_p), ("b", ct.c_void_p), ("c", ct.c_void_p),
     )  # fmt: skip
 
 

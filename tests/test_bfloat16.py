@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import reference_bounds as bounds
 from cases import checked, exact_shallow, masks, shallow, sizes
-from conftest import BF16_INSTRUCTION_SETS, use_backend
+from conftest import INSTRUCTION_SETS, TILES, use_backend
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import Logits, trained
@@ -19,7 +19,7 @@ BF16 = ml_dtypes.bfloat16
 ALL = frozenset(ShallowGrads._fields)
 
 
-@pytest.fixture(params=["reference", *BF16_INSTRUCTION_SETS])
+@pytest.fixture(params=["reference", *INSTRUCTION_SETS, "cpu-avx512_bf16", *TILES])
 def backend(request):
     with use_backend(request.param) as name:
         yield name

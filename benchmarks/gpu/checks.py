@@ -10,7 +10,7 @@ import cupy
 import numpy as np
 
 from gpu import truth
-from pymimic import AdamW, ShallowWeights, ops
+from pymimic import AdamW, Predictor, ShallowWeights, Student, ops, predictor
 from pymimic.bench.shapes import SHAPES
 
 # What is computed, its backend, activation and bound of the error. relu's gate flips where a product was rounded: only where the
@@ -136,4 +136,10 @@ def small_calls() -> Iterator[dict[str, Any]]:
     for weights in ("bf16", "int8"):
         serving_call(weights, 3, 20, 200, 11).call()
         yield {"op": "serve", "weights": weights}
+    for rank in (None, 20):
+        student, x = Student(37, 200, 11, rank=rank).to("cuda"), cupy.zeros((130, 37), np.float32)
+        student.predict(x)
+        for dtype in predictor.DTYPES:
+            Predictor(student, dtype).predict(x[:9])
+        yield {"op": "predict", "rank": rank}
     cupy.cuda.runtime.deviceSynchronize()

@@ -13,6 +13,7 @@ from gpu import truth
 from gpu.checks import random_problem
 from gpu.measure import timed
 from pymimic import AdamW, _cuda
+from pymimic.backends.cuda import parameter
 from pymimic.bench import machine
 from pymimic.bench.shapes import SHAPES, Shape
 
@@ -70,7 +71,9 @@ def calls(B: int, k: int, H: int, C: int, precision: str) -> Iterator[tuple[str,
     optimizer.advance()
     in_place = _cuda.shallow_step_in_place(code, B, k, H, C)
     to_U, to_b, to_W = (
-        (value, optimizer.slots_for(name, value), working if in_place or working is None else working.copy(), optimizer.rule(value))
+        parameter(
+            value, optimizer.slots_for(name, value), working if in_place or working is None else working.copy(), optimizer.rule(value)
+        )
         for name, value, working in (("U", U32, U), ("b", b if in_place else b.copy(), None), ("W", W32, W))
     )
     yield "step", lambda: _cuda.shallow_backward_step(*problem, dy, to_U, to_b, to_W, 0), 4 * B * H * (k + C), 0
@@ -109,11 +112,12 @@ def serving_call(weights: str, B: int, k: int, H: int, C: int) -> Serving:
     else:
         U, W = operand(U32, "bf16"), operand(W32, "bf16")
         U32, W32 = truth.rounded(U32, "bf16"), truth.rounded(W32, "bf16")
-    how = (_RELU, weights, k, C)
-    room, y = cupy.empty(max(1, _cuda.serve_workspace(how, B, H)), np.uint8), cupy.full((B, C), np.nan, np.float32)
+    matrices = (None, (U, scales[0]), (W, scales[1]))
+    net = _cuda.Predictor("int8" if weights == "int8" else "bfloat16", _RELU, k, k, H, C, *matrices, b, c, None, None)
+    room, y = cupy.empty(max(1, net.workspace(B)), np.uint8), cupy.full((B, C), np.nan, np.float32)
 
     def call() -> None:
-        _cuda.serve(how, z, U, W, *scales, b, c, y, room, 0)
+        net.predict(z, y, room, 0)
 
     return Serving(call, y, U.nbytes + W.nbytes, (z, U32, b, W32, c))
 
@@ -123,7 +127,7 @@ def serving(shapes: list[str]) -> Iterator[dict[str, Any]]:
     for shape in shapes:
         net = SHAPES[shape]
         for weights in ("bf16", "int8"):
-            for B in (1, _cuda.MAX_SERVED_ROWS):
+            for B in (1, 8):
                 served = serving_call(weights, B, net.rank, net.H, net.C)
                 served.call()
                 error = truth.error(served.y, truth.shallow(None, *served.arrays)["y"])

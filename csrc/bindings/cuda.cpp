@@ -88,6 +88,11 @@ size_t forward_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t
   return pymimic_shallow_forward_workspace(&p);
 }
 
+int forward_splits(int precision, int64_t k, int64_t H, int64_t C) {
+  const pymimic_shallow p = sizes_of(precision, 1, k, H, C, 0);
+  return pymimic_shallow_forward_splits(&p);
+}
+
 size_t backward_rows_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
   return pymimic_shallow_backward_rows_workspace(&p);
@@ -96,56 +101,6 @@ size_t backward_rows_workspace(int precision, int64_t B, int64_t k, int64_t H, i
 bool step_in_place(int precision, int64_t B, int64_t k, int64_t H, int64_t C) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, 0);
   return pymimic_shallow_step_in_place(&p) != 0;
-}
-
-// activation, weights ("bf16" or "int8"), k, C
-using ServedTuple = std::tuple<int, std::string, int64_t, int64_t>;
-
-pymimic_serving served(const ServedTuple& how, int64_t B, int64_t H) {
-  pymimic_serving p = {};
-  p.B = B, p.k = std::get<2>(how), p.H = H, p.C = std::get<3>(how);
-  if (B > PYMIMIC_MAX_SERVED_ROWS)
-    throw py::value_error("z: expected at most " + std::to_string(PYMIMIC_MAX_SERVED_ROWS) + " rows, got " +
-                          std::to_string(B));
-  const std::string& weights = std::get<1>(how);
-  if (weights != "bf16" && weights != "int8")
-    throw py::value_error("weights: expected 'bf16' or 'int8', got '" + weights + "'");
-  p.weights = weights == "int8" ? PYMIMIC_SERVE_INT8 : PYMIMIC_SERVE_BF16;
-  p.activation = activation_of(std::get<0>(how));
-  return p;
-}
-
-void serve(const ServedTuple& how, const py::object& z, const py::object& U, const py::object& W,
-           const Optional& U_scale, const Optional& W_scale, const py::object& b, const py::object& c,
-           const py::object& y, const Optional& scratch, uintptr_t stream) {
-  const auto matrix = [&](const char* name, const py::object& object, int64_t columns) {
-    const DeviceArray array = device_array(name, object, false);
-    const int64_t itemsize = std::get<1>(how) == "int8" ? 1 : 2;
-    if (array.shape.size() != 2 || array.itemsize != itemsize || array.shape[1] % 16 || array.shape[1] < columns ||
-        reinterpret_cast<uintptr_t>(array.data) % 16)
-      throw py::value_error(std::string(name) +
-                            ": expected (H, ld) aligned to 16 bytes, ld a multiple of 16 of at least " +
-                            std::to_string(columns) + ", in the type of the weights");
-    return array;
-  };
-  const DeviceArray u = matrix("U", U, std::get<2>(how)), w = matrix("W", W, std::get<3>(how));
-  const DeviceArray rows = device_array("z", z, false);
-  pymimic_serving p = served(how, rows.shape.empty() ? 0 : rows.shape[0], u.shape[0]);
-  if (w.shape[0] != p.H) throw py::value_error("W: expected as many rows as U has");
-  p.z = in("z", z, {p.B, p.k});
-  p.U = u.data, p.ldu = u.shape[1];
-  p.W = w.data, p.ldw = w.shape[1];
-  if (p.weights == PYMIMIC_SERVE_INT8 && (!U_scale || !W_scale))
-    throw py::value_error("U_scale: expected scales with int8");
-  p.U_scale = in("U_scale", U_scale, {p.H}), p.W_scale = in("W_scale", W_scale, {p.H});
-  p.b = in("b", b, {p.H}), p.c = in("c", c, {p.C});
-  const size_t bytes = pymimic_serve_workspace(&p);
-  run("serve", pymimic_serve, &p, out("y", y, {p.B, p.C}), workspace(scratch, bytes), stream_of(stream));
-}
-
-size_t serve_workspace(const ServedTuple& how, int64_t B, int64_t H) {
-  const pymimic_serving p = served(how, B, H);
-  return pymimic_serve_workspace(&p);
 }
 
 std::vector<std::string> devices() {
@@ -160,16 +115,15 @@ PYBIND11_MODULE(_cuda, m) {
   m.doc() = "The CUDA kernels. Arrays are taken by __cuda_array_interface__; its `stream` is the caller's business.";
   m.attr("MAX_K") = PYMIMIC_MAX_K;
   m.attr("MAX_C") = PYMIMIC_MAX_C;
-  m.attr("MAX_SERVED_ROWS") = PYMIMIC_MAX_SERVED_ROWS;
   m.def("devices", &devices);
   m.def("shallow_forward", &shallow_forward);
   m.def("shallow_forward_workspace", &forward_workspace);
+  m.def("shallow_forward_splits", &forward_splits);
   m.def("shallow_backward_rows", &shallow_backward_rows);
   m.def("shallow_backward_rows_workspace", &backward_rows_workspace);
   m.def("shallow_backward_units", &shallow_backward_units);
   m.def("shallow_backward_step", &shallow_backward_step);
   m.def("shallow_step_in_place", &step_in_place);
-  m.def("serve", &serve);
-  m.def("serve_workspace", &serve_workspace);
   bind_layers(m);
+  bind_predictor(m);
 }

@@ -13,16 +13,6 @@ std::string text(const std::vector<int64_t>& shape) {
   throw py::value_error(std::string(name) + ": expected " + expected + ", got " + got);
 }
 
-void demand_here(const char* name, const void* memory) {
-  int device = 0, current = 0;
-  demand(name, device_of(memory, &device, &current));
-  if (device < 0) refuse(name, "device memory", "host memory");
-  if (device != current) {
-    refuse(name, "memory of device " + std::to_string(current) + ", the current one",
-           "memory of device " + std::to_string(device));
-  }
-}
-
 DeviceArray typed(const char* name, const py::object& object, const char* type, const std::vector<int64_t>& shape,
                   bool writable) {
   DeviceArray array = device_array(name, object, writable);
@@ -39,6 +29,16 @@ void raise(const char* what, cudaError_t error) {
   const py::object kind = py::module_::import("pymimic.errors").attr("CudaError");
   PyErr_SetString(kind.ptr(), (std::string(what) + ": " + e.name + " (" + e.text + "): " + e.advice).c_str());
   throw py::error_already_set();
+}
+
+void demand_here(const char* name, const void* memory) {
+  int device = 0, current = 0;
+  demand(name, device_of(memory, &device, &current));
+  if (device < 0) refuse(name, "device memory", "host memory");
+  if (device != current) {
+    refuse(name, "memory of device " + std::to_string(current) + ", the current one",
+           "memory of device " + std::to_string(device));
+  }
 }
 
 DeviceArray device_array(const char* name, const py::object& object, bool writable) {
@@ -132,15 +132,26 @@ pymimic_mask mask_of(const MaskTuple& t) {
   return mask;
 }
 
+pymimic_update update_of(const UpdateTuple& t) {
+  const auto& [kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] =
+      t;
+  pymimic_update u = {};
+  u.rule = kind == "adamw" ? PYMIMIC_ADAMW : PYMIMIC_SGD;
+  u.nesterov = nesterov;
+  u.learning_rate = float(learning_rate), u.weight_decay = float(weight_decay);
+  u.momentum = float(momentum);
+  u.beta1 = float(beta1), u.beta2 = float(beta2), u.epsilon = float(epsilon);
+  u.step_size = float(learning_rate / correction1), u.inverse_correction2 = float(1 / correction2);
+  return u;
+}
+
 pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
                                const std::vector<int64_t>& shape) {
-  const auto& [value, slots, working, rule] = t;
-  const auto& [kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] =
-      rule;
-  const bool adamw = kind == "adamw";
-  if (slots.size() != (adamw ? 2u : momentum != 0 ? 1u : 0u))
-    throw py::value_error(std::string(name) + ": wrong number of slots");
+  const auto& [value, slots, working, rule, numbers] = t;
   pymimic_parameter p = {};
+  p.update = update_of(rule);
+  if (slots.size() != (p.update.rule == PYMIMIC_ADAMW ? 2u : p.update.momentum != 0 ? 1u : 0u))
+    throw py::value_error(std::string(name) + ": wrong number of slots");
   p.value = out(name, value, shape);
   for (size_t i = 0; i < slots.size(); ++i) p.slot[i] = out(name, slots[i], shape);
   if (working) {
@@ -148,12 +159,13 @@ pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int pr
     if (to.rows != shape[0]) refuse(name, std::to_string(shape[0]) + " working rows", std::to_string(to.rows));
     p.working = to.data, p.ld = to.ld;
   }
-  p.update.rule = adamw ? PYMIMIC_ADAMW : PYMIMIC_SGD;
-  p.update.nesterov = nesterov;
-  p.update.learning_rate = float(learning_rate), p.update.weight_decay = float(weight_decay);
-  p.update.momentum = float(momentum);
-  p.update.beta1 = float(beta1), p.update.beta2 = float(beta2), p.update.epsilon = float(epsilon);
-  p.update.step_size = float(learning_rate / correction1), p.update.inverse_correction2 = float(1 / correction2);
+  if (numbers) {
+    const DeviceArray there = device_array(name, *numbers, false);
+    const auto address = reinterpret_cast<uintptr_t>(there.data);
+    if (there.size * there.itemsize != sizeof(pymimic_update) || address % alignof(pymimic_update))
+      refuse(name, std::to_string(sizeof(pymimic_update)) + " aligned bytes for a step's numbers", "others");
+    p.device_update = static_cast<const pymimic_update*>(there.data);
+  }
   return p;
 }
 

@@ -32,6 +32,8 @@ struct DeviceArray {
 };
 // A C-contiguous array in memory of the current device.
 DeviceArray device_array(const char* name, const py::object& object, bool writable);
+// Demands that memory is the current device's.
+void demand_here(const char* name, const void* memory);
 
 // A float32 (or, with another type, int64) array of a shape; null where it is absent.
 const float* in(const char* name, const Optional& array, const std::vector<int64_t>& shape);
@@ -58,8 +60,9 @@ pymimic_mask mask_of(const MaskTuple& t);
 
 // (kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2)
 using UpdateTuple = std::tuple<std::string, double, double, double, bool, double, double, double, double, double>;
-// value, slots, working operand, rule
-using ParameterTuple = std::tuple<py::object, std::vector<py::object>, Optional, UpdateTuple>;
+pymimic_update update_of(const UpdateTuple& t);
+// value, slots, working operand, rule, and a pymimic_update in device memory whose numbers count instead of the rule's
+using ParameterTuple = std::tuple<py::object, std::vector<py::object>, Optional, UpdateTuple, Optional>;
 pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
                                const std::vector<int64_t>& shape);
 
@@ -74,6 +77,8 @@ void run(const char* name, cudaError_t (*launcher)(P...), A... args) {
   demand(name, error);
 }
 
+// Each adds its part to the module.
 void bind_layers(py::module_& m);
+void bind_predictor(py::module_& m);
 
 }  // namespace mimic

@@ -74,6 +74,16 @@ void distillation_loss(const py::object& y, const py::object& t, float temperatu
       out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
 }
 
+void bottleneck(const py::object& x, const py::object& V, const py::object& z, const Optional& scratch,
+                uintptr_t stream) {
+  const auto [B, D] = matrix("x", x);
+  const int64_t k = matrix("V", V).rows;
+  const size_t bytes = pymimic_bottleneck_workspace(B, D, k);
+  run("bottleneck", pymimic_bottleneck, in("x", x, {B, D}), in("V", V, {k, D}), B, D, k, out("z", z, {B, k}),
+      workspace(scratch, bytes), stream_of(stream));
+}
+
+size_t bottleneck_workspace(int64_t B, int64_t D, int64_t k) { return pymimic_bottleneck_workspace(B, D, k); }
 size_t loss_workspace(int64_t B, int64_t C) { return pymimic_loss_workspace(B, C); }
 size_t sums_workspace(int64_t rows, int64_t columns) { return pymimic_column_sums_workspace(rows, columns); }
 size_t linear_workspace(int64_t rows, int64_t units) { return pymimic_linear_dropout_backward_workspace(rows, units); }
@@ -92,6 +102,12 @@ void pack(const py::object& from, int from_precision, const py::object& to, int 
       precision_of(to_precision), target.ld, rows, columns, stream_of(stream));
 }
 
+// What goes to the device memory that a parameter's numbers are read from.
+py::bytes update_numbers(const UpdateTuple& rule) {
+  const pymimic_update u = update_of(rule);
+  return py::bytes(reinterpret_cast<const char*>(&u), sizeof(u));
+}
+
 void optimizer_update(const ParameterTuple& parameter, int precision, const py::object& grad, uintptr_t stream) {
   const DeviceArray value = device_array("param", std::get<0>(parameter), true);
   const bool is_matrix = value.shape.size() == 2;
@@ -104,6 +120,8 @@ void optimizer_update(const ParameterTuple& parameter, int precision, const py::
 }  // namespace
 
 void bind_layers(py::module_& m) {
+  m.def("bottleneck", &bottleneck);
+  m.def("bottleneck_workspace", &bottleneck_workspace);
   m.def("linear_dropout", &linear_dropout);
   m.def("linear_dropout_backward", &linear_dropout_backward);
   m.def("linear_dropout_backward_workspace", &linear_workspace);
@@ -116,6 +134,7 @@ void bind_layers(py::module_& m) {
   m.def("loss_workspace", &loss_workspace);
   m.def("pack", &pack);
   m.def("optimizer_update", &optimizer_update);
+  m.def("update_numbers", &update_numbers);
 }
 
 }  // namespace mimic

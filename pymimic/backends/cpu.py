@@ -89,7 +89,7 @@ class Cpu:
             return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None, need_dz)
         dtype = params["U"].dtype
         dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
-        U, b, W, c = ((params[key], slots[key], updates[key]) for key in ("U", "b", "W", "c"))
+        U, b, W, c = ((params[key], slots[key], _rule(updates[key])) for key in ("U", "b", "W", "c"))
         split = self._splits(plan.dtype)
         if split or plan.dtype == "bfloat16":
             _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, split, dz, dc)
@@ -103,8 +103,9 @@ class Cpu:
         return out
 
     def linear_dropout_backward(
-        self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask, needs: frozenset[str]
-    ) -> LinearGrads:
+        self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation,
+        mask: Mask, needs: frozenset[str],
+    ) -> LinearGrads:  # fmt: skip
         plain = activation == "identity" and mask.keep == 256
         da = None if plain else np.empty_like(dout)
         dx = np.empty_like(x) if "x" in needs else None
@@ -119,7 +120,7 @@ class Cpu:
         return out
 
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
-        _core.update(param, grad, slots, update)
+        _core.update(param, grad, slots, _rule(update))
 
 
 def _code(activation: Activation) -> int:
@@ -129,6 +130,11 @@ def _code(activation: Activation) -> int:
 def _bits(array: Array) -> Array:
     """bfloat16 as uint16, which is how the core takes it; float32 as it is."""
     return array.view(np.uint16) if array.dtype == bfloat16 else array
+
+
+def _rule(update: Update) -> _core._Update:
+    """What the core takes: all but the last field, which is for devices."""
+    return update[:-1]
 
 
 def _padded(rows: int) -> int:

@@ -23,7 +23,7 @@ from ..devices import cupy
 from ..plan import Plan
 from . import cublas
 from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
-from .workspace import allocate, copied, demand_no_capture, empty, scratch, stream
+from .workspace import allocate, copied, empty, scratch, stream
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
 _BF16, _FP16, _TF32, _FP32 = range(4)
@@ -52,12 +52,12 @@ class Cuda:
         if save:
             raise ValueError(f"save: expected False with backend {self.name!r}, which makes h again in the backward pass, got True")
         (B, k), (H, C) = z.shape, W.shape
-        self._demand_sizes(k, C)
+        self.demand_sizes(k, C)
         y = empty((B, C)) if out is None else out
-        room = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, 0))
-        _cuda.shallow_forward(
-            self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), c, y, room, stream()
-        )  # fmt: skip
+        splits = self._splits(k, H, C)
+        room = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, splits))
+        how = self._how(activation, mask, k, C, splits)
+        _cuda.shallow_forward(how, self._operand(z), *self._between(U, b, W), c, y, room, stream())
         return y, None
 
     def shallow_backward(
@@ -68,7 +68,7 @@ class Cuda:
             return Cuda(self.name, _BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs)
         self._demand_training()
         B, k, H, C = sizes = (*z.shape, *W.shape)
-        self._demand_sizes(k, C)
+        self.demand_sizes(k, C)
         shapes: dict[str, tuple[int, ...]] = {"z": (B, k), "U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
         grads = {name: empty(shape) if name in needs else None for name, shape in shapes.items()}
         if B == 0 or H == 0:
@@ -92,14 +92,13 @@ class Cuda:
         """dz from the weights as they were, then the update inside the backward pass. All memory is taken before anything changes."""
         U, b, W, c = (params[name] for name in "UbWc")
         B, k, H, C = sizes = (*z.shape, *W.shape)
-        demand_no_capture()
         if B == 0 or H == 0:
             none = self.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, frozenset("zUbWc"))
             for name, param in params.items():
                 self.optimizer_update(param, cast(Array, getattr(none, name)), slots[name], updates[name])
             return none.z
         self._demand_training()
-        self._demand_sizes(k, C)
+        self.demand_sizes(k, C)
         in_place = _cuda.shallow_step_in_place(self._code, B, k, H, C)
         dz, dc = empty((B, k)) if need_dz else None, empty((C,))
         (old_U, old_W), (new_U, new_W) = self._step_operands(U, W, in_place)
@@ -108,8 +107,9 @@ class Cuda:
         self._column_sums(dy, dc)
         if dz is not None:
             self._backward_rows(sizes, problem, dz)
-        written = ((U, slots["U"], new_U, updates["U"]), (b, slots["b"], None, updates["b"]), (W, slots["W"], new_W, updates["W"]))
-        _cuda.shallow_backward_step(*problem, *written, stream())
+        written = (("U", new_U), ("b", None), ("W", new_W))
+        to_U, to_b, to_W = (parameter(params[name], slots[name], new, updates[name]) for name, new in written)
+        _cuda.shallow_backward_step(*problem, to_U, to_b, to_W, stream())
         self.optimizer_update(c, dc, slots["c"], updates["c"])
         return dz
 
@@ -173,13 +173,27 @@ class Cuda:
         return self._loss(_cuda.distillation_loss, y, t, temperature)
 
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
-        demand_no_capture()
         if param.size:
-            _cuda.optimizer_update((param, slots, None, update), self._code, grad, stream())
+            _cuda.optimizer_update(parameter(param, slots, None, update), self._code, grad, stream())
 
-    def hold(self, params: dict[str, Array], dtype: str) -> Held:
+    def send(self, update: Update, to: Any = None) -> Any:
+        """The numbers of a step, on the current stream, to the memory that captured updates read them from, which is made without `to`."""
+        numbers = np.frombuffer(_cuda.update_numbers(update[:-1]), np.uint8)
+        to = allocate(numbers.shape, np.uint8) if to is None else to
+        to.set(numbers, stream=cupy().cuda.get_current_stream())
+        return to
+
+    def hold(self, params: dict[str, Array], dtype: str) -> Cuda:
         """The backend of a handle that owns these arrays and multiplies in that dtype."""
+        from .held import Held
+
         return Held(self.name, _BF16 if dtype == "bfloat16" else self._code, params)
+
+    def net(self, weights: dict[str, Array], activation: Activation) -> Any:
+        """The net of these weights, for prediction."""
+        from .net import Net
+
+        return Net(self.name, weights, activation)
 
     def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
         return self._operand(U), b, self._operand(W)
@@ -193,13 +207,24 @@ class Cuda:
 
         Where that is how it lies there already, it is `a` itself, unless a copy of its `own` is asked for.
         """
-        shape, dtype = self._operand_form(a)
-        as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
-        if as_it_is and not own and self._code != _FP16:
+        if not own and self._lies_so(a):
             return a
-        padded = empty(shape, dtype)
+        padded = empty(*self._operand_form(a))
         self._pack(a, padded)
         return padded
+
+    def held_operand(self, a: Array) -> Array:
+        """The same, to be kept: in memory from the pool where it is not `a`."""
+        if self._lies_so(a):
+            return a
+        padded = cast(Array, allocate(*self._operand_form(a)))
+        self._pack(a, padded)
+        return padded
+
+    def _lies_so(self, a: Array) -> bool:
+        shape, dtype = self._operand_form(a)
+        as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
+        return as_it_is and self._code != _FP16
 
     def _operand_form(self, a: Array) -> tuple[tuple[int, int], Any]:
         groups = max(1, -(-a.shape[1] // _GROUP))
@@ -226,67 +251,23 @@ class Cuda:
     def _multiply(self, a: Array, b: Array, out: Array, **transposed: bool) -> None:
         cublas.multiply(a, b, out, cublas.COMPUTE[self.name], **transposed)
 
-    def _how(self, activation: Activation, mask: Mask, k: int, C: int) -> tuple[Any, ...]:
-        return self._code, ACTIVATIONS.index(activation), 0, k, C, mask
+    def _how(self, activation: Activation, mask: Mask, k: int, C: int, splits: int = 0) -> tuple[Any, ...]:
+        return self._code, ACTIVATIONS.index(activation), splits, k, C, mask
+
+    def _splits(self, k: int, H: int, C: int) -> int:
+        """Parts of H that y is summed from in a forward pass; 0 lets the number of rows decide as well."""
+        return 0
 
     def _demand_training(self) -> None:
         if self._code == _FP16:
             raise ValueError("backend: expected 'cuda', 'cuda-tf32' or 'cuda-bf16' for gradients, got 'cuda-fp16', which is for prediction")
 
-    def _demand_sizes(self, k: int, C: int) -> None:
+    def demand_sizes(self, k: int, C: int) -> None:
         for axis, size, most in (("k", k, _cuda.MAX_K), ("C", C, _cuda.MAX_C)):
             if size > most:
                 raise ValueError(f"{axis}: expected at most {most} with backend {self.name!r}, got {size}; the CPU takes any")
 
 
-class Held(Cuda):
-    """A backend for arrays that stay: U and W are packed once after each change, and a step rewrites what is packed."""
-
-    def __init__(self, name: str, code: int, params: dict[str, Array]) -> None:
-        super().__init__(name, code)
-        self._params = params
-        self._stale, self._swap = True, False
-        self._packed: list[Array] = [self._room(params[key]) for key in "UW"]
-        self._second: list[Array] = []  # what a step writes while what it reads is still needed
-
-    def changed(self) -> None:
-        """The arrays were written to by someone else."""
-        self._stale = True
-
-    def _room(self, a: Array) -> Array:
-        return cast(Array, allocate(*self._operand_form(a)))
-
-    def _fresh(self) -> list[Array]:
-        if self._stale:
-            for key, padded in zip("UW", self._packed):
-                self._pack(self._params[key], padded)
-            self._stale = False
-        return self._packed
-
-    def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
-        packed_U, packed_W = self._fresh()
-        return packed_U, b, packed_W
-
-    def _step_operands(self, U: Array, W: Array, in_place: bool) -> tuple[tuple[Array, Array], tuple[Any, Any]]:
-        old_U, old_W = self._fresh()
-        if in_place:
-            return (old_U, old_W), (old_U, old_W)
-        if not self._second:
-            self._second = [self._room(self._params[key]) for key in "UW"]
-            for old, new in zip(self._packed, self._second):
-                new[...] = old  # the padding
-        new_U, new_W = self._second
-        self._swap = True
-        return (old_U, old_W), (new_U, new_W)
-
-    def shallow_step(self, dy: Array, z: Array, *rest: Any) -> Array | None:
-        self._swap = False
-        try:
-            dz = super().shallow_step(dy, z, *rest)
-        except BaseException:
-            self._stale = True
-            raise
-        if self._swap:
-            self._packed, self._second = self._second, self._packed
-        self._stale = len(z) == 0  # then the arrays were updated apart
-        return dz
+def parameter(param: Array, slots: tuple[Array, ...], working: Any, update: Update) -> Any:
+    """What an update writes and reads, as the binding takes it."""
+    return param, slots, working, update[:-1], update.numbers

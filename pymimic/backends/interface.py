@@ -89,6 +89,7 @@ class Update(NamedTuple):
     epsilon: float = 0.0
     correction1: float = 1.0  # 1 - beta1^t
     correction2: float = 1.0  # 1 - beta2^t
+    numbers: Any = None  # device memory that the rest is read from when the update runs: for CUDA graphs
 
 
 class Backend(Protocol):

@@ -21,15 +21,21 @@ class Workspace:
 
     Inside `with workspace:`, what the ops allocate, results that no `out` takes included, comes from it: each request gets the buffer
     that the same request got the last time. So a result lasts until the workspace is entered again. Run the calls once to fill it, then
-    capture them; `seed` and `offset` can be 0-d int64 device arrays, to be changed between replays.
+    capture them; `seed` and `offset` can be 0-d int64 device arrays, to be changed between replays. A captured `ShallowWeights.step` or
+    `Optimizer.update` takes no step; one is begun by `optimizer.advance()`, which sends its numbers to the device, and done by a replay:
 
         with workspace:
-            y = ops.shallow_forward(z, U, b, W, c)
+            dz = handle.step(dy, z, optimizer)
         with stream:
             stream.begin_capture()
             with workspace:
-                y = ops.shallow_forward(z, U, b, W, c)
+                dz = handle.step(dy, z, optimizer)
             graph = stream.end_capture()
+            for _ in range(100):
+                optimizer.advance()
+                graph.launch()
+
+    The graph writes to the handle's weights and to the optimizer's slots: after `Optimizer.load_state` it has to be captured anew.
     """
 
     def __init__(self) -> None:
@@ -113,9 +119,3 @@ def copied(array: Array) -> Array:
 def stream() -> int:
     """CuPy's current stream."""
     return int(cupy().cuda.get_current_stream().ptr)
-
-
-def demand_no_capture() -> None:
-    """An update holds the numbers of its step: replayed, it would be the same step again."""
-    if capturing():
-        raise ValueError("optimizer: expected no CUDA graph to be captured during an update, whose numbers change from step to step")

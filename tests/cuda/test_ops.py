@@ -135,11 +135,13 @@ def test_calls_can_be_captured_inside_a_workspace(device):
             y, _ = calls()
             with pytest.raises(ValueError, match=r"workspace: expected the calls, and the shapes, that it was filled with"):
                 calls()
-        stream.end_capture()
-    assert workspace.nbytes == held
-    if device.emulated:
-        kept = reference.multiplier((20, 40), Mask(128, 1), np.dtype(np.float32))
-        assert np.array_equal(y.get(), kept)
+        graph = stream.end_capture()
+        assert workspace.nbytes == held
+        for number in (2, 3):
+            seed[...] = number
+            graph.launch()
+            stream.synchronize()
+            assert np.array_equal(y.get(), reference.multiplier((20, 40), Mask(128, number), np.dtype(np.float32)))
     with workspace, pytest.raises(ValueError, match=r"workspace: expected none to be in use"), workspace:
         pass
 

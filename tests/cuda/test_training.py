@@ -11,6 +11,7 @@ import toy
 from on_device import close, moved
 
 from pymimic import SGD, AdamW, DeepNet, LabelledSet, ShallowWeights, Student, Trainer, TransferSet
+from pymimic import student as student_module
 from pymimic.errors import CudaError
 from pymimic.feed import feed
 
@@ -104,6 +105,42 @@ def test_students_move(device, tmp_path):
         student.predict(device.xp.asarray(x))
     with pytest.raises(ValueError, match=r"device: expected one of cpu, cuda, got 'gpu'"):
         student.to("gpu")
+
+
+@pytest.mark.parametrize("rank", [None, 7, 70])
+@pytest.mark.parametrize("slab_rows", [32, 8192])
+def test_a_predicted_row_does_not_depend_on_the_rows_beside_it(device, monkeypatch, rank, slab_rows):
+    monkeypatch.setattr(student_module, "_MOST_ROWS", slab_rows)
+    student = Student(150, 2000, 11, rank=rank, activation="tanh")
+    x = np.random.default_rng(0).standard_normal((140, 150), dtype=np.float32)
+    expected = student.predict(x)
+    student.to("cuda")
+    y = student.predict(device.xp.asarray(x)).get()
+    close(device.xp.asarray(y), expected, "cuda")
+    for rows in (slice(0, 1), slice(139, 140), slice(3, 12), slice(17, 130)):
+        assert np.array_equal(student.predict(device.xp.asarray(x[rows])).get(), y[rows])
+        assert np.array_equal(student.predict(x[rows]), y[rows])
+
+
+def test_prediction_splits_h_by_the_net_alone(device, monkeypatch):
+    """Not so by the rows, as where the weights learn: there memory for the parts would grow with them."""
+    seen, real = [], device.core.shallow_forward
+    monkeypatch.setattr(device.core, "shallow_forward", lambda how, *rest: (seen.append(how[2]), real(how, *rest))[1], raising=False)
+    student = Student(15, 2000, 11, rank=7).to("cuda")
+    for rows in (1, 140):
+        student.predict(device.xp.zeros((rows, 15), np.float32))
+    assert seen == [device.core.shallow_forward_splits(3, 7, 2000, 11)] * 2
+    assert seen[0] > 1
+    w = student.weights()
+    ShallowWeights(w["U"], w["b"], w["W"], w["c"]).forward(device.xp.zeros((3, 7), np.float32))
+    assert seen[2] == 0
+
+
+@pytest.mark.parametrize("backend", ["cuda-tf32", "cuda-bf16", "cuda-fp16"])
+def test_students_predict_in_other_precisions(device, backend):
+    student, x = small_students.trained(), small_students.inputs(50, 11)
+    expected = student.predict(x)
+    close(student.to("cuda").predict(device.xp.asarray(x), backend), expected, backend)
 
 
 @pytest.mark.parametrize(

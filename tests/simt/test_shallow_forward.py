@@ -1,5 +1,6 @@
 """`pymimic_shallow_forward` in the emulator: shapes that fit no tile, against float64, under many schedules."""
 
+import ctypes as ct
 import itertools
 
 import cases
@@ -98,6 +99,23 @@ def test_rows_do_not_depend_on_each_other(simt):
     few.z[:] = many.z[:3]
     few.U, few.b, few.W, few.c = many.U, many.b, many.W, many.c
     np.testing.assert_array_equal(few.run(simt), many.run(simt)[:3])
+
+
+def test_the_splits_of_a_single_row_are_those_of_any_number(simt):
+    """Chosen from H, k and C alone, and given for all rows: parts of H, and with them bits, stay the same."""
+    given_, chosen = [], []
+    for B in (1, 140, 60_000):
+        problem = Problem(sized(0, 40, 2000, 20))
+        problem.size = sized(B, 40, 2000, 20)
+        given_.append(simt.lib.pymimic_shallow_forward_splits(ct.byref(problem.struct())))
+        struct = problem.struct()
+        chosen.append(simt.workspace("pymimic_shallow_forward_workspace", struct).size // (B * 20))
+    assert given_ == [given_[0]] * 3
+    assert chosen[0] == given_[0] > chosen[2]
+    few, many = (Problem(sized(B, 40, 2000, 20), splits=given_[0]) for B in (1, 140))
+    few.z[:] = many.z[139:]
+    few.U, few.b, few.W, few.c = many.U, many.b, many.W, many.c
+    np.testing.assert_array_equal(few.run(simt), many.run(simt)[139:])
 
 
 def test_nan_propagates(simt):

@@ -40,6 +40,12 @@ class ndarray(np.ndarray):  # noqa: N801
         strides = None if self.flags.c_contiguous else self.strides
         return {"shape": self.shape, "typestr": about["typestr"], "data": (self.ctypes.data, False), "strides": strides, "version": 3}
 
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, *, stream=None, **keywords):
+        return self.view(np.ndarray).__dlpack__(**keywords)
+
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **keywords):
         _demand_device(*inputs, *(out or ()))
         if out is not None:
@@ -52,7 +58,7 @@ class ndarray(np.ndarray):  # noqa: N801
 
     def __setitem__(self, key, value):
         _demand_device(value)
-        self.view(np.ndarray)[_host(key)] = _host(value)
+        cuda.do(lambda: self.view(np.ndarray).__setitem__(_host(key), _host(value)))
 
     def __getitem__(self, key):
         _demand_device(*(key if isinstance(key, tuple) else (key,)))
@@ -65,7 +71,7 @@ class ndarray(np.ndarray):  # noqa: N801
         return _device(self.view(np.ndarray).argmax(axis))
 
     def fill(self, value):
-        self.view(np.ndarray).fill(value)
+        cuda.do(lambda: self.view(np.ndarray).fill(value))
 
     def astype(self, dtype, copy=True):
         return _device(self.view(np.ndarray).astype(dtype, copy=copy))
@@ -106,6 +112,7 @@ def _demand_device(*values):
 
 def _made(name):
     def function(*args, **keywords):
+        cuda.demand_no_capture()
         return _device(getattr(np, name)(*args, **keywords))
 
     return function
@@ -123,13 +130,25 @@ def empty_like(a):
 
 
 def array(a, dtype=None, order="K"):
+    cuda.demand_no_capture()
     return _device(np.array(_host(a), dtype, order=order))
 
 
 def asarray(a, dtype=None):
+    if not isinstance(a, ndarray) and hasattr(a, "__cuda_array_interface__"):
+        a = _device(np.asarray(types.SimpleNamespace(__array_interface__=dict(a.__cuda_array_interface__), owner=a)))
     if isinstance(a, ndarray) and (dtype is None or a.dtype == dtype):
         return a
     return array(a, dtype)
+
+
+def from_dlpack(a):
+    """The memory of a "device" is the host's, so NumPy can share it."""
+    if a.__dlpack_device__()[0] not in (2, 13):
+        raise RuntimeError("CuPy is built against CUDA, different from the backend that backs the incoming DLPack tensor")
+    stream = cuda.get_current_stream().ptr or 1  # 1 is the default stream
+    on_host = types.SimpleNamespace(__dlpack_device__=lambda: (1, 0), __dlpack__=lambda **keywords: a.__dlpack__(stream=stream, **keywords))
+    return _device(np.from_dlpack(on_host))
 
 
 def ascontiguousarray(a, dtype=None):

@@ -1,4 +1,5 @@
-"""Streams that do at once what they are told, and the one product of cuBLAS that pymimic asks for."""
+"""Streams that do at once what they are told or, while they are captured, when the graph is launched; and the one product of cuBLAS that
+pymimic asks for."""
 
 import ctypes
 import threading
@@ -16,7 +17,7 @@ class Stream:
     ptr = 0
 
     def __init__(self, non_blocking=False):
-        self.capturing = False
+        self.capturing, self.captured = False, []
         self.asked, self.done = [], 0
 
     def later(self, work):
@@ -34,11 +35,11 @@ class Stream:
         return self.capturing
 
     def begin_capture(self):
-        self.capturing = True
+        self.capturing, self.captured = True, []
 
     def end_capture(self):
         self.capturing = False
-        return object()
+        return Graph(self.captured)
 
     def wait_event(self, event):
         event.synchronize()
@@ -53,6 +54,34 @@ class Stream:
 
     def __exit__(self, *_):
         _current.streams.pop()
+
+
+class Graph:
+    """What a stream was told while it was captured."""
+
+    def __init__(self, work):
+        self.work = work
+
+    def launch(self, stream=None):
+        stream = stream or get_current_stream()
+        stream.run(len(stream.asked))  # as the stream was told before
+        for work in self.work:
+            work()
+
+
+def do(work):
+    """What works on arrays, now or when the graph is launched."""
+    stream = get_current_stream()
+    if stream.capturing:
+        stream.captured.append(work)
+    else:
+        work()
+
+
+def demand_no_capture():
+    """Allocations of arrays aren't told to streams."""
+    if get_current_stream().capturing:
+        raise RuntimeError("operation not permitted when stream is capturing")
 
 
 class Event:
@@ -109,7 +138,11 @@ def _matrix(pointer, columns, ld):
     return np.frombuffer(buffer, np.float32).reshape(columns, ld).T
 
 
-def _gemm_ex(handle, transa, transb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, algorithm):
+def _gemm_ex(*arguments):
+    do(lambda: _multiply(*arguments))
+
+
+def _multiply(handle, transa, transb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, algorithm):
     assert handle == 1
     assert a_type == b_type == c_type == 0
     assert _matrix(alpha, 1, 1)[0, 0] == 1
