@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import _check
+from .backends import default_host
 from .backends.interface import Array
 from .cases import Cases, demand_cases, in_order
 from .checkpoint import Path
@@ -59,10 +60,11 @@ class Trainer:
     progress : draw a bar, if standard error is a terminal
     device : "cpu" or "cuda": where to train. The student is moved there meanwhile, batches are read ahead and copied while the device
         computes, and a `Loss` of yours gets CuPy arrays
-    backend : see `pymimic.ops`; None takes the fastest; on a device "cuda", or "cuda-tf32" beside a `dtype` of bfloat16
+    backend : see `pymimic.ops`; None takes the fastest that is as exact: on the CPU "cpu-bf16x3", unless h is to be kept in bfloat16; on a
+        device "cuda", or "cuda-tf32" beside a `dtype` of bfloat16
     memory_budget : bytes that h (B x H) may take between forward and backward pass; it is computed again where it would take more
-    dtype : "float32" or "bfloat16", the type of what is multiplied in the wide layer; sums and weights are float32 either way. On a CPU
-        with AVX512_BF16 bfloat16 takes about half the time; on a device it is what the tensor cores are for
+    dtype : "float32" or "bfloat16", the type of what is multiplied in the wide layer; sums and weights are float32 either way. bfloat16 is
+        what AMX and AVX512_BF16 are for, on a device the tensor cores
     keep : "float32" or "bfloat16", the type of h between the passes where `dtype` is float32; bfloat16 is half the traffic and puts up to
         4e-3 into dW
 
@@ -85,7 +87,7 @@ class Trainer:
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
         _check.keep(keep, dtype)
         self.student, self.optimizer, self.device = student, optimizer, device
-        self.backend = backend or ("cuda-tf32" if device == "cuda" and dtype == "bfloat16" else None)
+        self.backend = backend or _fastest(device, dtype, keep)
         self.memory_budget, self.dtype, self.keep = memory_budget, dtype, keep
         self.epochs = _check.integer("epochs", epochs, 0, 1 << 31)
         self.batch_size = _check.integer("batch_size", batch_size, 1, 1 << 31)
@@ -295,3 +297,10 @@ class Trainer:
             "rows": rows, "augment": self.augment is not None, "early_stopping": self.patience is not None,
             **{name: getattr(self, name) for name in own},
         }  # fmt: skip
+
+
+def _fastest(device: str, dtype: str, keep: str) -> str | None:
+    """The backend to train by where none is named; None leaves it to the arrays."""
+    if device == "cuda":
+        return "cuda-tf32" if dtype == "bfloat16" else None
+    return "cpu-bf16x3" if keep == "float32" and default_host().name == "cpu" else None

@@ -64,6 +64,27 @@ def exercise_bfloat16(shape, activation, p, rng):
         assert np.linalg.norm(got - expected) <= 0.05 * (1 + np.linalg.norm(expected)), (shape, activation, p, i)
 
 
+def exercise_bf16x3(shape, activation, p, rng):
+    """Float32 as three bfloat16, where there are tiles: sums as close to the reference's as float32's are."""
+    if not _core.has_bf16x3():
+        return
+    B, k, H, C = shape
+    mask = {"activation": activation, "dropout": p, "seed": 9, "offset": 4, "origin": (16, 64)}
+    z, U, b, W, c, dy, dh = (rng.integers(-4, 5, s).astype(np.float32) / 4 for s in ((B, k), (H, k), H, (H, C), C, (B, C), (B, H)))
+    results = {}
+    for backend in ("cpu-bf16x3", "reference"):
+        h = ops.linear_dropout(z, U, b, backend=backend, **mask)
+        layer = ops.linear_dropout_backward(dh, z, U, h, bias=b, backend=backend, **mask)
+        y, grads = (
+            ops.shallow_forward(z, U, b, W, c, backend=backend, **mask),
+            ops.shallow_backward(dy, z, U, b, W, backend=backend, **mask),
+        )
+        weights = pm.ShallowWeights(U, b, W, c, activation=activation, backend=backend)
+        results[backend] = [h, *layer, y, *grads, weights.step(dy, z, pm.SGD(1e-3, momentum=0.9))]
+    for i, (got, expected) in enumerate(zip(results["cpu-bf16x3"], results["reference"])):
+        assert np.linalg.norm(got - expected) <= 1e-5 * (1 + np.linalg.norm(expected)), (shape, activation, p, i)
+
+
 def exercise_predictors(shape, activation, rng):
     """A few rows in each storage, with and without a bottleneck and in float32 weights where they lie."""
     B, k, H, C = (max(1, size) for size in shape)
@@ -88,6 +109,7 @@ def main():
         for shape, activation, p in itertools.product(SHAPES, ACTIVATIONS, (0.0, 0.4)):
             exercise(shape, activation, p, rng)
             exercise_bfloat16(shape, activation, p, rng)
+            exercise_bf16x3(shape, activation, p, rng)
         for shape, activation in itertools.product(SHAPES, ACTIVATIONS):
             exercise_predictors(shape, activation, rng)
         others = [threading.Thread(target=exercise, args=(SHAPES[4], "relu", 0.4, np.random.default_rng(i))) for i in range(4)]

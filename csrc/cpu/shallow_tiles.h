@@ -51,7 +51,7 @@ struct Teams {
   int parts, most_members, buffers;
 
   Teams(const ShallowShape& s, int64_t most_rows)
-      : parts(int(least(int64_t(kParts), ceil_div(s.H, s.slab)))),
+      : parts(s.H > 0 ? int(least(int64_t(kParts), ceil_div(s.H, s.slab))) : 1),
         most_members(
             int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), parts * most_rows))),
         buffers(least(2 * parts, most_members > 2 ? most_members : 2)) {}

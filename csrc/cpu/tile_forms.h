@@ -1,5 +1,5 @@
 // Matrices as tiles of bfloat16 take them. A number is rounded to one bfloat16, or taken as the sum of three that hold
-// all of its 24 bits (bf16x3): the upper half of it, of what is left, and of what is left then.
+// all of its 24 bits (bf16x3): what it is rounded to, what the rest is rounded to, and what is left then.
 //
 // A line of a tile is 32 values of a row of the source ("along"), or 16 pairs of two rows, one above the other
 // ("across"). Turned, word for word, a tile serves the other side of a product. So there are four forms of a matrix M:
@@ -37,19 +37,17 @@ MIMIC_INLINE void terms_of(const S* first, const S* second, Halves32* terms) {
     terms[0] = rounded_both<typename F::Tiles::Element>(first, second);
   } else {
     static_assert(sizeof(S) == sizeof(float) && F::kTerms == 3);
-    Floats16 left[2] = {load<Floats16>(first), load<Floats16>(second)};
+    alignas(64) float left[kStep];
+    copy(kTile, first, left), copy(kTile, second, left + kTile);
     for (int t = 0; t < F::kTerms; ++t) {
-      Halves32 both[2];
-      __builtin_memcpy(both, left, sizeof(both));
-      terms[t] = shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45, 47, 49,
-                         51, 53, 55, 57, 59, 61, 63>(both[0], both[1]);
-      for (Floats16& x : left) {
-        Rounded upper;
-        __builtin_memcpy(&upper, &x, sizeof(x));
-        upper &= 0xFFFF0000u;
-        Floats16 taken;
-        __builtin_memcpy(&taken, &upper, sizeof(taken));
-        x -= taken;
+      terms[t] = rounded_both<typename F::Tiles::Element>(left, left + kTile);
+      for (int half = 0; half < 2; ++half) {
+        Vector<uint16_t, kTile> taken;
+        __builtin_memcpy(&taken, reinterpret_cast<const char*>(&terms[t]) + half * sizeof(taken), sizeof(taken));
+        const Rounded words = __builtin_convertvector(taken, Rounded) << 16;
+        Floats16 values;
+        __builtin_memcpy(&values, &words, sizeof(values));
+        store(left + half * kTile, load<Floats16>(left + half * kTile) - values);
       }
     }
   }
