@@ -20,7 +20,8 @@ class Plan:
 
     `slab` hidden units form one partial sum of y and dz: it fixes the bits of the result and does not
     depend on B. `row_block` rows form one partial sum of the weights' gradients. `workspace_bytes` is what all threads share; each
-    takes up to slab x 32 bytes more of its own, with bfloat16 slab x 352.
+    takes up to slab x 32 bytes more of its own, with bfloat16 slab x 352, and where there are tiles every thread after the second another
+    slab x (4 row_block + 10 (k + C)). Backend "cpu-bf16x3" takes up to two and a half times of what is said for float32.
     """
 
     B: int
@@ -83,8 +84,8 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     saved = rows * H * (2 if h == "keep-bf16" else itemsize)
     how = h if h != "auto" else "keep" if saved <= memory_budget and dtype != "bfloat16" else "recompute"
     k32, C32 = (PANEL * -(-size // PANEL) for size in (k, C))
-    if dtype == "bfloat16":  # z and dy in two forms, dz; h and da in two buffers; weights in two forms and buffers, gradients
-        workspace = rows * (2 * k + 2 * k32 + 2 * C + 2 * C32 + 4 * k) + 8 * slab * row_block + 12 * slab * (k + C)
+    if dtype == "bfloat16":  # z and dy in two forms, four parts of dz; for two threads each: h and da; weights in three forms, gradients
+        workspace = rows * (4 * (k32 + C32) + 16 * k32) + 8 * slab * row_block + 20 * slab * (k32 + C32)
     else:
         workspace = (rows * (2 * k + k32 + C + C32) + 4 * slab * row_block + slab * (k + C)) * itemsize
     return Plan(B, D, k, H, C, dtype, cast(_H, how), slab, row_block, saved, workspace)

@@ -132,7 +132,7 @@ def test_reference_in_slabs_is_the_reference(shape, monkeypatch):
         np.testing.assert_allclose(found[name], array, rtol=2e-6, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["pymimic", "pymimic_keep", "pymimic_keep_bf16", "numpy", "sklearn", "onnxruntime"])
+@pytest.mark.parametrize("name", ["pymimic", "pymimic_bf16x3", "pymimic_keep", "pymimic_keep_bf16", "numpy", "sklearn", "onnxruntime"])
 @pytest.mark.parametrize("shape", [SHAPES["timit-8k"].small(), SHAPES["letter-4k"].small()], ids=lambda shape: shape.name)
 def test_contestants_compute_what_the_reference_computes(name, shape, tmp_path):
     try:

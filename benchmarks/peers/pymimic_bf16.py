@@ -5,6 +5,7 @@ from peers import pymimic
 
 from pymimic import AdamW, Predictor, ShallowWeights, Student, ops
 
+BACKEND = "cpu-bf16x3"  # of V's products
 TITLE, PRECISION, TOLERANCE, RECOMPUTES = "pymimic, bf16", "bfloat16", 0.05, True
 versions = pymimic.versions
 
@@ -21,7 +22,11 @@ def forward(a):
 
 
 def bottleneck(x, V):
-    return x if V is None else ops.linear_dropout(x, V, np.zeros(len(V), np.float32), activation="identity")
+    return x if V is None else ops.linear_dropout(x, V, np.zeros(len(V), np.float32), activation="identity", backend=BACKEND)
+
+
+def dV(dz, x, V, z):
+    return ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight", backend=BACKEND).weight
 
 
 def step(a):
@@ -35,7 +40,7 @@ def step(a):
         grads = wide.backward(dy, z, needs=needs)._asdict()
         dz = grads.pop("z")
         if V is not None:
-            grads["V"] = ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight").weight
+            grads["V"] = dV(dz, x, V, z)
         return grads
 
     return run
@@ -52,7 +57,7 @@ def adamw(a, learning_rate, weight_decay):
         dz = wide.step(dy, z, optimizer, need_dz=V is not None)
         if V is None:
             return wide.arrays(copy=False)
-        optimizer.update("V", V, ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight").weight)
+        optimizer.update("V", V, dV(dz, x, V, z))
         return {"V": V, **wide.arrays(copy=False)}
 
     return run
