@@ -149,6 +149,15 @@ void sum_tiles(const TileMatrix& tiles, int64_t units, int64_t panels, bool add,
   }
 }
 
+// Rows of a block. With three terms h and da are three times as large, and blocks beyond some k + C rows cost more in
+// cache than they save in gradients that are added to.
+template <class F>
+MIMIC_INLINE int64_t rows_of_block(const ShallowShape& s) {
+  if (F::kTerms == 1) return s.row_block;
+  const int64_t wanted = s.k + s.C < 128 ? 128 : s.k + s.C, blocks = (s.B + wanted / 2) / wanted;
+  return least(steps_of(ceil_div(s.B, blocks > 1 ? blocks : 1)) * kStep, s.row_block);
+}
+
 // h and da of a slab and a block of rows.
 struct MadeTiles {
   TileMatrix h, da;
@@ -159,7 +168,7 @@ template <class F, class Out>
 void shallow_backward_tiles_into(const ShallowShape& s, const Source& dy, const Source& z, const Source& U,
                                  const float* b, const Source& W, float* dz, Out& out) {
   const bool weights_wanted = out.any();
-  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = s.row_block / kPanel;
+  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Teams teams(s, least(panels, block_panels));
   struct {
