@@ -42,7 +42,7 @@ __attribute__((noinline)) void tile(const Product<T, E>& p) {
   const E* b = p.b;
   for (ptrdiff_t block = 0; block < p.blocks; ++block) {
     const E* a = p.a + block * p.a_block;
-    for (ptrdiff_t s = 0; s < p.steps; ++s) {
+    MIMIC_UNROLL_STEPS for (ptrdiff_t s = 0; s < p.steps; ++s) {
       Operand<E> bv[N];
       MIMIC_UNROLL for (int j = 0; j < N; ++j) bv[j] = load_operand(b + j * kLanes<T>);
       MIMIC_UNROLL for (int i = 0; i < M; ++i) {
