@@ -64,7 +64,8 @@ class BlockMaker {
   void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const TileMatrix& z,
                   const TileMatrix* dy, Finish finish) {
     const int64_t blocks = steps_of(slab.units), k_steps = steps_of(s_.k), c_steps = dy ? steps_of(s_.C) : 0;
-    const auto part = [&](int64_t step) { return int(kStep / 2 * step / (k_steps + c_steps)) * 2; };
+    const int64_t pairs = ceil_div(int64_t(kStep / 2), k_steps + c_steps > 0 ? k_steps + c_steps : 1);  // a step
+    const auto part = [&](int64_t step) { return int(least(2 * pairs * step, int64_t(kStep))); };
     for (int64_t i = 0; i < blocks; ++i) {
       Block &block = blocks_[i & 1], &before = blocks_[~i & 1];
       block.units = {slab.begin + i * kStep, least(slab.units - i * kStep, int64_t(kStep))};
@@ -100,39 +101,42 @@ class BlockMaker {
   void hidden(Block& block, bool gradients, int begin, int end) const {
     const bool relu = s_.activation == Activation::relu;
     const int last = int(least(int64_t(end), block.units.units)), n = (end - begin) * kPanel;
-    for (int u = begin; u < last; ++u) {
-      const float bias = b_[block.units.begin + u];
-      for (int i = u * kPanel; i < (u + 1) * kPanel; i += kTile) {
-        const Floats16 a = load<Floats16>(block.h + i) + bias;
-        store(block.h + i, relu ? (a < Floats16{} ? Floats16{} : a) : a);  // NaN stays
+    const auto add_bias = [&](auto f) {
+      for (int u = begin; u < last; ++u) {
+        const Floats16 bias = Floats16{} + b_[block.units.begin + u];
+        float* const row = block.h + u * kPanel;
+        MIMIC_UNROLL for (int r = 0; r < kPanel; r += kTile) store(row + r, f(load<Floats16>(row + r) + bias));
       }
-    }
-    float *const h = block.h + begin * kPanel, *const slope =
-                                                   gradients && !relu ? block.slope + begin * kPanel : nullptr;
+    };
+    relu ? add_bias([](Floats16 a) { return a < Floats16{} ? Floats16{} : a; })  // NaN stays
+         : add_bias([](Floats16 a) { return a; });
+    float* const h = block.h + begin * kPanel;
+    float* const slope = gradients && !relu ? block.slope + begin * kPanel : nullptr;
     if (!relu) activate(s_.activation, n, h, h, slope);
     if (s_.mask.drops()) {
       const uint8_t* const bytes = block.bytes + begin * kPanel;
       apply_mask(n, bytes, s_.mask, h, h);
       if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
     }
-    const int here = rows_in_panel<float>(s_, block.panel);
-    for (int u = begin; u < end && (here < kPanel || u >= last); ++u) {
-      for (int i = u < last ? here : 0; i < kPanel; ++i) block.h[u * kPanel + i] = 0;
+    clear_padding(s_, block.panel, end - begin, h);
+    if (last < end) {
+      const int first = last > begin ? last : begin;
+      __builtin_memset(block.h + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
     }
   }
 
   void gradient(Block& block, int begin, int end) const {
-    const bool relu = s_.activation == Activation::relu;
-    const float scale = float(s_.mask.scale());
-    for (int i = begin * kPanel; i < end * kPanel; i += kTile) {
-      const Floats16 dh = load<Floats16>(block.da + i);
-      store(block.da + i, relu ? (load<Floats16>(block.h + i) > Floats16{} ? dh * scale : Floats16{})
-                               : dh * load<Floats16>(block.slope + i));
+    const auto gate = [&](auto f) {
+      for (int i = begin * kPanel; i < end * kPanel; i += kTile)
+        store(block.da + i, f(load<Floats16>(block.da + i), i));
+    };
+    if (s_.activation == Activation::relu) {
+      const float scale = float(s_.mask.scale());
+      gate([&](Floats16 dh, int i) { return load<Floats16>(block.h + i) > Floats16{} ? dh * scale : Floats16{}; });
+    } else {
+      gate([&](Floats16 dh, int i) { return dh * load<Floats16>(block.slope + i); });
     }
-    const int here = rows_in_panel<float>(s_, block.panel);
-    for (int u = begin; here < kPanel && u < end; ++u) {
-      for (int i = here; i < kPanel; ++i) block.da[u * kPanel + i] = 0;
-    }
+    clear_padding(s_, block.panel, end - begin, block.da + begin * kPanel);
   }
 
   const ShallowShape& s_;
