@@ -4,9 +4,9 @@ Shapes use one notation everywhere: B rows, D inputs, k bottleneck units, H hidd
 `V (k, D)`, `U (H, k)`, `b (H,)`, `W (H, C)`, `c (C,)`, of one dtype, float32 or on the CPU float64. In the shallow ops z, U and W
 may be bfloat16 (ml_dtypes): then h and da are rounded to it as well, sums are float32, and so are b, c, y and all gradients. The backend
 follows the arrays: NumPy's run on the CPU, CuPy's on their device and on CuPy's current stream; `backend=` names one of "cpu", "numba",
-"reference" or, by how it multiplies float32, "cpu-bf16x3", as exact and faster where there is AMX (see `pymimic.backends.cpu`), "cuda", as
-exact as the CPU, "cuda-tf32", "cuda-bf16", "cuda-fp16" (see `pymimic.backends.cuda`). Inputs that are not C-contiguous are copied once;
-they are never written to. The same inputs give the same bits, run after run and for any number of threads.
+"reference" or, by how it multiplies float32, "cpu-bf16x3", as exact and faster where there is AMX, and "cpu-bf16" (`pymimic.backends.cpu`
+has more of them), "cuda", as exact as the CPU, "cuda-tf32", "cuda-bf16" and "cuda-fp16" (`pymimic.backends.cuda`). Inputs that are not
+C-contiguous are copied once; they are never written to. The same inputs give the same bits, run after run and for any number of threads.
 
 Arrays of others that lie in a device's memory and say so by DLPack or `__cuda_array_interface__` (torch's CUDA tensors, Numba's arrays)
 are used where they are, `out` too; results are CuPy arrays, which `torch.from_dlpack` and others take in the same way. On the CPU only

@@ -77,7 +77,8 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     if h == "keep" and dtype == "bfloat16":
         raise ValueError("h: expected 'auto' or 'recompute' with dtype 'bfloat16', got 'keep'")
     itemsize = _ITEMSIZE[dtype]
-    slab = _multiple(_SLAB_BYTES // max(1, (k + C) * itemsize), PANEL, _MAX_SLAB)
+    slab_bytes = _SLAB_BYTES << (dtype == "bfloat16")
+    slab = _multiple(slab_bytes // max(1, (k + C) * itemsize), PANEL, _MAX_SLAB)
     row_block = _multiple(min(_TILE_BYTES // (4 * slab * itemsize), _MAX_ROW_BLOCK), PANEL, _MAX_ROW_BLOCK)
     blocks = max(1, -(-B // row_block))
     row_block = PANEL * max(1, -(-B // (blocks * PANEL)))  # equal blocks

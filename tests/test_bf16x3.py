@@ -1,5 +1,6 @@
-"""Backend "cpu-bf16x3": float32 products as six products of bfloat16, on tiles or a model of them."""
+"""Backends "cpu-bf16x3", float32 products as six products of bfloat16, and "cpu-bf16", as one, on tiles or a model of them."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 import reference_bounds as bounds
@@ -13,7 +14,7 @@ import pymimic
 from pymimic import SGD, AdamW, ShallowWeights, ops
 from pymimic.ops import LinearGrads, ShallowGrads
 
-NAME = "cpu-bf16x3"
+NAME, BF16 = "cpu-bf16x3", ml_dtypes.bfloat16
 ACTIVATIONS = st.sampled_from(["relu", "identity", "tanh", "sigmoid", "gelu"])
 
 
@@ -158,6 +159,33 @@ def test_without_tiles_it_is_the_cpu_backend(no_tiles, size, mask):
         np.testing.assert_array_equal(grad, other)
 
 
+@given(size=sizes(), mask=masks(), activation=ACTIVATIONS)
+def test_cpu_bf16_rounds_what_it_is_given(tiles, size, mask, activation):
+    """The bits of the bfloat16 ops on arrays that were rounded before; a layer is off by rounding of its operands alone."""
+    args, how = shallow(size, np.float32), {"activation": activation, **mask}
+    z, U, W, dy = (getattr(args, name).astype(BF16) for name in ("z", "U", "W", "dy"))
+    y = ops.shallow_forward(*args.forward, backend="cpu-bf16", **how)
+    np.testing.assert_array_equal(y, ops.shallow_forward(z, U, args.b, W, args.c, **how))
+    grads = ops.shallow_backward(*args.backward, backend="cpu-bf16", needs=("z", "U", "b", "W"), **how)
+    for have, want in zip(grads[:4], ops.shallow_backward(dy, z, U, args.b, W, needs=("z", "U", "b", "W"), **how)):
+        np.testing.assert_array_equal(have, want)
+    out = ops.linear_dropout(args.z, args.U, args.b, activation="identity", backend="cpu-bf16")
+    want = z.astype(np.float64) @ U.astype(np.float64).T + args.b
+    np.testing.assert_allclose(out, want, atol=1e-4)
+
+
+def test_cpu_bf16_makes_h_again():
+    args = shallow({"B": 4, "k": 3, "H": 5, "C": 2}, np.float32)
+    with pytest.raises(ValueError, match=r"^save: expected False with backend 'cpu-bf16'"):
+        ops.shallow_forward(*args.forward, save=True, backend="cpu-bf16")
+    assert not ShallowWeights(*args.forward[1:], backend="cpu-bf16").keeps(4)
+
+
+def test_a_few_rows_are_the_cpu_backend_s(tiles):
+    args = shallow({"B": 8, "k": 33, "H": 70, "C": 5}, np.float32)
+    np.testing.assert_array_equal(ops.shallow_forward(*args.forward, backend=tiles), ops.shallow_forward(*args.forward, backend="cpu"))
+
+
 def test_the_core_says_so_where_there_are_no_tiles():
     from pymimic import _core
 
@@ -165,8 +193,9 @@ def test_the_core_says_so_where_there_are_no_tiles():
     _core.set_isa("baseline")
     try:
         x, out = np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32)
-        with pytest.raises(ValueError, match="bf16x3: expected an instruction set with tiles"):
-            _core.linear(x, np.zeros((4, 3), np.float32), None, 0, (256, 0, 0, 0, 0), True, out)
+        for terms, message in ((3, "an instruction set with tiles for 3"), (1, "an instruction set with tiles, or 0"), (2, "1 or 3")):
+            with pytest.raises(ValueError, match=f"^terms: expected {message}$"):
+                _core.linear(x, np.zeros((4, 3), np.float32), None, 0, (256, 0, 0, 0, 0), terms, out)
     finally:
         _core.set_isa(before)
 

@@ -1,12 +1,13 @@
-"""This library: the wide layer's products in bfloat16, with sums, weights and gradients in float32."""
+"""This library: products in bfloat16 (V's where there are tiles), with sums, weights and gradients in float32."""
 
 import numpy as np
 from peers import pymimic
 
 from pymimic import AdamW, Predictor, ShallowWeights, Student, ops
 
-BACKEND = "cpu-bf16x3"  # of V's products
-TITLE, PRECISION, TOLERANCE, RECOMPUTES = "pymimic, bf16", "bfloat16", 0.05, True
+BACKEND = "cpu-bf16"  # of V's products
+# AdamW divides gradients by their own size, small ones with large errors too.
+TITLE, PRECISION, TOLERANCE, RECOMPUTES = "pymimic, bf16", "bfloat16", 0.1, True
 versions = pymimic.versions
 
 

@@ -19,10 +19,12 @@ inline const Kernels<double>& kernels<double>() {
   return isa_in_use->f64;
 }
 
-// Those of an instruction set that has them.
-inline const SplitKernels& split_kernels() {
-  if (!isa_in_use->bf16x3.linear) throw py::value_error("bf16x3: expected an instruction set with tiles");
-  return isa_in_use->bf16x3;
+// By how many bfloat16 stand for a number: one or three.
+inline const BfloatKernels& bfloat_kernels(int terms) {
+  if (terms != 1 && terms != 3) throw py::value_error("terms: expected 1 or 3");
+  const BfloatKernels& chosen = terms == 1 ? isa_in_use->bf16 : isa_in_use->bf16x3;
+  if (!chosen.shallow.shallow_forward) throw py::value_error("terms: expected an instruction set with tiles for 3");
+  return chosen;
 }
 
 // Calls f with a float or a double, whichever the array holds.

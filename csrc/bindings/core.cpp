@@ -21,11 +21,19 @@ Linear<T> layer_of(const py::array& x, const py::array& weight, const Optional& 
           to};
 }
 
+const BfloatKernels& layer_kernels(int terms) {
+  const BfloatKernels& chosen = bfloat_kernels(terms);
+  if (!chosen.linear) throw py::value_error("terms: expected an instruction set with tiles, or 0");
+  return chosen;
+}
+
+// `terms` is 0 for products of the arrays' own numbers.
+
 void linear(const py::array& x, const py::array& weight, const Optional& bias, int activation, const MaskTuple& mask,
-            bool bf16x3, const py::array& out) {
-  if (bf16x3) {
+            int terms, const py::array& out) {
+  if (terms) {
     const auto f = layer_of<float>(x, weight, bias, activation, mask, out, true);
-    const auto run = split_kernels().linear;
+    const auto run = layer_kernels(terms).linear;
     py::gil_scoped_release released;
     return run(f);
   }
@@ -53,11 +61,11 @@ void linear_backward_with(void (*run)(const LinearBackward<T>&), const Linear<T>
 }
 
 void linear_backward(const py::array& dout, const py::array& x, const py::array& weight, const Optional& bias,
-                     const py::array& result, int activation, const MaskTuple& mask, bool bf16x3, const Optional& da,
+                     const py::array& result, int activation, const MaskTuple& mask, int terms, const Optional& da,
                      const Optional& dx, const Optional& dweight, const Optional& dbias) {
-  if (bf16x3) {
+  if (terms) {
     const auto l = layer_of<float>(x, weight, bias, activation, mask, result, false);
-    return linear_backward_with<float>(split_kernels().linear_backward, l, dout, da, dx, dweight, dbias);
+    return linear_backward_with<float>(layer_kernels(terms).linear_backward, l, dout, da, dx, dweight, dbias);
   }
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
@@ -138,7 +146,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("runnable_isas", [] { return names(runnable_isas()); });
   m.def("isa", [] { return std::string(isa_in_use->name); });
   m.def("set_isa", &set_isa);
-  m.def("has_bf16x3", [] { return isa_in_use->bf16x3.linear != nullptr; });
+  m.def("has_tiles", [] { return isa_in_use->bf16x3.linear != nullptr; });
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads);
   bind_shallow(m);

@@ -91,38 +91,36 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
 }
 
 // bfloat16 arrives as uint16; three terms are made of float32 alone.
-Source source(const char* name, const py::array& array, int64_t size, bool bf16x3) {
-  if (!bf16x3 && py::isinstance<py::array_t<uint16_t>>(array)) return {in<uint16_t>(name, array, size), true};
+Source source(const char* name, const py::array& array, int64_t size, int terms) {
+  if (terms == 1 && py::isinstance<py::array_t<uint16_t>>(array)) return {in<uint16_t>(name, array, size), true};
   return {in<float>(name, array, size), false};
 }
 
-const RoundedKernels& rounded_kernels(bool bf16x3) { return bf16x3 ? split_kernels().shallow : isa_in_use->bf16; }
-
 void shallow_forward_bf16(const py::array& z, const py::array& U, const py::array& b, const py::array& W,
                           const py::array& c, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                          bool bf16x3, const py::array& y) {
+                          int terms, const py::array& y) {
   const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
   const ShallowForwardBf16 f = {s,
-                                source("z", z, s.B * s.k, bf16x3),
-                                source("U", U, s.H * s.k, bf16x3),
-                                source("W", W, s.H * s.C, bf16x3),
+                                source("z", z, s.B * s.k, terms),
+                                source("U", U, s.H * s.k, terms),
+                                source("W", W, s.H * s.C, terms),
                                 in<float>("b", b, s.H),
                                 in<float>("c", c, s.C),
                                 out<float>("y", y, s.B * s.C)};
   py::gil_scoped_release released;
-  rounded_kernels(bf16x3).shallow_forward(f);
+  bfloat_kernels(terms).shallow.shallow_forward(f);
 }
 
 void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
                            const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                           bool bf16x3, const Optional& dz, const Optional& dU, const Optional& db, const Optional& dW,
+                           int terms, const Optional& dz, const Optional& dU, const Optional& db, const Optional& dW,
                            const Optional& dc) {
   const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
   const ShallowBackwardBf16 f = {s,
-                                 source("dy", dy, s.B * s.C, bf16x3),
-                                 source("z", z, s.B * s.k, bf16x3),
-                                 source("U", U, s.H * s.k, bf16x3),
-                                 source("W", W, s.H * s.C, bf16x3),
+                                 source("dy", dy, s.B * s.C, terms),
+                                 source("z", z, s.B * s.k, terms),
+                                 source("U", U, s.H * s.k, terms),
+                                 source("W", W, s.H * s.C, terms),
                                  in<float>("b", b, s.H),
                                  out<float>("dz", dz, s.B * s.k),
                                  out<float>("dU", dU, s.H * s.k),
@@ -130,16 +128,16 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
                                  out<float>("dW", dW, s.H * s.C),
                                  out<float>("dc", dc, s.C)};
   py::gil_scoped_release released;
-  rounded_kernels(bf16x3).shallow_backward(f);
+  bfloat_kernels(terms).shallow.shallow_backward(f);
 }
 
 void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
                        const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask,
-                       int64_t slab, int64_t row_block, bool bf16x3, const Optional& dz, const py::array& dc) {
+                       int64_t slab, int64_t row_block, int terms, const Optional& dz, const py::array& dc) {
   const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
   const ShallowStepBf16 f = {s,
-                             source("dy", dy, s.B * s.C, bf16x3),
-                             source("z", z, s.B * s.k, bf16x3),
+                             source("dy", dy, s.B * s.C, terms),
+                             source("z", z, s.B * s.k, terms),
                              out<float>("dz", dz, s.B * s.k),
                              out<float>("dc", dc, s.C),
                              parameter<float>("U", U, s.H * s.k),
@@ -147,7 +145,7 @@ void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterT
                              parameter<float>("W", W, s.H * s.C),
                              parameter<float>("c", c, s.C)};
   py::gil_scoped_release released;
-  rounded_kernels(bf16x3).shallow_step(f);
+  bfloat_kernels(terms).shallow.shallow_step(f);
 }
 
 }  // namespace

@@ -27,15 +27,22 @@ constexpr Kernels<T> kernels = {
 
 template <class Pairs>
 constexpr Isa isa_with_pairs(const char* name, double (*bf16_multiply_adds)(int64_t)) {
-  return {name, kernels<float>, kernels<double>, rounded_kernels<ByPairs<Pairs>>, {}, serve_any, bf16_multiply_adds};
+  constexpr BfloatKernels bf16 = {rounded_kernels<ByPairs<Pairs>>, nullptr, nullptr};
+  return {name, kernels<float>, kernels<double>, bf16, {}, serve_any, bf16_multiply_adds};
 }
+
+template <class F>
+constexpr BfloatKernels tile_kernels = {rounded_kernels<ByTiles<F>>, linear<ByTiledBlocks<F>, float>,
+                                        linear_backward<ByTiledBlocks<F>, float>};
 template <class Tiles>
 constexpr Isa isa_with_tiles(const char* name, double (*bf16_multiply_adds)(int64_t)) {
-  using One = TileFormat<Tiles, 1>;
-  using Three = TileFormat<Tiles, 3>;
-  constexpr SplitKernels split = {rounded_kernels<ByTiles<Three>>, linear<ByTiledBlocks<Three>, float>,
-                                  linear_backward<ByTiledBlocks<Three>, float>};
-  return {name, kernels<float>, kernels<double>, rounded_kernels<ByTiles<One>>, split, serve_any, bf16_multiply_adds};
+  return {name,
+          kernels<float>,
+          kernels<double>,
+          tile_kernels<TileFormat<Tiles, 1>>,
+          tile_kernels<TileFormat<Tiles, 3>>,
+          serve_any,
+          bf16_multiply_adds};
 }
 
 }  // namespace MIMIC_ISA

@@ -161,8 +161,8 @@ struct RoundedKernels {
   void (*shallow_step)(const ShallowStepBf16&);
 };
 
-// What is made of float32 as the sum of three bfloat16.
-struct SplitKernels {
+// All that multiplies numbers taken as so many bfloat16; the layers are null where there are no tiles.
+struct BfloatKernels {
   RoundedKernels shallow;
   void (*linear)(const Linear<float>&);
   void (*linear_backward)(const LinearBackward<float>&);
@@ -172,8 +172,8 @@ struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
-  RoundedKernels bf16;
-  SplitKernels bf16x3;  // null where there are no tiles
+  BfloatKernels bf16;    // one for each number, rounded
+  BfloatKernels bf16x3;  // three, on tiles: null where there are none
   void (*serve)(const Serving&);
   double (*bf16_multiply_adds)(int64_t steps);  // null where the machine has no instructions for them
 };

@@ -12,8 +12,8 @@ from ..devices import is_device
 from ..errors import BackendUnavailableError, CudaError
 from .interface import Backend
 
-BackendName = Literal["cpu", "cpu-bf16x3", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference"]
-NAMES: tuple[BackendName, ...] = ("cpu", "cpu-bf16x3", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference")
+BackendName = Literal["cpu", "cpu-bf16x3", "cpu-bf16", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference"]
+NAMES: tuple[BackendName, ...] = ("cpu", "cpu-bf16x3", "cpu-bf16", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference")
 _HOST_ORDER: tuple[BackendName, ...] = ("cpu", "numba", "reference")  # fastest first
 
 

@@ -1,11 +1,15 @@
 """The compiled CPU kernels (csrc/cpu): allocates results and scratch, calls `pymimic._core`.
 
-Two backends differ in how float32 arrays are multiplied; sums are float32 in both.
+Three backends differ in how float32 arrays are multiplied; sums are float32 in all of them.
 
     "cpu"         as float32, by fused multiply-adds
     "cpu-bf16x3"  each number as the sum of three bfloat16 that hold all of its 24 bits, six of the nine products being made: as exact, and
-                  faster on processors that multiply tiles of bfloat16 (Intel AMX); on others the same as "cpu". An infinite
-                  operand makes NaN. h is made again in the backward pass, as that costs less than keeping it.
+                  faster on processors that multiply tiles of bfloat16 (Intel AMX); on others, and for a few rows, the same as "cpu".
+                  An infinite operand makes NaN.
+    "cpu-bf16"    rounded to bfloat16; h and da too. Layers are rounded only where there are tiles
+
+Where "cpu-bf16x3" and "cpu-bf16" do not multiply float32, h is made again in the backward pass, as that costs less than keeping it. In the
+shallow ops bfloat16 arrays, and handles of that dtype, are multiplied as bfloat16 by any of them.
 
 The environment variable PYMIMIC_ISA names the instruction set to use ("baseline", "avx2", "avx512", "avx512_bf16", "amx") in place
 of the best that the machine can run.
@@ -27,6 +31,9 @@ if os.environ.get("PYMIMIC_ISA"):
     _core.set_isa(os.environ["PYMIMIC_ISA"])
 
 
+_FEW = 8  # rows for which making tiles of the weights takes longer than the products
+
+
 class Cpu:
     """A `Backend` of NumPy arrays, by name."""
 
@@ -36,10 +43,15 @@ class Cpu:
     @property
     def keeps_h(self) -> bool:
         """Whether the forward pass can leave h for the backward pass."""
-        return not self._splits()
+        return self.name == "cpu" or (self.name == "cpu-bf16x3" and not _core.has_tiles())
 
-    def _splits(self, dtype: str = "float32") -> bool:
-        return self.name == "cpu-bf16x3" and dtype == "float32" and _core.has_bf16x3()
+    def _terms(self, array: Array, plan: Plan | None = None) -> int:
+        """How many bfloat16 stand for a number of these arrays, (rows, any), in a product: 0, 1 or 3."""
+        if plan is not None and (plan.dtype == "bfloat16" or (plan.dtype == "float32" and self.name == "cpu-bf16")):
+            return 1
+        if self.name == "cpu" or array.dtype != np.float32 or not _core.has_tiles():
+            return 0
+        return 1 if self.name == "cpu-bf16" else 3 if len(array) > _FEW else 0
 
     mimic_loss = staticmethod(reference.mimic_loss)
     cross_entropy = staticmethod(reference.cross_entropy)
@@ -49,12 +61,12 @@ class Cpu:
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
         plan: Plan, save: bool, out: Array | None,
     ) -> tuple[Array, Array | None]:  # fmt: skip
-        split = self._splits(plan.dtype)
-        if split and save:
+        terms = self._terms(z, plan)
+        if save and not self.keeps_h:
             raise ValueError(f"save: expected False with backend {self.name!r}, which makes h again in the backward pass, got True")
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
-        if split or plan.dtype == "bfloat16":
-            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, split, y)
+        if terms:
+            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, terms, y)
             return y, None
         saved = np.empty(_padded(len(z)) * len(U), np.uint16 if plan.h == "keep-bf16" else z.dtype) if save else None
         _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
@@ -68,10 +80,10 @@ class Cpu:
             return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs)
         like = {"z": z, "U": U, "b": b, "W": W, "c": dy[0]}
         grads = {key: np.empty(array.shape, b.dtype) if key in needs else None for key, array in like.items()}
-        split = self._splits(plan.dtype)
-        if split or plan.dtype == "bfloat16":
+        terms = self._terms(z, plan)
+        if terms:
             _core.shallow_backward_bf16(
-                _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block, split,
+                _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block, terms,
                 grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
             )  # fmt: skip
             return ShallowGrads(**grads)
@@ -90,16 +102,16 @@ class Cpu:
         dtype = params["U"].dtype
         dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
         U, b, W, c = ((params[key], slots[key], _rule(updates[key])) for key in ("U", "b", "W", "c"))
-        split = self._splits(plan.dtype)
-        if split or plan.dtype == "bfloat16":
-            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, split, dz, dc)
+        terms = self._terms(z, plan)
+        if terms:
+            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, terms, dz, dc)
             return dz
         _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
         return dz
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
         out = np.empty((len(x), len(weight)), x.dtype) if out is None else out
-        _core.linear(x, weight, bias, _code(activation), mask, self._splits(str(x.dtype)), out)
+        _core.linear(x, weight, bias, _code(activation), mask, self._terms(x), out)
         return out
 
     def linear_dropout_backward(
@@ -111,7 +123,7 @@ class Cpu:
         dx = np.empty_like(x) if "x" in needs else None
         dweight = np.empty_like(weight) if "weight" in needs else None
         dbias = np.empty(len(weight), x.dtype) if "bias" in needs else None
-        _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, self._splits(str(x.dtype)), da, dx, dweight, dbias)
+        _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, self._terms(x), da, dx, dweight, dbias)
         return LinearGrads(dx, dweight, dbias)
 
     def dropout(self, x: Array, mask: Mask) -> Array:
