@@ -1,14 +1,21 @@
 """Every kernel of the compiled core, on every instruction set that runs here, in odd shapes, held against the reference.
 
 What `tools/sanitize.sh` runs: without pytest and hypothesis, whose own memory and threads a sanitizer would see too.
+The package is that in the folder given as argument, whatever else is installed.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
+
+FOLDER = Path(sys.argv[1]).resolve()
+sys.path.insert(0, str(FOLDER))
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildRedirectingFinder"]  # of editable installs
 
 import pymimic as pm
 from pymimic import _core, ops, predictor
@@ -102,6 +109,7 @@ def exercise_predictors(shape, activation, rng):
 
 def main():
     """All of it, and several Python threads at once."""
+    assert FOLDER in Path(_core.__file__).resolve().parents, f"{_core.__file__} is not in {FOLDER}"
     rng = np.random.default_rng(0)
     for isa, threads in itertools.product(_core.runnable_isas(), (1, 3)):
         _core.set_isa(isa)

@@ -25,7 +25,7 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=pri
 # BLAS threads are not instrumented either, and would look like races.
 export OPENBLAS_NUM_THREADS=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
-PYTHONPATH="$work" LD_PRELOAD="$runtime" python tools/exercise_core.py
+LD_PRELOAD="$runtime" python tools/exercise_core.py "$work"
 
 # The CUDA kernels in the emulator; its fibers are beyond ThreadSanitizer.
 case $sanitizers in
