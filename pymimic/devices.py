@@ -43,7 +43,7 @@ def shared(name: str, value: Any) -> Array:
         return value  # type: ignore[no-any-return]
     try:
         return xp.from_dlpack(value) if hasattr(value, "__dlpack__") else xp.asarray(value)  # type: ignore[no-any-return]
-    except (BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
         owner = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(f"{name}: expected a device array whose memory CuPy can share, got {owner}: {error}") from error
 

@@ -96,6 +96,8 @@ def shallow_forward(
     chosen, how = choose(backend, z), _check.plan(plan, dims)
     if save and how.dtype == "bfloat16":
         raise ValueError("save: expected False with bfloat16 operands, where the backward pass makes h again, got True")
+    if save and not chosen.keeps_h:
+        raise ValueError(f"save: expected False with backend {chosen.name!r}, which makes h again in the backward pass, got True")
     y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, out)
     return y if kept is None else (y, Saved(kept, chosen.name, act, mask, how))
 

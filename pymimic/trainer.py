@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import _check
-from .backends import default_host
+from .backends import for_training
 from .backends.interface import Array
 from .cases import Cases, demand_cases, in_order
 from .checkpoint import Path
@@ -87,7 +87,7 @@ class Trainer:
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
         _check.keep(keep, dtype)
         self.student, self.optimizer, self.device = student, optimizer, device
-        self.backend = backend or _fastest(device, dtype, keep)
+        self.backend = backend or for_training(device, dtype, keep)
         self.memory_budget, self.dtype, self.keep = memory_budget, dtype, keep
         self.epochs = _check.integer("epochs", epochs, 0, 1 << 31)
         self.batch_size = _check.integer("batch_size", batch_size, 1, 1 << 31)
@@ -297,10 +297,3 @@ class Trainer:
             "rows": rows, "augment": self.augment is not None, "early_stopping": self.patience is not None,
             **{name: getattr(self, name) for name in own},
         }  # fmt: skip
-
-
-def _fastest(device: str, dtype: str, keep: str) -> str | None:
-    """The backend to train by where none is named; None leaves it to the arrays."""
-    if device == "cuda":
-        return "cuda-tf32" if dtype == "bfloat16" else None
-    return "cpu-bf16x3" if keep == "float32" and default_host().name == "cpu" else None

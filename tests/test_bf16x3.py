@@ -6,6 +6,7 @@ import pytest
 import reference_bounds as bounds
 from cases import checked, exact_shallow, masks, shallow, sizes
 from conftest import INSTRUCTION_SETS, TILES, use_backend
+from fused_steps import check_steps
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import Logits, trained
@@ -91,16 +92,7 @@ def test_products_of_several_runs_and_tasks(tiles, rows, inputs, outputs):
 @pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9, weight_decay=0.01), lambda: AdamW(0.01, weight_decay=0.1)])
 @given(size=sizes(), mask=masks())
 def test_a_step_is_the_gradients_and_the_update(tiles, make, size, mask):
-    args = shallow(size, np.float32)
-    fused, plain = (ShallowWeights(*args.forward[1:], backend=tiles) for _ in range(2))
-    optimizer, other = make(), make()
-    dz = fused.step(args.dy, args.z, optimizer, **mask)
-    grads = plain.backward(args.dy, args.z, **mask)._asdict()
-    np.testing.assert_array_equal(dz, grads.pop("z"))
-    other.advance()
-    for name, array in plain.arrays(copy=False).items():
-        other.update(name, array, grads[name], tiles)
-        np.testing.assert_array_equal(fused.arrays()[name], array, err_msg=name)
+    check_steps(make, shallow(size, np.float32), mask, "float32", tiles)
 
 
 # slabs of 96 to 512 units: fewer than there are parts, as many, and more; several blocks of rows

@@ -6,6 +6,7 @@ import pytest
 import reference_bounds as bounds
 from cases import checked, exact_shallow, masks, shallow, sizes
 from conftest import INSTRUCTION_SETS, TILES, use_backend
+from fused_steps import check_steps
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import Logits, trained
@@ -96,20 +97,7 @@ def test_the_handle_rounds_float32_as_the_ops_take_it_rounded(backend, size, act
 @pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9, weight_decay=0.01), lambda: AdamW(0.01, weight_decay=0.1)])
 @given(size=sizes(), mask=masks())
 def test_a_step_is_the_gradients_and_the_update(backend, make, size, mask):
-    args = shallow(size, np.float32)
-    fused = ShallowWeights(*args.forward[1:], "bfloat16", backend=backend)
-    plain = ShallowWeights(*args.forward[1:], "bfloat16", backend=backend)
-    optimizer, other = make(), make()
-    for _ in range(2):
-        dz = fused.step(args.dy, args.z, optimizer, **mask)
-        grads = plain.backward(args.dy, args.z, **mask)._asdict()
-        np.testing.assert_array_equal(dz, grads.pop("z"))
-        other.advance()
-        for name, array in plain.arrays(copy=False).items():
-            other.update(name, array, grads[name], backend)
-    for name, array in plain.arrays().items():
-        np.testing.assert_array_equal(fused.arrays()[name], array, err_msg=name)
-        assert array.dtype == np.float32
+    check_steps(make, shallow(size, np.float32), mask, "bfloat16", backend)
 
 
 @pytest.mark.parametrize("size", [{"B": 300, "k": 40, "H": 2000, "C": 33}, {"B": 1100, "k": 250, "H": 700, "C": 10}])

@@ -19,21 +19,29 @@ def forward(a, backend=None):
     return lambda: student.predict(a["x"], backend)
 
 
+def bottleneck(x, V, backend):
+    """z = x V^T, or x itself."""
+    return x if V is None else ops.linear_dropout(x, V, np.zeros(len(V), np.float32), activation="identity", backend=backend)
+
+
+def gradient_of_V(dz, x, V, z, backend):
+    return ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight", backend=backend).weight
+
+
 def step(a, h="recompute", backend=None):
     x, t, V, U, b, W, c = (a.get(name) for name in "xtVUbWc")
     how = plan(len(x), x.shape[1], U.shape[1], len(U), len(c), h=h)
-    no_bias = None if V is None else np.zeros(len(V), np.float32)
     needs = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c")
 
     def run():
-        z = x if V is None else ops.linear_dropout(x, V, no_bias, activation="identity", backend=backend)
+        z = bottleneck(x, V, backend)
         result = ops.shallow_forward(z, U, b, W, c, plan=how, save=h != "recompute", backend=backend)
         y, saved = result if isinstance(result, tuple) else (result, None)
         _, dy = ops.mimic_loss(y, t)
         grads = ops.shallow_backward(dy, z, U, b, W, plan=how, saved=saved, needs=needs, backend=backend)._asdict()
         dz = grads.pop("z")
         if V is not None:
-            grads["V"] = ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight", backend=backend).weight
+            grads["V"] = gradient_of_V(dz, x, V, z, backend)
         return grads
 
     return run
@@ -41,20 +49,18 @@ def step(a, h="recompute", backend=None):
 
 def adamw(a, learning_rate, weight_decay, keep=None, backend=None):
     x, t, V = a["x"], a["t"], a.get("V")
-    no_bias = None if V is None else np.zeros(len(V), np.float32)
     wide = ShallowWeights(a["U"], a["b"], a["W"], a["c"], keep=keep or "float32", backend=backend)
     optimizer = AdamW(learning_rate, weight_decay=weight_decay)
 
     def run():
-        z = x if V is None else ops.linear_dropout(x, V, no_bias, activation="identity", backend=backend)
+        z = bottleneck(x, V, backend)
         result = wide.forward(z, save=keep is not None)
         y, saved = result if isinstance(result, tuple) else (result, None)
         _, dy = ops.mimic_loss(y, t)
         dz = wide.step(dy, z, optimizer, saved=saved, need_dz=V is not None)
         if V is None:
             return wide.arrays(copy=False)
-        dV = ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight", backend=backend).weight
-        optimizer.update("V", V, dV)
+        optimizer.update("V", V, gradient_of_V(dz, x, V, z, backend))
         return {"V": V, **wide.arrays(copy=False)}
 
     return run

@@ -1,6 +1,5 @@
 """This library: products in bfloat16 (V's where there are tiles), with sums, weights and gradients in float32."""
 
-import numpy as np
 from peers import pymimic
 
 from pymimic import AdamW, Predictor, ShallowWeights, Student, ops
@@ -19,15 +18,7 @@ def forward(a):
         few = Predictor(student, "bfloat16")
         return lambda: few.predict(a["x"])
     wide, V = ShallowWeights(a["U"], a["b"], a["W"], a["c"], "bfloat16"), a.get("V")
-    return lambda: wide.forward(bottleneck(a["x"], V))
-
-
-def bottleneck(x, V):
-    return x if V is None else ops.linear_dropout(x, V, np.zeros(len(V), np.float32), activation="identity", backend=BACKEND)
-
-
-def dV(dz, x, V, z):
-    return ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight", backend=BACKEND).weight
+    return lambda: wide.forward(pymimic.bottleneck(a["x"], V, BACKEND))
 
 
 def step(a):
@@ -36,12 +27,12 @@ def step(a):
     needs = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c")
 
     def run():
-        z = bottleneck(x, V)
+        z = pymimic.bottleneck(x, V, BACKEND)
         _, dy = ops.mimic_loss(wide.forward(z), t)
         grads = wide.backward(dy, z, needs=needs)._asdict()
         dz = grads.pop("z")
         if V is not None:
-            grads["V"] = dV(dz, x, V, z)
+            grads["V"] = pymimic.gradient_of_V(dz, x, V, z, BACKEND)
         return grads
 
     return run
@@ -53,12 +44,12 @@ def adamw(a, learning_rate, weight_decay):
     optimizer = AdamW(learning_rate, weight_decay=weight_decay)
 
     def run():
-        z = bottleneck(x, V)
+        z = pymimic.bottleneck(x, V, BACKEND)
         _, dy = ops.mimic_loss(wide.forward(z), t)
         dz = wide.step(dy, z, optimizer, need_dz=V is not None)
         if V is None:
             return wide.arrays(copy=False)
-        optimizer.update("V", V, dV(dz, x, V, z))
+        optimizer.update("V", V, pymimic.gradient_of_V(dz, x, V, z, BACKEND))
         return {"V": V, **wide.arrays(copy=False)}
 
     return run

@@ -20,7 +20,7 @@ struct ByTiledBlocks {
     const auto tasks = [&] { return ceil_div(f.M, height) * ceil_div(f.N, width); };
     while (tasks() < threads && height > kStep) height /= 2;
     while (tasks() < 2 * threads && width > 2 * kStep) width /= 2;
-    const int64_t across = ceil_div(f.N, width), steps = ceil_div(least(kTiledRun, f.S), int64_t(kStep));
+    const int64_t across = ceil_div(f.N, width), steps = steps_of(least(kTiledRun, f.S));
     const int members = int(least(int64_t(threads), tasks()));
     TileMatrix all_A, all_B;
     const auto layout = [&](Arena arena) {
@@ -46,8 +46,8 @@ struct ByTiledBlocks {
         } else {
           columns_as_tiles(f.b + s0 * f.N + column, f.N, run, columns, false, B);
         }
-        tile_products<typename F::Tiles, F::kTerms>(A, B, ceil_div(run, int64_t(kStep)), rows, columns,
-                                                    f.c + row * f.N + column, f.N, s0 > 0, false);
+        tile_products<typename F::Tiles, F::kTerms>(A, B, steps_of(run), rows, columns, f.c + row * f.N + column, f.N,
+                                                    s0 > 0, false);
       }
       F::Tiles::release();
       finish(row, rows, column, int(columns));

@@ -21,12 +21,6 @@ struct Halves {
   Vector<float> low, high;
 };
 
-MIMIC_INLINE Vector<float> as_float(Vector<uint32_t> bits) {
-  Vector<float> v;
-  __builtin_memcpy(&v, &bits, sizeof(v));
-  return v;
-}
-
 template <class E>
 struct OperandOf {
   using type = Vector<E>;
@@ -42,7 +36,9 @@ struct OperandOf<NativePair> {
 template <class E>
 using Operand = typename OperandOf<E>::type;
 
-MIMIC_INLINE Halves halves(Vector<uint32_t> words) { return {as_float(words << 16), as_float(words & 0xFFFF0000u)}; }
+MIMIC_INLINE Halves halves(Vector<uint32_t> words) {
+  return {same_bits<Vector<float>>(words << 16), same_bits<Vector<float>>(words & 0xFFFF0000u)};
+}
 
 template <class E>
 MIMIC_INLINE Operand<E> load_operand(const E* p) {

@@ -8,14 +8,17 @@
 
 namespace mimic {
 
-class Team {
- public:
-  virtual void barrier() = 0;
+// One of `size` members, and its part of n items, in contiguous runs that differ by at most one.
+struct Share {
   int rank = 0, size = 1;
 
-  // This member's part of n items, in contiguous runs that differ by at most one.
   int64_t begin(int64_t n) const { return n * rank / size; }
   int64_t end(int64_t n) const { return n * (rank + 1) / size; }
+};
+
+class Team : public Share {
+ public:
+  virtual void barrier() = 0;
 
  protected:
   ~Team() = default;

@@ -67,24 +67,33 @@ MIMIC_INLINE void round_down(ptrdiff_t n, const S* first, const S* second, uint3
 MIMIC_INLINE float value_of(float x) { return x; }
 MIMIC_INLINE float value_of(uint16_t x) { return float_from(x); }
 
-// sums[i] (+)= sum over the 32 rows of each tile of unit i: [tile][unit][16 pairs of rows], in a fixed order.
+// The sum of bfloat16, a line of sixteen pairs at a time, in a fixed order.
+class PairSum {
+ public:
+  MIMIC_INLINE void add(const uint32_t* line) {
+    const Rounded words = load<Rounded>(line);
+    low_ += same_bits<Sums>(words << 16);
+    high_ += same_bits<Sums>(words & 0xFFFF0000u);
+  }
+  float total() const {
+    const Sums both = low_ + high_;
+    float sum = 0;
+    for (int lane = 0; lane < kRounded; ++lane) sum += both[lane];
+    return sum;
+  }
+
+ private:
+  using Sums = Vector<float, kRounded>;
+  Sums low_ = {}, high_ = {};
+};
+
+// sums[i] (+)= sum over the 32 rows of each tile of unit i: [tile][unit][16 pairs of rows].
 MIMIC_INLINE void sum_pairs(const uint32_t* tiles, int64_t units, int64_t count, ptrdiff_t stride, bool add,
                             float* sums) {
   for (int64_t u = 0; u < units; ++u) {
-    Vector<float, kRounded> low = {}, high = {};
-    for (int64_t i = 0; i < count; ++i) {
-      const Rounded words = load<Rounded>(tiles + i * stride + u * kPanel / 2);
-      const Rounded first = words << 16, second = words & 0xFFFF0000u;
-      Vector<float, kRounded> values;
-      __builtin_memcpy(&values, &first, sizeof(values));
-      low += values;
-      __builtin_memcpy(&values, &second, sizeof(values));
-      high += values;
-    }
-    low += high;
-    float total = 0;
-    for (int lane = 0; lane < kRounded; ++lane) total += low[lane];
-    sums[u] = add ? sums[u] + total : total;
+    PairSum sum;
+    for (int64_t i = 0; i < count; ++i) sum.add(tiles + i * stride + u * kPanel / 2);
+    sums[u] = add ? sums[u] + sum.total() : sum.total();
   }
 }
 

@@ -122,8 +122,9 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
 
 // See shallow_backward_into.
 template <class E, class Out>
-void shallow_backward_bf16_into(const ShallowShape& s, const Source& dy, const Source& z, const Source& U,
-                                const float* b, const Source& W, float* dz, Out& out) {
+void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Out& out) {
+  const ShallowShape& s = f.shape;
+  float* const dz = f.dz;
   const bool weights_wanted = out.any(), relu = s.activation == Activation::relu;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel));
   const int64_t k_panels = ceil_div(s.k, int64_t(kPanel)), c_panels = ceil_div(s.C, int64_t(kPanel));
@@ -157,24 +158,24 @@ void shallow_backward_bf16_into(const ShallowShape& s, const Source& dy, const S
   layout(Arena(scratch(layout(Arena()))));
 
   parallel(most_members, [&](Team& team) {
-    const PanelMaker<float> make = {s, nullptr, b, w.bytes + team.rank * padded * kPanel};
+    const PanelMaker<float> make = {s, nullptr, f.b, w.bytes + team.rank * padded * kPanel};
     float *const a = w.a + team.rank * padded * kPanel, *const slope = w.slope + team.rank * padded * kPanel;
     uint32_t* const words = w.words + team.rank * widest * kPanel;
     uint32_t* const da_down = w.da_down + team.rank * padded / 2 * kPanel;
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       const int64_t row = panel * kPanel;
-      round_panel<E>(z, s.B, s.k, row, words, w.z + row * pairs_of(s.k));
-      round_panel<E>(dy, s.B, s.C, row, words, w.dy + row * pairs_of(s.C));
+      round_panel<E>(f.z, s.B, s.k, row, words, w.z + row * pairs_of(s.k));
+      round_panel<E>(f.dy, s.B, s.C, row, words, w.dy + row * pairs_of(s.C));
       if (dz) __builtin_memset(w.dz + row * s.k, 0, size_t(s.k) * kPanel * sizeof(float));
       if (!weights_wanted) continue;
-      round_steps<E>(z, s.B, s.k, row, steps, w.z_steps + row / 2 * kPanel);
-      round_steps<E>(dy, s.B, s.C, row, steps, w.dy_steps + row / 2 * kPanel);
+      round_steps<E>(f.z, s.B, s.k, row, steps, w.z_steps + row / 2 * kPanel);
+      round_steps<E>(f.dy, s.B, s.C, row, steps, w.dy_steps + row / 2 * kPanel);
     }
     int buffer = 0, slab_buffer = 0;
     for (int64_t u = 0; u < s.H; u += s.slab, slab_buffer ^= 1) {
       const Slab slab = slab_at(s, u);
       const RoundedSlab& weights = w.slab[slab_buffer];
-      weights.template round<E>(team, s, slab, U, W, true);
+      weights.template round<E>(team, s, slab, f.U, f.W, true);
       team.barrier();
       const Bf16Panel<E> products = {s, weights};
       const int64_t tile_panel = slab.units * kPanel, my_units = team.begin(slab.units), my_end = team.end(slab.units);
@@ -183,7 +184,7 @@ void shallow_backward_bf16_into(const ShallowShape& s, const Source& dy, const S
         uint32_t *const h_tile = w.h[buffer], *const da_tile = w.da[buffer];
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i, row = panel * kPanel;
-          products.pre_activation(slab, b, w.z + row * pairs_of(s.k), a);
+          products.pre_activation(slab, f.b, w.z + row * pairs_of(s.k), a);
           make.activation(slab, panel, a, a, slope);
           clear_padding(s, panel, slab.units, a);
           if (weights_wanted) round_tile<E>(slab.units, a, h_tile + i * tile_panel / 2, nullptr);

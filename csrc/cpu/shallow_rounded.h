@@ -12,9 +12,8 @@ template <class E>
 struct ByPairs {
   static void forward(const ShallowForwardBf16& f) { shallow_forward_bf16<E>(f); }
   template <class Out>
-  static void backward(const ShallowShape& s, const Source& dy, const Source& z, const Source& U, const float* b,
-                       const Source& W, float* dz, Out& out) {
-    shallow_backward_bf16_into<E>(s, dy, z, U, b, W, dz, out);
+  static void backward(const ShallowBackwardBf16& f, Out& out) {
+    shallow_backward_bf16_into<E>(f, out);
   }
 };
 
@@ -23,9 +22,8 @@ template <class F>
 struct ByTiles {
   static void forward(const ShallowForwardBf16& f) { shallow_forward_tiles<F>(f); }
   template <class Out>
-  static void backward(const ShallowShape& s, const Source& dy, const Source& z, const Source& U, const float* b,
-                       const Source& W, float* dz, Out& out) {
-    shallow_backward_tiles_into<F>(s, dy, z, U, b, W, dz, out);
+  static void backward(const ShallowBackwardBf16& f, Out& out) {
+    shallow_backward_tiles_into<F>(f, out);
   }
 };
 
@@ -44,7 +42,7 @@ void backward_rounded(const ShallowBackwardBf16& f) {
   const ShallowBackward<float> to = {f.shape, nullptr, nullptr, nullptr, nullptr, nullptr,
                                      {},      f.dz,    f.dU,    f.db,    f.dW,    f.dc};
   StoreGradients<float> out = {to};
-  By::backward(f.shape, f.dy, f.z, f.U, f.b, f.W, f.dz, out);
+  By::backward(f, out);
   if (f.dc) sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
 }
 
@@ -53,7 +51,9 @@ void step_rounded(const ShallowStepBf16& f) {
   const ShallowStep<float> to = {f.shape, nullptr, nullptr, {}, f.dz, f.dc, f.U, f.b, f.W, f.c};
   UpdateWeights<float> out = {to, nullptr, nullptr, nullptr};
   sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
-  By::backward(f.shape, f.dy, f.z, {f.U.value, false}, f.b.value, {f.W.value, false}, f.dz, out);
+  const ShallowBackwardBf16 back = {
+      f.shape, f.dy, f.z, {f.U.value, false}, {f.W.value, false}, f.b.value, f.dz, nullptr, nullptr, nullptr, nullptr};
+  By::backward(back, out);
   update_range<float>(0, f.shape.C, f.dc, f.c);
 }
 

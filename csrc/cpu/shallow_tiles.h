@@ -13,19 +13,16 @@ namespace MIMIC_ISA {
 
 constexpr int kParts = 4;
 
-// Where a member stands among the teams.
-struct Grid {
-  int teams, size;  // members of each team
-  int team, rank;
+// Where a member stands among the teams, and its share of what its own team does.
+struct Grid : Share {
+  int teams, team;
   Team& all;
 
-  Grid(Team& whole, int parts) : teams(common_divisor(whole.size, parts)), size(whole.size / teams), all(whole) {
-    team = whole.rank / size, rank = whole.rank % size;
+  Grid(Team& whole, int parts) : teams(common_divisor(whole.size, parts)), all(whole) {
+    size = whole.size / teams, rank = whole.rank % size, team = whole.rank / size;
   }
   static int common_divisor(int a, int b) { return b == 0 ? a : common_divisor(b, a % b); }
 
-  int64_t begin(int64_t n) const { return n * rank / size; }
-  int64_t end(int64_t n) const { return n * (rank + 1) / size; }
   void barrier() const {
     if (size > 1) all.barrier();
   }
@@ -128,24 +125,15 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
   });
 }
 
-// sums[i] (+)= sum over the rows of tiles [unit / 16][panel], in a fixed order.
+// sums[i] (+)= sum over the rows of tiles [unit / 16][panel].
 template <class F>
 void sum_tiles(const TileMatrix& tiles, int64_t units, int64_t panels, bool add, float* sums) {
   for (int64_t u = 0; u < units; ++u) {
-    Floats16 low = {}, high = {};
+    PairSum sum;
     for (int64_t panel = 0; panel < panels; ++panel) {
-      for (int t = F::kTerms - 1; t >= 0; --t) {
-        const Rounded words = load<Rounded>(tiles.tile(u / kTile, panel, t) + u % kTile * kTile);
-        const Rounded halves[2] = {words << 16, words & 0xFFFF0000u};
-        Floats16 values[2];
-        __builtin_memcpy(values, halves, sizeof(values));
-        low += values[0], high += values[1];
-      }
+      for (int t = F::kTerms - 1; t >= 0; --t) sum.add(tiles.tile(u / kTile, panel, t) + u % kTile * kTile);
     }
-    low += high;
-    float total = 0;
-    for (int lane = 0; lane < kTile; ++lane) total += low[lane];
-    sums[u] = add ? sums[u] + total : total;
+    sums[u] = add ? sums[u] + sum.total() : sum.total();
   }
 }
 
@@ -165,8 +153,9 @@ struct MadeTiles {
 
 // See shallow_backward_into.
 template <class F, class Out>
-void shallow_backward_tiles_into(const ShallowShape& s, const Source& dy, const Source& z, const Source& U,
-                                 const float* b, const Source& W, float* dz, Out& out) {
+void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
+  const ShallowShape& s = f.shape;
+  float* const dz = f.dz;
   const bool weights_wanted = out.any();
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
@@ -200,24 +189,24 @@ void shallow_backward_tiles_into(const ShallowShape& s, const Source& dy, const 
     const Grid grid(team, teams.parts);
     const Out& mine = outs[grid.team];
     const TileMatrix da_across = w.all_da.from(2 * team.rank, 0);
-    BlockMaker<F> make(s, b);
+    BlockMaker<F> make(s, f.b);
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       const int64_t row = panel * kPanel;
-      put_source_along<F>(z, s.B, s.k, row, true, w.z.from(2 * panel, 0));
-      put_source_along<F>(dy, s.B, s.C, row, true, w.dy.from(2 * panel, 0));
+      put_source_along<F>(f.z, s.B, s.k, row, true, w.z.from(2 * panel, 0));
+      put_source_along<F>(f.dy, s.B, s.C, row, true, w.dy.from(2 * panel, 0));
       for (int part = 0; dz && part < teams.parts; ++part) {
         __builtin_memset(w.dz + (part * panels + panel) * dz_panel, 0, size_t(dz_panel) * sizeof(float));
       }
       if (!weights_wanted) continue;
-      put_source_across<F>(z, s.B, s.k, row, false, w.z_steps.from(0, panel));
-      put_source_across<F>(dy, s.B, s.C, row, false, w.dy_steps.from(0, panel));
+      put_source_across<F>(f.z, s.B, s.k, row, false, w.z_steps.from(0, panel));
+      put_source_across<F>(f.dy, s.B, s.C, row, false, w.dy_steps.from(0, panel));
     }
     team.barrier();
     int64_t row_turn = 0;
     grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t turn) {
       const TiledSlab<F>& weights = w.slab[grid.buffer(turn)];
       const int64_t blocks = steps_of(slab.units);
-      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, U, W, true);
+      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W, true);
       grid.barrier();
       const int64_t my_units = least(kStep * grid.begin(blocks), slab.units),
                     my_end = least(kStep * grid.end(blocks), slab.units);

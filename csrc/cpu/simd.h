@@ -49,6 +49,15 @@ MIMIC_INLINE void store(T* p, V v) {
   __builtin_memcpy(p, &v, sizeof(V));
 }
 
+// A vector's bits as another type of vector.
+template <class To, class From>
+MIMIC_INLINE To same_bits(From from) {
+  static_assert(sizeof(To) == sizeof(From), "of the same size");
+  To to;
+  __builtin_memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
 template <class T>
 MIMIC_INLINE void copy(ptrdiff_t n, const T* from, T* to) {
   __builtin_memmove(to, from, size_t(n) * sizeof(T));

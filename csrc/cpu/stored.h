@@ -12,12 +12,6 @@ using Served = Vector<float, kServed>;
 using ServedInt = Vector<int32_t, kServed>;
 using ServedWord = Vector<uint32_t, kServed>;
 
-MIMIC_INLINE Served as_floats(ServedWord bits) {
-  Served v;
-  __builtin_memcpy(&v, &bits, sizeof(v));
-  return v;
-}
-
 // Vectors that are multiplied with a matrix: as they are, or for int8 as 16-bit integers of 1 / `step`, in two digits
 // of 8 bits plus 2^15. A vector that is not finite has step NaN, and so will its products.
 struct Digits {
@@ -116,7 +110,7 @@ void bf16_panel(const float* x, ptrdiff_t x_row, int64_t size, const uint32_t* p
   for (int64_t p = 0; p < size; ++p) {
     __builtin_prefetch(panel + p * kServed + 4096, 0, 2);
     const ServedWord words = load<ServedWord>(panel + p * kServed);
-    const Served first = as_floats(words << 16), second = as_floats(words & 0xFFFF0000u);
+    const Served first = same_bits<Served>(words << 16), second = same_bits<Served>(words & 0xFFFF0000u);
     MIMIC_UNROLL for (int r = 0; r < R; ++r) {
       below[r] += x[r * x_row + p] * first;
       above[r] += x[r * x_row + p] * second;
@@ -189,7 +183,7 @@ void stored_products(Storage storage, int64_t rows, const float* x, int64_t size
 
 MIMIC_INLINE Served widened(const float* p) { return load<Served>(p); }
 MIMIC_INLINE Served widened(const uint16_t* p) {
-  return as_floats(__builtin_convertvector(load<Vector<uint16_t, kServed>>(p), ServedWord) << 16);
+  return same_bits<Served>(__builtin_convertvector(load<Vector<uint16_t, kServed>>(p), ServedWord) << 16);
 }
 MIMIC_INLINE Served widened(const int8_t* p) {
 #if defined(__AVX512F__)

@@ -10,9 +10,6 @@ namespace MIMIC_ISA {
 
 static_assert(kStep == kPanel && kPanel % kTile == 0 && kStep == kMaskUnits, "blocks are square, and those of masks");
 
-MIMIC_INLINE int64_t tiles_of(int64_t n) { return ceil_div(n, int64_t(kTile)); }
-MIMIC_INLINE int64_t steps_of(int64_t n) { return ceil_div(n, int64_t(kStep)); }
-
 // One slab of U and W, in the forms that a pass takes.
 template <class F>
 struct TiledSlab {

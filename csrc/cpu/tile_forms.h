@@ -44,9 +44,7 @@ MIMIC_INLINE void terms_of(const S* first, const S* second, Halves32* terms) {
       for (int half = 0; half < 2; ++half) {
         Vector<uint16_t, kTile> taken;
         __builtin_memcpy(&taken, reinterpret_cast<const char*>(&terms[t]) + half * sizeof(taken), sizeof(taken));
-        const Rounded words = __builtin_convertvector(taken, Rounded) << 16;
-        Floats16 values;
-        __builtin_memcpy(&values, &words, sizeof(values));
+        const auto values = same_bits<Floats16>(__builtin_convertvector(taken, Rounded) << 16);
         store(left + half * kTile, load<Floats16>(left + half * kTile) - values);
       }
     }
@@ -152,25 +150,26 @@ void put_across(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns
   }
 }
 
+// f(pointer to the source's values); three terms are of float32 alone.
+template <class F, class Use>
+MIMIC_INLINE void with_numbers(const Source& source, Use use) {
+  if constexpr (F::kTerms == 1) {
+    with_source(source, use);
+  } else {
+    use(static_cast<const float*>(source.values));
+  }
+}
+
 // Rows [row, row + 32) of a source that has `rows` of them.
 template <class F>
 void put_source_along(const Source& M, int64_t rows, int64_t columns, int64_t row, bool turned, const TileMatrix& to) {
-  if constexpr (F::kTerms == 1) {
-    with_source(
-        M, [&](const auto* values) { put_along<F>(values + row * columns, columns, rows - row, columns, turned, to); });
-  } else {
-    put_along<F>(static_cast<const float*>(M.values) + row * columns, columns, rows - row, columns, turned, to);
-  }
+  with_numbers<F>(
+      M, [&](const auto* values) { put_along<F>(values + row * columns, columns, rows - row, columns, turned, to); });
 }
 template <class F>
 void put_source_across(const Source& M, int64_t rows, int64_t columns, int64_t row, bool turned, const TileMatrix& to) {
-  if constexpr (F::kTerms == 1) {
-    with_source(M, [&](const auto* values) {
-      put_across<F>(values + row * columns, columns, rows - row, columns, turned, to);
-    });
-  } else {
-    put_across<F>(static_cast<const float*>(M.values) + row * columns, columns, rows - row, columns, turned, to);
-  }
+  with_numbers<F>(
+      M, [&](const auto* values) { put_across<F>(values + row * columns, columns, rows - row, columns, turned, to); });
 }
 
 }  // namespace MIMIC_ISA

@@ -15,6 +15,9 @@ constexpr int kTileWords = kTile * kTile;  // of a tile
 constexpr int kStep = 2 * kTile;           // bfloat16 values of a line
 constexpr int kTileRegisters = 8;
 
+MIMIC_INLINE int64_t tiles_of(int64_t n) { return ceil_div(n, int64_t(kTile)); }
+MIMIC_INLINE int64_t steps_of(int64_t n) { return ceil_div(n, int64_t(kStep)); }
+
 // The registers, modelled: the same products on any machine, for tests and where there is nothing better.
 class ModelledTiles {
  public:
@@ -38,26 +41,20 @@ class ModelledTiles {
   void multiply_add() {
     using Line = Vector<uint32_t, kTile>;
     using Sum = Vector<float, kTile>;
-    const auto low = [](Line words) { return as_sum(words << 16); };
-    const auto high = [](Line words) { return as_sum(words & 0xFFFF0000u); };
     for (int m = 0; m < kTile; ++m) {
-      Sum sum = as_sum(load_line(C, m));
+      Sum sum = same_bits<Sum>(line(C, m));
       for (int p = 0; p < kTile; ++p) {
-        const Line a = Line{} + registers_[A][m * kTile + p], b = load_line(B, p);
-        sum += low(a) * low(b) + high(a) * high(b);
+        const Line a = Line{} + registers_[A][m * kTile + p], b = line(B, p);
+        sum += same_bits<Sum>(a << 16) * same_bits<Sum>(b << 16) +
+               same_bits<Sum>(a & 0xFFFF0000u) * same_bits<Sum>(b & 0xFFFF0000u);
       }
       __builtin_memcpy(registers_[C] + m * kTile, &sum, sizeof(sum));
     }
   }
 
  private:
-  static Vector<float, kTile> as_sum(Vector<uint32_t, kTile> words) {
-    Vector<float, kTile> v;
-    __builtin_memcpy(&v, &words, sizeof(v));
-    return v;
-  }
-  Vector<uint32_t, kTile> load_line(int r, int line) const {
-    return mimic::MIMIC_ISA::load<Vector<uint32_t, kTile>>(registers_[r] + line * kTile);
+  Vector<uint32_t, kTile> line(int r, int i) const {
+    return mimic::MIMIC_ISA::load<Vector<uint32_t, kTile>>(registers_[r] + i * kTile);
   }
 
   alignas(64) uint32_t registers_[kTileRegisters][kTileWords];

@@ -50,6 +50,13 @@ def default_host() -> Backend:
     raise AssertionError("the reference backend needs NumPy alone")
 
 
+def for_training(device: str, dtype: str, keep: str) -> BackendName | None:
+    """The fastest backend of float32's exactness to train by, see `pymimic.Trainer`; None leaves it to the arrays."""
+    if device == "cuda":
+        return "cuda-tf32" if dtype == "bfloat16" else None
+    return "cpu-bf16x3" if keep == "float32" and default_host().name == "cpu" else None
+
+
 def _demand_kernels() -> None:
     if "pymimic._cuda" not in sys.modules and importlib.util.find_spec("pymimic._cuda") is None:
         raise BackendUnavailableError("this installation was made without CUDA's nvcc, and so without pymimic._cuda")

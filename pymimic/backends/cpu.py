@@ -8,8 +8,8 @@ Three backends differ in how float32 arrays are multiplied; sums are float32 in 
                   An infinite operand makes NaN.
     "cpu-bf16"    rounded to bfloat16; h and da too. Layers are rounded only where there are tiles
 
-Where "cpu-bf16x3" and "cpu-bf16" do not multiply float32, h is made again in the backward pass, as that costs less than keeping it. In the
-shallow ops bfloat16 arrays, and handles of that dtype, are multiplied as bfloat16 by any of them.
+Where products are of bfloat16, h is made again in the backward pass, as that costs less than keeping it. In the shallow ops bfloat16
+arrays, and handles of that dtype, are multiplied as bfloat16 by any of the three.
 
 The environment variable PYMIMIC_ISA names the instruction set to use ("baseline", "avx2", "avx512", "avx512_bf16", "amx") in place
 of the best that the machine can run.
@@ -62,8 +62,6 @@ class Cpu:
         plan: Plan, save: bool, out: Array | None,
     ) -> tuple[Array, Array | None]:  # fmt: skip
         terms = self._terms(z, plan)
-        if save and not self.keeps_h:
-            raise ValueError(f"save: expected False with backend {self.name!r}, which makes h again in the backward pass, got True")
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
         if terms:
             _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, terms, y)
