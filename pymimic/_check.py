@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from ml_dtypes import bfloat16
 
-from .backends.interface import ACTIVATIONS, Activation, Array, Mask, Saved, Seed
+from .backends.interface import ACTIVATIONS, ANYWHERE, Activation, Array, Mask, Saved, Seed, ShallowGrads
 from .devices import is_device, module, place, shared
 from .plan import Plan
 from .plan import plan as make_plan
@@ -99,8 +99,23 @@ class Dims:
         self.shape(name, array.shape, axes)
         writable(name, array, value)
         if any(module(array).may_share_memory(array, other) for other in inputs):
-            raise ValueError(f"{name}: expected memory of its own, got an array that overlaps an input")
+            raise ValueError(f"{name}: expected memory of its own, got an array that overlaps another argument")
         return array
+
+    def gradients(self, given: ShallowGrads | None, needs: frozenset[str], inputs: Iterable[Array]) -> ShallowGrads:
+        """`given` as arrays to write gradients into, each as `output` demands it, wanted, and apart from the others."""
+        if given is None:
+            return ANYWHERE
+        if not isinstance(given, ShallowGrads):
+            raise TypeError(f"out: expected a pymimic.ops.ShallowGrads of arrays to write into, got {type(given).__name__}")
+        taken, axes = list(inputs), {"z": ("B", "k"), "U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}
+        for key, value in given._asdict().items():
+            if value is not None and key not in needs:
+                raise ValueError(f"out.{key}: expected None, as `needs` leaves it out, got an array")
+            array = self.output(f"out.{key}", value, axes[key], taken)
+            given = given._replace(**{key: array})
+            taken += [] if array is None else [array]
+        return given
 
 
 def any_array(name: str, value: object) -> Array:

@@ -105,7 +105,8 @@ def shallow_forward(
 def shallow_backward(
     dy: Array, z: Array, U: Array, b: Array, W: Array, *, activation: str = "relu", dropout: float = 0.0, seed: Seed = 0,
     offset: Seed = 0, origin: tuple[int, int] = (0, 0), saved: Saved | None = None,
-    needs: Iterable[str] = ("z", "U", "b", "W", "c"), plan: Plan | None = None, backend: str | None = None,
+    needs: Iterable[str] = ("z", "U", "b", "W", "c"), plan: Plan | None = None, out: ShallowGrads | None = None,
+    backend: str | None = None,
 ) -> ShallowGrads:  # fmt: skip
     """Gradients of `shallow_forward`, given dy = dL/dy (B, C); h is made again, or read from `saved`.
 
@@ -115,6 +116,8 @@ def shallow_backward(
     activation, dropout, seed, offset, origin : as given to the forward pass
     saved : what `shallow_forward(save=True)` returned for the same arguments
     needs : which gradients to compute; the others are None
+    out : ShallowGrads of arrays to write into, None where a new one is wanted. Gradients of a wide layer are large: memory that the
+        system has yet to provide can take as long as the products
 
     Returns
     -------
@@ -127,7 +130,8 @@ def shallow_backward(
     wanted = _check.needs(needs, ShallowGrads._fields)
     chosen, how = choose(backend, z), _check.plan(plan, dims, saved)
     kept = _check.saved(saved, chosen.name, act, mask, how)
-    return chosen.shallow_backward(dy, z, U, b, W, act, mask, how, kept, wanted)
+    out = dims.gradients(out, wanted, (dy, z, U, b, W))
+    return chosen.shallow_backward(dy, z, U, b, W, act, mask, how, kept, wanted, out)
 
 
 def factorized_matmul(

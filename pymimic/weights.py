@@ -107,12 +107,13 @@ class ShallowWeights:
 
     def backward(
         self, dy: Array, z: Array, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0),
-        saved: Saved | None = None, needs: Iterable[str] = ("z", "U", "b", "W", "c"),
+        saved: Saved | None = None, needs: Iterable[str] = ("z", "U", "b", "W", "c"), out: ShallowGrads | None = None,
     ) -> ShallowGrads:  # fmt: skip
         """Gradients, as `pymimic.ops.shallow_backward`."""
         w, (dy, z, mask, plan, kept) = self._arrays, self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
         wanted = _check.needs(needs, ShallowGrads._fields)
-        return self._backend.shallow_backward(dy, z, w["U"], w["b"], w["W"], self.activation, mask, plan, kept, wanted)
+        out = self._dims().gradients(out, wanted, (dy, z, *w.values()))
+        return self._backend.shallow_backward(dy, z, w["U"], w["b"], w["W"], self.activation, mask, plan, kept, wanted, out)
 
     def _backward_arguments(
         self, dy: Array, z: Array, dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], saved: Saved | None

@@ -181,6 +181,22 @@ def test_a_bad_out(op, shape):
     refuses(ValueError, "out", call, op, **{name: overlapping, "out": memory[: rows * columns].reshape(shape)})
 
 
+def test_a_bad_out_of_gradients():
+    def refused(kind, name, keywords=None, **arrays):
+        refuses(kind, name, call, "shallow_backward", out=ops.ShallowGrads(**arrays), **keywords or {})
+
+    good = call("shallow_backward")
+    for key, grad in good._asdict().items():
+        refused(ValueError, f"out.{key}", **{key: np.empty((7, *grad.shape), "float32")})
+        refused(TypeError, f"out.{key}", **{key: np.empty(grad.shape, "float64")})
+        refused(TypeError, f"out.{key}", **{key: grad.tolist()})
+        refused(ValueError, f"out.{key}", {"needs": set("zUbWc") - {key}}, **{key: grad})
+    refused(ValueError, "out.U", U=U)
+    memory = np.empty(15, "float32")
+    refused(ValueError, "out.U", z=memory[:12].reshape(4, 3), U=memory.reshape(5, 3))
+    refuses(TypeError, "out", call, "shallow_backward", out=tuple(good))
+
+
 @pytest.mark.parametrize(
     ("op", "known"),
     [("shallow_backward", "zUbWc"), ("linear_dropout_backward", ["x", "weight", "bias"]), ("factorized_matmul_backward", "xVUb")],

@@ -191,6 +191,33 @@ def test_out_is_written_and_returned(backend, dtype):
     assert y is out
 
 
+@pytest.mark.parametrize("B", [SMALL["B"], 0])
+def test_gradients_are_written_to_out_and_returned(backend, dtype, B):
+    args = shallow({**SMALL, "B": B}, dtype)
+    want = backward(backend, args, "relu", DROPOUT)
+    out = ops.ShallowGrads(*(np.full_like(grad, np.nan) for grad in want))
+    got = backward(backend, args, "relu", DROPOUT, out=out)
+    assert all(have is given for have, given in zip(got, out, strict=True))
+    assert_same(got, want)
+    some = ops.ShallowGrads(U=np.full_like(want.U, np.nan), c=np.full_like(want.c, np.nan))
+    got = backward(backend, args, "relu", DROPOUT, needs=("U", "W", "c"), out=some)
+    assert got.z is got.b is None
+    assert got.U is some.U
+    assert got.c is some.c
+    assert_same([got.U, got.W, got.c], [want.U, want.W, want.c])
+
+
+def test_gradients_of_a_handle_are_written_to_out(backend):
+    args = shallow(SMALL, "float32")
+    wide = pymimic.ShallowWeights(*args.forward[1:], backend=backend)
+    want = wide.backward(args.dy, args.z, **DROPOUT)
+    out = ops.ShallowGrads(*(np.full_like(grad, np.nan) for grad in want))
+    assert all(have is given for have, given in zip(wide.backward(args.dy, args.z, out=out, **DROPOUT), out, strict=True))
+    assert_same(out, want)
+    with pytest.raises(ValueError, match=r"^out\.W: "):
+        wide.backward(args.dy, args.z, out=ops.ShallowGrads(W=wide.arrays(copy=False)["W"]))
+
+
 def test_strided_and_fortran_inputs_give_the_same_bits(backend, dtype):
     args = shallow(SMALL, dtype)
     y, grads = forward(backend, args, "tanh", DROPOUT), backward(backend, args, "tanh", DROPOUT)

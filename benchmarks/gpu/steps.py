@@ -21,7 +21,7 @@ def free() -> None:
     gc.collect()
     if compiler := sys.modules.get("torch._dynamo"):
         compiler.reset()
-    if torch := sys.modules.get("torch"):
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -24,6 +24,11 @@ def bottleneck(x, V, backend):
     return x if V is None else ops.linear_dropout(x, V, np.zeros(len(V), np.float32), activation="identity", backend=backend)
 
 
+def room_for_gradients(a):
+    """Arrays to write the wide layer's gradients into, made once; dz is none of them."""
+    return ops.ShallowGrads(**{name: np.empty_like(a[name]) for name in "UbWc"})
+
+
 def gradient_of_V(dz, x, V, z, backend):
     return ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight", backend=backend).weight
 
@@ -31,14 +36,14 @@ def gradient_of_V(dz, x, V, z, backend):
 def step(a, h="recompute", backend=None):
     x, t, V, U, b, W, c = (a.get(name) for name in "xtVUbWc")
     how = plan(len(x), x.shape[1], U.shape[1], len(U), len(c), h=h)
-    needs = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c")
+    needs, out = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c"), room_for_gradients(a)
 
     def run():
         z = bottleneck(x, V, backend)
         result = ops.shallow_forward(z, U, b, W, c, plan=how, save=h != "recompute", backend=backend)
         y, saved = result if isinstance(result, tuple) else (result, None)
         _, dy = ops.mimic_loss(y, t)
-        grads = ops.shallow_backward(dy, z, U, b, W, plan=how, saved=saved, needs=needs, backend=backend)._asdict()
+        grads = ops.shallow_backward(dy, z, U, b, W, plan=how, saved=saved, needs=needs, out=out, backend=backend)._asdict()
         dz = grads.pop("z")
         if V is not None:
             grads["V"] = gradient_of_V(dz, x, V, z, backend)

@@ -24,12 +24,12 @@ def forward(a):
 def step(a):
     x, t, V = a["x"], a["t"], a.get("V")
     wide = ShallowWeights(a["U"], a["b"], a["W"], a["c"], "bfloat16")
-    needs = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c")
+    needs, out = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c"), pymimic.room_for_gradients(a)
 
     def run():
         z = pymimic.bottleneck(x, V, BACKEND)
         _, dy = ops.mimic_loss(wide.forward(z), t)
-        grads = wide.backward(dy, z, needs=needs)._asdict()
+        grads = wide.backward(dy, z, needs=needs, out=out)._asdict()
         dz = grads.pop("z")
         if V is not None:
             grads["V"] = pymimic.gradient_of_V(dz, x, V, z, BACKEND)

@@ -25,7 +25,7 @@ from ml_dtypes import bfloat16
 from .. import _core
 from ..plan import PANEL, Plan
 from . import reference
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, room_for
 
 if os.environ.get("PYMIMIC_ISA"):
     _core.set_isa(os.environ["PYMIMIC_ISA"])
@@ -72,24 +72,20 @@ class Cpu:
 
     def shallow_backward(
         self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-        plan: Plan, saved: Array | None, needs: frozenset[str],
+        plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads,
     ) -> ShallowGrads:  # fmt: skip
         if len(z) == 0:
-            return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs)
-        like = {"z": z, "U": U, "b": b, "W": W, "c": dy[0]}
-        grads = {key: np.empty(array.shape, b.dtype) if key in needs else None for key, array in like.items()}
+            return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs, out)
+        grads = room_for(needs, out, z, U, W, lambda shape: np.empty(shape, b.dtype))
         terms = self._terms(z, plan)
         if terms:
             _core.shallow_backward_bf16(
                 _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block, terms,
-                grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
+                *grads,
             )  # fmt: skip
-            return ShallowGrads(**grads)
-        _core.shallow_backward(
-            dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved,
-            grads["z"], grads["U"], grads["b"], grads["W"], grads["c"],
-        )  # fmt: skip
-        return ShallowGrads(**grads)
+            return grads
+        _core.shallow_backward(dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved, *grads)
+        return grads
 
     def shallow_step(
         self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],

@@ -22,7 +22,7 @@ from .. import _cuda
 from ..devices import cupy
 from ..plan import Plan
 from . import cublas
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+from .interface import ACTIVATIONS, ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, room_for
 from .workspace import allocate, copied, empty, scratch, stream
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
@@ -60,28 +60,27 @@ class Cuda:
 
     def shallow_backward(
         self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-        plan: Plan, saved: Array | None, needs: frozenset[str],
+        plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE,
     ) -> ShallowGrads:  # fmt: skip
         if plan.dtype == "bfloat16" and self._code != _BF16:
-            return Cuda(self.name, _BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs)
+            return Cuda(self.name, _BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs, out)
         self._demand_training()
         B, k, H, C = sizes = (*z.shape, *W.shape)
         self.demand_sizes(k, C)
-        shapes: dict[str, tuple[int, ...]] = {"z": (B, k), "U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
-        grads = {name: empty(shape) if name in needs else None for name, shape in shapes.items()}
+        grads = room_for(needs, out, z, U, W, empty)
         if B == 0 or H == 0:
-            for grad in grads.values():
+            for grad in grads:
                 if grad is not None:
                     grad.fill(0)
         else:
             problem = (self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), self._operand(dy))
-            if grads["z"] is not None:
-                self._backward_rows(sizes, problem, grads["z"])
+            if grads.z is not None:
+                self._backward_rows(sizes, problem, grads.z)
             if needs & {"U", "b", "W"}:
-                _cuda.shallow_backward_units(*problem, grads["U"], grads["b"], grads["W"], stream())
-        if grads["c"] is not None and B:
-            self._column_sums(dy, grads["c"])
-        return ShallowGrads(**grads)
+                _cuda.shallow_backward_units(*problem, grads.U, grads.b, grads.W, stream())
+        if grads.c is not None and B:
+            self._column_sums(dy, grads.c)
+        return grads
 
     def shallow_step(
         self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -33,11 +34,23 @@ class Mask(NamedTuple):
 class ShallowGrads(NamedTuple):
     """Gradients of `shallow_forward`'s arguments; None where not needed."""
 
-    z: Array | None
-    U: Array | None
-    b: Array | None
-    W: Array | None
-    c: Array | None
+    z: Array | None = None
+    U: Array | None = None
+    b: Array | None = None
+    W: Array | None = None
+    c: Array | None = None
+
+
+ANYWHERE = ShallowGrads()
+"""Gradients to be written to new arrays."""
+
+
+def room_for(
+    needs: frozenset[str], out: ShallowGrads, z: Array, U: Array, W: Array, empty: Callable[[tuple[int, ...]], Array]
+) -> ShallowGrads:
+    """Where gradients go: to the arrays of `out`, and to new ones for the others of `needs`."""
+    shapes = {"z": z.shape, "U": U.shape, "b": U.shape[:1], "W": W.shape, "c": W.shape[1:]}
+    return out._replace(**{key: empty(shapes[key]) for key in needs if getattr(out, key) is None})
 
 
 class FactorizedGrads(NamedTuple):
@@ -107,7 +120,7 @@ class Backend(Protocol):
 
     def shallow_backward(
         self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-        plan: Plan, saved: Array | None, needs: frozenset[str],
+        plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads,
     ) -> ShallowGrads: ...  # fmt: skip
 
     def shallow_step(

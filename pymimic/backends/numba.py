@@ -17,7 +17,7 @@ from ..errors import BackendUnavailableError
 from ..plan import Plan
 from ..threads import get_num_threads
 from . import _numba_kernels as kernels
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, room_for
 from .reference import cross_entropy, distillation_loss, mimic_loss, narrowed, optimizer_update
 
 __all__ = [
@@ -88,15 +88,20 @@ def _forward(
 
 def shallow_backward(
     dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-    plan: Plan, saved: Array | None, needs: frozenset[str],
+    plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads,
 ) -> ShallowGrads:  # fmt: skip
     _demand_one_type(plan)
-    grads = {key: np.zeros_like(like) if key in needs else None for key, like in (("z", z), ("U", U), ("b", b), ("W", W))}
+    grads = room_for(needs, out, z, U, W, lambda shape: np.empty(shape, z.dtype))
+    for grad in grads:
+        if grad is not None:
+            grad.fill(0)  # parts are added
     backward = _Backward(dy, None, z, activation, mask, plan.slab, plan.row_block, saved, _source(saved, activation))
     for slab in backward.slabs(len(U)):
-        dU, db, dW = (None if grad is None else grad[slab] for grad in (grads["U"], grads["b"], grads["W"]))
-        backward.run(slab, U, b, W, grads["z"], dU, db, dW)
-    return ShallowGrads(**grads, c=_column_sums(dy) if "c" in needs else None)
+        dU, db, dW = (None if grad is None else grad[slab] for grad in (grads.U, grads.b, grads.W))
+        backward.run(slab, U, b, W, grads.z, dU, db, dW)
+    if grads.c is not None:
+        grads.c[...] = _column_sums(dy)
+    return grads
 
 
 def shallow_step(

@@ -11,7 +11,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from ..plan import Plan
-from .interface import Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+from .interface import ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
 
 name, keeps_h = "reference", True
 
@@ -118,7 +118,7 @@ def narrowed(kept: Array, plan: Plan) -> Array:
 
 def shallow_backward(
     dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-    plan: Plan, saved: Array | None, needs: frozenset[str],
+    plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE,
 ) -> ShallowGrads:  # fmt: skip
     dc = dy.sum(0) if "c" in needs else None
     dy, z, U, W = (rounded(array, plan) for array in (dy, z, U, W))
@@ -131,13 +131,18 @@ def shallow_backward(
         kept = multiplier(a.shape, mask, a.dtype)
         h, factor = rounded(h * kept, plan), slope * kept
     da = rounded(dy @ W.T * factor, plan)
-    return ShallowGrads(
+    grads = ShallowGrads(
         z=da @ U if "z" in needs else None,
         U=da.T @ z if "U" in needs else None,
         b=da.sum(0) if "b" in needs else None,
         W=h.T @ dy if "W" in needs else None,
         c=dc,
     )
+    for key, given in out._asdict().items():
+        if given is not None:
+            given[...] = getattr(grads, key)
+            grads = grads._replace(**{key: given})
+    return grads
 
 
 def shallow_step(

@@ -48,6 +48,11 @@ def test_shallow_backward(device, size, backend):
     given = moved(device.xp, arrays.backward)
     for name, gradient in ops.shallow_backward(*given, activation="tanh", **HOW, backend=backend)._asdict().items():
         close(gradient, getattr(expected, name), backend)
+    out = ops.ShallowGrads(*(device.xp.full(gradient.shape, np.nan, np.float32) for gradient in expected))
+    got = ops.shallow_backward(*given, activation="tanh", **HOW, backend=backend, out=out)
+    for have, room, want in zip(got, out, expected):
+        assert have is room
+        close(have, want, backend)
     only = ops.shallow_backward(*given, needs=("U",), backend=backend)
     assert [name for name, gradient in only._asdict().items() if gradient is not None] == ["U"]
 
