@@ -231,6 +231,15 @@ def plan(given: Plan | None, dims: Dims, kept: Saved | None = None, dtype: str |
     return given
 
 
+def save(given: bool | Saved) -> tuple[bool, Array | None]:
+    """Whether h is to be kept, and memory for it."""
+    if isinstance(given, Saved):
+        return True, given.array
+    if not isinstance(given, (bool, np.bool_)):
+        raise TypeError(f"save: expected a bool, or what an earlier call saved, got {type(given).__name__}")
+    return bool(given), None
+
+
 def saved(given: Saved | None, backend: str, act: Activation, how: Mask, planned: Plan) -> Array | None:
     """The array that the forward pass kept, if it was kept by the same call."""
     if given is None:

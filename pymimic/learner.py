@@ -51,6 +51,7 @@ class Learner:
         self.wide = ShallowWeights(
             U, b, W, c, dtype, activation=student.activation, backend=backend, memory_budget=memory_budget, keep=keep
         )  # fmt: skip
+        self._saved: Saved | None = None  # whose memory the next step takes again
         self.average = None if ema is None else {name: array.copy() for name, array in self.arrays().items()}
 
     def arrays(self) -> dict[str, Array]:
@@ -65,9 +66,9 @@ class Learner:
         if self.V is not None:
             zeros = module(x).zeros(len(self.V), np.float32)
             z = ops.linear_dropout(x, self.V, zeros, activation="identity", backend=self.wide.backend)
-        result = self.wide.forward(z, save=self.wide.keeps(len(z)), **mask)
-        y, saved = result if isinstance(result, tuple) else (result, None)
-        return Pass(x, z, y, saved, mask)
+        result = self.wide.forward(z, save=self.wide.keeps(len(z)) and (self._saved or True), **mask)
+        y, self._saved = result if isinstance(result, tuple) else (result, None)
+        return Pass(x, z, y, self._saved, mask)
 
     def step(self, done: Pass, dy: Array) -> None:
         """The fused path: the wide layer is updated inside its backward pass, then V."""

@@ -54,18 +54,18 @@ def shallow_forward(
 @overload
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: Seed = ...,
-    offset: Seed = ..., origin: tuple[int, int] = ..., save: Literal[True], plan: Plan | None = ..., out: Array | None = ...,
+    offset: Seed = ..., origin: tuple[int, int] = ..., save: Literal[True] | Saved, plan: Plan | None = ..., out: Array | None = ...,
     backend: str | None = ...,
 ) -> tuple[Array, Saved]: ...  # fmt: skip
 @overload
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = ..., dropout: float = ..., seed: Seed = ...,
-    offset: Seed = ..., origin: tuple[int, int] = ..., save: bool, plan: Plan | None = ..., out: Array | None = ...,
+    offset: Seed = ..., origin: tuple[int, int] = ..., save: bool | Saved, plan: Plan | None = ..., out: Array | None = ...,
     backend: str | None = ...,
 ) -> Array | tuple[Array, Saved]: ...  # fmt: skip
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, *, activation: str = "relu", dropout: float = 0.0, seed: Seed = 0,
-    offset: Seed = 0, origin: tuple[int, int] = (0, 0), save: bool = False, plan: Plan | None = None, out: Array | None = None,
+    offset: Seed = 0, origin: tuple[int, int] = (0, 0), save: bool | Saved = False, plan: Plan | None = None, out: Array | None = None,
     backend: str | None = None,
 ) -> Array | tuple[Array, Saved]:  # fmt: skip
     """y = dropout(f(z U^T + b)) W + c, without writing h (B x H) to memory.
@@ -78,14 +78,15 @@ def shallow_forward(
     U, b, W, c : (H, k), (H,), (H, C) and (C,) arrays; b and c are float32 or bfloat16 where the others are bfloat16
     activation : "relu", "identity", "tanh", "sigmoid" or "gelu" (the erf form)
     dropout, seed, offset, origin : see the module's docstring
-    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16"; not with bfloat16 operands
+    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16"; not with bfloat16 operands.
+        What an earlier call returned says the same, and that its memory, if it is as large, may be written over
     plan : what `pymimic.plan` returned for this shape, or None
     out : (B, C) array to write y into
     backend : see the module's docstring
 
     Returns
     -------
-    y, a (B, C) array; with `save=True` the pair (y, saved).
+    y, a (B, C) array; with `save` the pair (y, saved).
     """
     dims = _check.Dims()
     z = dims.array("z", z, "B", "k", bf16=True)
@@ -94,11 +95,12 @@ def shallow_forward(
     act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
     out = dims.output("out", out, ("B", "C"), (z, U, b, W, c))
     chosen, how = choose(backend, z), _check.plan(plan, dims)
+    save, room = _check.save(save)
     if save and how.dtype == "bfloat16":
         raise ValueError("save: expected False with bfloat16 operands, where the backward pass makes h again, got True")
     if save and not chosen.keeps_h:
         raise ValueError(f"save: expected False with backend {chosen.name!r}, which makes h again in the backward pass, got True")
-    y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, out)
+    y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, room, out)
     return y if kept is None else (y, Saved(kept, chosen.name, act, mask, how))
 
 

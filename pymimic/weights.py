@@ -75,8 +75,8 @@ class ShallowWeights:
             self._held.changed()
 
     def forward(
-        self, z: Array, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0), save: bool = False,
-        out: Array | None = None,
+        self, z: Array, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0),
+        save: bool | Saved = False, out: Array | None = None,
     ) -> Array | tuple[Array, Saved]:  # fmt: skip
         """y (B, C), as `pymimic.ops.shallow_forward`."""
         w, dims = self._arrays, self._dims()
@@ -84,11 +84,12 @@ class ShallowWeights:
         out = dims.output("out", out, ("B", "C"), (z, *w.values()))
         mask = _check.mask(dropout, seed, offset, origin, dims.on_device)
         plan = self.plan(len(z))
+        save, room = _check.save(save)
         if save and plan.h == "recompute":
             raise ValueError(
                 f"save: expected False with dtype {self.dtype!r}, backend {self.backend!r}, whose backward pass makes h again, got True"
             )
-        y, kept = self._backend.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self.activation, mask, plan, save, out)
+        y, kept = self._backend.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self.activation, mask, plan, save, room, out)
         return y if kept is None else (y, Saved(kept, self.backend, self.activation, mask, plan))
 
     def _dims(self) -> _check.Dims:

@@ -228,6 +228,8 @@ def test_saved_from_another_call():
 
 
 def test_saved_of_another_kind():
+    for bad in ("keep", 1, np.ones((4, 5), "float32")):
+        refuses(TypeError, "save", call, "shallow_forward", save=bad)
     refuses(TypeError, "saved", call, "shallow_backward", saved=np.ones((4, 5), "float32"))
 
 

@@ -191,6 +191,21 @@ def test_out_is_written_and_returned(backend, dtype):
     assert y is out
 
 
+def test_memory_of_what_was_saved_is_taken_again(backend, dtype):
+    first, second = shallow(SMALL, dtype), shallow(SMALL, dtype, seed=1)
+    _, saved = forward(backend, first, "tanh", DROPOUT, save=True)
+    y, again = forward(backend, second, "tanh", DROPOUT, save=saved)
+    assert again.array is saved.array
+    fresh_y, fresh = forward(backend, second, "tanh", DROPOUT, save=True)
+    np.testing.assert_array_equal(y, fresh_y)
+    assert_same(backward(backend, second, "tanh", DROPOUT, saved=again), backward(backend, second, "tanh", DROPOUT, saved=fresh))
+    larger = shallow({**SMALL, "B": SMALL["B"] + 40}, dtype)
+    _, other = forward(backend, larger, "tanh", DROPOUT, save=again)
+    assert other.array is not again.array
+    want = backward(backend, larger, "tanh", DROPOUT, saved=forward(backend, larger, "tanh", DROPOUT, save=True)[1])
+    assert_same(backward(backend, larger, "tanh", DROPOUT, saved=other), want)
+
+
 @pytest.mark.parametrize("B", [SMALL["B"], 0])
 def test_gradients_are_written_to_out_and_returned(backend, dtype, B):
     args = shallow({**SMALL, "B": B}, dtype)

@@ -37,10 +37,12 @@ def step(a, h="recompute", backend=None):
     x, t, V, U, b, W, c = (a.get(name) for name in "xtVUbWc")
     how = plan(len(x), x.shape[1], U.shape[1], len(U), len(c), h=h)
     needs, out = ("U", "b", "W", "c") if V is None else ("z", "U", "b", "W", "c"), room_for_gradients(a)
+    saved = None
 
     def run():
+        nonlocal saved
         z = bottleneck(x, V, backend)
-        result = ops.shallow_forward(z, U, b, W, c, plan=how, save=h != "recompute", backend=backend)
+        result = ops.shallow_forward(z, U, b, W, c, plan=how, save=saved or h != "recompute", backend=backend)
         y, saved = result if isinstance(result, tuple) else (result, None)
         _, dy = ops.mimic_loss(y, t)
         grads = ops.shallow_backward(dy, z, U, b, W, plan=how, saved=saved, needs=needs, out=out, backend=backend)._asdict()
@@ -55,11 +57,12 @@ def step(a, h="recompute", backend=None):
 def adamw(a, learning_rate, weight_decay, keep=None, backend=None):
     x, t, V = a["x"], a["t"], a.get("V")
     wide = ShallowWeights(a["U"], a["b"], a["W"], a["c"], keep=keep or "float32", backend=backend)
-    optimizer = AdamW(learning_rate, weight_decay=weight_decay)
+    optimizer, saved = AdamW(learning_rate, weight_decay=weight_decay), None
 
     def run():
+        nonlocal saved
         z = bottleneck(x, V, backend)
-        result = wide.forward(z, save=keep is not None)
+        result = wide.forward(z, save=saved or keep is not None)
         y, saved = result if isinstance(result, tuple) else (result, None)
         _, dy = ops.mimic_loss(y, t)
         dz = wide.step(dy, z, optimizer, saved=saved, need_dz=V is not None)

@@ -25,7 +25,7 @@ from ml_dtypes import bfloat16
 from .. import _core
 from ..plan import PANEL, Plan
 from . import reference
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, room_for
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, memory_for, room_for
 
 if os.environ.get("PYMIMIC_ISA"):
     _core.set_isa(os.environ["PYMIMIC_ISA"])
@@ -59,14 +59,15 @@ class Cpu:
 
     def shallow_forward(
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
-        plan: Plan, save: bool, out: Array | None,
+        plan: Plan, save: bool, room: Array | None, out: Array | None,
     ) -> tuple[Array, Array | None]:  # fmt: skip
         terms = self._terms(z, plan)
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
         if terms:
             _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, terms, y)
             return y, None
-        saved = np.empty(_padded(len(z)) * len(U), np.uint16 if plan.h == "keep-bf16" else z.dtype) if save else None
+        kind = np.uint16 if plan.h == "keep-bf16" else z.dtype
+        saved = memory_for((_padded(len(z)) * len(U),), kind, room) if save else None
         _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
         return y, saved
 

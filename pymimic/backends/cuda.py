@@ -45,17 +45,17 @@ class Cuda:
 
     def shallow_forward(
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
-        plan: Plan, save: bool, out: Array | None,
+        plan: Plan, save: bool, room: Array | None, out: Array | None,
     ) -> tuple[Array, Array | None]:  # fmt: skip
         if plan.dtype == "bfloat16" and self._code != _BF16:
-            return Cuda(self.name, _BF16).shallow_forward(z, U, b, W, c, activation, mask, plan, save, out)
+            return Cuda(self.name, _BF16).shallow_forward(z, U, b, W, c, activation, mask, plan, save, room, out)
         (B, k), (H, C) = z.shape, W.shape
         self.demand_sizes(k, C)
         y = empty((B, C)) if out is None else out
         splits = self._splits(k, H, C)
-        room = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, splits))
+        workspace = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, splits))
         how = self._how(activation, mask, k, C, splits)
-        _cuda.shallow_forward(how, self._operand(z), *self._between(U, b, W), c, y, room, stream())
+        _cuda.shallow_forward(how, self._operand(z), *self._between(U, b, W), c, y, workspace, stream())
         return y, None
 
     def shallow_backward(

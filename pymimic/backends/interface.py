@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..plan import Plan
@@ -89,6 +90,11 @@ class Saved:
         return int(self.array.nbytes)
 
 
+def memory_for(shape: tuple[int, ...], dtype: Any, room: Array | None) -> Array:
+    """What to keep h in: `room` if it is right, or a new array."""
+    return room if room is not None and room.shape == shape and room.dtype == dtype else np.empty(shape, dtype)
+
+
 class Update(NamedTuple):
     """One optimizer step's numbers, the same for every element of an array."""
 
@@ -111,11 +117,11 @@ class Backend(Protocol):
     name: str
 
     @property
-    def keeps_h(self) -> bool: ...  # whether `save` may be True
+    def keeps_h(self) -> bool: ...  # whether `save` may be True; `room`, if it is right, is what to save to
 
     def shallow_forward(
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
-        plan: Plan, save: bool, out: Array | None,
+        plan: Plan, save: bool, room: Array | None, out: Array | None,
     ) -> tuple[Array, Array | None]: ...  # fmt: skip
 
     def shallow_backward(

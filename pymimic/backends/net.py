@@ -33,7 +33,7 @@ class Net(Cuda):
         z = self._bottleneck(x, w["V"]) if "V" in w else x
         (B, k), (H, C) = z.shape, w["W"].shape
         how = plan(B, k, k, H, C)
-        return self.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self._activation, Mask(), how, False, out)[0]
+        return self.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self._activation, Mask(), how, False, None, out)[0]
 
     def _bottleneck(self, x: Array, V: Array) -> Array:
         (B, D), k = x.shape, len(V)

@@ -17,7 +17,7 @@ from ..errors import BackendUnavailableError
 from ..plan import Plan
 from ..threads import get_num_threads
 from . import _numba_kernels as kernels
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, room_for
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, memory_for, room_for
 from .reference import cross_entropy, distillation_loss, mimic_loss, narrowed, optimizer_update
 
 __all__ = [
@@ -56,11 +56,12 @@ def _run(kernel: Any, *args: Any) -> None:
 
 
 def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
-) -> tuple[Array, Array | None]:
+    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
+    plan: Plan, save: bool, room: Array | None, out: Array | None,
+) -> tuple[Array, Array | None]:  # fmt: skip
     _demand_one_type(plan)
     y = np.empty((len(z), W.shape[1]), z.dtype) if out is None else out
-    saved = np.empty((len(z), len(U)) if save else (0, 0), z.dtype)
+    saved = memory_for((len(z), len(U)), z.dtype, room) if save else np.empty((0, 0), z.dtype)
     _forward(z, U, b, W, c, activation, mask, plan.slab, y, saved, activation == "relu")
     return y, narrowed(saved, plan) if save else None
 

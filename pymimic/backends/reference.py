@@ -11,7 +11,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from ..plan import Plan
-from .interface import ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update
+from .interface import ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, memory_for
 
 name, keeps_h = "reference", True
 
@@ -95,13 +95,19 @@ def slope_from_output(out: Array, activation: Activation, mask: Mask) -> Array:
 
 
 def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask, plan: Plan, save: bool, out: Array | None
-) -> tuple[Array, Array | None]:
+    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
+    plan: Plan, save: bool, room: Array | None, out: Array | None,
+) -> tuple[Array, Array | None]:  # fmt: skip
     z, U, W = (rounded(array, plan) for array in (z, U, W))
     a = z @ U.T + b
     h = rounded(activate(a, activation)[0] * multiplier(a.shape, mask, a.dtype), plan)
     y = np.add(h @ W, c, out=out)
-    return y, narrowed(h if activation == "relu" else a, plan) if save else None
+    if not save:
+        return y, None
+    kept = narrowed(h if activation == "relu" else a, plan)
+    saved = memory_for(kept.shape, kept.dtype, room)
+    saved[...] = kept
+    return y, saved
 
 
 def rounded(array: Array, plan: Plan) -> Array:
