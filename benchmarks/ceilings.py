@@ -18,7 +18,8 @@ import numpy as np
 
 from pymimic import _core, get_num_threads
 
-READ_BYTES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20)
+READ_BYTES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30)
+COPY_BYTES = 256 << 20
 
 
 def best_rate(work: Callable[[], float], tries: int, seconds: float) -> float:
@@ -69,11 +70,11 @@ def copy_bandwidth(nbytes: int, tries: int, seconds: float) -> float:
         return best_rate(copy, tries, seconds)
 
 
-def measure(tries: int = 50, seconds: float = 0.01, largest: int = 256 << 20) -> dict[str, Any]:
+def measure(tries: int = 50, seconds: float = 0.01, largest: int = 1 << 30) -> dict[str, Any]:
     """All of them by name, "read" by the array's bytes; no array is larger than `largest`."""
     peaks = {dtype: round(fma_peak(dtype, tries, seconds), 1) for dtype in ("float32", "float64", "bfloat16")}
     read = {str(nbytes): round(read_bandwidth(nbytes, tries, seconds), 1) for nbytes in READ_BYTES if nbytes <= largest}
-    return {**peaks, "read": read, "copy": round(copy_bandwidth(largest, tries, seconds), 1)}
+    return {**peaks, "read": read, "copy": round(copy_bandwidth(min(largest, COPY_BYTES), tries, seconds), 1)}
 
 
 if __name__ == "__main__":

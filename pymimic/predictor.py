@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "int8")
 _ROWS_AT_ONCE = 64
+_SLABS, _MOST_UNITS = 128, 2048  # sums of few units cost time, and threads want slabs to share
 _PANEL_BYTES = 64 << 20  # weights up to here may lie in a cache, where reading them as they are is what takes the time
 _MOST_INT8_COLUMNS = 1 << 16  # sums of products of 8 bits are exact in 32 up to here
 _LANES = 16
@@ -77,7 +78,9 @@ class Predictor:
         U, W = _panels(w["U"], storage), _rows(w["W"], storage)
         rest = [array for array in (w["b"], w["c"], student.mean, student.scale) if array is not None]
         self.nbytes = sum(array.nbytes for array in (*(array for part in (*V, U, W) for array in part), *rest))
-        slab = plan(1, D, k, H, C).slab
+        slab = plan(1, D, k, H, C).slab  # float32's sums run as those of training do
+        if dtype != "float32":
+            slab = max(slab, min(H // _SLABS, _MOST_UNITS) // PANEL * PANEL)
         self._run = _core.Predictor(
             storage, D, k, H, C, slab, ACTIVATIONS.index(student.activation), V[0] if V else None, U, W, w["b"], w["c"],
             student.mean, student.scale,

@@ -107,6 +107,20 @@ def test_int8_rounds_weights_to_steps_of_their_row(isa, configuration, rows):
     np.testing.assert_array_equal(y, Predictor(student, "int8").predict(x)[:rows])
 
 
+@pytest.mark.parametrize("outputs", [3, 40, 250])
+def test_many_hidden_units(isa, outputs):
+    """Enough of them that slabs are worked on in groups and in pairs, with some left over."""
+    student = random_student(inputs=20, hidden=40_033, outputs=outputs, seed=3)
+    x = inputs(student, 20)
+    whole, want = student.predict(x), exact(student, x[:3])
+    np.testing.assert_array_equal(student.predict(x[:3]), whole[:3])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "_PANEL_BYTES", 0)
+        np.testing.assert_array_equal(Predictor(student).predict(x[:3]), whole[:3])
+    for dtype, error in (("bfloat16", 4e-3), ("int8", 1e-2)):
+        assert np.linalg.norm(Predictor(student, dtype).predict(x[:3]) - want) < error * np.linalg.norm(want)
+
+
 @pytest.mark.parametrize("dtype", predictor.DTYPES)
 def test_the_same_bits_for_any_number_of_threads(dtype):
     student = random_student(inputs=300, hidden=9000, outputs=40, rank=70, seed=1)

@@ -9,23 +9,29 @@ namespace MIMIC_ISA {
 
 constexpr int kNarrowRows = 8;                     // more are faster in panels
 constexpr int64_t kBytesWorthAThread = 256 << 10;  // of U and W
+constexpr int64_t kBytesAhead = 64 << 10;          // from what is read to what is called for
+constexpr int64_t kHiddenAtOnce = 4 << 10;         // values of h that lie in a cache meanwhile
 
 template <class T>
 using Units = Vector<T, 8>;
 
 // out[r][g] = x M^T for R rows of x and 8 G rows of M, over `steps` columns. M is turned 8 x 8 at a time in registers.
 // Each of the R G sums is a chain of its own: several at once hide the latency of a multiply-add. What comes next in M
-// is called for in time, as eight streams are more than the machine foresees.
+// is called for in time, as eight streams are more than the machine foresees: where rows are short and
+// leave no gaps, in the order in which it lies there, else along each row.
 template <class T, int R, int G>
 MIMIC_INLINE void turned_products(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps, T* out,
                                   ptrdiff_t out_row) {
   Units<T> sum[R][G] = {};
   constexpr int kLine = 64 / int(sizeof(T));
-  const T* const ahead = steps >= 8 * kLine * G ? M + 4 * kLine : M + 16 * G * M_row;
-  const int64_t whole = steps / 8 * 8;
+  const int64_t whole = steps / 8 * 8, size = 8 * G * M_row, least_ahead = kBytesAhead / int64_t(sizeof(T));
+  const bool along = M_row != steps || steps >= 8 * kLine * G;
+  const T* next = along ? M + 4 * kLine : M + (size > least_ahead ? size : least_ahead);
+  const T* const end = next + size;
   for (int64_t p = 0; p < whole; p += 8) {
+    for (int i = 0; !along && i <= 8 * 8 * G / kLine && next < end; ++i, next += kLine) __builtin_prefetch(next, 0, 2);
     MIMIC_UNROLL for (int g = 0; g < G; ++g) {
-      for (int i = 0; p % kLine == 0 && i < 8; ++i) __builtin_prefetch(ahead + (8 * g + i) * M_row + p, 0, 2);
+      for (int i = 0; along && p % kLine == 0 && i < 8; ++i) __builtin_prefetch(next + (8 * g + i) * M_row + p, 0, 2);
       Units<T> turned[8];
       turn8(M + 8 * g * M_row + p, M_row, turned);
       MIMIC_UNROLL for (int q = 0; q < 8; ++q) {
@@ -81,47 +87,96 @@ void narrow_products(int64_t rows, const T* x, ptrdiff_t x_row, const T* M, ptrd
   go(few_rows<T, 1, 4>, 1);
 }
 
-// y[c] = sum over units of h[u] W[u][c] for V vectors of columns, the last of which ends at `end`.
-template <class T, int V>
-void narrow_columns(int64_t units, const T* h, const T* W, int64_t C, int64_t end, T* y) {
-  const int64_t last = end - kLanes<T>;
-  Vector<T> sum[V] = {};
-  for (int64_t u = 0; u < units; ++u, W += C) {
-    MIMIC_UNROLL for (int j = 0; j < V; ++j) __builtin_prefetch(W + 48 * C + j * kLanes<T>, 0, 2);
-    MIMIC_UNROLL for (int j = 0; j < V - 1; ++j) sum[j] += h[u] * load<Vector<T>>(W + j * kLanes<T>);
-    sum[V - 1] += h[u] * load<Vector<T>>(W + last);
+// One slab, or two with equally many units: two are two streams to read, which are served faster than one.
+template <class T, class E = T>
+struct Streams {
+  const T* h[2];
+  const E* W[2];
+  T* y[2];
+};
+
+// y[c] = sum over units of h[u] W[u][c] for V vectors of columns from `begin` on, the last of which ends at `end`, and
+// N slabs.
+template <class T, int N, int V>
+void narrow_columns(int64_t units, const Streams<T>& s, int64_t C, int64_t begin, int64_t end) {
+  const int64_t last = end - kLanes<T> - begin, ahead = ceil_div(kBytesAhead, C * int64_t(sizeof(T))) * C;
+  Vector<T> sum[N][V] = {};
+  for (int64_t u = 0; u < units; ++u) {
+    MIMIC_UNROLL for (int n = 0; n < N; ++n) {
+      const T* const W = s.W[n] + u * C + begin;
+      const T h = s.h[n][u];
+      MIMIC_UNROLL for (int j = 0; j < V; ++j) __builtin_prefetch(W + ahead + j * kLanes<T>, 0, 2);
+      MIMIC_UNROLL for (int j = 0; j < V - 1; ++j) sum[n][j] += h * load<Vector<T>>(W + j * kLanes<T>);
+      sum[n][V - 1] += h * load<Vector<T>>(W + last);
+    }
   }
-  MIMIC_UNROLL for (int j = 0; j < V - 1; ++j) store(y + j * kLanes<T>, sum[j]);
-  store(y + last, sum[V - 1]);
+  for (int n = 0; n < N; ++n) {
+    T* const y = s.y[n] + begin;
+    MIMIC_UNROLL for (int j = 0; j < V - 1; ++j) store(y + j * kLanes<T>, sum[n][j]);
+    store(y + last, sum[n][V - 1]);
+  }
 }
 
-// y (C) = h W for one row and one slab.
-template <class T>
-void narrow_outputs(int64_t units, const T* h, const T* W, int64_t C, T* y) {
-  using Columns = void (*)(int64_t, const T*, const T*, int64_t, int64_t, T*);
-  static constexpr Columns columns[] = {narrow_columns<T, 1>, narrow_columns<T, 2>, narrow_columns<T, 3>,
-                                        narrow_columns<T, 4>, narrow_columns<T, 5>, narrow_columns<T, 6>,
-                                        narrow_columns<T, 7>, narrow_columns<T, 8>};
-  constexpr int64_t kMost = 8 * kLanes<T>;
+// y (C) = h W for one row and N slabs.
+template <class T, int N>
+void narrow_outputs_of(int64_t units, const Streams<T>& s, int64_t C) {
+  using Columns = void (*)(int64_t, const Streams<T>&, int64_t, int64_t, int64_t);
+  static constexpr Columns columns[] = {
+      narrow_columns<T, N, 1>,  narrow_columns<T, N, 2>,  narrow_columns<T, N, 3>,
+      narrow_columns<T, N, 4>,  narrow_columns<T, N, 5>,  narrow_columns<T, N, 6>,
+#if defined(__AVX512F__) || defined(__aarch64__)
+      narrow_columns<T, N, 7>,  narrow_columns<T, N, 8>,  narrow_columns<T, N, 9>,
+      narrow_columns<T, N, 10>, narrow_columns<T, N, 11>, narrow_columns<T, N, 12>,
+#endif
+  };
+  constexpr int kMost = sizeof(columns) / sizeof(columns[0]);
   if (C >= kLanes<T>) {
     int64_t c = 0;
-    for (; c + kMost < C; c += kMost) columns[7](units, h, W + c, C, kMost, y + c);
-    if (C - c >= kLanes<T>) {
-      columns[ceil_div(C - c, int64_t(kLanes<T>)) - 1](units, h, W + c, C, C - c, y + c);
-    } else {  // the last whole vector again, ending at C
-      columns[0](units, h, W + C - kLanes<T>, C, kLanes<T>, y + C - kLanes<T>);
-    }
+    for (; c + kMost * kLanes<T> < C; c += kMost * kLanes<T>) columns[kMost - 1](units, s, C, c, c + kMost * kLanes<T>);
+    const int64_t begin = least(c, C - kLanes<T>);  // less than a vector: the last whole one again
+    columns[ceil_div(C - begin, int64_t(kLanes<T>)) - 1](units, s, C, begin, C);
     return;
   }
-  Vector<T> sum = {};  // a vector that runs on into the next rows, as long as they are there
-  int64_t u = 0;
-  for (; u < units && (units - u) * C >= kLanes<T>; ++u) sum += h[u] * load<Vector<T>>(W + u * C);
-  for (; u < units; ++u) {
-    Vector<T> row = {};
-    for (int64_t j = 0; j < C; ++j) row[j] = W[u * C + j];
-    sum += h[u] * row;
+  for (int n = 0; n < N; ++n) {
+    const T *const h = s.h[n], *const W = s.W[n];
+    Vector<T> sum = {};  // a vector that runs on into the next rows, as long as they are there
+    int64_t u = 0;
+    for (; u < units && (units - u) * C >= kLanes<T>; ++u) sum += h[u] * load<Vector<T>>(W + u * C);
+    for (; u < units; ++u) {
+      Vector<T> row = {};
+      for (int64_t j = 0; j < C; ++j) row[j] = W[u * C + j];
+      sum += h[u] * row;
+    }
+    for (int64_t j = 0; j < C; ++j) s.y[n][j] = sum[j];
   }
-  for (int64_t j = 0; j < C; ++j) y[j] = sum[j];
+}
+
+template <class T>
+void narrow_outputs(int64_t units, bool pair, const Streams<T>& s, int64_t C) {
+  pair ? narrow_outputs_of<T, 2>(units, s, C) : narrow_outputs_of<T, 1>(units, s, C);
+}
+
+// f(i, whether i + 1 comes with it) on the slabs from `first` on, the ragged one alone.
+template <class F>
+MIMIC_INLINE void each_pair(int64_t first, int64_t last, int64_t whole, F f) {
+  for (int64_t i = first; i < last;) {
+    const bool pair = i + 2 <= least(last, whole);
+    f(i, pair);
+    i += pair ? 2 : 1;
+  }
+}
+
+// Slabs whose h, of `values` each, is made before any of it is used: each change from U to W and back costs some of the
+// bandwidth. Fewer where there are few, so that every thread has some.
+MIMIC_INLINE int64_t slabs_at_once(int64_t slabs, int members, int64_t values) {
+  const int64_t most = kHiddenAtOnce / (values > 0 ? values : 1), enough = slabs / (8 * members);
+  return enough < 1 || most < 1 ? 1 : least(most, enough);
+}
+
+// The bias of units whose products come first: it is few bytes, and not foreseen.
+template <class T>
+MIMIC_INLINE void call_for(const T* b, int64_t units) {
+  for (int64_t j = 0; j < units; j += 64 / int(sizeof(T))) __builtin_prefetch(b + j);
 }
 
 template <class T>
@@ -129,24 +184,34 @@ void shallow_forward_narrow(const ShallowForward<T>& f) {
   const ShallowShape& s = f.shape;
   const int64_t slabs = ceil_div(s.H, s.slab), weights = s.H * (s.k + s.C) * int64_t(sizeof(T));
   const int members = int(least(slabs, int64_t(threads_for(weights, kBytesWorthAThread))));
+  const int64_t hidden_size = s.B * s.slab, at_once = slabs_at_once(slabs, members, hidden_size);
   T *parts, *hidden;
   const auto layout = [&](Arena arena) {
     parts = arena.take<T>(slabs * s.B * s.C);
-    hidden = arena.take<T>(members * s.B * s.slab);
+    hidden = arena.take<T>(members * at_once * hidden_size);
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
-  share(members, slabs, [&](int64_t i, int rank) {
-    T* const h = hidden + rank * s.B * s.slab;
-    const Slab slab = slab_at(s, i * s.slab);
+  const auto make_hidden = [&](const Slab& slab, T* h) {
+    call_for(f.b + slab.begin, slab.units);
     narrow_products(s.B, f.z, s.k, f.U + slab.begin * s.k, s.k, s.k, slab.units, h, slab.units);
     for (int64_t r = 0; r < s.B; ++r) {
       for (int64_t j = 0; j < slab.units; ++j) h[r * slab.units + j] += f.b[slab.begin + j];
     }
     activate(s.activation, s.B * slab.units, h, h, static_cast<T*>(nullptr));
-    for (int64_t r = 0; r < s.B; ++r) {
-      narrow_outputs(slab.units, h + r * slab.units, f.W + slab.begin * s.C, s.C, parts + (i * s.B + r) * s.C);
-    }
+  };
+  share(members, ceil_div(slabs, at_once), [&](int64_t group, int rank) {
+    T* const h = hidden + rank * at_once * hidden_size;
+    const int64_t first = group * at_once, last = least(first + at_once, slabs);
+    for (int64_t i = first; i < last; ++i) make_hidden(slab_at(s, i * s.slab), h + (i - first) * hidden_size);
+    each_pair(first, last, s.H / s.slab, [&](int64_t i, bool pair) {
+      const Slab slab = slab_at(s, i * s.slab);
+      for (int64_t r = 0; r < s.B; ++r) {
+        const T *const row = h + (i - first) * hidden_size + r * slab.units, *const W = f.W + slab.begin * s.C;
+        T* const y = parts + (i * s.B + r) * s.C;
+        narrow_outputs<T>(slab.units, pair, {{row, row + hidden_size}, {W, W + s.slab * s.C}, {y, y + s.B * s.C}}, s.C);
+      }
+    });
   });
   for (int64_t i = 0; i < s.B * s.C; ++i) f.y[i] = f.c[i % s.C];
   for (int64_t slab = 0; slab < slabs; ++slab) {

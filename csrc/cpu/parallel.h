@@ -43,16 +43,19 @@ void parallel(int64_t most_members, F f) {
   run_team(most_members, true, [](Team& team, void* context) { (*static_cast<F*>(context))(team); }, &f);
 }
 
-// Run f(task, rank) for every task, ranks being below most_members: who is free takes the next few, in order. Nobody
-// waits for a thread that is still waking up.
+// Run f(task, rank) for every task, ranks being below most_members: who is free takes the next few, in order, and fewer
+// the fewer there are left, so that all end at about the same time. Nobody waits for a thread that is still waking up.
 template <class F>
 void share(int64_t most_members, int64_t tasks, F f) {
   const int64_t members = most_members < tasks ? most_members : tasks;
-  const int64_t turns = 8 * (members > 0 ? members : 1), run = tasks > turns ? tasks / turns : 1;
   int64_t next = 0;
   auto body = [&](Team& team) {
-    for (int64_t first; (first = __atomic_fetch_add(&next, run, __ATOMIC_RELAXED)) < tasks;) {
-      for (int64_t task = first; task < tasks && task < first + run; ++task) f(task, team.rank);
+    int64_t first = __atomic_load_n(&next, __ATOMIC_RELAXED);
+    while (first < tasks) {
+      const int64_t run = (tasks - first) / (4 * members), end = first + (run > 0 ? run : 1);
+      if (!__atomic_compare_exchange_n(&next, &first, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+      for (int64_t task = first; task < end; ++task) f(task, team.rank);
+      first = __atomic_load_n(&next, __ATOMIC_RELAXED);
     }
   };
   run_team(members, false, [](Team& team, void* context) { (*static_cast<decltype(body)*>(context))(team); }, &body);

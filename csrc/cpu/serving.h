@@ -19,7 +19,9 @@ void serve(const Serving& f) {
   const int members_V = threads_for(k * f.D * size, kBytesWorthAThread);
   const int members = threads_for(f.H * (k + f.C) * size, kBytesWorthAThread),
             most = members > members_V ? members : members_V;
-  const int64_t widest = f.D > k ? f.D : k, hidden_size = 2 * f.B * (slab_row > kServedPart ? slab_row : kServedPart);
+  const int64_t widest = f.D > k ? f.D : k, part_size = 2 * f.B * kServedPart;
+  const int64_t slab_size = f.B * slab_row, at_once = slabs_at_once(slabs, members, slab_size);
+  const int64_t hidden_size = part_size > 2 * at_once * slab_size ? part_size : 2 * at_once * slab_size;
   float *x, *z, *parts, *hidden;
   Digits digits;
   const auto layout = [&](Arena arena) {
@@ -52,16 +54,24 @@ void serve(const Serving& f) {
     input = z;
   }
   if (int8) digits_of(f.B, k, input, k, digits);
-  share(members, slabs, [&](int64_t i, int rank) {
-    float* const h = hidden + rank * hidden_size;
-    const Slab slab = {i * f.slab, least(f.slab, f.H - i * f.slab)};
+  const auto slab_of = [&](int64_t i) { return Slab{i * f.slab, least(f.slab, f.H - i * f.slab)}; };
+  const auto make_hidden = [&](const Slab& slab, float* h) {
+    call_for(f.b + slab.begin, slab.units);
     stored_products<kVnni>(f.storage, f.B, input, k, k, digits, f.U, slab.begin, slab.units, h, slab_row);
     for (int64_t r = 0; r < f.B; ++r) {
       float* const row = h + r * slab_row;
       for (int64_t j = 0; j < slab.units; ++j) row[j] += f.b[slab.begin + j];
       activate(f.activation, slab.units, row, row, static_cast<float*>(nullptr));
     }
-    stored_outputs(f.storage, f.B, slab, f.W, f.C, h, slab_row, parts + i * f.B * y_row);
+  };
+  share(members, ceil_div(slabs, at_once), [&](int64_t group, int rank) {
+    float* const h = hidden + rank * hidden_size;
+    const int64_t first = group * at_once, last = least(first + at_once, slabs);
+    for (int64_t i = first; i < last; ++i) make_hidden(slab_of(i), h + (i - first) * slab_size);
+    each_pair(first, last, f.H / f.slab, [&](int64_t i, bool pair) {
+      float *const here = h + (i - first) * slab_size, *const y = parts + i * f.B * y_row;
+      stored_outputs(f.storage, f.B, slab_of(i), pair, f.W, f.C, here, slab_row, y);
+    });
   });
   for (int64_t r = 0; r < f.B; ++r) {
     float* const y = f.y + r * f.C;

@@ -196,43 +196,62 @@ MIMIC_INLINE Served widened(const int8_t* p) {
   return __builtin_convertvector(values, Served);
 }
 
-// y[0 : 16 V] = sum over units of h[u] W[u][0 : 16 V].
-template <class S, int V>
-void widened_columns(int64_t units, const float* h, const S* W, int64_t W_row, float* y) {
-  Served sum[V] = {};
-  for (int64_t u = 0; u < units; ++u, W += W_row) {
-    MIMIC_UNROLL for (int j = 0; j < V; ++j) __builtin_prefetch(W + 48 * W_row + j * kServed, 0, 2);
-    MIMIC_UNROLL for (int j = 0; j < V; ++j) sum[j] += h[u] * widened(W + j * kServed);
+// y[c] = sum over units of h[u] W[u][c] for 16 V columns from `begin` on and N slabs; rows of W are whole vectors.
+template <class E, int N, int V>
+void widened_columns(int64_t units, const Streams<float, E>& s, int64_t W_row, int64_t begin) {
+  constexpr int kLine = 64 / int(sizeof(E));
+  const int64_t ahead = ceil_div(kBytesAhead, W_row * int64_t(sizeof(E))) * W_row;
+  Served sum[N][V] = {};
+  for (int64_t u = 0; u < units; ++u) {
+    MIMIC_UNROLL for (int n = 0; n < N; ++n) {
+      const E* const W = s.W[n] + u * W_row + begin;
+      MIMIC_UNROLL for (int j = 0; j < V * kServed; j += kLine) __builtin_prefetch(W + ahead + j, 0, 2);
+      MIMIC_UNROLL for (int j = 0; j < V; ++j) sum[n][j] += s.h[n][u] * widened(W + j * kServed);
+    }
   }
-  MIMIC_UNROLL for (int j = 0; j < V; ++j) store(y + j * kServed, sum[j]);
+  for (int n = 0; n < N; ++n) {
+    MIMIC_UNROLL for (int j = 0; j < V; ++j) store(s.y[n] + begin + j * kServed, sum[n][j]);
+  }
 }
 
-template <class S>
-void widened_outputs(int64_t units, const float* h, const S* W, int64_t W_row, float* y) {
+template <class E, int N>
+void widened_outputs_of(int64_t units, const Streams<float, E>& s, int64_t W_row) {
   for (int64_t c = 0; c < W_row;) {
     const auto go = [&](auto kernel, int64_t vectors) {
-      for (; c + vectors * kServed <= W_row; c += vectors * kServed) kernel(units, h, W + c, W_row, y + c);
+      for (; c + vectors * kServed <= W_row; c += vectors * kServed) kernel(units, s, W_row, c);
     };
-    go(widened_columns<S, 6>, 6);
-    go(widened_columns<S, 3>, 3);
-    go(widened_columns<S, 1>, 1);
+    if constexpr (kLanes<float> == kServed) go(widened_columns<E, N, 12>, 12);
+    go(widened_columns<E, N, 6>, 6);
+    go(widened_columns<E, N, 3>, 3);
+    go(widened_columns<E, N, 1>, 1);
   }
 }
 
-// y (rows, C rounded up to 16) = h W over one slab; h (rows, h_row) is scaled in place where the weights are.
-inline void stored_outputs(Storage storage, int64_t rows, const Slab& slab, const StoredMatrix& W, int64_t C, float* h,
-                           ptrdiff_t h_row, float* y) {
-  const int64_t row = ceil_div(C, int64_t(kServed)) * kServed;
+template <class E>
+void widened_outputs(int64_t units, bool pair, const Streams<float, E>& s, int64_t W_row) {
+  pair ? widened_outputs_of<E, 2>(units, s, W_row) : widened_outputs_of<E, 1>(units, s, W_row);
+}
+
+// y (slabs, rows, C rounded up to 16) = h W over one slab, or a `pair` that begins with it; h (slabs, rows, h_row) is
+// scaled in place where the weights are.
+inline void stored_outputs(Storage storage, int64_t rows, const Slab& slab, bool pair, const StoredMatrix& W, int64_t C,
+                           float* h, ptrdiff_t h_row, float* y) {
+  const int64_t row = ceil_div(C, int64_t(kServed)) * kServed, h_slab = rows * h_row, y_slab = rows * row;
+  const auto outputs = [&](auto multiply, const auto* values, int64_t W_row) {
+    values += slab.begin * W_row;
+    multiply(slab.units, pair, {{h, h + h_slab}, {values, values + slab.units * W_row}, {y, y + y_slab}}, W_row);
+  };
   for (int64_t r = 0; r < rows; ++r, h += h_row, y += row) {
     if (storage == Storage::float32) {
-      narrow_outputs(slab.units, h, static_cast<const float*>(W.values) + slab.begin * C, C, y);
+      outputs(narrow_outputs<float>, static_cast<const float*>(W.values), C);
     } else if (storage == Storage::panels) {
-      widened_outputs(slab.units, h, static_cast<const float*>(W.values) + slab.begin * row, row, y);
+      outputs(widened_outputs<float>, static_cast<const float*>(W.values), row);
     } else if (storage == Storage::bfloat16) {
-      widened_outputs(slab.units, h, static_cast<const uint16_t*>(W.values) + slab.begin * row, row, y);
+      outputs(widened_outputs<uint16_t>, static_cast<const uint16_t*>(W.values), row);
     } else {
       for (int64_t u = 0; u < slab.units; ++u) h[u] *= W.scale[slab.begin + u];
-      widened_outputs(slab.units, h, static_cast<const int8_t*>(W.values) + slab.begin * row, row, y);
+      for (int64_t u = 0; pair && u < slab.units; ++u) h[h_slab + u] *= W.scale[slab.begin + slab.units + u];
+      outputs(widened_outputs<int8_t>, static_cast<const int8_t*>(W.values), row);
     }
   }
 }
