@@ -10,6 +10,7 @@ import numpy as np
 from pymimic.bench.suite import bounds
 
 ROUNDS = 7
+REST = 0.2  # seconds, in which a rival's threads, which wait by spinning, fall asleep: OpenBLAS' take a tenth of one
 ROWS = []  # of the table that conftest.py prints at the end: (test, seconds, figures by name)
 
 
@@ -46,7 +47,8 @@ def compare(benchmark, ours, numpy=None, *, operations=0.0, moved=0.0, tolerance
 
 
 def seconds(call):
-    """Of one call, after one that is not timed."""
+    """Of one call, after a rest and one that is not timed."""
+    time.sleep(REST)
     call()
     start = time.perf_counter()
     call()

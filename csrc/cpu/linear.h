@@ -47,6 +47,7 @@ template <class T>
 void multiply_panels(const Matmul<T>& f, int64_t s0, int64_t steps, int64_t row0, int64_t rows, int64_t column,
                      int64_t columns, const T* packed, T* a_rows) {
   const Finish finish = s0 == 0 ? Finish::store : Finish::add;
+  const bool far = f.M * f.N * int64_t(sizeof(T)) > kPackedBytes;
   const auto each_panel = [&](int64_t row, auto product) {
     for (int64_t j = 0; j < columns; j += kPanel) {
       product(int(least(columns - j, int64_t(kPanel))), packed + j * steps, f.c + row * f.N + column + j);
@@ -57,13 +58,14 @@ void multiply_panels(const Matmul<T>& f, int64_t s0, int64_t steps, int64_t row0
     if (f.a_step != 1) {
       const T* const a = f.a + row + s0 * f.a_step;
       each_panel(row, [&](int width, const T* b, T* c) {
-        multiply<1, 0>(height, width, false, Product<T>{a, 1, f.a_step, 0, 1, steps, b, c, f.N, finish});
+        multiply<1, 0>(height, width, false, Product<T>{a, 1, f.a_step, 0, 1, steps, b, c, f.N, finish, far});
       });
       continue;
     }
     for (int64_t r = 0; r < height; ++r) copy(steps, f.a + (row + r) * f.a_row + s0, a_rows + r * kRowStride);
     each_panel(row, [&](int width, const T* b, T* c) {
-      multiply<kRowStride, 1>(height, width, false, Product<T>{a_rows, kRowStride, 1, 0, 1, steps, b, c, f.N, finish});
+      multiply<kRowStride, 1>(height, width, false,
+                              Product<T>{a_rows, kRowStride, 1, 0, 1, steps, b, c, f.N, finish, far});
     });
   }
 }
