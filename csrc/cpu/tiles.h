@@ -192,6 +192,10 @@ void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int6
       const Product multiply = products[height > kTile][width > kTile];
       const TileMatrix a = A.from(i / kTile, 0), b = B.from(j / kTile, 0);
       float* const to = c + i * c_row + j;
+      for (int64_t m = 0; !padded && m < height; ++m) {  // a result without padding is a caller's, and in no cache
+        for (int64_t n = 0; n < width; n += kTile) __builtin_prefetch(to + m * c_row + n, 1);
+        __builtin_prefetch(to + m * c_row + width - 1, 1);
+      }
       if (padded || (height % kTile == 0 && width % kTile == 0)) {
         multiply(a, b, steps, to, c_row, add, {});
         continue;
