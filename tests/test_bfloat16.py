@@ -38,7 +38,7 @@ def plan_of(size):
 def emulated(args, size, activation, mask):
     """y and gradients with float64 sums, rounded where the kernels round."""
     wide, plan = args.wide, plan_of(size)
-    y, _ = reference.shallow_forward(*wide.forward, activation, mask, plan, False, None)
+    y, _ = reference.shallow_forward(*wide.forward, activation, mask, plan, False, None, None)
     return y, reference.shallow_backward(*wide.backward, activation, mask, plan, None, ALL)
 
 

@@ -169,8 +169,9 @@ MIMIC_INLINE void each_pair(int64_t first, int64_t last, int64_t whole, F f) {
 // Slabs whose h, of `values` each, is made before any of it is used: each change from U to W and back costs some of the
 // bandwidth. Fewer where there are few, so that every thread has some.
 MIMIC_INLINE int64_t slabs_at_once(int64_t slabs, int members, int64_t values) {
-  const int64_t most = kHiddenAtOnce / (values > 0 ? values : 1), enough = slabs / (8 * members);
-  return enough < 1 || most < 1 ? 1 : least(most, enough);
+  if (slabs == 0 || values == 0) return 1;
+  const int64_t most = kHiddenAtOnce / values, enough = slabs / (8 * members), fit = least(most, enough);
+  return fit > 1 ? fit : 1;
 }
 
 // The bias of units whose products come first: it is few bytes, and not foreseen.
