@@ -221,7 +221,8 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
                             right + (j * panels + first * kPanel) * kPanel,
                             to + my_units * columns + j,
                             columns,
-                            finish};
+                            finish,
+                            true};
             multiply<kPanel, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false, p);
           }
         };

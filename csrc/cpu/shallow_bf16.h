@@ -216,7 +216,7 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Out& out) {
             multiply<kPanel / 2, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false,
                                     Product<float, E>{products.elements(tiles + my_units * kPanel / 2), kPanel / 2, 1,
                                                       tile_panel / 2, here, kPanel / 2, products.elements(panel_steps),
-                                                      to + my_units * columns + j, columns, finish});
+                                                      to + my_units * columns + j, columns, finish, true});
           }
         };
         gradient(da_tile, w.z_steps, s.k, out.dU(slab));
