@@ -114,7 +114,8 @@ class Dims:
                 raise ValueError(f"out.{key}: expected None, as `needs` leaves it out, got an array")
             array = self.output(f"out.{key}", value, axes[key], taken)
             given = given._replace(**{key: array})
-            taken += [] if array is None else [array]
+            if array is not None:
+                taken.append(array)
         return given
 
 

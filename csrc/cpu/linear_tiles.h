@@ -8,8 +8,8 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-constexpr int64_t kTiledRows = 256;      // of C that one task makes ...
-constexpr int64_t kTiledColumns = 4096;  // ... and columns, as many of them at once as there are rows
+constexpr int64_t kTiledRows = 256;      // of C that one task makes, and columns that are tiles at once ...
+constexpr int64_t kTiledColumns = 4096;  // ... of the columns that it makes
 constexpr int64_t kTiledRun = 512;       // of the sum: then the operands in use take 1.5 MiB as three terms
 
 template <class F>

@@ -40,10 +40,7 @@ __attribute__((noinline)) void tile(const Product<T, E>& p) {
   using V = Vector<T>;
   const ptrdiff_t row = kRow ? kRow : p.a_row, step = kStep ? kStep : p.a_step;
   V sum[M][N] = {};
-  for (int i = 0; p.far && i < M; ++i) {
-    MIMIC_UNROLL for (int j = 0; j < N; ++j) __builtin_prefetch(p.c + i * p.c_row + j * kLanes<T>, 1);
-    __builtin_prefetch(p.c + i * p.c_row + N * kLanes<T> - 1, 1);
-  }
+  if (p.far) call_for_block(p.c, p.c_row, M, N * kLanes<T>);
   const E* b = p.b;
   for (ptrdiff_t block = 0; block < p.blocks; ++block) {
     const E* a = p.a + block * p.a_block;

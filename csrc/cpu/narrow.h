@@ -156,23 +156,37 @@ void narrow_outputs(int64_t units, bool pair, const Streams<T>& s, int64_t C) {
   pair ? narrow_outputs_of<T, 2>(units, s, C) : narrow_outputs_of<T, 1>(units, s, C);
 }
 
-// f(i, whether i + 1 comes with it) on the slabs from `first` on, the ragged one alone.
-template <class F>
-MIMIC_INLINE void each_pair(int64_t first, int64_t last, int64_t whole, F f) {
-  for (int64_t i = first; i < last;) {
-    const bool pair = i + 2 <= least(last, whole);
-    f(i, pair);
-    i += pair ? 2 : 1;
-  }
-}
+// How slabs are dealt out: h of some is made before any of it is used, as each change from U to W and back costs some
+// of the bandwidth; fewer where there are few, so that every thread has some.
+struct SlabGroups {
+  int members;
+  int64_t slabs, whole, values, at_once = 1;  // `values` of h in a slab, `whole` slabs without a ragged one
 
-// Slabs whose h, of `values` each, is made before any of it is used: each change from U to W and back costs some of the
-// bandwidth. Fewer where there are few, so that every thread has some.
-MIMIC_INLINE int64_t slabs_at_once(int64_t slabs, int members, int64_t values) {
-  if (slabs == 0 || values == 0) return 1;
-  const int64_t most = kHiddenAtOnce / values, enough = slabs / (8 * members), fit = least(most, enough);
-  return fit > 1 ? fit : 1;
-}
+  SlabGroups(int64_t H, int64_t slab, int threads, int64_t values_of_slab)
+      : slabs(ceil_div(H, slab)), whole(H / slab), values(values_of_slab) {
+    members = int(least(slabs, int64_t(threads)));
+    if (slabs == 0 || values == 0) return;
+    const int64_t fit = least(kHiddenAtOnce / values, slabs / (8 * members));
+    if (fit > 1) at_once = fit;
+  }
+  int64_t hidden() const { return at_once * values; }
+
+  // make(i, h) for all slabs and use(i, pair, h) for one, or two that follow each other; a member has `stride` of
+  // `room`.
+  template <class T, class Make, class Use>
+  void run(T* room, int64_t stride, Make make, Use use) const {
+    share(members, ceil_div(slabs, at_once), [&](int64_t group, int rank) {
+      T* const hidden = room + rank * stride;
+      const int64_t first = group * at_once, last = least(first + at_once, slabs);
+      for (int64_t i = first; i < last; ++i) make(i, hidden + (i - first) * values);
+      for (int64_t i = first; i < last;) {
+        const bool pair = i + 2 <= least(last, whole);
+        use(i, pair, hidden + (i - first) * values);
+        i += pair ? 2 : 1;
+      }
+    });
+  }
+};
 
 // The bias of units whose products come first: it is few bytes, and not foreseen.
 template <class T>
@@ -183,17 +197,17 @@ MIMIC_INLINE void call_for(const T* b, int64_t units) {
 template <class T>
 void shallow_forward_narrow(const ShallowForward<T>& f) {
   const ShallowShape& s = f.shape;
-  const int64_t slabs = ceil_div(s.H, s.slab), weights = s.H * (s.k + s.C) * int64_t(sizeof(T));
-  const int members = int(least(slabs, int64_t(threads_for(weights, kBytesWorthAThread))));
-  const int64_t hidden_size = s.B * s.slab, at_once = slabs_at_once(slabs, members, hidden_size);
+  const int64_t weights = s.H * (s.k + s.C) * int64_t(sizeof(T));
+  const SlabGroups groups(s.H, s.slab, threads_for(weights, kBytesWorthAThread), s.B * s.slab);
   T *parts, *hidden;
   const auto layout = [&](Arena arena) {
-    parts = arena.take<T>(slabs * s.B * s.C);
-    hidden = arena.take<T>(members * at_once * hidden_size);
+    parts = arena.take<T>(groups.slabs * s.B * s.C);
+    hidden = arena.take<T>(groups.members * groups.hidden());
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
-  const auto make_hidden = [&](const Slab& slab, T* h) {
+  const auto make = [&](int64_t i, T* h) {
+    const Slab slab = slab_at(s, i * s.slab);
     call_for(f.b + slab.begin, slab.units);
     narrow_products(s.B, f.z, s.k, f.U + slab.begin * s.k, s.k, s.k, slab.units, h, slab.units);
     for (int64_t r = 0; r < s.B; ++r) {
@@ -201,21 +215,17 @@ void shallow_forward_narrow(const ShallowForward<T>& f) {
     }
     activate(s.activation, s.B * slab.units, h, h, static_cast<T*>(nullptr));
   };
-  share(members, ceil_div(slabs, at_once), [&](int64_t group, int rank) {
-    T* const h = hidden + rank * at_once * hidden_size;
-    const int64_t first = group * at_once, last = least(first + at_once, slabs);
-    for (int64_t i = first; i < last; ++i) make_hidden(slab_at(s, i * s.slab), h + (i - first) * hidden_size);
-    each_pair(first, last, s.H / s.slab, [&](int64_t i, bool pair) {
-      const Slab slab = slab_at(s, i * s.slab);
-      for (int64_t r = 0; r < s.B; ++r) {
-        const T *const row = h + (i - first) * hidden_size + r * slab.units, *const W = f.W + slab.begin * s.C;
-        T* const y = parts + (i * s.B + r) * s.C;
-        narrow_outputs<T>(slab.units, pair, {{row, row + hidden_size}, {W, W + s.slab * s.C}, {y, y + s.B * s.C}}, s.C);
-      }
-    });
-  });
+  const auto use = [&](int64_t i, bool pair, const T* h) {
+    const Slab slab = slab_at(s, i * s.slab);
+    const T* const W = f.W + slab.begin * s.C;
+    for (int64_t r = 0; r < s.B; ++r, h += slab.units) {
+      T* const y = parts + (i * s.B + r) * s.C;
+      narrow_outputs<T>(slab.units, pair, {{h, h + groups.values}, {W, W + s.slab * s.C}, {y, y + s.B * s.C}}, s.C);
+    }
+  };
+  groups.run(hidden, groups.hidden(), make, use);
   for (int64_t i = 0; i < s.B * s.C; ++i) f.y[i] = f.c[i % s.C];
-  for (int64_t slab = 0; slab < slabs; ++slab) {
+  for (int64_t slab = 0; slab < groups.slabs; ++slab) {
     for (int64_t i = 0; i < s.B * s.C; ++i) f.y[i] += parts[slab * s.B * s.C + i];
   }
 }

@@ -12,22 +12,21 @@ constexpr int64_t kServedPart = 32;  // rows of V that one task takes
 
 template <bool kVnni>
 void serve(const Serving& f) {
-  const int64_t k = f.k, slabs = ceil_div(f.H, f.slab), slab_row = ceil_div(f.slab, kServedPart) * kServedPart;
+  const int64_t k = f.k, slab_row = ceil_div(f.slab, kServedPart) * kServedPart;
   const int64_t y_row = ceil_div(f.C, int64_t(kServed)) * kServed, parts_of_V = ceil_div(k, kServedPart);
   const bool bottleneck = f.V.values, int8 = f.storage == Storage::int8;
   const int64_t size = int8 ? 1 : f.storage == Storage::bfloat16 ? 2 : 4;
   const int members_V = threads_for(k * f.D * size, kBytesWorthAThread);
-  const int members = threads_for(f.H * (k + f.C) * size, kBytesWorthAThread),
-            most = members > members_V ? members : members_V;
-  const int64_t widest = f.D > k ? f.D : k, part_size = 2 * f.B * kServedPart;
-  const int64_t slab_size = f.B * slab_row, at_once = slabs_at_once(slabs, members, slab_size);
-  const int64_t hidden_size = part_size > 2 * at_once * slab_size ? part_size : 2 * at_once * slab_size;
+  const SlabGroups groups(f.H, f.slab, threads_for(f.H * (k + f.C) * size, kBytesWorthAThread), f.B * slab_row);
+  const int most = groups.members > members_V ? groups.members : members_V;
+  const int64_t widest = f.D > k ? f.D : k, of_V = f.B * kServedPart, of_U = groups.hidden();
+  const int64_t hidden_size = 2 * (of_V > of_U ? of_V : of_U);
   float *x, *z, *parts, *hidden;
   Digits digits;
   const auto layout = [&](Arena arena) {
     x = arena.take<float>(f.B * f.D);
     z = arena.take<float>(f.B * parts_of_V * kServedPart);
-    parts = arena.take<float>(slabs * f.B * y_row);
+    parts = arena.take<float>(groups.slabs * f.B * y_row);
     hidden = arena.take<float>(most * hidden_size);
     digits.high = arena.take<uint8_t>(int8 ? f.B * padded4(widest) : 0);
     digits.low = arena.take<uint8_t>(int8 ? f.B * padded4(widest) : 0);
@@ -55,7 +54,8 @@ void serve(const Serving& f) {
   }
   if (int8) digits_of(f.B, k, input, k, digits);
   const auto slab_of = [&](int64_t i) { return Slab{i * f.slab, least(f.slab, f.H - i * f.slab)}; };
-  const auto make_hidden = [&](const Slab& slab, float* h) {
+  const auto make = [&](int64_t i, float* h) {
+    const Slab slab = slab_of(i);
     call_for(f.b + slab.begin, slab.units);
     stored_products<kVnni>(f.storage, f.B, input, k, k, digits, f.U, slab.begin, slab.units, h, slab_row);
     for (int64_t r = 0; r < f.B; ++r) {
@@ -64,19 +64,14 @@ void serve(const Serving& f) {
       activate(f.activation, slab.units, row, row, static_cast<float*>(nullptr));
     }
   };
-  share(members, ceil_div(slabs, at_once), [&](int64_t group, int rank) {
-    float* const h = hidden + rank * hidden_size;
-    const int64_t first = group * at_once, last = least(first + at_once, slabs);
-    for (int64_t i = first; i < last; ++i) make_hidden(slab_of(i), h + (i - first) * slab_size);
-    each_pair(first, last, f.H / f.slab, [&](int64_t i, bool pair) {
-      float *const here = h + (i - first) * slab_size, *const y = parts + i * f.B * y_row;
-      stored_outputs(f.storage, f.B, slab_of(i), pair, f.W, f.C, here, slab_row, y);
-    });
-  });
+  const auto use = [&](int64_t i, bool pair, float* h) {
+    stored_outputs(f.storage, f.B, slab_of(i), pair, f.W, f.C, h, slab_row, parts + i * f.B * y_row);
+  };
+  groups.run(hidden, hidden_size, make, use);
   for (int64_t r = 0; r < f.B; ++r) {
     float* const y = f.y + r * f.C;
     copy(f.C, f.c, y);
-    for (int64_t slab = 0; slab < slabs; ++slab) {
+    for (int64_t slab = 0; slab < groups.slabs; ++slab) {
       const float* const part = parts + (slab * f.B + r) * y_row;
       for (int64_t j = 0; j < f.C; ++j) y[j] += part[j];
     }

@@ -179,7 +179,7 @@ void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float
 }
 
 // C (`rows`, `columns`) (+)= A B. Tiles that reach beyond C go through one of our own; `padded` says that C has room
-// for whole ones.
+// for whole ones. Without it C is likely a caller's, and in no cache.
 template <class Tiles, int kTerms>
 void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int64_t rows, int64_t columns, float* c,
                    ptrdiff_t c_row, bool add, bool padded) {
@@ -192,10 +192,7 @@ void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int6
       const Product multiply = products[height > kTile][width > kTile];
       const TileMatrix a = A.from(i / kTile, 0), b = B.from(j / kTile, 0);
       float* const to = c + i * c_row + j;
-      for (int64_t m = 0; !padded && m < height; ++m) {  // a result without padding is a caller's, and in no cache
-        for (int64_t n = 0; n < width; n += kTile) __builtin_prefetch(to + m * c_row + n, 1);
-        __builtin_prefetch(to + m * c_row + width - 1, 1);
-      }
+      if (!padded) call_for_block(to, c_row, height, width);
       if (padded || (height % kTile == 0 && width % kTile == 0)) {
         multiply(a, b, steps, to, c_row, add, {});
         continue;

@@ -25,7 +25,7 @@ from ml_dtypes import bfloat16
 from .. import _core
 from ..plan import PANEL, Plan
 from . import reference
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, memory_for, room_for
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays, memory_for
 
 if os.environ.get("PYMIMIC_ISA"):
     _core.set_isa(os.environ["PYMIMIC_ISA"])
@@ -77,13 +77,11 @@ class Cpu:
     ) -> ShallowGrads:  # fmt: skip
         if len(z) == 0:
             return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs, out)
-        grads = room_for(needs, out, z, U, W, lambda shape: np.empty(shape, b.dtype))
+        grads = gradient_arrays(needs, out, z, U, W, lambda shape: np.empty(shape, b.dtype))
         terms = self._terms(z, plan)
         if terms:
-            _core.shallow_backward_bf16(
-                _bits(dy), _bits(z), _bits(U), b, _bits(W), _code(activation), mask, plan.slab, plan.row_block, terms,
-                *grads,
-            )  # fmt: skip
+            operands = _bits(dy), _bits(z), _bits(U), b, _bits(W)
+            _core.shallow_backward_bf16(*operands, _code(activation), mask, plan.slab, plan.row_block, terms, *grads)
             return grads
         _core.shallow_backward(dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved, *grads)
         return grads

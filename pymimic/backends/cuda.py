@@ -22,7 +22,7 @@ from .. import _cuda
 from ..devices import cupy
 from ..plan import Plan
 from . import cublas
-from .interface import ACTIVATIONS, ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, room_for
+from .interface import ACTIVATIONS, ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays
 from .workspace import allocate, copied, empty, scratch, stream
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
@@ -67,7 +67,7 @@ class Cuda:
         self._demand_training()
         B, k, H, C = sizes = (*z.shape, *W.shape)
         self.demand_sizes(k, C)
-        grads = room_for(needs, out, z, U, W, empty)
+        grads = gradient_arrays(needs, out, z, U, W, empty)
         if B == 0 or H == 0:
             for grad in grads:
                 if grad is not None:

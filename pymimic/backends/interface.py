@@ -46,7 +46,7 @@ ANYWHERE = ShallowGrads()
 """Gradients to be written to new arrays."""
 
 
-def room_for(
+def gradient_arrays(
     needs: frozenset[str], out: ShallowGrads, z: Array, U: Array, W: Array, empty: Callable[[tuple[int, ...]], Array]
 ) -> ShallowGrads:
     """Where gradients go: to the arrays of `out`, and to new ones for the others of `needs`."""

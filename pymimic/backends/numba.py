@@ -17,7 +17,7 @@ from ..errors import BackendUnavailableError
 from ..plan import Plan
 from ..threads import get_num_threads
 from . import _numba_kernels as kernels
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, memory_for, room_for
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays, memory_for
 from .reference import cross_entropy, distillation_loss, mimic_loss, narrowed, optimizer_update
 
 __all__ = [
@@ -92,7 +92,7 @@ def shallow_backward(
     plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads,
 ) -> ShallowGrads:  # fmt: skip
     _demand_one_type(plan)
-    grads = room_for(needs, out, z, U, W, lambda shape: np.empty(shape, z.dtype))
+    grads = gradient_arrays(needs, out, z, U, W, lambda shape: np.empty(shape, z.dtype))
     for grad in grads:
         if grad is not None:
             grad.fill(0)  # parts are added
