@@ -12,7 +12,6 @@ from typing import Annotated, NoReturn, ParamSpec, cast
 
 import numpy as np
 import typer
-from tqdm import tqdm
 
 from . import __version__, backends
 from .backends.interface import Array
@@ -21,6 +20,7 @@ from .checkpoint import replacing
 from .errors import BackendUnavailableError, FileFormatError
 from .optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
 from .plan import plan
+from .progress import Progress
 from .student import Student
 from .threads import get_num_threads, set_num_threads
 from .trainer import Trainer
@@ -228,7 +228,7 @@ def predict(
         raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")
     form = {"descr": "<f4", "fortran_order": False, "shape": (len(x), net.outputs)}
     answer = net.predict_proba if proba else net.predict
-    with replacing(out) as file, tqdm(total=len(x), unit="row", unit_scale=True, disable=None) as bar:
+    with replacing(out) as file, Progress(total=len(x), unit="row", unit_scale=True, disable=None) as bar:
         np.lib.format.write_array_header_1_0(file, form)
         for start in range(0, len(x), _SLAB):
             slab = x[start : start + _SLAB]

@@ -10,7 +10,6 @@ from contextlib import closing
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from . import _check, backends, ops
 from .backends.interface import Array
@@ -23,6 +22,7 @@ from .history import History, Record
 from .layers import Layers
 from .moments import standardisation
 from .optimizer import AdamW, Optimizer
+from .progress import Progress
 
 _SLAB_BYTES = 32 << 20
 _MOST_ROWS = 8192
@@ -181,7 +181,7 @@ class DeepNet:
         history = self.history = History()
         started = time.perf_counter()
         hidden = None if progress else True  # None: hidden unless standard error is a terminal
-        for epoch in tqdm(range(1, _check.integer("epochs", epochs, 0, 1 << 31) + 1), unit="epoch", disable=hidden):
+        for epoch in Progress(range(1, _check.integer("epochs", epochs, 0, 1 << 31) + 1), unit="epoch", disable=hidden):
             loss_sum = 0.0
             drawn = labelled(cases, ordering.permutation(len(cases)), batch_size, augment, augmenting)
             with closing(feed(drawn, self.device)) as batches:

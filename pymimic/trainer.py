@@ -13,7 +13,6 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from . import _check
 from .backends import for_training
@@ -29,6 +28,7 @@ from .learner import Learner, global_norm
 from .losses import Loss, loss_function
 from .moments import moments
 from .optimizer import Optimizer
+from .progress import Progress
 from .student import Student
 from .training_state import TrainingState
 
@@ -165,7 +165,7 @@ class Trainer:
 
         steps = -(-len(data) // (self.batch_size * self.accumulate)) * self.epochs
         hidden = None if self.progress else True  # None: hidden unless standard error is a terminal
-        with DeferredInterrupt() as interrupt, tqdm(total=steps, initial=state.step, disable=hidden, unit="step") as bar:
+        with DeferredInterrupt() as interrupt, Progress(total=steps, initial=state.step, disable=hidden, unit="step") as bar:
             try:
                 while state.epoch < self.epochs and not state.history.stopped_early:
                     rate = self._epoch(data, state, learner, interrupt, bar, save)

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from . import _check
 from ._shards import MANIFEST, Manifest, open_shard, read_manifest, rechunk, remove_unfinished, write_manifest, write_shard
 from .backends.interface import Array
 from .errors import ManifestError
 from .moments import moments
+from .progress import Progress
 from .teacher import Teacher, label
 
 _SLAB = 1 << 14  # rows of one step through a whole set
@@ -123,7 +123,7 @@ class TransferSet:
         remove_unfinished(folder)
         seen = rows = 0
         total = len(inputs) if isinstance(inputs, np.ndarray) else None
-        with tqdm(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
+        with Progress(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
             for seen, arrays in enumerate(_labelling_shards(inputs, weights, rows_per_shard), 1):
                 if manifest is not None and seen <= manifest.shards:
                     _demand_same(folder, manifest, seen - 1, arrays)

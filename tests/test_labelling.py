@@ -14,6 +14,7 @@ import pytest
 from slope_teacher import TEACHER, C, D, contents, rows, says, uneven
 
 from pymimic.errors import ManifestError
+from pymimic.progress import Progress
 from pymimic.teacher import from_callable
 from pymimic.transfer import TransferSet
 
@@ -182,6 +183,22 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_files(tmp_path):
     assert killed >= 3
     label_slowly(folder, x)
     assert contents(folder) == contents(tmp_path / "whole")
+
+
+def die_drawing():
+    Progress.get_lock().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork, which hands locks on")
+def test_a_child_killed_while_it_draws_its_bar_stops_nobody_else(tmp_path):
+    Progress.get_lock()
+    process = multiprocessing.get_context("fork").Process(target=die_drawing)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(TransferSet.create(tmp_path / "set", TEACHER, rows(25), rows_per_shard=10)) == 25
 
 
 @pytest.mark.parametrize(
