@@ -98,7 +98,7 @@ Source source(const char* name, const py::array& array, int64_t size, int terms)
 
 void shallow_forward_bf16(const py::array& z, const py::array& U, const py::array& b, const py::array& W,
                           const py::array& c, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                          int terms, const py::array& y) {
+                          int terms, const py::array& y, const Optional& saved) {
   const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
   const ShallowForwardBf16 f = {s,
                                 source("z", z, s.B * s.k, terms),
@@ -106,14 +106,15 @@ void shallow_forward_bf16(const py::array& z, const py::array& U, const py::arra
                                 source("W", W, s.H * s.C, terms),
                                 in<float>("b", b, s.H),
                                 in<float>("c", c, s.C),
-                                out<float>("y", y, s.B * s.C)};
+                                out<float>("y", y, s.B * s.C),
+                                keep_of<float>(saved, s, true)};
   py::gil_scoped_release released;
   bfloat_kernels(terms).shallow.shallow_forward(f);
 }
 
 void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
                            const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                           int terms, const Optional& dz, const Optional& dU, const Optional& db, const Optional& dW,
+                           int terms, const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db, const Optional& dW,
                            const Optional& dc) {
   const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
   const ShallowBackwardBf16 f = {s,
@@ -122,6 +123,7 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
                                  source("U", U, s.H * s.k, terms),
                                  source("W", W, s.H * s.C, terms),
                                  in<float>("b", b, s.H),
+                                 kept_of<float>(saved, s),
                                  out<float>("dz", dz, s.B * s.k),
                                  out<float>("dU", dU, s.H * s.k),
                                  out<float>("db", db, s.H),
@@ -133,11 +135,12 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
 
 void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
                        const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask,
-                       int64_t slab, int64_t row_block, int terms, const Optional& dz, const py::array& dc) {
+                       int64_t slab, int64_t row_block, int terms, const Optional& saved, const Optional& dz, const py::array& dc) {
   const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
   const ShallowStepBf16 f = {s,
                              source("dy", dy, s.B * s.C, terms),
                              source("z", z, s.B * s.k, terms),
+                             kept_of<float>(saved, s),
                              out<float>("dz", dz, s.B * s.k),
                              out<float>("dc", dc, s.C),
                              parameter<float>("U", U, s.H * s.k),

@@ -85,16 +85,19 @@ struct ShallowForwardBf16 {
   Source z, U, W;
   const float *b, *c;
   float* y;
+  Keep<float> keep;
 };
 struct ShallowBackwardBf16 {
   ShallowShape shape;
   Source dy, z, U, W;
   const float* b;
+  Kept<float> kept;
   float *dz, *dU, *db, *dW, *dc;  // each may be null
 };
 struct ShallowStepBf16 {
   ShallowShape shape;
   Source dy, z;
+  Kept<float> kept;
   float *dz, *dc;  // written; dz may be null
   Parameter<float> U, b, W, c;
 };

@@ -89,7 +89,7 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
     z = take_tiles<F>(arena, 2 * panels, steps_of(s.k));
     all_h = take_tiles<F>(arena, 2 * teams.most_members, steps_of(s.slab));
     y_panels = arena.take<float>(teams.parts * panels * y_panel);
-    for (int i = 0; i < teams.buffers; ++i) slabs[i] = TiledSlab<F>::take(arena, s, false);
+    for (int i = 0; i < teams.buffers; ++i) slabs[i] = TiledSlab<F>::take(arena, s, {true, false});
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
@@ -98,7 +98,7 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
     F::Tiles::configure();
     const Grid grid(team, teams.parts);
     const TileMatrix h_across = all_h.from(2 * team.rank, 0);
-    BlockMaker<F> make(s, f.b);
+    BlockMaker<F> make(s, f.b, f.keep, {});
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       put_source_along<F>(f.z, s.B, s.k, panel * kPanel, true, z.from(2 * panel, 0));
       for (int part = 0; part < teams.parts; ++part) {
@@ -110,10 +110,10 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
     grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t turn) {
       const TiledSlab<F>& weights = slabs[grid.buffer(turn)];
       const int64_t blocks = steps_of(slab.units);
-      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W, false);
+      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
       grid.barrier();
       for (int64_t panel = grid.begin(panels); blocks > 0 && panel < grid.end(panels); ++panel) {
-        make.each_block(weights, slab, panel, z, nullptr, [&](int64_t i, const Block& block, int begin, int end) {
+        make.each_block(weights, slab, panel, z, nullptr, 1, [&](int, int64_t i, const Block& block, int begin, int end) {
           block_across<F>(block.h, begin, end, h_across.from(0, i));
         });
         add_over_units<F>(slab, weights.W_turned, h_across, s.C, y_panels + (part * panels + panel) * y_panel);
@@ -156,10 +156,11 @@ template <class F, class Out>
 void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   const ShallowShape& s = f.shape;
   float* const dz = f.dz;
-  const bool weights_wanted = out.any();
+  const bool weights_wanted = out.any(), make_h = !f.kept.any();
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Teams teams(s, least(panels, block_panels));
+  const int forms = (weights_wanted ? 2 : 0) + (dz ? 1 : 0);
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
     float* dz;
@@ -168,7 +169,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   } w;
   Out outs[kParts] = {out, out, out, out};
   const auto layout = [&](Arena arena) {
-    w.z = take_tiles<F>(arena, 2 * panels, steps_of(s.k));
+    w.z = take_tiles<F>(arena, make_h ? 2 * panels : none, steps_of(s.k));
     w.dy = take_tiles<F>(arena, 2 * panels, steps_of(s.C));
     w.z_steps = take_tiles<F>(arena, weights_wanted ? tiles_of(s.k) : none, panels);
     w.dy_steps = take_tiles<F>(arena, weights_wanted ? tiles_of(s.C) : none, panels);
@@ -177,7 +178,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     for (int i = 0; i < teams.buffers; ++i) {
       w.made[i].h = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
       w.made[i].da = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
-      w.slab[i] = TiledSlab<F>::take(arena, s, true);
+      w.slab[i] = TiledSlab<F>::take(arena, s, {make_h, true});
     }
     for (int i = 0; i < least(teams.parts, teams.most_members); ++i) outs[i].reserve(arena);
     return arena.used();
@@ -189,10 +190,10 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     const Grid grid(team, teams.parts);
     const Out& mine = outs[grid.team];
     const TileMatrix da_across = w.all_da.from(2 * team.rank, 0);
-    BlockMaker<F> make(s, f.b);
+    BlockMaker<F> make(s, f.b, {}, f.kept);
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       const int64_t row = panel * kPanel;
-      put_source_along<F>(f.z, s.B, s.k, row, true, w.z.from(2 * panel, 0));
+      if (make_h) put_source_along<F>(f.z, s.B, s.k, row, true, w.z.from(2 * panel, 0));
       put_source_along<F>(f.dy, s.B, s.C, row, true, w.dy.from(2 * panel, 0));
       for (int part = 0; dz && part < teams.parts; ++part) {
         __builtin_memset(w.dz + (part * panels + panel) * dz_panel, 0, size_t(dz_panel) * sizeof(float));
@@ -206,7 +207,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t turn) {
       const TiledSlab<F>& weights = w.slab[grid.buffer(turn)];
       const int64_t blocks = steps_of(slab.units);
-      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W, true);
+      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
       grid.barrier();
       const int64_t my_units = least(kStep * grid.begin(blocks), slab.units),
                     my_end = least(kStep * grid.end(blocks), slab.units);
@@ -215,14 +216,14 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
         const MadeTiles& made = w.made[grid.buffer(row_turn)];
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
           const int64_t panel = first + i;
-          const auto finish = [&](int64_t n, const Block& block, int begin, int end) {
-            if (weights_wanted) {
-              block_along<F>(block.h, begin, end, made.h.from(2 * n, i));
-              block_along<F>(block.da, begin, end, made.da.from(2 * n, i));
+          const auto put = [&](int form, int64_t n, const Block& block, int begin, int end) {
+            switch (weights_wanted ? form : 2) {
+              case 0: return block_along<F>(block.h, begin, end, made.h.from(2 * n, i));
+              case 1: return block_along<F>(block.da, begin, end, made.da.from(2 * n, i));
+              default: return block_across<F>(block.da, begin, end, da_across.from(0, n));
             }
-            if (dz) block_across<F>(block.da, begin, end, da_across.from(0, n));
           };
-          make.each_block(weights, slab, panel, w.z, &w.dy, finish);
+          make.each_block(weights, slab, panel, w.z, &w.dy, forms, put);
           if (dz) {
             add_over_units<F>(slab, weights.U_turned, da_across, s.k, w.dz + (part * panels + panel) * dz_panel);
           }

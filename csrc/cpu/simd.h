@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define MIMIC_INLINE inline __attribute__((always_inline))
+#define MIMIC_NOINLINE __attribute__((noinline))
 #define MIMIC_UNROLL _Pragma("GCC unroll 16")
 #define MIMIC_UNROLL_STEPS _Pragma("GCC unroll 4")  // of a loop whose counting would take a port from multiply-adds
 

@@ -10,25 +10,32 @@ namespace MIMIC_ISA {
 
 static_assert(kStep == kPanel && kPanel % kTile == 0 && kStep == kMaskUnits, "blocks are square, and those of masks");
 
-// One slab of U and W, in the forms that a pass takes.
+// Which products of a slab a pass makes: h, and then y, or da (and dz).
+struct Products {
+  bool h, back;
+};
+
+// One slab of U and W, in the forms that these products take.
 template <class F>
 struct TiledSlab {
+  Products products;
   TileMatrix U, U_turned, W, W_turned;
 
-  static TiledSlab take(Arena& arena, const ShallowShape& s, bool back) {
-    const int64_t blocks = steps_of(s.slab), none = 0;
-    return {take_tiles<F>(arena, 2 * blocks, steps_of(s.k)), take_tiles<F>(arena, back ? tiles_of(s.k) : none, blocks),
+  static TiledSlab take(Arena& arena, const ShallowShape& s, Products products) {
+    const int64_t blocks = steps_of(s.slab), none = 0, back = products.back;
+    return {products, take_tiles<F>(arena, products.h ? 2 * blocks : none, steps_of(s.k)),
+            take_tiles<F>(arena, back ? tiles_of(s.k) : none, blocks),
             take_tiles<F>(arena, back ? 2 * blocks : none, steps_of(s.C)),
             take_tiles<F>(arena, back ? none : tiles_of(s.C), blocks)};
   }
 
   // Blocks [begin, end) of it.
   void fill(int64_t begin, int64_t end, const ShallowShape& s, const Slab& slab, const Source& U_rows,
-            const Source& W_rows, bool back) const {
+            const Source& W_rows) const {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t unit = slab.begin + i * kStep;
-      put_source_along<F>(U_rows, s.H, s.k, unit, false, U.from(2 * i, 0));
-      if (back) {
+      if (products.h) put_source_along<F>(U_rows, s.H, s.k, unit, false, U.from(2 * i, 0));
+      if (products.back) {
         put_source_across<F>(U_rows, s.H, s.k, unit, true, U_turned.from(0, i));
         put_source_along<F>(W_rows, s.H, s.C, unit, false, W.from(2 * i, 0));
       } else {
@@ -46,71 +53,108 @@ struct alignas(64) Block {
   uint8_t bytes[kStep * kPanel];  // of the mask
   Slab units;                     // fewer than 32 at the end of H
   int64_t panel;
+  int64_t kept_at;  // where its values lie in what is kept
 };
 
-// What one member needs to make blocks. While the products of one are made, the one before is finished, some units at a
-// time.
+// What one member needs to make blocks. While the products of one are made, the one before is finished: in pieces, a
+// few units or one form of them at a time.
 template <class F>
 class BlockMaker {
  public:
-  BlockMaker(const ShallowShape& s, const float* b) : s_(s), b_(b) {}
+  BlockMaker(const ShallowShape& s, const float* b, const Keep<float>& keep, const Kept<float>& kept)
+      : s_(s), b_(b), keep_(keep), kept_(kept) {}
 
-  // h, and da where `dy` is given, of all blocks of a slab in a panel. finish(block's number, block, begin, end) is
-  // called on all units of all blocks, in order, a number of pairs at a time.
-  template <class Finish>
+  // h, made or taken from what was kept, and da where `dy` is given, of all blocks of a slab in a panel. put(form, i,
+  // block, begin, end) is called on all units of all blocks, in order, some at a time, with each of `forms` numbers.
+  template <class Put>
   void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const TileMatrix& z,
-                  const TileMatrix* dy, Finish finish) {
-    const int64_t blocks = steps_of(slab.units), k_steps = steps_of(s_.k), c_steps = dy ? steps_of(s_.C) : 0;
-    const int64_t pairs = ceil_div(int64_t(kStep / 2), k_steps + c_steps > 0 ? k_steps + c_steps : 1);  // a step
-    const auto part = [&](int64_t step) { return int(least(2 * pairs * step, int64_t(kStep))); };
-    for (int64_t i = 0; i < blocks; ++i) {
+                  const TileMatrix* dy, int forms, const Put& put) {
+    const int64_t blocks = steps_of(slab.units), panels = ceil_div(s_.B, int64_t(kPanel));
+    const int64_t k_steps = kept_.any() ? 0 : steps_of(s_.k), c_steps = dy ? steps_of(s_.C) : 0;
+    const int64_t groups = (k_steps + c_steps) * kGroups<F::kTerms>, first = groups / 4;
+    const int pieces = kStep / kPiece * (1 + forms);
+    for (int64_t i = 0; i <= blocks; ++i) {
       Block &block = blocks_[i & 1], &before = blocks_[~i & 1];
-      block.units = {slab.begin + i * kStep, least(slab.units - i * kStep, int64_t(kStep))};
-      block.panel = panel;
-      const auto meanwhile = [&](int64_t step) {
-        if (i > 0) finish_units(before, dy, i - 1, part(step), part(step + 1), finish);
+      int done = i > 0 ? 0 : pieces, part = 0, piece = 0;
+      int64_t group = 0, due = 0;
+      const auto finish_piece = [&] {
+        finish(before, dy, i - 1, part, piece, put);
+        ++done;
+        if (++piece > forms) piece = 0, ++part;
       };
-      tile_product<typename F::Tiles, F::kTerms, 2, 2>(weights.U.from(2 * i, 0), z.from(2 * panel, 0), k_steps, block.h,
-                                                       kPanel, false, meanwhile);
-      if (dy) {
-        tile_product<typename F::Tiles, F::kTerms, 2, 2>(weights.W.from(2 * i, 0), dy->from(2 * panel, 0), c_steps,
-                                                         block.da, kPanel, false,
-                                                         [&](int64_t step) { meanwhile(k_steps + step); });
+      const auto meanwhile = [&] {
+        if (group++ < first) return;  // the block before is still being stored
+        for (due += pieces; due >= groups - first && done < pieces; due -= groups - first) finish_piece();
+      };
+      if (i < blocks) {
+        block.units = {slab.begin + i * kStep, least(slab.units - i * kStep, int64_t(kStep))};
+        block.panel = panel;
+        block.kept_at = kept_at(panels, slab, panel) + i * kStep * kPanel;
+        const auto product = [&](const TileMatrix& weight, const TileMatrix& rows, int64_t steps, float* to) {
+          tile_product<typename F::Tiles, F::kTerms, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0), steps, to,
+                                                           kPanel, false, meanwhile);
+        };
+        if (!kept_.any()) product(weights.U, z, k_steps, block.h);
+        if (dy) product(weights.W, *dy, c_steps, block.da);
       }
-      if (i > 0 && k_steps + c_steps == 0) finish_units(before, dy, i - 1, 0, kStep, finish);
+      while (done < pieces) finish_piece();
     }
-    finish_units(blocks_[(blocks - 1) & 1], dy, blocks - 1, 0, kStep, finish);
   }
 
  private:
-  template <class Finish>
-  void finish_units(Block& block, bool gradients, int64_t i, int begin, int end, Finish finish) {
-    if (begin == end) return;
-    if (begin == 0 && s_.mask.drops()) {
-      mask_panel(s_.mask, block.panel * kPanel, block.units.begin, kStep, block.bytes);
-    }
-    hidden(block, gradients, begin, end);
+  static constexpr int kPiece = F::kTerms == 3 ? 8 : 16;  // units
+
+  // Piece 0 of some units is what they are, the others are the forms that are wanted of them. Units beyond the last one
+  // have no bias and no slope: their weights are zeros, and so is all that they make.
+  template <class Put>
+  MIMIC_NOINLINE void finish(Block& block, bool gradients, int64_t i, int part, int piece, const Put& put) {
+    const int begin = part * kPiece, end = begin + kPiece;
+    if (piece > 0) return put(piece - 1, i, block, begin, end);
+    const bool relu = s_.activation == Activation::relu;
+    const int last = int(least(int64_t(end), block.units.units));
+    kept_.any() ? take_kept(block, begin, last, end) : add_bias(block, begin, last);
+    if (!relu) keep(block, begin, last);
+    if (!(relu && kept_.any())) hidden(block, gradients, begin, last, end);
+    if (relu) keep(block, begin, last);
     if (gradients) gradient(block, begin, end);
-    finish(i, block, begin, end);
   }
 
-  // Units beyond the last one have no bias and no slope: their weights are zeros, and so is all that they make.
-  void hidden(Block& block, bool gradients, int begin, int end) const {
-    const bool relu = s_.activation == Activation::relu;
-    const int last = int(least(int64_t(end), block.units.units)), n = (end - begin) * kPanel;
-    const auto add_bias = [&](auto f) {
+  // a, or of relu its positive part.
+  void add_bias(Block& block, int begin, int last) const {
+    const auto add = [&](auto f) {
       for (int u = begin; u < last; ++u) {
         const Floats16 bias = Floats16{} + b_[block.units.begin + u];
         float* const row = block.h + u * kPanel;
         MIMIC_UNROLL for (int r = 0; r < kPanel; r += kTile) store(row + r, f(load<Floats16>(row + r) + bias));
       }
     };
-    relu ? add_bias([](Floats16 a) { return a < Floats16{} ? Floats16{} : a; })  // NaN stays
-         : add_bias([](Floats16 a) { return a; });
+    s_.activation == Activation::relu ? add([](Floats16 a) { return a < Floats16{} ? Floats16{} : a; })  // NaN stays
+                                      : add([](Floats16 a) { return a; });
+  }
+
+  void take_kept(Block& block, int begin, int last, int end) const {
+    const int n = last > begin ? (last - begin) * kPanel : 0;
+    float* const h = block.h + begin * kPanel;
+    if (kept_.full) copy(n, kept_.full + block.kept_at + begin * kPanel, h);
+    if (kept_.bf16) from_bfloat16(n, kept_.bf16 + block.kept_at + begin * kPanel, h);
+    __builtin_memset(h + n, 0, size_t((end - begin) * kPanel - n) * sizeof(float));
+  }
+
+  void keep(const Block& block, int begin, int last) const {
+    if (last <= begin) return;
+    const float* const h = block.h + begin * kPanel;
+    if (keep_.full) copy((last - begin) * kPanel, h, keep_.full + block.kept_at + begin * kPanel);
+    if (keep_.bf16) to_bfloat16((last - begin) * kPanel, h, keep_.bf16 + block.kept_at + begin * kPanel);
+  }
+
+  void hidden(Block& block, bool gradients, int begin, int last, int end) const {
+    const bool relu = s_.activation == Activation::relu;
+    const int n = (end - begin) * kPanel;
     float* const h = block.h + begin * kPanel;
     float* const slope = gradients && !relu ? block.slope + begin * kPanel : nullptr;
     if (!relu) activate(s_.activation, n, h, h, slope);
     if (s_.mask.drops()) {
+      if (begin == 0) mask_panel(s_.mask, block.panel * kPanel, block.units.begin, kStep, block.bytes);
       const uint8_t* const bytes = block.bytes + begin * kPanel;
       apply_mask(n, bytes, s_.mask, h, h);
       if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
@@ -138,6 +182,8 @@ class BlockMaker {
 
   const ShallowShape& s_;
   const float* b_;
+  Keep<float> keep_;
+  Kept<float> kept_;
   Block blocks_[2];
 };
 

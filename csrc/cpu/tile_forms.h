@@ -28,43 +28,44 @@ TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
 }
 
 using Floats16 = Vector<float, kTile>;
-using Halves32 = Vector<uint16_t, kStep>;
 
-// 32 values as a line of each term: those of `first` in order, then those of `second`.
-template <class F, class S>
-MIMIC_INLINE void terms_of(const S* first, const S* second, Halves32* terms) {
-  if constexpr (F::kTerms == 1) {
-    terms[0] = rounded_both<typename F::Tiles::Element>(first, second);
-  } else {
-    static_assert(sizeof(S) == sizeof(float) && F::kTerms == 3);
-    alignas(64) float left[kStep];
-    copy(kTile, first, left), copy(kTile, second, left + kTile);
-    for (int t = 0; t < F::kTerms; ++t) {
-      terms[t] = rounded_both<typename F::Tiles::Element>(left, left + kTile);
-      for (int half = 0; half < 2; ++half) {
-        Vector<uint16_t, kTile> taken;
-        __builtin_memcpy(&taken, reinterpret_cast<const char*>(&terms[t]) + half * sizeof(taken), sizeof(taken));
-        const auto values = same_bits<Floats16>(__builtin_convertvector(taken, Rounded) << 16);
-        store(left + half * kTile, load<Floats16>(left + half * kTile) - values);
-      }
-    }
+// Words of `first` in the low halves and `second` in the high ones, term by term. Of three terms, the first two are
+// rounded to nearest, ties away from zero, and the last is what is left, exactly: eight bits, or NaN.
+MIMIC_INLINE void three_terms(Floats16 first, Floats16 second, Rounded* terms) {
+  const auto rounded_off = [](Floats16 x) { return (same_bits<Rounded>(x) + 0x8000u) & 0xFFFF0000u; };
+  for (int t = 0; t < 2; ++t) {
+    const Rounded low = rounded_off(first), high = rounded_off(second);
+    terms[t] = low >> 16 | high;
+    first -= same_bits<Floats16>(low), second -= same_bits<Floats16>(high);
   }
+  terms[2] = same_bits<Rounded>(first) >> 16 | (same_bits<Rounded>(second) & 0xFFFF0000u);
 }
 
 template <class F, class S>
 MIMIC_INLINE void line_along(const S* row, uint32_t* to, ptrdiff_t plane) {
-  Halves32 terms[F::kTerms];
-  terms_of<F>(row, row + kTile, terms);
-  for (int t = 0; t < F::kTerms; ++t) store(to + t * plane, terms[t]);
+  if constexpr (F::kTerms == 1) {
+    store(to, rounded_both<typename F::Tiles::Element>(row, row + kTile));
+  } else {
+    static_assert(sizeof(S) == sizeof(float));
+    const auto low = load<Floats16>(row), high = load<Floats16>(row + kTile);
+    Rounded terms[3];
+    three_terms(shuffle<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(low, high),
+                shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(low, high), terms);
+    for (int t = 0; t < 3; ++t) store(to + t * plane, terms[t]);
+  }
 }
 
 template <class F, class S>
 MIMIC_INLINE void line_across(const S* above, const S* below, uint32_t* to, ptrdiff_t plane) {
-  Halves32 terms[F::kTerms];
-  terms_of<F>(above, below, terms);
-  for (int t = 0; t < F::kTerms; ++t) {
-    store(to + t * plane, shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27,
-                                  12, 28, 13, 29, 14, 30, 15, 31>(terms[t], terms[t]));
+  if constexpr (F::kTerms == 1) {
+    const auto both = rounded_both<typename F::Tiles::Element>(above, below);
+    store(to, shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
+                      29, 14, 30, 15, 31>(both, both));
+  } else {
+    static_assert(sizeof(S) == sizeof(float));
+    Rounded terms[3];
+    three_terms(load<Floats16>(above), load<Floats16>(below), terms);
+    for (int t = 0; t < 3; ++t) store(to + t * plane, terms[t]);
   }
 }
 

@@ -24,6 +24,7 @@ class ModelledTiles {
   using Element = Pair;
   static void configure() {}
   static void release() {}
+  static void stay_awake() {}
 
   template <int R>
   void zero() {
@@ -75,6 +76,11 @@ class AmxTiles {
     asm volatile("ldtilecfg %0" : : "m"(config));
   }
   static void release() { asm volatile("tilerelease"); }
+  // A multiply-add of vectors. On Sapphire Rapids a tile that is stored after some 0.6 us without one takes 0.3 us.
+  MIMIC_INLINE static void stay_awake() {
+    Vector<float, kTile> any = {};
+    asm volatile("vfmadd231ps %0, %0, %0" : "+v"(any));
+  }
 
   template <int R>
   MIMIC_INLINE void zero() {
@@ -149,31 +155,35 @@ class TileBlock {
 };
 
 struct Nothing {
-  void operator()(int64_t) const {}
+  void operator()() const {}
 };
 
+// Products of each step of tile_product, in groups that share what they load.
+template <int kTerms>
+constexpr int kGroups = kTerms == 3 ? 6 : 1;
+
 // C (16 M, 16 N) (+)= A B over `steps` steps. Of the nine products of three terms, the six largest are made, and each
-// operand is loaded as seldom as that allows. The unit that multiplies tiles takes longer over a step than its
-// instructions take to issue: `meanwhile(step)` is work for the others.
+// operand is loaded as seldom as that allows. The unit that multiplies tiles takes longer over them than the
+// instructions take to issue, but only some eight are in flight: `meanwhile()`, once a group, is work for other units.
 template <class Tiles, int kTerms, int M, int N, class Meanwhile = Nothing>
 void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float* c, ptrdiff_t c_row, bool add,
-                  Meanwhile meanwhile = {}) {
+                  const Meanwhile& meanwhile = {}) {
   static_assert(kTerms == 1 || kTerms == 3);
   TileBlock<Tiles, M, N> block;
   add ? block.load(c, c_row) : block.zero();
   for (int64_t s = 0; s < steps; ++s) {
     block.load_A(A, s, 0);
     if constexpr (kTerms == 3) {
-      block.load_B(B, s, 2), block.multiply_add();
-      block.load_B(B, s, 1), block.multiply_add();
-      block.load_A(A, s, 1), block.multiply_add();
-      block.load_B(B, s, 0), block.multiply_add();
-      block.load_A(A, s, 2), block.multiply_add();
-      block.load_A(A, s, 0), block.multiply_add();
+      block.load_B(B, s, 2), block.multiply_add(), meanwhile();
+      block.load_B(B, s, 1), block.multiply_add(), meanwhile();
+      block.load_A(A, s, 1), block.multiply_add(), meanwhile();
+      block.load_B(B, s, 0), block.multiply_add(), meanwhile();
+      block.load_A(A, s, 2), block.multiply_add(), meanwhile();
+      block.load_A(A, s, 0), block.multiply_add(), meanwhile();
     } else {
-      block.load_B(B, s, 0), block.multiply_add();
+      block.load_B(B, s, 0), block.multiply_add(), meanwhile();
     }
-    meanwhile(s);
+    Tiles::stay_awake();
   }
   block.store(c, c_row);
 }
@@ -183,7 +193,7 @@ void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float
 template <class Tiles, int kTerms>
 void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int64_t rows, int64_t columns, float* c,
                    ptrdiff_t c_row, bool add, bool padded) {
-  using Product = void (*)(const TileMatrix&, const TileMatrix&, int64_t, float*, ptrdiff_t, bool, Nothing);
+  using Product = void (*)(const TileMatrix&, const TileMatrix&, int64_t, float*, ptrdiff_t, bool, const Nothing&);
   static constexpr Product products[2][2] = {{tile_product<Tiles, kTerms, 1, 1>, tile_product<Tiles, kTerms, 1, 2>},
                                              {tile_product<Tiles, kTerms, 2, 1>, tile_product<Tiles, kTerms, 2, 2>}};
   for (int64_t j = 0; j < columns; j += 2 * kTile) {

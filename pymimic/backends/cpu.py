@@ -43,7 +43,7 @@ class Cpu:
     @property
     def keeps_h(self) -> bool:
         """Whether the forward pass can leave h for the backward pass."""
-        return self.name == "cpu" or (self.name == "cpu-bf16x3" and not _core.has_tiles())
+        return True
 
     def _terms(self, array: Array, plan: Plan | None = None) -> int:
         """How many bfloat16 stand for a number of these arrays, (rows, any), in a product: 0, 1 or 3."""
@@ -63,11 +63,12 @@ class Cpu:
     ) -> tuple[Array, Array | None]:  # fmt: skip
         terms = self._terms(z, plan)
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
-        if terms:
-            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, _code(activation), mask, plan.slab, plan.row_block, terms, y)
-            return y, None
         kind = np.uint16 if plan.h == "keep-bf16" else z.dtype
         saved = memory_for((_padded(len(z)) * len(U),), kind, room) if save else None
+        if terms:
+            operands = _bits(z), _bits(U), b, _bits(W), c
+            _core.shallow_forward_bf16(*operands, _code(activation), mask, plan.slab, plan.row_block, terms, y, saved)
+            return y, saved
         _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
         return y, saved
 
@@ -81,7 +82,7 @@ class Cpu:
         terms = self._terms(z, plan)
         if terms:
             operands = _bits(dy), _bits(z), _bits(U), b, _bits(W)
-            _core.shallow_backward_bf16(*operands, _code(activation), mask, plan.slab, plan.row_block, terms, *grads)
+            _core.shallow_backward_bf16(*operands, _code(activation), mask, plan.slab, plan.row_block, terms, saved, *grads)
             return grads
         _core.shallow_backward(dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved, *grads)
         return grads
@@ -97,7 +98,7 @@ class Cpu:
         U, b, W, c = ((params[key], slots[key], _rule(updates[key])) for key in ("U", "b", "W", "c"))
         terms = self._terms(z, plan)
         if terms:
-            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, terms, dz, dc)
+            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, terms, saved, dz, dc)
             return dz
         _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
         return dz
