@@ -21,10 +21,11 @@ struct TileFormat {
   static constexpr int kTerms = kTermsOfANumber;
 };
 
+// Outers and planes begin in different sets of the caches, whatever the number of steps: all are written to at once.
 template <class F>
 TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
-  return {arena.take<uint32_t>(F::kTerms * outers * steps * kTileWords), steps * kTileWords,
-          outers * steps * kTileWords};
+  const ptrdiff_t outer = steps * kTileWords + 5 * kTile, plane = outers * outer + 7 * kTile;
+  return {arena.take<uint32_t>(F::kTerms * plane), outer, plane};
 }
 
 using Floats16 = Vector<float, kTile>;
