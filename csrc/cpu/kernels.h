@@ -159,9 +159,9 @@ struct Kernels {
 };
 
 struct RoundedKernels {
-  void (*shallow_forward)(const ShallowForwardBf16&);
-  void (*shallow_backward)(const ShallowBackwardBf16&);
-  void (*shallow_step)(const ShallowStepBf16&);
+  void (*shallow_forward)(ShallowForwardBf16);
+  void (*shallow_backward)(ShallowBackwardBf16);
+  void (*shallow_step)(ShallowStepBf16);
 };
 
 // All that multiplies numbers taken as so many bfloat16; the layers are null where there are no tiles.

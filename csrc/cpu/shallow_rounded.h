@@ -10,6 +10,7 @@ namespace MIMIC_ISA {
 // By the microkernel, on pairs of type E.
 template <class E>
 struct ByPairs {
+  static ShallowShape shape(const ShallowShape& s) { return s; }
   static void forward(const ShallowForwardBf16& f) { shallow_forward_bf16<E>(f); }
   template <class Out>
   static void backward(const ShallowBackwardBf16& f, Out& out) {
@@ -20,6 +21,7 @@ struct ByPairs {
 // By tiles, of format F.
 template <class F>
 struct ByTiles {
+  static ShallowShape shape(const ShallowShape& s) { return shape_on_tiles(s); }
   static void forward(const ShallowForwardBf16& f) { shallow_forward_tiles<F>(f); }
   template <class Out>
   static void backward(const ShallowBackwardBf16& f, Out& out) {
@@ -38,7 +40,14 @@ inline void sum_rows(const Source& dy, int64_t B, int64_t C, float* dc) {
 }
 
 template <class By>
-void backward_rounded(const ShallowBackwardBf16& f) {
+void forward_rounded(ShallowForwardBf16 f) {
+  f.shape = By::shape(f.shape);
+  By::forward(f);
+}
+
+template <class By>
+void backward_rounded(ShallowBackwardBf16 f) {
+  f.shape = By::shape(f.shape);
   const ShallowBackward<float> to = {f.shape, nullptr, nullptr, nullptr, nullptr, nullptr,
                                      {},      f.dz,    f.dU,    f.db,    f.dW,    f.dc};
   StoreGradients<float> out = {to};
@@ -47,7 +56,8 @@ void backward_rounded(const ShallowBackwardBf16& f) {
 }
 
 template <class By>
-void step_rounded(const ShallowStepBf16& f) {
+void step_rounded(ShallowStepBf16 f) {
+  f.shape = By::shape(f.shape);
   const ShallowStep<float> to = {f.shape, nullptr, nullptr, {}, f.dz, f.dc, f.U, f.b, f.W, f.c};
   UpdateWeights<float> out = {to, nullptr, nullptr, nullptr};
   sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
@@ -58,7 +68,7 @@ void step_rounded(const ShallowStepBf16& f) {
 }
 
 template <class By>
-constexpr RoundedKernels rounded_kernels = {By::forward, backward_rounded<By>, step_rounded<By>};
+constexpr RoundedKernels rounded_kernels = {forward_rounded<By>, backward_rounded<By>, step_rounded<By>};
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

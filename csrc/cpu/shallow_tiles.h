@@ -6,53 +6,10 @@
 // da stay in its cache.
 #pragma once
 
-#include "tile_blocks.h"
+#include "tile_sums.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
-
-constexpr int kParts = 4;
-
-// Where a member stands among the teams, and its share of what its own team does.
-struct Grid : Share {
-  int teams, team;
-  Team& all;
-
-  Grid(Team& whole, int parts) : teams(common_divisor(whole.size, parts)), all(whole) {
-    size = whole.size / teams, rank = whole.rank % size, team = whole.rank / size;
-  }
-  static int common_divisor(int a, int b) { return b == 0 ? a : common_divisor(b, a % b); }
-
-  void barrier() const {
-    if (size > 1) all.barrier();
-  }
-  // Which of a team's two buffers: a team that never waits takes one.
-  int buffer(int64_t turn) const { return size > 1 ? 2 * team + int(turn & 1) : team; }
-
-  // f(part, slab, turn) on all slabs of the parts that this team owns. Teams take the same number of turns, some of
-  // them with a slab of no units, so that barriers, where there are any, are met by all.
-  template <class F>
-  void each_slab(const ShallowShape& s, int parts, F f) const {
-    const int64_t slabs = ceil_div(s.H, s.slab), most = ceil_div(slabs, int64_t(parts));
-    int64_t turn = 0;
-    for (int part = team; part < parts; part += teams) {
-      const int64_t first = slabs * part / parts, last = slabs * (part + 1) / parts;
-      for (int64_t i = 0; i < most; ++i, ++turn) {
-        f(part, first + i < last ? slab_at(s, (first + i) * s.slab) : Slab{0, 0}, turn);
-      }
-    }
-  }
-};
-
-struct Teams {
-  int parts, most_members, buffers;
-
-  Teams(const ShallowShape& s, int64_t most_rows)
-      : parts(s.H > 0 ? int(least(int64_t(kParts), ceil_div(s.H, s.slab))) : 1),
-        most_members(
-            int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), parts * most_rows))),
-        buffers(least(2 * parts, most_members > 2 ? most_members : 2)) {}
-};
 
 // to[j][row] += sum over the slab's units of M[unit][j] tile[unit][row], M being turned tiles.
 template <class F>
@@ -82,14 +39,19 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
   const ShallowShape& s = f.shape;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), y_panel = tiles_of(s.C) * kTile * kPanel;
   const Teams teams(s, panels);
+  const int64_t block_panels = long_sums(s) ? s.row_block / kPanel : panels;
   TileMatrix z, all_h;
   float* y_panels;
+  TileSums<F> sums;
   TiledSlab<F> slabs[2 * kParts];
   const auto layout = [&](Arena arena) {
     z = take_tiles<F>(arena, 2 * panels, steps_of(s.k));
     all_h = take_tiles<F>(arena, 2 * teams.most_members, steps_of(s.slab));
     y_panels = arena.take<float>(teams.parts * panels * y_panel);
-    for (int i = 0; i < teams.buffers; ++i) slabs[i] = TiledSlab<F>::take(arena, s, {true, false});
+    sums = TileSums<F>::take(arena, s, teams, block_panels);
+    for (int i = 0; i < teams.buffers; ++i) {
+      slabs[i] = TiledSlab<F>::take(arena, s, {!long_sums(s), true, false, false});
+    }
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
@@ -107,16 +69,23 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
       }
     }
     team.barrier();
+    int64_t row_turn = 0;
     grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t turn) {
       const TiledSlab<F>& weights = slabs[grid.buffer(turn)];
       const int64_t blocks = steps_of(slab.units);
       weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
       grid.barrier();
-      for (int64_t panel = grid.begin(panels); blocks > 0 && panel < grid.end(panels); ++panel) {
-        make.each_block(weights, slab, panel, z, nullptr, 1, [&](int, int64_t i, const Block& block, int begin, int end) {
-          block_across<F>(block.h, begin, end, h_across.from(0, i));
-        });
-        add_over_units<F>(slab, weights.W_turned, h_across, s.C, y_panels + (part * panels + panel) * y_panel);
+      for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
+        const int64_t here = least(panels - first, block_panels);
+        sums.make(s, grid, slab, f.U, z, first, here, row_turn);
+        for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
+          const auto put = [&](int, int64_t n, const Block& block, int begin, int end) {
+            block_across<F>(block.h, begin, end, h_across.from(0, n));
+          };
+          const int64_t panel = first + i;
+          make.each_block(weights, slab, panel, sums.of(s, grid, i), z, nullptr, 1, put);
+          add_over_units<F>(slab, weights.W_turned, h_across, s.C, y_panels + (part * panels + panel) * y_panel);
+        }
       }
     });
     F::Tiles::release();
@@ -165,8 +134,9 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
     float* dz;
     MadeTiles made[2 * kParts];
+    TileSums<F> sums;
     TiledSlab<F> slab[2 * kParts];
-  } w;
+  } w = {};
   Out outs[kParts] = {out, out, out, out};
   const auto layout = [&](Arena arena) {
     w.z = take_tiles<F>(arena, make_h ? 2 * panels : none, steps_of(s.k));
@@ -178,9 +148,10 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     for (int i = 0; i < teams.buffers; ++i) {
       w.made[i].h = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
       w.made[i].da = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
-      w.slab[i] = TiledSlab<F>::take(arena, s, {make_h, true});
+      w.slab[i] = TiledSlab<F>::take(arena, s, {make_h && !long_sums(s), false, true, dz != nullptr});
     }
-    for (int i = 0; i < least(teams.parts, teams.most_members); ++i) outs[i].reserve(arena);
+    if (make_h) w.sums = TileSums<F>::take(arena, s, teams, block_panels);
+    for (int i = 0; i < teams.most_teams(); ++i) outs[i].reserve(arena);
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
@@ -214,6 +185,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
         const int64_t here = least(panels - first, block_panels);
         const MadeTiles& made = w.made[grid.buffer(row_turn)];
+        w.sums.make(s, grid, slab, f.U, w.z, first, here, row_turn);
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
           const int64_t panel = first + i;
           const auto put = [&](int form, int64_t n, const Block& block, int begin, int end) {
@@ -223,7 +195,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
               default: return block_across<F>(block.da, begin, end, da_across.from(0, n));
             }
           };
-          make.each_block(weights, slab, panel, w.z, &w.dy, forms, put);
+          make.each_block(weights, slab, panel, w.sums.of(s, grid, i), w.z, &w.dy, forms, put);
           if (dz) {
             add_over_units<F>(slab, weights.U_turned, da_across, s.k, w.dz + (part * panels + panel) * dz_panel);
           }

@@ -10,9 +10,9 @@ namespace MIMIC_ISA {
 
 static_assert(kStep == kPanel && kPanel % kTile == 0 && kStep == kMaskUnits, "blocks are square, and those of masks");
 
-// Which products of a slab a pass makes: h, and then y, or da (and dz).
+// Which products with a slab's weights a pass makes: h, and then either y, or dL/dh and dz.
 struct Products {
-  bool h, back;
+  bool h, y, dh, dz;
 };
 
 // One slab of U and W, in the forms that these products take.
@@ -21,12 +21,12 @@ struct TiledSlab {
   Products products;
   TileMatrix U, U_turned, W, W_turned;
 
-  static TiledSlab take(Arena& arena, const ShallowShape& s, Products products) {
-    const int64_t blocks = steps_of(s.slab), none = 0, back = products.back;
-    return {products, take_tiles<F>(arena, products.h ? 2 * blocks : none, steps_of(s.k)),
-            take_tiles<F>(arena, back ? tiles_of(s.k) : none, blocks),
-            take_tiles<F>(arena, back ? 2 * blocks : none, steps_of(s.C)),
-            take_tiles<F>(arena, back ? none : tiles_of(s.C), blocks)};
+  static TiledSlab take(Arena& arena, const ShallowShape& s, Products p) {
+    const int64_t blocks = steps_of(s.slab), none = 0;
+    return {p, take_tiles<F>(arena, p.h ? 2 * blocks : none, steps_of(s.k)),
+            take_tiles<F>(arena, p.dz ? tiles_of(s.k) : none, blocks),
+            take_tiles<F>(arena, p.dh ? 2 * blocks : none, steps_of(s.C)),
+            take_tiles<F>(arena, p.y ? tiles_of(s.C) : none, blocks)};
   }
 
   // Blocks [begin, end) of it.
@@ -35,12 +35,9 @@ struct TiledSlab {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t unit = slab.begin + i * kStep;
       if (products.h) put_source_along<F>(U_rows, s.H, s.k, unit, false, U.from(2 * i, 0));
-      if (products.back) {
-        put_source_across<F>(U_rows, s.H, s.k, unit, true, U_turned.from(0, i));
-        put_source_along<F>(W_rows, s.H, s.C, unit, false, W.from(2 * i, 0));
-      } else {
-        put_source_across<F>(W_rows, s.H, s.C, unit, true, W_turned.from(0, i));
-      }
+      if (products.dz) put_source_across<F>(U_rows, s.H, s.k, unit, true, U_turned.from(0, i));
+      if (products.dh) put_source_along<F>(W_rows, s.H, s.C, unit, false, W.from(2 * i, 0));
+      if (products.y) put_source_across<F>(W_rows, s.H, s.C, unit, true, W_turned.from(0, i));
     }
   }
 };
@@ -53,6 +50,7 @@ struct alignas(64) Block {
   uint8_t bytes[kStep * kPanel];  // of the mask
   Slab units;                     // fewer than 32 at the end of H
   int64_t panel;
+  const float* sums;  // the products that h is made of
   int64_t kept_at;  // where its values lie in what is kept
 };
 
@@ -64,13 +62,14 @@ class BlockMaker {
   BlockMaker(const ShallowShape& s, const float* b, const Keep<float>& keep, const Kept<float>& kept)
       : s_(s), b_(b), keep_(keep), kept_(kept) {}
 
-  // h, made or taken from what was kept, and da where `dy` is given, of all blocks of a slab in a panel. put(form, i,
-  // block, begin, end) is called on all units of all blocks, in order, some at a time, with each of `forms` numbers.
+  // h, made or taken from what was kept, and da where `dy` is given, of all blocks of a slab in a panel; `sums`, unless
+  // it is null, are the products that h is made of. put(form, i, block, begin, end) is called on all units of all blocks, in order, some at a time, with each of `forms` numbers.
   template <class Put>
-  void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const TileMatrix& z,
+  void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const float* sums, const TileMatrix& z,
                   const TileMatrix* dy, int forms, const Put& put) {
     const int64_t blocks = steps_of(slab.units), panels = ceil_div(s_.B, int64_t(kPanel));
-    const int64_t k_steps = kept_.any() ? 0 : steps_of(s_.k), c_steps = dy ? steps_of(s_.C) : 0;
+    const bool multiply = !kept_.any() && !sums;
+    const int64_t k_steps = multiply ? steps_of(s_.k) : 0, c_steps = dy ? steps_of(s_.C) : 0;
     const int64_t groups = (k_steps + c_steps) * kGroups<F::kTerms>, first = groups / 4;
     const int pieces = kStep / kPiece * (1 + forms);
     for (int64_t i = 0; i <= blocks; ++i) {
@@ -89,12 +88,13 @@ class BlockMaker {
       if (i < blocks) {
         block.units = {slab.begin + i * kStep, least(slab.units - i * kStep, int64_t(kStep))};
         block.panel = panel;
+        block.sums = sums ? sums + i * kStep * kPanel : block.h;
         block.kept_at = kept_at(panels, slab, panel) + i * kStep * kPanel;
         const auto product = [&](const TileMatrix& weight, const TileMatrix& rows, int64_t steps, float* to) {
           tile_product<typename F::Tiles, F::kTerms, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0), steps, to,
                                                            kPanel, false, meanwhile);
         };
-        if (!kept_.any()) product(weights.U, z, k_steps, block.h);
+        if (multiply) product(weights.U, z, k_steps, block.h);
         if (dy) product(weights.W, *dy, c_steps, block.da);
       }
       while (done < pieces) finish_piece();
@@ -124,8 +124,10 @@ class BlockMaker {
     const auto add = [&](auto f) {
       for (int u = begin; u < last; ++u) {
         const Floats16 bias = Floats16{} + b_[block.units.begin + u];
-        float* const row = block.h + u * kPanel;
-        MIMIC_UNROLL for (int r = 0; r < kPanel; r += kTile) store(row + r, f(load<Floats16>(row + r) + bias));
+        const float* const row = block.sums + u * kPanel;
+        MIMIC_UNROLL for (int r = 0; r < kPanel; r += kTile) {
+          store(block.h + u * kPanel + r, f(load<Floats16>(row + r) + bias));
+        }
       }
     };
     s_.activation == Activation::relu ? add([](Floats16 a) { return a < Floats16{} ? Floats16{} : a; })  // NaN stays

@@ -162,11 +162,18 @@ MIMIC_INLINE void with_numbers(const Source& source, Use use) {
   }
 }
 
-// Rows [row, row + 32) of a source that has `rows` of them.
+// Rows [row, row + 32) of a source that has `rows` of them, of `width` columns or fewer from `column` on.
+template <class F>
+void put_source_along(const Source& M, int64_t rows, int64_t columns, int64_t row, int64_t column, int64_t width,
+                      bool turned, const TileMatrix& to) {
+  with_numbers<F>(M, [&](const auto* values) {
+    put_along<F>(values + row * columns + column, columns, rows - row, least(columns - column, width), turned, to);
+  });
+}
+// All columns of these rows.
 template <class F>
 void put_source_along(const Source& M, int64_t rows, int64_t columns, int64_t row, bool turned, const TileMatrix& to) {
-  with_numbers<F>(
-      M, [&](const auto* values) { put_along<F>(values + row * columns, columns, rows - row, columns, turned, to); });
+  put_source_along<F>(M, rows, columns, row, 0, columns, turned, to);
 }
 template <class F>
 void put_source_across(const Source& M, int64_t rows, int64_t columns, int64_t row, bool turned, const TileMatrix& to) {
