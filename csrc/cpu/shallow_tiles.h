@@ -15,7 +15,7 @@ namespace MIMIC_ISA {
 template <class F>
 MIMIC_INLINE void add_over_units(const Slab& slab, const TileMatrix& M_turned, const TileMatrix& across,
                                  int64_t columns, float* to) {
-  tile_products<typename F::Tiles, F::kTerms>(M_turned, across, steps_of(slab.units), columns, kPanel, to, kPanel, true,
+  tile_products<typename F::Tiles, typename F::Product>(M_turned, across, steps_of(slab.units), columns, kPanel, to, kPanel, true,
                                               true);
 }
 
@@ -130,6 +130,8 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Teams teams(s, least(panels, block_panels));
   const int forms = (weights_wanted ? 2 : 0) + (dz ? 1 : 0);
+  using OneTerm = TileFormat<typename F::Tiles, 1>;
+  const bool rounded_h = f.kept.bf16 && s.activation == Activation::relu;  // by who kept it
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
     float* dz;
@@ -190,7 +192,9 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
           const int64_t panel = first + i;
           const auto put = [&](int form, int64_t n, const Block& block, int begin, int end) {
             switch (weights_wanted ? form : 2) {
-              case 0: return block_along<F>(block.h, begin, end, made.h.from(2 * n, i));
+              case 0:
+                return rounded_h ? block_along<OneTerm>(block.h, begin, end, made.h.from(2 * n, i))
+                                 : block_along<F>(block.h, begin, end, made.h.from(2 * n, i));
               case 1: return block_along<F>(block.da, begin, end, made.da.from(2 * n, i));
               default: return block_across<F>(block.da, begin, end, da_across.from(0, n));
             }
@@ -203,14 +207,17 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
         grid.barrier();
         if (!weights_wanted || my_units == my_end) continue;
 
-        const auto gradient = [&](const TileMatrix& tiles, const TileMatrix& right, int64_t columns, float* to) {
+        const auto gradient = [&](auto terms, const TileMatrix& tiles, const TileMatrix& right, int64_t columns,
+                                  float* to) {
           if (!to) return;
-          tile_products<typename F::Tiles, F::kTerms>(tiles.from(my_units / kTile, 0), right.from(0, first), here,
-                                                      my_end - my_units, columns, to + my_units * columns, columns,
-                                                      first != 0, false);
+          tile_products<typename F::Tiles, decltype(terms)>(tiles.from(my_units / kTile, 0), right.from(0, first), here,
+                                                            my_end - my_units, columns, to + my_units * columns,
+                                                            columns, first != 0, false);
         };
-        gradient(made.da, w.z_steps, s.k, mine.dU(slab));
-        gradient(made.h, w.dy_steps, s.C, mine.dW(slab));
+        const typename F::Product all;
+        gradient(all, made.da, w.z_steps, s.k, mine.dU(slab));
+        rounded_h ? gradient(Terms<1, F::kTerms>(), made.h, w.dy_steps, s.C, mine.dW(slab))
+                  : gradient(all, made.h, w.dy_steps, s.C, mine.dW(slab));
         if (float* const db = mine.db(slab)) {
           sum_tiles<F>(made.da.from(my_units / kTile, 0), my_end - my_units, here, first != 0, db + my_units);
         }

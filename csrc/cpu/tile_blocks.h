@@ -70,7 +70,7 @@ class BlockMaker {
     const int64_t blocks = steps_of(slab.units), panels = ceil_div(s_.B, int64_t(kPanel));
     const bool multiply = !kept_.any() && !sums;
     const int64_t k_steps = multiply ? steps_of(s_.k) : 0, c_steps = dy ? steps_of(s_.C) : 0;
-    const int64_t groups = (k_steps + c_steps) * kGroups<F::kTerms>, first = groups / 4;
+    const int64_t groups = (k_steps + c_steps) * F::Product::kGroups, first = groups / 4;
     const int pieces = kStep / kPiece * (1 + forms);
     for (int64_t i = 0; i <= blocks; ++i) {
       Block &block = blocks_[i & 1], &before = blocks_[~i & 1];
@@ -91,7 +91,7 @@ class BlockMaker {
         block.sums = sums ? sums + i * kStep * kPanel : block.h;
         block.kept_at = kept_at(panels, slab, panel) + i * kStep * kPanel;
         const auto product = [&](const TileMatrix& weight, const TileMatrix& rows, int64_t steps, float* to) {
-          tile_product<typename F::Tiles, F::kTerms, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0), steps, to,
+          tile_product<typename F::Tiles, typename F::Product, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0), steps, to,
                                                            kPanel, false, meanwhile);
         };
         if (multiply) product(weights.U, z, k_steps, block.h);

@@ -18,6 +18,7 @@ namespace MIMIC_ISA {
 template <class T, int kTermsOfANumber>
 struct TileFormat {
   using Tiles = T;
+  using Product = Terms<kTermsOfANumber, kTermsOfANumber>;
   static constexpr int kTerms = kTermsOfANumber;
 };
 

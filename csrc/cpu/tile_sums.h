@@ -54,7 +54,7 @@ struct TileSums {
       grid.barrier();
       for (int64_t panel = grid.begin(here); panel < grid.end(here); ++panel) {
         for (int64_t i = 0; i < blocks; ++i) {
-          tile_product<typename F::Tiles, F::kTerms, 2, 2>(weights.from(2 * i, 0), z.from(2 * (first + panel), step),
+          tile_product<typename F::Tiles, typename F::Product, 2, 2>(weights.from(2 * i, 0), z.from(2 * (first + panel), step),
                                                            steps, of(s, grid, panel) + i * kStep * kPanel, kPanel,
                                                            run > 0);
         }

@@ -158,24 +158,26 @@ struct Nothing {
   void operator()() const {}
 };
 
-// Products of each step of tile_product, in groups that share what they load.
-template <int kTerms>
-constexpr int kGroups = kTerms == 3 ? 6 : 1;
+// Of how many bfloat16 the numbers of A and B are sums.
+template <int kOfA, int kOfB>
+struct Terms {
+  static_assert((kOfA == 1 || kOfA == 3) && (kOfB == kOfA || kOfB == 3));
+  static constexpr int kA = kOfA, kB = kOfB;
+  static constexpr int kGroups = kA * kB == 9 ? 6 : kB;  // of a step's products, each of which shares what it loads
+};
 
 // C (16 M, 16 N) (+)= A B over `steps` steps. Of the nine products of three terms, the six largest are made, and each
 // operand is loaded as seldom as that allows. The unit that multiplies tiles takes longer over them than the
 // instructions take to issue, but only some eight are in flight: `meanwhile()`, once a group, is work for other units.
-template <class Tiles, int kTerms, int M, int N, class Meanwhile = Nothing>
+template <class Tiles, class Terms, int M, int N, class Meanwhile = Nothing>
 void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float* c, ptrdiff_t c_row, bool add,
                   const Meanwhile& meanwhile = {}) {
-  static_assert(kTerms == 1 || kTerms == 3);
   TileBlock<Tiles, M, N> block;
   add ? block.load(c, c_row) : block.zero();
   for (int64_t s = 0; s < steps; ++s) {
     block.load_A(A, s, 0);
-    if constexpr (kTerms == 3) {
-      block.load_B(B, s, 2), block.multiply_add(), meanwhile();
-      block.load_B(B, s, 1), block.multiply_add(), meanwhile();
+    for (int t = Terms::kB - 1; t > 0; --t) block.load_B(B, s, t), block.multiply_add(), meanwhile();
+    if constexpr (Terms::kA == 3) {
       block.load_A(A, s, 1), block.multiply_add(), meanwhile();
       block.load_B(B, s, 0), block.multiply_add(), meanwhile();
       block.load_A(A, s, 2), block.multiply_add(), meanwhile();
@@ -190,12 +192,12 @@ void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float
 
 // C (`rows`, `columns`) (+)= A B. Tiles that reach beyond C go through one of our own; `padded` says that C has room
 // for whole ones. Without it C is likely a caller's, and in no cache.
-template <class Tiles, int kTerms>
+template <class Tiles, class Terms>
 void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int64_t rows, int64_t columns, float* c,
                    ptrdiff_t c_row, bool add, bool padded) {
   using Product = void (*)(const TileMatrix&, const TileMatrix&, int64_t, float*, ptrdiff_t, bool, const Nothing&);
-  static constexpr Product products[2][2] = {{tile_product<Tiles, kTerms, 1, 1>, tile_product<Tiles, kTerms, 1, 2>},
-                                             {tile_product<Tiles, kTerms, 2, 1>, tile_product<Tiles, kTerms, 2, 2>}};
+  static constexpr Product products[2][2] = {{tile_product<Tiles, Terms, 1, 1>, tile_product<Tiles, Terms, 1, 2>},
+                                             {tile_product<Tiles, Terms, 2, 1>, tile_product<Tiles, Terms, 2, 2>}};
   for (int64_t j = 0; j < columns; j += 2 * kTile) {
     for (int64_t i = 0; i < rows; i += 2 * kTile) {
       const int64_t height = least(rows - i, int64_t(2 * kTile)), width = least(columns - j, int64_t(2 * kTile));
