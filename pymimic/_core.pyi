@@ -26,15 +26,15 @@ def shallow_step(
 ) -> None: ...  # fmt: skip
 def shallow_forward_bf16(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: int, mask: _Mask, slab: int, row_block: int, terms: int,
-    y: Array,
+    y: Array, saved: Array | None,
 ) -> None: ...  # fmt: skip
 def shallow_backward_bf16(
     dy: Array, z: Array, U: Array, b: Array, W: Array, activation: int, mask: _Mask, slab: int, row_block: int, terms: int,
-    dz: Array | None, dU: Array | None, db: Array | None, dW: Array | None, dc: Array | None,
+    saved: Array | None, dz: Array | None, dU: Array | None, db: Array | None, dW: Array | None, dc: Array | None,
 ) -> None: ...  # fmt: skip
 def shallow_step_bf16(
     dy: Array, z: Array, U: _Parameter, b: _Parameter, W: _Parameter, c: _Parameter, activation: int, mask: _Mask, slab: int,
-    row_block: int, terms: int, dz: Array | None, dc: Array,
+    row_block: int, terms: int, saved: Array | None, dz: Array | None, dc: Array,
 ) -> None: ...  # fmt: skip
 def linear(x: Array, weight: Array, bias: Array | None, activation: int, mask: _Mask, terms: int, out: Array) -> None: ...
 def linear_backward(

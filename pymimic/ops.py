@@ -78,7 +78,7 @@ def shallow_forward(
     U, b, W, c : (H, k), (H,), (H, C) and (C,) arrays; b and c are float32 or bfloat16 where the others are bfloat16
     activation : "relu", "identity", "tanh", "sigmoid" or "gelu" (the erf form)
     dropout, seed, offset, origin : see the module's docstring
-    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16"; not with bfloat16 operands.
+    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16" or the operands are.
         What an earlier call returned says the same, and that its memory, if it is as large, may be written over
     plan : what `pymimic.plan` returned for this shape, or None
     out : (B, C) array to write y into
@@ -96,8 +96,6 @@ def shallow_forward(
     out = dims.output("out", out, ("B", "C"), (z, U, b, W, c))
     chosen, how = choose(backend, z), _check.plan(plan, dims)
     save, room = _check.save(save)
-    if save and how.dtype == "bfloat16":
-        raise ValueError("save: expected False with bfloat16 operands, where the backward pass makes h again, got True")
     if save and not chosen.keeps_h:
         raise ValueError(f"save: expected False with backend {chosen.name!r}, which makes h again in the backward pass, got True")
     y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, room, out)

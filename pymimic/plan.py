@@ -12,6 +12,7 @@ _SLAB_BYTES = 512 << 10  # U and W of one slab: half of a common 1 MiB L2
 _TILE_BYTES = 4 << 20  # h and da of one slab and row block, double-buffered
 _MAX_SLAB = 512
 _MAX_ROW_BLOCK = 1024
+_LONG = 512  # k above which bfloat16 products take longer than keeping h, measured with AMX
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Plan:
     depend on B. `row_block` rows form one partial sum of the weights' gradients. `workspace_bytes` is what all threads share; each
     takes up to slab x 32 bytes more of its own, with bfloat16 slab x 352, and where there are tiles every thread after the second another
     slab x (4 row_block + 10 (k + C)). Backend "cpu-bf16x3" takes up to two and a half times of what is said for float32, and
-    at most `row_block` rows at once.
+    at most `row_block` rows at once; with tiles slabs have at least 192 units where k is above 640.
     """
 
     B: int
@@ -36,6 +37,11 @@ class Plan:
     row_block: int
     saved_bytes: int
     workspace_bytes: int
+
+    @property
+    def rounds_h(self) -> bool:
+        """Whether h is in bfloat16 where it is kept."""
+        return self.h == "keep-bf16" or self.dtype == "bfloat16"
 
     def __str__(self) -> str:
         kind = {"recompute": "recompute h", "keep": "keep h", "keep-bf16": "keep h in bfloat16"}[self.h]
@@ -53,17 +59,17 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     ----------
     B, D, k, H, C : int
         Rows, inputs, bottleneck units (k = D without a bottleneck), hidden units, outputs; not negative.
-    dtype : "float32", "float64" or "bfloat16", in which h is always made again
+    dtype : "float32", "float64" or "bfloat16"
     memory_budget : int
         Bytes that h may take between the forward and the backward pass; above it h is recomputed.
     h : "auto", "recompute", "keep" or "keep-bf16"
-        "auto" keeps h, in `dtype`, where it fits the budget. bfloat16 takes half the memory and puts up to 4e-3 into dW;
-        it is never chosen unless asked for, and needs float32.
+        "auto" keeps h, in `dtype`, where it fits the budget, and with dtype "bfloat16" only where k is above 512: below, making it again
+        takes less time. "keep-bf16" beside float32 takes half the memory and puts up to 4e-3 into dW; it is never chosen unless asked for.
 
     Raises
     ------
     ValueError
-        A negative size or budget, an unknown dtype or h, "keep-bf16" without float32, or "keep" with bfloat16.
+        A negative size or budget, an unknown dtype or h, or "keep-bf16" without float32.
     """
     for name, value in (("B", B), ("D", D), ("k", k), ("H", H), ("C", C), ("memory_budget", memory_budget)):
         if value < 0:
@@ -74,8 +80,6 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
         raise ValueError(f"h: expected 'auto', 'recompute', 'keep' or 'keep-bf16', got {h!r}")
     if h == "keep-bf16" and dtype != "float32":
         raise ValueError(f"h: expected 'keep-bf16' with dtype 'float32' only, got {dtype!r}")
-    if h == "keep" and dtype == "bfloat16":
-        raise ValueError("h: expected 'auto' or 'recompute' with dtype 'bfloat16', got 'keep'")
     itemsize = _ITEMSIZE[dtype]
     slab_bytes = _SLAB_BYTES << (dtype == "bfloat16")
     slab = _multiple(slab_bytes // max(1, (k + C) * itemsize), PANEL, _MAX_SLAB)
@@ -83,8 +87,8 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     blocks = max(1, -(-B // row_block))
     row_block = PANEL * max(1, -(-B // (blocks * PANEL)))  # equal blocks
     rows = PANEL * -(-B // PANEL)
-    saved = rows * H * (2 if h == "keep-bf16" else itemsize)
-    how = h if h != "auto" else "keep" if saved <= memory_budget and dtype != "bfloat16" else "recompute"
+    saved = rows * H * (2 if h == "keep-bf16" or dtype == "bfloat16" else itemsize)
+    how = h if h != "auto" else "keep" if saved <= memory_budget and (dtype != "bfloat16" or k > _LONG) else "recompute"
     k32, C32 = (PANEL * -(-size // PANEL) for size in (k, C))
     if dtype == "bfloat16":  # z and dy in two forms, four parts of dz; for two threads each: h and da; weights in three forms, gradients
         workspace = rows * (4 * (k32 + C32) + 16 * k32) + 8 * slab * row_block + 20 * slab * (k32 + C32)

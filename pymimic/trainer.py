@@ -60,8 +60,8 @@ class Trainer:
     progress : draw a bar, if standard error is a terminal
     device : "cpu" or "cuda": where to train. The student is moved there meanwhile, batches are read ahead and copied while the device
         computes, and a `Loss` of yours gets CuPy arrays
-    backend : see `pymimic.ops`; None takes the fastest that is as exact: on the CPU "cpu-bf16x3", unless h is to be kept in bfloat16; on a
-        device "cuda", or "cuda-tf32" beside a `dtype` of bfloat16
+    backend : see `pymimic.ops`; None takes the fastest that is as exact: on the CPU "cpu-bf16x3", on a device "cuda", or "cuda-tf32"
+        beside a `dtype` of bfloat16
     memory_budget : bytes that h (B x H) may take between forward and backward pass; it is computed again where it would take more
     dtype : "float32" or "bfloat16", the type of what is multiplied in the wide layer; sums and weights are float32 either way. bfloat16 is
         what AMX and AVX512_BF16 are for, on a device the tensor cores
@@ -87,7 +87,7 @@ class Trainer:
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
         _check.keep(keep, dtype)
         self.student, self.optimizer, self.device = student, optimizer, device
-        self.backend = backend or for_training(device, dtype, keep)
+        self.backend = backend or for_training(device, dtype)
         self.memory_budget, self.dtype, self.keep = memory_budget, dtype, keep
         self.epochs = _check.integer("epochs", epochs, 0, 1 << 31)
         self.batch_size = _check.integer("batch_size", batch_size, 1, 1 << 31)

@@ -86,9 +86,7 @@ class ShallowWeights:
         plan = self.plan(len(z))
         save, room = _check.save(save)
         if save and plan.h == "recompute":
-            raise ValueError(
-                f"save: expected False with dtype {self.dtype!r}, backend {self.backend!r}, whose backward pass makes h again, got True"
-            )
+            raise ValueError(f"save: expected False with backend {self.backend!r}, whose backward pass makes h again, got True")
         y, kept = self._backend.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self.activation, mask, plan, save, room, out)
         return y if kept is None else (y, Saved(kept, self.backend, self.activation, mask, plan))
 
@@ -98,13 +96,19 @@ class ShallowWeights:
 
     def plan(self, rows: int) -> Plan:
         """How a batch of that many rows runs when h is kept."""
-        how = "recompute" if self.dtype == "bfloat16" or not self._backend.keeps_h else "keep-bf16" if self.keep == "bfloat16" else "keep"
-        return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=how)
+        how = "recompute" if not self._backend.keeps_h else "keep-bf16" if self.keep == "bfloat16" else "keep"
+        return self._plan(rows, how)
+
+    def _plan(self, rows: int, h: str) -> Plan:
+        return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=h)
 
     def keeps(self, rows: int) -> bool:
-        """Whether h of that many rows is kept by `forward(save=True)`: it fits the budget, and is neither bfloat16 nor on a device."""
-        plan = self.plan(rows)
-        return plan.h != "recompute" and plan.saved_bytes <= self.memory_budget
+        """Whether to keep h of that many rows by `forward(save=True)`: it fits the budget and pays (`pymimic.plan`); on a device, never."""
+        if not self._backend.keeps_h:
+            return False
+        if self.keep == "bfloat16":
+            return self.plan(rows).saved_bytes <= self.memory_budget
+        return self._plan(rows, "auto").h == "keep"
 
     def backward(
         self, dy: Array, z: Array, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0),

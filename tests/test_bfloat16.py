@@ -70,6 +70,33 @@ def test_other_sums_are_off_by_rounding(backend, size, activation, mask):
         assert np.linalg.norm(have - want) <= 2**-8 * np.linalg.norm(bound), name
 
 
+@given(size=sizes(), mask=masks(), activation=st.sampled_from(["relu", "identity", "gelu"]))
+def test_h_kept(backend, size, mask, activation):
+    """relu's h is rounded either way; of the others the pre-activation is, and the derivative follows."""
+    args = narrow(shallow(size, np.float32))
+    plan = pymimic.plan(size["B"], size["k"], size["k"], size["H"], size["C"], "bfloat16", h="keep")
+    how = {"activation": activation, "backend": backend, **mask}
+    y, saved = ops.shallow_forward(*args.forward, save=True, plan=plan, **how)
+    np.testing.assert_array_equal(y, ops.shallow_forward(*args.forward, **how))
+    assert saved.nbytes <= plan.saved_bytes
+    again = ops.shallow_backward(*args.backward, **how)
+    most = bounds.shallow_backward(*shallow(size, np.float32).wide.backward, activation, checked(mask))
+    for name, have, want, bound in zip(ShallowGrads._fields, ops.shallow_backward(*args.backward, saved=saved, **how), again, most):
+        if activation == "relu":
+            np.testing.assert_array_equal(have, want, err_msg=name)
+        else:
+            assert np.linalg.norm(have - want) <= 2**-6 * np.linalg.norm(bound), name
+
+
+def test_a_plan_keeps_h_where_k_is_long():
+    for k, h in ((512, "recompute"), (513, "keep")):
+        assert pymimic.plan(64, k, k, 500, 3, "bfloat16").h == h
+        args = shallow({"B": 1, "k": k, "H": 500, "C": 3}, np.float32)
+        assert ShallowWeights(*args.forward[1:], "bfloat16").keeps(64) == (h == "keep")
+        assert not ShallowWeights(*args.forward[1:], "bfloat16", memory_budget=63999).keeps(64)
+    assert pymimic.plan(64, 513, 513, 500, 3, "bfloat16").saved_bytes == 64000
+
+
 @given(size=sizes(), mask=masks(), needs=st.sets(st.sampled_from(ShallowGrads._fields)))
 def test_needs_leave_the_others_as_they_are(backend, size, mask, needs):
     args = narrow(shallow(size, np.float32))
@@ -150,8 +177,8 @@ def test_bad_input():
     size = {"B": 4, "k": 3, "H": 5, "C": 2}
     args = shallow(size, np.float32)
     z, U, b, W, c = narrow(args).forward
-    with pytest.raises(ValueError, match=r"^save: expected False with bfloat16 operands"):
-        ops.shallow_forward(z, U, b, W, c, save=True)
+    with pytest.raises(ValueError, match=r"^save: expected False with backend 'cpu-bf16'"):
+        ops.shallow_forward(z, U, b, W, c, save=True, backend="cpu-bf16")
     with pytest.raises(TypeError, match=r"^U: expected dtype bfloat16 as z has, got float32"):
         ops.shallow_forward(z, args.U, b, W, c)
     with pytest.raises(TypeError, match=r"^b: expected dtype float32 or bfloat16 beside a bfloat16 z, got float64"):
@@ -160,12 +187,12 @@ def test_bad_input():
         ops.shallow_forward(z, U, b, W, c, out=np.zeros((4, 2), BF16))
     with pytest.raises(TypeError, match=r"^x: expected dtype float32 or float64, got bfloat16"):
         ops.linear_dropout(z, U, b)
-    with pytest.raises(ValueError, match=r"^h: expected 'auto' or 'recompute' with dtype 'bfloat16', got 'keep'"):
-        pymimic.plan(4, 3, 3, 5, 2, "bfloat16", h="keep")
+    with pytest.raises(ValueError, match=r"^h: expected 'keep-bf16' with dtype 'float32' only, got 'bfloat16'"):
+        pymimic.plan(4, 3, 3, 5, 2, "bfloat16", h="keep-bf16")
     with pytest.raises(ValueError, match=r"^keep: expected 'bfloat16' with dtype 'float32' only"):
         ShallowWeights(args.U, args.b, args.W, args.c, "bfloat16", keep="bfloat16")
-    with pytest.raises(ValueError, match=r"^save: expected False with dtype 'bfloat16'"):
-        ShallowWeights(args.U, args.b, args.W, args.c, "bfloat16").forward(args.z, save=True)
+    with pytest.raises(ValueError, match=r"^save: expected False with backend 'cpu-bf16'"):
+        ShallowWeights(args.U, args.b, args.W, args.c, "bfloat16", backend="cpu-bf16").forward(args.z, save=True)
     with pytest.raises(ValueError, match=r"^dtype: expected 'float32' or 'bfloat16', got 'float16'"):
         Trainer(pymimic.Student(3, 5, 2), SGD(0.1), epochs=1, dtype="float16")
 

@@ -33,6 +33,11 @@ def gradient_of_V(dz, x, V, z, backend):
     return ops.linear_dropout_backward(dz, x, V, z, activation="identity", needs="weight", backend=backend).weight
 
 
+def kept(result):
+    """The pair (y, saved) of a forward pass, whether it was to keep h or not."""
+    return result if isinstance(result, tuple) else (result, None)
+
+
 def step(a, h="recompute", backend=None):
     x, t, V, U, b, W, c = (a.get(name) for name in "xtVUbWc")
     how = plan(len(x), x.shape[1], U.shape[1], len(U), len(c), h=h)
@@ -42,8 +47,7 @@ def step(a, h="recompute", backend=None):
     def run():
         nonlocal saved
         z = bottleneck(x, V, backend)
-        result = ops.shallow_forward(z, U, b, W, c, plan=how, save=saved or h != "recompute", backend=backend)
-        y, saved = result if isinstance(result, tuple) else (result, None)
+        y, saved = kept(ops.shallow_forward(z, U, b, W, c, plan=how, save=saved or h != "recompute", backend=backend))
         _, dy = ops.mimic_loss(y, t)
         grads = ops.shallow_backward(dy, z, U, b, W, plan=how, saved=saved, needs=needs, out=out, backend=backend)._asdict()
         dz = grads.pop("z")
@@ -62,8 +66,7 @@ def adamw(a, learning_rate, weight_decay, keep=None, backend=None):
     def run():
         nonlocal saved
         z = bottleneck(x, V, backend)
-        result = wide.forward(z, save=saved or keep is not None)
-        y, saved = result if isinstance(result, tuple) else (result, None)
+        y, saved = kept(wide.forward(z, save=saved or keep is not None))
         _, dy = ops.mimic_loss(y, t)
         dz = wide.step(dy, z, optimizer, saved=saved, need_dz=V is not None)
         if V is None:

@@ -1,4 +1,4 @@
-"""This library: float32 products as six of bfloat16, which is what a `Trainer` takes; without AMX the same as "pymimic"."""
+"""This library: float32 products as six of bfloat16, h made again in the backward pass; without AMX the same as "pymimic"."""
 
 from functools import partial
 

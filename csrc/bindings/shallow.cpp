@@ -114,8 +114,8 @@ void shallow_forward_bf16(const py::array& z, const py::array& U, const py::arra
 
 void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
                            const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                           int terms, const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db, const Optional& dW,
-                           const Optional& dc) {
+                           int terms, const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db,
+                           const Optional& dW, const Optional& dc) {
   const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
   const ShallowBackwardBf16 f = {s,
                                  source("dy", dy, s.B * s.C, terms),
@@ -135,7 +135,8 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
 
 void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
                        const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask,
-                       int64_t slab, int64_t row_block, int terms, const Optional& saved, const Optional& dz, const py::array& dc) {
+                       int64_t slab, int64_t row_block, int terms, const Optional& saved, const Optional& dz,
+                       const py::array& dc) {
   const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
   const ShallowStepBf16 f = {s,
                              source("dy", dy, s.B * s.C, terms),

@@ -51,8 +51,8 @@ struct ByTiledBlocks {
           } else {
             columns_as_tiles(f.b + s0 * f.N + column, f.N, run, columns, false, B);
           }
-          tile_products<typename F::Tiles, typename F::Product>(A, B, steps_of(run), rows, columns, f.c + row * f.N + column, f.N,
-                                                      s0 > 0, false);
+          tile_products<typename F::Tiles, typename F::Product>(A, B, steps_of(run), rows, columns,
+                                                                f.c + row * f.N + column, f.N, s0 > 0, false);
           if (s0 + run >= f.S) finish(row, rows, column, int(columns));
         }
       }

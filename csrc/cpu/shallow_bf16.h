@@ -70,6 +70,7 @@ template <class E>
 void shallow_forward_bf16(const ShallowForwardBf16& f) {
   const ShallowShape& s = f.shape;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), padded = ceil_div(s.slab, int64_t(kMaskUnits)) * kMaskUnits;
+  const bool relu = s.activation == Activation::relu;
   const int threads = threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread);
   const int most_members = int(least(int64_t(threads), panels));
   uint32_t *z, *words, *h_down;
@@ -108,7 +109,14 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
       const Bf16Panel<E> products = {s, weights};
       for (int64_t panel = first; panel < last; ++panel) {
         products.pre_activation(slab, f.b, z + panel * pairs_of(s.k) * kPanel, tile);
+        const auto keep = [&] {
+          const int64_t at = kept_at(panels, slab, panel), n = slab.units * kPanel;
+          if (f.keep.full) copy(n, tile, f.keep.full + at);
+          if (f.keep.bf16) to_bfloat16(n, tile, f.keep.bf16 + at);
+        };
+        if (!relu) keep();
         make.activation(slab, panel, tile, tile, nullptr);
+        if (relu) keep();
         round_tile<E>(slab.units, tile, nullptr, h);
         products.add_over_units(slab, h, weights.W_down, s.C, y_panels + panel * s.C * kPanel);
       }
@@ -184,8 +192,15 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Out& out) {
         uint32_t *const h_tile = w.h[buffer], *const da_tile = w.da[buffer];
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i, row = panel * kPanel;
-          products.pre_activation(slab, f.b, w.z + row * pairs_of(s.k), a);
-          make.activation(slab, panel, a, a, slope);
+          const int64_t kept = kept_at(panels, slab, panel);
+          if (f.kept.full) {
+            copy(tile_panel, f.kept.full + kept, a);
+          } else if (f.kept.bf16) {
+            from_bfloat16(tile_panel, f.kept.bf16 + kept, a);
+          } else {
+            products.pre_activation(slab, f.b, w.z + row * pairs_of(s.k), a);
+          }
+          if (!(relu && f.kept.any())) make.activation(slab, panel, a, a, slope);
           clear_padding(s, panel, slab.units, a);
           if (weights_wanted) round_tile<E>(slab.units, a, h_tile + i * tile_panel / 2, nullptr);
           Product<float, E> dh = {products.elements(weights.W_along),

@@ -62,7 +62,8 @@ void step_rounded(ShallowStepBf16 f) {
   UpdateWeights<float> out = {to, nullptr, nullptr, nullptr};
   sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
   const ShallowBackwardBf16 back = {
-      f.shape, f.dy, f.z, {f.U.value, false}, {f.W.value, false}, f.b.value, f.kept, f.dz, nullptr, nullptr, nullptr, nullptr};
+      f.shape, f.dy,    f.z,    {f.U.value, false}, {f.W.value, false}, f.b.value, f.kept, f.dz, nullptr,
+      nullptr, nullptr, nullptr};
   By::backward(back, out);
   update_range<float>(0, f.shape.C, f.dc, f.c);
 }

@@ -15,8 +15,8 @@ namespace MIMIC_ISA {
 template <class F>
 MIMIC_INLINE void add_over_units(const Slab& slab, const TileMatrix& M_turned, const TileMatrix& across,
                                  int64_t columns, float* to) {
-  tile_products<typename F::Tiles, typename F::Product>(M_turned, across, steps_of(slab.units), columns, kPanel, to, kPanel, true,
-                                              true);
+  tile_products<typename F::Tiles, typename F::Product>(M_turned, across, steps_of(slab.units), columns, kPanel, to,
+                                                        kPanel, true, true);
 }
 
 // [part][panel][column][32 rows] -> to (B, columns), parts summed in order.

@@ -51,7 +51,7 @@ struct alignas(64) Block {
   Slab units;                     // fewer than 32 at the end of H
   int64_t panel;
   const float* sums;  // the products that h is made of
-  int64_t kept_at;  // where its values lie in what is kept
+  int64_t kept_at;    // where its values lie in what is kept
 };
 
 // What one member needs to make blocks. While the products of one are made, the one before is finished: in pieces, a
@@ -63,7 +63,8 @@ class BlockMaker {
       : s_(s), b_(b), keep_(keep), kept_(kept) {}
 
   // h, made or taken from what was kept, and da where `dy` is given, of all blocks of a slab in a panel; `sums`, unless
-  // it is null, are the products that h is made of. put(form, i, block, begin, end) is called on all units of all blocks, in order, some at a time, with each of `forms` numbers.
+  // it is null, are the products that h is made of. put(form, i, block, begin, end) is called on all units of all
+  // blocks, in order, some at a time, with each of `forms` numbers.
   template <class Put>
   void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const float* sums, const TileMatrix& z,
                   const TileMatrix* dy, int forms, const Put& put) {
@@ -91,8 +92,8 @@ class BlockMaker {
         block.sums = sums ? sums + i * kStep * kPanel : block.h;
         block.kept_at = kept_at(panels, slab, panel) + i * kStep * kPanel;
         const auto product = [&](const TileMatrix& weight, const TileMatrix& rows, int64_t steps, float* to) {
-          tile_product<typename F::Tiles, typename F::Product, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0), steps, to,
-                                                           kPanel, false, meanwhile);
+          tile_product<typename F::Tiles, typename F::Product, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0),
+                                                                     steps, to, kPanel, false, meanwhile);
         };
         if (multiply) product(weights.U, z, k_steps, block.h);
         if (dy) product(weights.W, *dy, c_steps, block.da);
@@ -105,14 +106,15 @@ class BlockMaker {
   static constexpr int kPiece = F::kTerms == 3 ? 8 : 16;  // units
 
   // Piece 0 of some units is what they are, the others are the forms that are wanted of them. Units beyond the last one
-  // have no bias and no slope: their weights are zeros, and so is all that they make.
+  // have a pre-activation of 0 and weights of 0: so is all that they make.
   template <class Put>
   MIMIC_NOINLINE void finish(Block& block, bool gradients, int64_t i, int part, int piece, const Put& put) {
     const int begin = part * kPiece, end = begin + kPiece;
     if (piece > 0) return put(piece - 1, i, block, begin, end);
     const bool relu = s_.activation == Activation::relu;
     const int last = int(least(int64_t(end), block.units.units));
-    kept_.any() ? take_kept(block, begin, last, end) : add_bias(block, begin, last);
+    kept_.any() ? take_kept(block, begin, last) : add_bias(block, begin, last);
+    clear_units(block.h, begin, last, end);
     if (!relu) keep(block, begin, last);
     if (!(relu && kept_.any())) hidden(block, gradients, begin, last, end);
     if (relu) keep(block, begin, last);
@@ -134,12 +136,16 @@ class BlockMaker {
                                       : add([](Floats16 a) { return a; });
   }
 
-  void take_kept(Block& block, int begin, int last, int end) const {
-    const int n = last > begin ? (last - begin) * kPanel : 0;
+  void take_kept(Block& block, int begin, int last) const {
+    if (last <= begin) return;
     float* const h = block.h + begin * kPanel;
-    if (kept_.full) copy(n, kept_.full + block.kept_at + begin * kPanel, h);
-    if (kept_.bf16) from_bfloat16(n, kept_.bf16 + block.kept_at + begin * kPanel, h);
-    __builtin_memset(h + n, 0, size_t((end - begin) * kPanel - n) * sizeof(float));
+    if (kept_.full) copy((last - begin) * kPanel, kept_.full + block.kept_at + begin * kPanel, h);
+    if (kept_.bf16) from_bfloat16((last - begin) * kPanel, kept_.bf16 + block.kept_at + begin * kPanel, h);
+  }
+
+  static void clear_units(float* values, int begin, int last, int end) {
+    const int first = last > begin ? last : begin;
+    if (first < end) __builtin_memset(values + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
   }
 
   void keep(const Block& block, int begin, int last) const {
@@ -162,10 +168,7 @@ class BlockMaker {
       if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
     }
     clear_padding(s_, block.panel, end - begin, h);
-    if (last < end) {
-      const int first = last > begin ? last : begin;
-      __builtin_memset(block.h + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
-    }
+    clear_units(block.h, begin, last, end);
   }
 
   void gradient(Block& block, int begin, int end) const {

@@ -1,5 +1,5 @@
-// The products z U^T where k is long. With a slab's weights whole, in cache, that slab would be so small that z had to be
-// read too often; so k is cut into runs, and sums of the slab's units wait until the last one is done.
+// The products z U^T where k is long. With a slab's weights whole, in cache, that slab would be so small that z had to
+// be read too often; so k is cut into runs, and sums of the slab's units wait until the last one is done.
 #pragma once
 
 #include "grid.h"
@@ -49,14 +49,15 @@ struct TileSums {
       const int64_t step = run * most, steps = least(all - step, most);
       const TileMatrix& weights = U[grid.buffer(turn * runs + run)];
       for (int64_t i = grid.begin(blocks); i < grid.end(blocks); ++i) {
-        put_source_along<F>(U_rows, s.H, s.k, slab.begin + i * kStep, step * kStep, steps * kStep, false, weights.from(2 * i, 0));
+        put_source_along<F>(U_rows, s.H, s.k, slab.begin + i * kStep, step * kStep, steps * kStep, false,
+                            weights.from(2 * i, 0));
       }
       grid.barrier();
       for (int64_t panel = grid.begin(here); panel < grid.end(here); ++panel) {
         for (int64_t i = 0; i < blocks; ++i) {
-          tile_product<typename F::Tiles, typename F::Product, 2, 2>(weights.from(2 * i, 0), z.from(2 * (first + panel), step),
-                                                           steps, of(s, grid, panel) + i * kStep * kPanel, kPanel,
-                                                           run > 0);
+          tile_product<typename F::Tiles, typename F::Product, 2, 2>(
+              weights.from(2 * i, 0), z.from(2 * (first + panel), step), steps, of(s, grid, panel) + i * kStep * kPanel,
+              kPanel, run > 0);
         }
       }
     }

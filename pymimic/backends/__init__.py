@@ -50,11 +50,11 @@ def default_host() -> Backend:
     raise AssertionError("the reference backend needs NumPy alone")
 
 
-def for_training(device: str, dtype: str, keep: str) -> BackendName | None:
+def for_training(device: str, dtype: str) -> BackendName | None:
     """The fastest backend of float32's exactness to train by, see `pymimic.Trainer`; None leaves it to the arrays."""
     if device == "cuda":
         return "cuda-tf32" if dtype == "bfloat16" else None
-    return "cpu-bf16x3" if keep == "float32" and default_host().name == "cpu" else None
+    return "cpu-bf16x3" if default_host().name == "cpu" else None
 
 
 def _demand_kernels() -> None:

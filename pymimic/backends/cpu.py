@@ -6,10 +6,9 @@ Three backends differ in how float32 arrays are multiplied; sums are float32 in 
     "cpu-bf16x3"  each number as the sum of three bfloat16 that hold all of its 24 bits, six of the nine products being made: as exact, and
                   faster on processors that multiply tiles of bfloat16 (Intel AMX); on others, and for a few rows, the same as "cpu".
                   An infinite operand makes NaN.
-    "cpu-bf16"    rounded to bfloat16; h and da too. Layers are rounded only where there are tiles
+    "cpu-bf16"    rounded to bfloat16; h and da too, and h is made again in the backward pass. Layers are rounded only where there are tiles
 
-Where products are of bfloat16, h is made again in the backward pass, as that costs less than keeping it. In the shallow ops bfloat16
-arrays, and handles of that dtype, are multiplied as bfloat16 by any of the three.
+In the shallow ops bfloat16 arrays, and handles of that dtype, are multiplied as bfloat16 by any of the three.
 
 The environment variable PYMIMIC_ISA names the instruction set to use ("baseline", "avx2", "avx512", "avx512_bf16", "amx") in place
 of the best that the machine can run.
@@ -43,7 +42,7 @@ class Cpu:
     @property
     def keeps_h(self) -> bool:
         """Whether the forward pass can leave h for the backward pass."""
-        return True
+        return self.name != "cpu-bf16"
 
     def _terms(self, array: Array, plan: Plan | None = None) -> int:
         """How many bfloat16 stand for a number of these arrays, (rows, any), in a product: 0, 1 or 3."""
@@ -63,7 +62,7 @@ class Cpu:
     ) -> tuple[Array, Array | None]:  # fmt: skip
         terms = self._terms(z, plan)
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
-        kind = np.uint16 if plan.h == "keep-bf16" else z.dtype
+        kind = np.uint16 if plan.rounds_h else z.dtype
         saved = memory_for((_padded(len(z)) * len(U),), kind, room) if save else None
         if terms:
             operands = _bits(z), _bits(U), b, _bits(W), c
@@ -96,11 +95,11 @@ class Cpu:
         dtype = params["U"].dtype
         dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
         U, b, W, c = ((params[key], slots[key], _rule(updates[key])) for key in ("U", "b", "W", "c"))
-        terms = self._terms(z, plan)
+        terms, how = self._terms(z, plan), (_code(activation), mask, plan.slab, plan.row_block)
         if terms:
-            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, terms, saved, dz, dc)
-            return dz
-        _core.shallow_step(dy, z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, saved, dz, dc)
+            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, *how, terms, saved, dz, dc)
+        else:
+            _core.shallow_step(dy, z, U, b, W, c, *how, saved, dz, dc)
         return dz
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:

@@ -119,7 +119,7 @@ def rounded(array: Array, plan: Plan) -> Array:
 
 def narrowed(kept: Array, plan: Plan) -> Array:
     """What is kept between the passes, in the type that the plan says."""
-    return kept.astype(bfloat16) if plan.h == "keep-bf16" else kept
+    return kept.astype(bfloat16) if plan.rounds_h else kept
 
 
 def shallow_backward(
