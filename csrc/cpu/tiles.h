@@ -76,7 +76,7 @@ class AmxTiles {
     asm volatile("ldtilecfg %0" : : "m"(config));
   }
   static void release() { asm volatile("tilerelease"); }
-  // A multiply-add of vectors. On Sapphire Rapids a tile that is stored after some 0.6 us without one takes 0.3 us.
+  // A multiply-add of vectors: a tile that was stored after some 0.6 us without one took 0.3 us (docs/scaling.md).
   MIMIC_INLINE static void stay_awake() {
     Vector<float, kTile> any = {};
     asm volatile("vfmadd231ps %0, %0, %0" : "+v"(any));
