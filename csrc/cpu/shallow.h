@@ -66,6 +66,18 @@ MIMIC_INLINE int64_t kept_at(int64_t panels, const Slab& slab, int64_t panel) {
   return (slab.begin * panels + panel * slab.units) * kPanel;
 }
 
+// `n` values to what is kept, and from it, in the type that it has.
+template <class T>
+MIMIC_INLINE void write_kept(const Keep<T>& keep, int64_t at, int64_t n, const T* values) {
+  if (keep.full) copy(n, values, keep.full + at);
+  if (keep.bf16) to_bfloat16(n, values, keep.bf16 + at);
+}
+template <class T>
+MIMIC_INLINE void read_kept(const Kept<T>& kept, int64_t at, int64_t n, T* values) {
+  if (kept.full) copy(n, kept.full + at, values);
+  if (kept.bf16) from_bfloat16(n, kept.bf16 + at, values);
+}
+
 template <class T>
 void shallow_forward(const ShallowForward<T>& f) {
   const ShallowShape& s = f.shape;

@@ -109,14 +109,10 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
       const Bf16Panel<E> products = {s, weights};
       for (int64_t panel = first; panel < last; ++panel) {
         products.pre_activation(slab, f.b, z + panel * pairs_of(s.k) * kPanel, tile);
-        const auto keep = [&] {
-          const int64_t at = kept_at(panels, slab, panel), n = slab.units * kPanel;
-          if (f.keep.full) copy(n, tile, f.keep.full + at);
-          if (f.keep.bf16) to_bfloat16(n, tile, f.keep.bf16 + at);
-        };
-        if (!relu) keep();
+        const int64_t at = kept_at(panels, slab, panel), n = slab.units * kPanel;
+        if (!relu) write_kept(f.keep, at, n, tile);
         make.activation(slab, panel, tile, tile, nullptr);
-        if (relu) keep();
+        if (relu) write_kept(f.keep, at, n, tile);
         round_tile<E>(slab.units, tile, nullptr, h);
         products.add_over_units(slab, h, weights.W_down, s.C, y_panels + panel * s.C * kPanel);
       }
@@ -192,11 +188,8 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Out& out) {
         uint32_t *const h_tile = w.h[buffer], *const da_tile = w.da[buffer];
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i, row = panel * kPanel;
-          const int64_t kept = kept_at(panels, slab, panel);
-          if (f.kept.full) {
-            copy(tile_panel, f.kept.full + kept, a);
-          } else if (f.kept.bf16) {
-            from_bfloat16(tile_panel, f.kept.bf16 + kept, a);
+          if (f.kept.any()) {
+            read_kept(f.kept, kept_at(panels, slab, panel), tile_panel, a);
           } else {
             products.pre_activation(slab, f.b, w.z + row * pairs_of(s.k), a);
           }

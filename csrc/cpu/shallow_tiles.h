@@ -214,7 +214,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
                                                             my_end - my_units, columns, to + my_units * columns,
                                                             columns, first != 0, false);
         };
-        const typename F::Product all;
+        const auto all = typename F::Product();
         gradient(all, made.da, w.z_steps, s.k, mine.dU(slab));
         rounded_h ? gradient(Terms<1, F::kTerms>(), made.h, w.dy_steps, s.C, mine.dW(slab))
                   : gradient(all, made.h, w.dy_steps, s.C, mine.dW(slab));

@@ -113,11 +113,13 @@ class BlockMaker {
     if (piece > 0) return put(piece - 1, i, block, begin, end);
     const bool relu = s_.activation == Activation::relu;
     const int last = int(least(int64_t(end), block.units.units));
-    kept_.any() ? take_kept(block, begin, last) : add_bias(block, begin, last);
+    const int64_t at = block.kept_at + begin * kPanel, n = last > begin ? (last - begin) * kPanel : 0;
+    float* const h = block.h + begin * kPanel;
+    kept_.any() ? read_kept(kept_, at, n, h) : add_bias(block, begin, last);
     clear_units(block.h, begin, last, end);
-    if (!relu) keep(block, begin, last);
+    if (!relu) write_kept(keep_, at, n, h);
     if (!(relu && kept_.any())) hidden(block, gradients, begin, last, end);
-    if (relu) keep(block, begin, last);
+    if (relu) write_kept(keep_, at, n, h);
     if (gradients) gradient(block, begin, end);
   }
 
@@ -136,23 +138,9 @@ class BlockMaker {
                                       : add([](Floats16 a) { return a; });
   }
 
-  void take_kept(Block& block, int begin, int last) const {
-    if (last <= begin) return;
-    float* const h = block.h + begin * kPanel;
-    if (kept_.full) copy((last - begin) * kPanel, kept_.full + block.kept_at + begin * kPanel, h);
-    if (kept_.bf16) from_bfloat16((last - begin) * kPanel, kept_.bf16 + block.kept_at + begin * kPanel, h);
-  }
-
   static void clear_units(float* values, int begin, int last, int end) {
     const int first = last > begin ? last : begin;
     if (first < end) __builtin_memset(values + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
-  }
-
-  void keep(const Block& block, int begin, int last) const {
-    if (last <= begin) return;
-    const float* const h = block.h + begin * kPanel;
-    if (keep_.full) copy((last - begin) * kPanel, h, keep_.full + block.kept_at + begin * kPanel);
-    if (keep_.bf16) to_bfloat16((last - begin) * kPanel, h, keep_.bf16 + block.kept_at + begin * kPanel);
   }
 
   void hidden(Block& block, bool gradients, int begin, int last, int end) const {
