@@ -13,21 +13,22 @@ namespace MIMIC_ISA {
 constexpr int kRounded = 16;
 using Rounded = Vector<uint32_t, kRounded>;  // bfloat16 in the upper halves
 
-MIMIC_INLINE Rounded rounded(const float* p) {
-  const Rounded bits = load<Rounded>(p);
+MIMIC_INLINE Rounded rounded(Rounded bits) {
   const Rounded to_even = (bits + 0x7FFFu + (bits >> 16 & 1u)) & 0xFFFF0000u;
   const auto nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
   return nan ? (bits | 0x400000u) & 0xFFFF0000u : to_even;
 }
+MIMIC_INLINE Rounded rounded(const float* p) { return rounded(load<Rounded>(p)); }
+MIMIC_INLINE Rounded rounded(Vector<float, kRounded> x) { return rounded(same_bits<Rounded>(x)); }
 MIMIC_INLINE Rounded rounded(const uint16_t* p) {
   return __builtin_convertvector(load<Vector<uint16_t, kRounded>>(p), Rounded) << 16;
 }
 MIMIC_INLINE uint32_t rounded_one(const float* p) { return uint32_t(bfloat16_from(*p)) << 16; }
 MIMIC_INLINE uint32_t rounded_one(const uint16_t* p) { return uint32_t(*p) << 16; }
 
-// 32 values as 16 words: those of `first` in order, then those of `second`.
+// 32 values as 16 words: those of `first` in order, then those of `second`; both are vectors of float32, or pointers.
 template <class E, class S>
-MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both(const S* first, const S* second) {
+MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both(S first, S second) {
   using Half = Vector<uint16_t, kRounded>;
   Vector<uint16_t, 2 * kRounded> both;
   Half halves[2] = {__builtin_convertvector(rounded(first) >> 16, Half),
@@ -37,10 +38,15 @@ MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both(const S* first, const S
 }
 #if defined(__AVX512F__)
 template <>
-MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both<NativePair, float>(const float* first, const float* second) {
+MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both<NativePair>(Vector<float, kRounded> first,
+                                                                     Vector<float, kRounded> second) {
   Vector<uint16_t, 2 * kRounded> both;
-  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(load<Vector<float>>(first)), "v"(load<Vector<float>>(second)));
+  asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(first), "v"(second));
   return both;
+}
+template <>
+MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both<NativePair>(const float* first, const float* second) {
+  return rounded_both<NativePair>(load<Vector<float, kRounded>>(first), load<Vector<float, kRounded>>(second));
 }
 #endif
 

@@ -79,11 +79,8 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
         const int64_t here = least(panels - first, block_panels);
         sums.make(s, grid, slab, f.U, z, first, here, row_turn);
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
-          const auto put = [&](int, int64_t n, const Block& block, int begin, int end) {
-            block_across<F>(block.h, begin, end, h_across.from(0, n));
-          };
           const int64_t panel = first + i;
-          make.each_block(weights, slab, panel, sums.of(s, grid, i), z, nullptr, 1, put);
+          make.each_block(weights, slab, panel, sums.of(s, grid, i), z, nullptr, {{}, h_across, {}, {}});
           add_over_units<F>(slab, weights.W_turned, h_across, s.C, y_panels + (part * panels + panel) * y_panel);
         }
       }
@@ -129,8 +126,6 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Teams teams(s, least(panels, block_panels));
-  const int forms = (weights_wanted ? 2 : 0) + (dz ? 1 : 0);
-  using OneTerm = TileFormat<typename F::Tiles, 1>;
   const bool rounded_h = f.kept.bf16 && s.activation == Activation::relu;  // by who kept it
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
@@ -190,16 +185,10 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
         w.sums.make(s, grid, slab, f.U, w.z, first, here, row_turn);
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
           const int64_t panel = first + i;
-          const auto put = [&](int form, int64_t n, const Block& block, int begin, int end) {
-            switch (weights_wanted ? form : 2) {
-              case 0:
-                return rounded_h ? block_along<OneTerm>(block.h, begin, end, made.h.from(2 * n, i))
-                                 : block_along<F>(block.h, begin, end, made.h.from(2 * n, i));
-              case 1: return block_along<F>(block.da, begin, end, made.da.from(2 * n, i));
-              default: return block_across<F>(block.da, begin, end, da_across.from(0, n));
-            }
-          };
-          make.each_block(weights, slab, panel, w.sums.of(s, grid, i), w.z, &w.dy, forms, put);
+          Forms forms = {};
+          if (weights_wanted) forms.h_along = made.h.from(0, i), forms.da_along = made.da.from(0, i);
+          if (dz) forms.da_across = da_across;
+          make.each_block(weights, slab, panel, w.sums.of(s, grid, i), w.z, &w.dy, forms);
           if (dz) {
             add_over_units<F>(slab, weights.U_turned, da_across, s.k, w.dz + (part * panels + panel) * dz_panel);
           }

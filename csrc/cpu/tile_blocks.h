@@ -42,20 +42,33 @@ struct TiledSlab {
   }
 };
 
-// 32 units of 32 rows, [unit][row], on their way to being tiles.
+constexpr int kBlock = kStep * kPanel;  // values of 32 units of 32 rows
+
+// Such a block, [unit][row], on its way to being tiles.
 struct alignas(64) Block {
-  float h[kStep * kPanel];   // the product at first, then h
-  float da[kStep * kPanel];  // the product at first, then da
-  float slope[kStep * kPanel];
-  uint8_t bytes[kStep * kPanel];  // of the mask
-  Slab units;                     // fewer than 32 at the end of H
+  float a[kBlock], dh[kBlock];     // products
+  float h[kBlock], slope[kBlock];  // where `hidden` makes them
+  uint8_t bytes[kBlock];           // of the mask
+  Slab units;                      // fewer than 32 at the end of H
   int64_t panel;
   const float* sums;  // the products that h is made of
   int64_t kept_at;    // where its values lie in what is kept
 };
 
-// What one member needs to make blocks. While the products of one are made, the one before is finished: in pieces, a
-// few units or one form of them at a time.
+// The tiles that a slab's blocks become, in one panel; those that nobody wants are null.
+struct Forms {
+  TileMatrix h_along, h_across, da_along, da_across;
+
+  // Those of block n alone.
+  Forms of(int64_t n) const {
+    const auto along = [&](const TileMatrix& m) { return m.tiles ? m.from(kStep / kTile * n, 0) : m; };
+    const auto across = [&](const TileMatrix& m) { return m.tiles ? m.from(0, n) : m; };
+    return {along(h_along), across(h_across), along(da_along), across(da_across)};
+  }
+};
+
+// What one member needs to make blocks. While the products of one are made, the one before is finished, a few pairs of
+// units at a time.
 template <class F>
 class BlockMaker {
  public:
@@ -63,64 +76,135 @@ class BlockMaker {
       : s_(s), b_(b), keep_(keep), kept_(kept) {}
 
   // h, made or taken from what was kept, and da where `dy` is given, of all blocks of a slab in a panel; `sums`, unless
-  // it is null, are the products that h is made of. put(form, i, block, begin, end) is called on all units of all
-  // blocks, in order, some at a time, with each of `forms` numbers.
-  template <class Put>
+  // it is null, are the products that h is made of.
   void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const float* sums, const TileMatrix& z,
-                  const TileMatrix* dy, int forms, const Put& put) {
+                  const TileMatrix* dy, const Forms& forms) {
     const int64_t blocks = steps_of(slab.units), panels = ceil_div(s_.B, int64_t(kPanel));
     const bool multiply = !kept_.any() && !sums;
     const int64_t k_steps = multiply ? steps_of(s_.k) : 0, c_steps = dy ? steps_of(s_.C) : 0;
     const int64_t groups = (k_steps + c_steps) * F::Product::kGroups, first = groups / 4;
-    const int pieces = kStep / kPiece * (1 + forms);
     for (int64_t i = 0; i <= blocks; ++i) {
       Block &block = blocks_[i & 1], &before = blocks_[~i & 1];
-      int done = i > 0 ? 0 : pieces, part = 0, piece = 0;
+      const Forms to = forms.of(i > 0 ? i - 1 : 0);
+      int done = i > 0 ? 0 : kTile;
       int64_t group = 0, due = 0;
-      const auto finish_piece = [&] {
-        finish(before, dy, i - 1, part, piece, put);
-        ++done;
-        if (++piece > forms) piece = 0, ++part;
+      const auto finish_some = [&] {
+        finish(before, dy, to, done, done + kAtOnce);
+        done += kAtOnce;
       };
       const auto meanwhile = [&] {
         if (group++ < first) return;  // the block before is still being stored
-        for (due += pieces; due >= groups - first && done < pieces; due -= groups - first) finish_piece();
+        for (due += kTile / kAtOnce; due >= groups - first && done < kTile; due -= groups - first) finish_some();
       };
       if (i < blocks) {
         block.units = {slab.begin + i * kStep, least(slab.units - i * kStep, int64_t(kStep))};
         block.panel = panel;
-        block.sums = sums ? sums + i * kStep * kPanel : block.h;
-        block.kept_at = kept_at(panels, slab, panel) + i * kStep * kPanel;
-        const auto product = [&](const TileMatrix& weight, const TileMatrix& rows, int64_t steps, float* to) {
+        block.sums = sums ? sums + i * kBlock : block.a;
+        block.kept_at = kept_at(panels, slab, panel) + i * kBlock;
+        const auto product = [&](const TileMatrix& weight, const TileMatrix& rows, int64_t steps, float* to_values) {
           tile_product<typename F::Tiles, typename F::Product, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0),
-                                                                     steps, to, kPanel, false, meanwhile);
+                                                                     steps, to_values, kPanel, false, meanwhile);
         };
-        if (multiply) product(weights.U, z, k_steps, block.h);
-        if (dy) product(weights.W, *dy, c_steps, block.da);
+        if (multiply) product(weights.U, z, k_steps, block.a);
+        if (dy) product(weights.W, *dy, c_steps, block.dh);
       }
-      while (done < pieces) finish_piece();
+      while (done < kTile) finish_some();
     }
   }
 
  private:
-  static constexpr int kPiece = F::kTerms == 3 ? 8 : 16;  // units
+  static constexpr int kAtOnce = F::kTerms == 3 ? 2 : 8;  // pairs of units
 
-  // Piece 0 of some units is what they are, the others are the forms that are wanted of them. Units beyond the last one
-  // have a pre-activation of 0 and weights of 0: so is all that they make.
-  template <class Put>
-  MIMIC_NOINLINE void finish(Block& block, bool gradients, int64_t i, int part, int piece, const Put& put) {
-    const int begin = part * kPiece, end = begin + kPiece;
-    if (piece > 0) return put(piece - 1, i, block, begin, end);
+  // Pairs [begin, end) of a block's units. Units beyond the last one have an h of 0 and weights of 0: so is all that
+  // they make.
+  MIMIC_NOINLINE void finish(Block& block, bool gradients, const Forms& to, int begin, int end) {
+    const bool relu = s_.activation == Activation::relu, whole = block.units.units == kStep && rows(block) == kPanel;
+    const float scale = float(s_.mask.scale());
+    const auto gated = [&](Floats16 h, int at) {
+      return h > Floats16{} ? load<Floats16>(block.dh + at) * scale : Floats16{};
+    };
+    if (relu && whole && !s_.mask.drops() && !keep_.any() && !kept_.any()) {
+      const float* const bias = b_ + block.units.begin;
+      const auto h = [&](int at) {
+        const Floats16 a = load<Floats16>(block.sums + at) + bias[at / kPanel];
+        return a < Floats16{} ? Floats16{} : a;  // NaN stays
+      };
+      return put_pairs(to, gradients, begin, end, h, gated);
+    }
+    constexpr bool kNeighbours = F::second(0) == 1;
+    if (kNeighbours) {
+      hidden(block, gradients, 2 * begin, 2 * end);
+    } else {
+      hidden(block, gradients, begin, end), hidden(block, gradients, begin + kTile, end + kTile);
+    }
+    const auto h = [&](int at) { return load<Floats16>(block.h + at); };
+    if (relu) return put_pairs(to, gradients, begin, end, h, gated);
+    const int last = rows(block);
+    put_pairs(to, gradients, begin, end, h, [&](Floats16, int at) {
+      const Floats16 row = Floats16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + float(at % kPanel);
+      return row < Floats16{} + float(last) ? load<Floats16>(block.dh + at) * load<Floats16>(block.slope + at)
+                                            : Floats16{};
+    });
+  }
+
+  // Pairs [begin, end) of units as tiles. h(at) are sixteen of its values in a block, da(h, at) those of da there.
+  template <class H, class Da>
+  MIMIC_INLINE void put_pairs(const Forms& to, bool gradients, int begin, int end, H h, Da da) {
+    const auto put = [&](const TileMatrix& along, const TileMatrix& across, int i, const Floats16(&x)[2][2]) {
+      const Cut<F> above[2] = {Cut<F>(x[0][0]), Cut<F>(x[0][1])}, below[2] = {Cut<F>(x[1][0]), Cut<F>(x[1][1])};
+      if (along.tiles) {
+        Cut<F>::store_along(above[0], above[1], line(along, F::first(i)), along.plane);
+        Cut<F>::store_along(below[0], below[1], line(along, F::second(i)), along.plane);
+      }
+      for (int half = 0; across.tiles && half < 2; ++half) {
+        Cut<F>::store_across(above[half], below[half], across.tile(half, 0) + i * kTile, across.plane);
+      }
+    };
+    for (int i = begin; i < end; ++i) {
+      const int unit[2] = {F::first(i), F::second(i)};
+      Floats16 x[2][2];
+      for (int n = 0; n < 4; ++n) x[n / 2][n % 2] = h(unit[n / 2] * kPanel + n % 2 * kTile);
+      if (to.h_along.tiles && rounded_h()) {
+        for (int n = 0; n < 2; ++n)
+          store(line(to.h_along, unit[n]), Cut<F, 3>::pairs(same_bits<Rounded>(x[n][0]), same_bits<Rounded>(x[n][1])));
+      } else if (to.h_along.tiles || to.h_across.tiles) {
+        put(to.h_along, to.h_across, i, x);
+      }
+      if (!gradients) continue;
+      for (int n = 0; n < 4; ++n) x[n / 2][n % 2] = da(x[n / 2][n % 2], unit[n / 2] * kPanel + n % 2 * kTile);
+      put(to.da_along, to.da_across, i, x);
+    }
+  }
+  static uint32_t* line(const TileMatrix& along, int unit) {
+    return along.tile(unit / kTile, 0) + unit % kTile * kTile;
+  }
+
+  static void clear_units(float* values, int begin, int last, int end) {
+    const int first = last > begin ? last : begin;
+    if (first < end) __builtin_memset(values + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
+  }
+
+  // h of units [begin, end), and for all but relu the factor of da.
+  void hidden(Block& block, bool gradients, int begin, int end) const {
     const bool relu = s_.activation == Activation::relu;
-    const int last = int(least(int64_t(end), block.units.units));
-    const int64_t at = block.kept_at + begin * kPanel, n = last > begin ? (last - begin) * kPanel : 0;
+    const int last = int(least(int64_t(end), block.units.units)), n = (end - begin) * kPanel;
+    const int64_t at = block.kept_at + begin * kPanel, kept = last > begin ? (last - begin) * kPanel : 0;
     float* const h = block.h + begin * kPanel;
-    kept_.any() ? read_kept(kept_, at, n, h) : add_bias(block, begin, last);
+    kept_.any() ? read_kept(kept_, at, kept, h) : add_bias(block, begin, last);
     clear_units(block.h, begin, last, end);
-    if (!relu) write_kept(keep_, at, n, h);
-    if (!(relu && kept_.any())) hidden(block, gradients, begin, last, end);
-    if (relu) write_kept(keep_, at, n, h);
-    if (gradients) gradient(block, begin, end);
+    if (relu && kept_.any()) return;
+    if (!relu) write_kept(keep_, at, kept, h);
+    float* const slope = gradients && !relu ? block.slope + begin * kPanel : nullptr;
+    if (!relu) activate(s_.activation, n, h, h, slope);
+    if (s_.mask.drops()) {
+      if (begin == 0) mask_panel(s_.mask, block.panel * kPanel, block.units.begin, kStep, block.bytes);
+      const uint8_t* const bytes = block.bytes + begin * kPanel;
+      apply_mask(n, bytes, s_.mask, h, h);
+      if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
+    }
+    clear_padding(s_, block.panel, end - begin, h);
+    clear_units(block.h, begin, last, end);
+    if (relu) write_kept(keep_, at, kept, h);
   }
 
   // a, or of relu its positive part.
@@ -134,44 +218,13 @@ class BlockMaker {
         }
       }
     };
-    s_.activation == Activation::relu ? add([](Floats16 a) { return a < Floats16{} ? Floats16{} : a; })  // NaN stays
+    s_.activation == Activation::relu ? add([](Floats16 a) { return a < Floats16{} ? Floats16{} : a; })
                                       : add([](Floats16 a) { return a; });
   }
 
-  static void clear_units(float* values, int begin, int last, int end) {
-    const int first = last > begin ? last : begin;
-    if (first < end) __builtin_memset(values + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
-  }
-
-  void hidden(Block& block, bool gradients, int begin, int last, int end) const {
-    const bool relu = s_.activation == Activation::relu;
-    const int n = (end - begin) * kPanel;
-    float* const h = block.h + begin * kPanel;
-    float* const slope = gradients && !relu ? block.slope + begin * kPanel : nullptr;
-    if (!relu) activate(s_.activation, n, h, h, slope);
-    if (s_.mask.drops()) {
-      if (begin == 0) mask_panel(s_.mask, block.panel * kPanel, block.units.begin, kStep, block.bytes);
-      const uint8_t* const bytes = block.bytes + begin * kPanel;
-      apply_mask(n, bytes, s_.mask, h, h);
-      if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
-    }
-    clear_padding(s_, block.panel, end - begin, h);
-    clear_units(block.h, begin, last, end);
-  }
-
-  void gradient(Block& block, int begin, int end) const {
-    const auto gate = [&](auto f) {
-      for (int i = begin * kPanel; i < end * kPanel; i += kTile)
-        store(block.da + i, f(load<Floats16>(block.da + i), i));
-    };
-    if (s_.activation == Activation::relu) {
-      const float scale = float(s_.mask.scale());
-      gate([&](Floats16 dh, int i) { return load<Floats16>(block.h + i) > Floats16{} ? dh * scale : Floats16{}; });
-    } else {
-      gate([&](Floats16 dh, int i) { return dh * load<Floats16>(block.slope + i); });
-    }
-    clear_padding(s_, block.panel, end - begin, block.da + begin * kPanel);
-  }
+  int rows(const Block& block) const { return int(least(s_.B - block.panel * kPanel, int64_t(kPanel))); }
+  // Whether h was rounded already, by who kept it.
+  bool rounded_h() const { return F::kTerms == 3 && kept_.bf16 && s_.activation == Activation::relu; }
 
   const ShallowShape& s_;
   const float* b_;

@@ -1,8 +1,9 @@
 // Matrices as tiles of bfloat16 take them. A number is rounded to one bfloat16, or taken as the sum of three that hold
 // all of its 24 bits (bf16x3): what it is rounded to, what the rest is rounded to, and what is left then.
 //
-// A line of a tile is 32 values of a row of the source ("along"), or 16 pairs of two rows, one above the other
-// ("across"). Turned, word for word, a tile serves the other side of a product. So there are four forms of a matrix M:
+// A line of a tile is 32 values of a row of the source ("along"), or 16 pairs of values of two of its rows ("across").
+// A word is the pair of two neighbours, and with three terms, where that is less work, of two that are 16 apart.
+// Turned, word for word, a tile serves the other side of a product. So there are four forms of a matrix M:
 //   along   A of C = M X          turned   B of C = X M^T      the sum runs along rows of M
 //   across  B of C = X M          turned   A of C = M^T X      the sum runs down columns of M
 #pragma once
@@ -20,6 +21,10 @@ struct TileFormat {
   using Tiles = T;
   using Product = Terms<kTermsOfANumber, kTermsOfANumber>;
   static constexpr int kTerms = kTermsOfANumber;
+
+  // Which two of 32 make pair i.
+  static constexpr int first(int i) { return kTerms == 3 ? i : 2 * i; }
+  static constexpr int second(int i) { return kTerms == 3 ? i + kTile : 2 * i + 1; }
 };
 
 // Outers and planes begin in different sets of the caches, whatever the number of steps: all are written to at once.
@@ -31,43 +36,65 @@ TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
 
 using Floats16 = Vector<float, kTile>;
 
-// Words of `first` in the low halves and `second` in the high ones, term by term. Of three terms, the first two are
-// rounded to nearest, ties away from zero, and the last is what is left, exactly: eight bits, or NaN.
-MIMIC_INLINE void three_terms(Floats16 first, Floats16 second, Rounded* terms) {
-  const auto rounded_off = [](Floats16 x) { return (same_bits<Rounded>(x) + 0x8000u) & 0xFFFF0000u; };
-  for (int t = 0; t < 2; ++t) {
-    const Rounded low = rounded_off(first), high = rounded_off(second);
-    terms[t] = low >> 16 | high;
-    first -= same_bits<Floats16>(low), second -= same_bits<Floats16>(high);
-  }
-  terms[2] = same_bits<Rounded>(first) >> 16 | (same_bits<Rounded>(second) & 0xFFFF0000u);
-}
+// Sixteen numbers on their way into tiles.
+template <class F, int kTerms = F::kTerms>
+struct Cut;
 
+template <class F>
+struct Cut<F, 1> {
+  Floats16 x;
+
+  explicit Cut(Floats16 values) : x(values) {}
+  static void store_along(const Cut& low, const Cut& high, uint32_t* to, ptrdiff_t) {
+    store(to, rounded_both<typename F::Tiles::Element>(low.x, high.x));
+  }
+  static void store_across(const Cut& above, const Cut& below, uint32_t* to, ptrdiff_t) {
+    store(to, interleaved(rounded_both<typename F::Tiles::Element>(above.x, below.x)));
+  }
+  // The halves of 32 values, alternating.
+  static Vector<uint16_t, kStep> interleaved(Vector<uint16_t, kStep> both) {
+    return shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
+                   14, 30, 15, 31>(both, both);
+  }
+};
+
+// Of three terms, in upper halves, the first two are rounded to nearest, ties away from zero, and the last is what is
+// left, exactly: eight bits, or NaN.
+template <class F>
+struct Cut<F, 3> {
+  Rounded term[3];
+
+  explicit Cut(Floats16 x) {
+    for (int t = 0; t < 2; ++t) {
+      term[t] = (same_bits<Rounded>(x) + 0x8000u) & 0xFFFF0000u;
+      x -= same_bits<Floats16>(term[t]);
+    }
+    term[2] = same_bits<Rounded>(x);
+  }
+  static Rounded pairs(Rounded low, Rounded high) { return low >> 16 | (high & 0xFFFF0000u); }
+  static void store_along(const Cut& low, const Cut& high, uint32_t* to, ptrdiff_t plane) {
+    for (int t = 0; t < 3; ++t) store(to + t * plane, pairs(low.term[t], high.term[t]));
+  }
+  static void store_across(const Cut& above, const Cut& below, uint32_t* to, ptrdiff_t plane) {
+    store_along(above, below, to, plane);
+  }
+};
+
+// A line of a source's values.
 template <class F, class S>
 MIMIC_INLINE void line_along(const S* row, uint32_t* to, ptrdiff_t plane) {
   if constexpr (F::kTerms == 1) {
     store(to, rounded_both<typename F::Tiles::Element>(row, row + kTile));
   } else {
-    static_assert(sizeof(S) == sizeof(float));
-    const auto low = load<Floats16>(row), high = load<Floats16>(row + kTile);
-    Rounded terms[3];
-    three_terms(shuffle<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(low, high),
-                shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(low, high), terms);
-    for (int t = 0; t < 3; ++t) store(to + t * plane, terms[t]);
+    Cut<F>::store_along(Cut<F>(load<Floats16>(row)), Cut<F>(load<Floats16>(row + kTile)), to, plane);
   }
 }
-
 template <class F, class S>
 MIMIC_INLINE void line_across(const S* above, const S* below, uint32_t* to, ptrdiff_t plane) {
   if constexpr (F::kTerms == 1) {
-    const auto both = rounded_both<typename F::Tiles::Element>(above, below);
-    store(to, shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
-                      29, 14, 30, 15, 31>(both, both));
+    store(to, Cut<F>::interleaved(rounded_both<typename F::Tiles::Element>(above, below)));
   } else {
-    static_assert(sizeof(S) == sizeof(float));
-    Rounded terms[3];
-    three_terms(load<Floats16>(above), load<Floats16>(below), terms);
-    for (int t = 0; t < 3; ++t) store(to + t * plane, terms[t]);
+    Cut<F>::store_across(Cut<F>(load<Floats16>(above)), Cut<F>(load<Floats16>(below)), to, plane);
   }
 }
 
@@ -100,24 +127,6 @@ class TileWriter {
   alignas(64) uint32_t aside_[F::kTerms * kTileWords];
 };
 
-// A block of 32 rows of 32 values, [row][32], as tiles, from row `begin` on: the two of a step, sixteen rows each ...
-template <class F>
-MIMIC_INLINE void block_along(const float* block, int begin, int end, const TileMatrix& to) {
-  for (int i = begin; i < end; ++i) {
-    line_along<F>(block + i * kStep, to.tile(i / kTile, 0) + i % kTile * kTile, to.plane);
-  }
-}
-// ... or, `begin` being even, the two that share the step, sixteen columns each.
-template <class F>
-MIMIC_INLINE void block_across(const float* block, int begin, int end, const TileMatrix& to) {
-  for (int i = begin; i < end; i += 2) {
-    for (int half = 0; half < 2; ++half) {
-      const float* const row = block + i * kStep + half * kTile;
-      line_across<F>(row, row + kStep, to.tile(half, 0) + i / 2 * kTile, to.plane);
-    }
-  }
-}
-
 // Up to 32 rows of `columns` values, `stride` apart, into tiles [row / 16][column / 32]; rows beyond `rows` are zeros.
 template <class F, class S>
 void put_along(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned, const TileMatrix& to) {
@@ -144,7 +153,7 @@ void put_across(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns
       const S* row[2];
       S room[2][kTile];
       for (int half = 0; half < 2; ++half) {
-        const int64_t i = 2 * line + half;
+        const int64_t i = half == 0 ? F::first(line) : F::second(line);
         row[half] = padded_row<kTile>(values + i * stride + j, i < rows ? columns - j : 0, room[half]);
       }
       line_across<F>(row[0], row[1], writer.line(line), writer.plane());
