@@ -61,6 +61,8 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
     const Grid grid(team, teams.parts);
     const TileMatrix h_across = all_h.from(2 * team.rank, 0);
     BlockMaker<F> make(s, f.b, f.keep, {});
+    Forms forms = {};
+    forms.h_across = h_across;
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       put_source_along<F>(f.z, s.B, s.k, panel * kPanel, true, z.from(2 * panel, 0));
       for (int part = 0; part < teams.parts; ++part) {
@@ -80,7 +82,7 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
         sums.make(s, grid, slab, f.U, z, first, here, row_turn);
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
           const int64_t panel = first + i;
-          make.each_block(weights, slab, panel, sums.of(s, grid, i), z, nullptr, {{}, h_across, {}, {}});
+          make.each_block(weights, slab, panel, sums.of(s, grid, i), z, nullptr, forms);
           add_over_units<F>(slab, weights.W_turned, h_across, s.C, y_panels + (part * panels + panel) * y_panel);
         }
       }
@@ -89,18 +91,6 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
     team.barrier();
     sum_parts(team, s, teams.parts, s.C, y_panels, f.y);
   });
-}
-
-// sums[i] (+)= sum over the rows of tiles [unit / 16][panel].
-template <class F>
-void sum_tiles(const TileMatrix& tiles, int64_t units, int64_t panels, bool add, float* sums) {
-  for (int64_t u = 0; u < units; ++u) {
-    PairSum sum;
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      for (int t = F::kTerms - 1; t >= 0; --t) sum.add(tiles.tile(u / kTile, panel, t) + u % kTile * kTile);
-    }
-    sums[u] = add ? sums[u] + sum.total() : sum.total();
-  }
 }
 
 // Rows of a block. With three terms h and da are three times as large, and blocks beyond some k + C rows cost more in
@@ -112,9 +102,10 @@ MIMIC_INLINE int64_t rows_of_block(const ShallowShape& s) {
   return least(steps_of(ceil_div(s.B, blocks > 1 ? blocks : 1)) * kStep, s.row_block);
 }
 
-// h and da of a slab and a block of rows.
+// h and da of a slab and a block of rows, and sums of da over the rows of each panel, [panel][unit].
 struct MadeTiles {
   TileMatrix h, da;
+  float* db;
 };
 
 // See shallow_backward_into.
@@ -145,6 +136,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     for (int i = 0; i < teams.buffers; ++i) {
       w.made[i].h = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
       w.made[i].da = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
+      w.made[i].db = arena.take<float>(weights_wanted ? block_panels * slab_blocks * kStep : none);
       w.slab[i] = TiledSlab<F>::take(arena, s, {make_h && !long_sums(s), false, true, dz != nullptr});
     }
     if (make_h) w.sums = TileSums<F>::take(arena, s, teams, block_panels);
@@ -186,7 +178,10 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
           const int64_t panel = first + i;
           Forms forms = {};
-          if (weights_wanted) forms.h_along = made.h.from(0, i), forms.da_along = made.da.from(0, i);
+          if (weights_wanted) {
+            forms.h_along = made.h.from(0, i), forms.da_along = made.da.from(0, i);
+            forms.db = made.db + i * slab_blocks * kStep;
+          }
           if (dz) forms.da_across = da_across;
           make.each_block(weights, slab, panel, w.sums.of(s, grid, i), w.z, &w.dy, forms);
           if (dz) {
@@ -207,8 +202,10 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
         gradient(all, made.da, w.z_steps, s.k, mine.dU(slab));
         rounded_h ? gradient(Terms<1, F::kTerms>(), made.h, w.dy_steps, s.C, mine.dW(slab))
                   : gradient(all, made.h, w.dy_steps, s.C, mine.dW(slab));
-        if (float* const db = mine.db(slab)) {
-          sum_tiles<F>(made.da.from(my_units / kTile, 0), my_end - my_units, here, first != 0, db + my_units);
+        for (int64_t i = 0; mine.db(slab) && i < here; ++i) {
+          const float* const sums = made.db + i * slab_blocks * kStep;
+          float* const db = mine.db(slab);
+          for (int64_t u = my_units; u < my_end; ++u) db[u] = first + i == 0 ? sums[u] : db[u] + sums[u];
         }
         if (first + here == panels) mine.complete(slab, my_units, my_end);
       }

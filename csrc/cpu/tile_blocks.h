@@ -49,21 +49,24 @@ struct alignas(64) Block {
   float a[kBlock], dh[kBlock];     // products
   float h[kBlock], slope[kBlock];  // where `hidden` makes them
   uint8_t bytes[kBlock];           // of the mask
+  float da_sums[kStep * kTile];    // of da's rows, sixteen of every unit's
   Slab units;                      // fewer than 32 at the end of H
   int64_t panel;
   const float* sums;  // the products that h is made of
   int64_t kept_at;    // where its values lie in what is kept
 };
 
-// The tiles that a slab's blocks become, in one panel; those that nobody wants are null.
+// What a slab's blocks become, in one panel: tiles, and sums of da over the panel's rows, a unit each. What nobody
+// wants is null.
 struct Forms {
   TileMatrix h_along, h_across, da_along, da_across;
+  float* db;
 
   // Those of block n alone.
   Forms of(int64_t n) const {
     const auto along = [&](const TileMatrix& m) { return m.tiles ? m.from(kStep / kTile * n, 0) : m; };
     const auto across = [&](const TileMatrix& m) { return m.tiles ? m.from(0, n) : m; };
-    return {along(h_along), across(h_across), along(da_along), across(da_across)};
+    return {along(h_along), across(h_across), along(da_along), across(da_across), db ? db + n * kStep : nullptr};
   }
 };
 
@@ -129,7 +132,7 @@ class BlockMaker {
         const Floats16 a = load<Floats16>(block.sums + at) + bias[at / kPanel];
         return a < Floats16{} ? Floats16{} : a;  // NaN stays
       };
-      return put_pairs(to, gradients, begin, end, h, gated);
+      return put_pairs(block, to, gradients, begin, end, h, gated);
     }
     constexpr bool kNeighbours = F::second(0) == 1;
     if (kNeighbours) {
@@ -138,9 +141,9 @@ class BlockMaker {
       hidden(block, gradients, begin, end), hidden(block, gradients, begin + kTile, end + kTile);
     }
     const auto h = [&](int at) { return load<Floats16>(block.h + at); };
-    if (relu) return put_pairs(to, gradients, begin, end, h, gated);
+    if (relu) return put_pairs(block, to, gradients, begin, end, h, gated);
     const int last = rows(block);
-    put_pairs(to, gradients, begin, end, h, [&](Floats16, int at) {
+    put_pairs(block, to, gradients, begin, end, h, [&](Floats16, int at) {
       const Floats16 row = Floats16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + float(at % kPanel);
       return row < Floats16{} + float(last) ? load<Floats16>(block.dh + at) * load<Floats16>(block.slope + at)
                                             : Floats16{};
@@ -149,7 +152,7 @@ class BlockMaker {
 
   // Pairs [begin, end) of units as tiles. h(at) are sixteen of its values in a block, da(h, at) those of da there.
   template <class H, class Da>
-  MIMIC_INLINE void put_pairs(const Forms& to, bool gradients, int begin, int end, H h, Da da) {
+  MIMIC_INLINE void put_pairs(Block& block, const Forms& to, bool gradients, int begin, int end, H h, Da da) {
     const auto put = [&](const TileMatrix& along, const TileMatrix& across, int i, const Floats16(&x)[2][2]) {
       const Cut<F> above[2] = {Cut<F>(x[0][0]), Cut<F>(x[0][1])}, below[2] = {Cut<F>(x[1][0]), Cut<F>(x[1][1])};
       if (along.tiles) {
@@ -172,7 +175,19 @@ class BlockMaker {
       }
       if (!gradients) continue;
       for (int n = 0; n < 4; ++n) x[n / 2][n % 2] = da(x[n / 2][n % 2], unit[n / 2] * kPanel + n % 2 * kTile);
+      for (int n = 0; to.db && n < 2; ++n) store(block.da_sums + unit[n] * kTile, x[n][0] + x[n][1]);
       put(to.da_along, to.da_across, i, x);
+    }
+    if (gradients && to.db && end == kTile) sum_lines(block.da_sums, to.db);
+  }
+  // sums[i] = that of sixteen values from 16 i on, of 32 times sixteen.
+  static void sum_lines(const float* values, float* sums) {
+    for (int half = 0; half < kStep; half += kTile) {
+      alignas(64) float turned[kTile * kTile];
+      transpose(values + half * kTile, ptrdiff_t(kTile), ptrdiff_t(kTile), ptrdiff_t(kTile), turned, ptrdiff_t(kTile));
+      Floats16 sum = load<Floats16>(turned);
+      for (int i = 1; i < kTile; ++i) sum += load<Floats16>(turned + i * kTile);
+      store(sums + half, sum);
     }
   }
   static uint32_t* line(const TileMatrix& along, int unit) {
