@@ -84,6 +84,12 @@ def test_h_is_never_written(fresh_backend, what):
     assert added(fresh_backend, what, TIMIT if fresh_backend == "cpu" else SMALLER) < 64 * MIB
 
 
+@pytest.mark.parametrize("backend", ["cpu", "cpu-bf16x3"])
+def test_the_workspace_is_small_at_any_H(backend, monkeypatch):
+    monkeypatch.setenv("PYMIMIC_NUM_THREADS", "2")
+    assert added(backend, "backward", {"B": 1024, "k": 256, "H": 20_000, "C": 192}) < 16 * MIB
+
+
 def test_gradients_of_a_step_are_not_stored(fresh_backend):
     assert added(fresh_backend, "step", STEP) < 64 * MIB
 

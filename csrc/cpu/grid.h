@@ -42,8 +42,8 @@ struct Grid : Share {
 struct Teams {
   int parts, most_members, buffers;
 
-  Teams(const ShallowShape& s, int64_t most_rows)
-      : parts(s.H > 0 ? int(least(int64_t(kParts), ceil_div(s.H, s.slab))) : 1),
+  Teams(const ShallowShape& s, int64_t most_rows, int64_t most_parts = kParts)
+      : parts(s.H > 0 ? int(least(most_parts, ceil_div(s.H, s.slab))) : 1),
         most_members(
             int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), parts * most_rows))),
         buffers(least(2 * parts, most_members > 2 ? most_members : 2)) {}

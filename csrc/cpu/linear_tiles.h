@@ -71,7 +71,7 @@ struct ByTiledBlocks {
   static void columns_as_tiles(const float* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned,
                                const TileMatrix& to) {
     for (int64_t i = 0; i < rows; i += kStep) {
-      put_across<F>(values + i * stride, stride, rows - i, columns, turned, to.from(0, i / kStep));
+      put_across<F>(values + i * stride, stride, rows - i, columns, F::kApart, turned, to.from(0, i / kStep));
     }
   }
 };

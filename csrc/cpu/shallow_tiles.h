@@ -102,6 +102,13 @@ MIMIC_INLINE int64_t rows_of_block(const ShallowShape& s) {
   return least(steps_of(ceil_div(s.B, blocks > 1 ? blocks : 1)) * kStep, s.row_block);
 }
 
+// How many parts may have a dz of their own, so that a pass takes no more than four times B (k + C) values and 4 MiB a
+// thread: tiles of z and dy are three times as many.
+inline int64_t parts_with_dz(const ShallowShape& s) {
+  const int64_t room = s.B * s.C + (int64_t(5) << 18);
+  return 4 * s.B * s.k <= room ? 4 : 2 * s.B * s.k <= room ? 2 : 1;
+}
+
 // h and da of a slab and a block of rows, and sums of da over the rows of each panel, [panel][unit].
 struct MadeTiles {
   TileMatrix h, da;
@@ -116,7 +123,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   const bool weights_wanted = out.any(), make_h = !f.kept.any();
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
-  const Teams teams(s, least(panels, block_panels));
+  const Teams teams(s, least(panels, block_panels), dz ? parts_with_dz(s) : int64_t(kParts));
   const bool rounded_h = f.kept.bf16 && s.activation == Activation::relu;  // by who kept it
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
@@ -159,8 +166,8 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
         __builtin_memset(w.dz + (part * panels + panel) * dz_panel, 0, size_t(dz_panel) * sizeof(float));
       }
       if (!weights_wanted) continue;
-      put_source_across<F>(f.z, s.B, s.k, row, false, w.z_steps.from(0, panel));
-      put_source_across<F>(f.dy, s.B, s.C, row, false, w.dy_steps.from(0, panel));
+      put_source_across<F>(f.z, s.B, s.k, row, F::kApart, false, w.z_steps.from(0, panel));
+      put_source_across<F>(f.dy, s.B, s.C, row, F::kApart, false, w.dy_steps.from(0, panel));
     }
     team.barrier();
     int64_t row_turn = 0;

@@ -35,9 +35,9 @@ struct TiledSlab {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t unit = slab.begin + i * kStep;
       if (products.h) put_source_along<F>(U_rows, s.H, s.k, unit, false, U.from(2 * i, 0));
-      if (products.dz) put_source_across<F>(U_rows, s.H, s.k, unit, true, U_turned.from(0, i));
+      if (products.dz) put_source_across<F>(U_rows, s.H, s.k, unit, 1, true, U_turned.from(0, i));
       if (products.dh) put_source_along<F>(W_rows, s.H, s.C, unit, false, W.from(2 * i, 0));
-      if (products.y) put_source_across<F>(W_rows, s.H, s.C, unit, true, W_turned.from(0, i));
+      if (products.y) put_source_across<F>(W_rows, s.H, s.C, unit, 1, true, W_turned.from(0, i));
     }
   }
 };
@@ -116,71 +116,85 @@ class BlockMaker {
   }
 
  private:
-  static constexpr int kAtOnce = F::kTerms == 3 ? 2 : 8;  // pairs of units
+  static constexpr int kAtOnce = F::kTerms == 1 ? 8 : 2;    // pairs of units that are finished at once ...
+  static constexpr int kPrepared = F::kTerms == 1 ? 8 : 4;  // ... and that `hidden` makes
 
-  // Pairs [begin, end) of a block's units. Units beyond the last one have an h of 0 and weights of 0: so is all that
-  // they make.
+  // Pairs [begin, end) of a block's units. With relu h and da stay in registers from product to tile, wherever nothing
+  // else happens to them; what is kept is written in longer runs, which took less time than line by line. Units beyond
+  // the last one have an h of 0 and weights of 0: so is all that they make.
   MIMIC_NOINLINE void finish(Block& block, bool gradients, const Forms& to, int begin, int end) {
     const bool relu = s_.activation == Activation::relu, whole = block.units.units == kStep && rows(block) == kPanel;
-    const float scale = float(s_.mask.scale());
-    const auto gated = [&](Floats16 h, int at) {
-      return h > Floats16{} ? load<Floats16>(block.dh + at) * scale : Floats16{};
+    const float scale = float(s_.mask.scale()), *const dh = block.dh;
+    const auto gated = [dh, scale](Floats16 h, int at) {
+      return h > Floats16{} ? load<Floats16>(dh + at) * scale : Floats16{};
     };
-    if (relu && whole && !s_.mask.drops() && !keep_.any() && !kept_.any()) {
-      const float* const bias = b_ + block.units.begin;
-      const auto h = [&](int at) {
-        const Floats16 a = load<Floats16>(block.sums + at) + bias[at / kPanel];
+    if (relu && whole && kept_.full) {
+      const float* const kept = kept_.full + block.kept_at;
+      return put_pairs(block, to, gradients, begin, end, [kept](int at) { return load<Floats16>(kept + at); }, gated);
+    }
+    if (relu && whole && kept_.bf16) {
+      const uint16_t* const kept = kept_.bf16 + block.kept_at;
+      const auto h = [kept](int at) { return same_bits<Floats16>(rounded(kept + at)); };
+      return put_pairs(block, to, gradients, begin, end, h, gated);
+    }
+    if (relu && whole && !s_.mask.drops() && !keep_.any()) {
+      const float *const sums = block.sums, *const bias = b_ + block.units.begin;
+      const auto h = [sums, bias](int at) {
+        const Floats16 a = load<Floats16>(sums + at) + bias[at / kPanel];
         return a < Floats16{} ? Floats16{} : a;  // NaN stays
       };
       return put_pairs(block, to, gradients, begin, end, h, gated);
     }
-    constexpr bool kNeighbours = F::second(0) == 1;
-    if (kNeighbours) {
-      hidden(block, gradients, 2 * begin, 2 * end);
-    } else {
-      hidden(block, gradients, begin, end), hidden(block, gradients, begin + kTile, end + kTile);
-    }
-    const auto h = [&](int at) { return load<Floats16>(block.h + at); };
+    if (begin % kPrepared == 0) hidden(block, gradients, 2 * begin, 2 * (begin + kPrepared));
+    const float *const values = block.h, *const slope = block.slope;
+    const auto h = [values](int at) { return load<Floats16>(values + at); };
     if (relu) return put_pairs(block, to, gradients, begin, end, h, gated);
-    const int last = rows(block);
-    put_pairs(block, to, gradients, begin, end, h, [&](Floats16, int at) {
+    const float last = float(rows(block));
+    const auto da = [dh, slope, last](Floats16, int at) {
       const Floats16 row = Floats16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + float(at % kPanel);
-      return row < Floats16{} + float(last) ? load<Floats16>(block.dh + at) * load<Floats16>(block.slope + at)
-                                            : Floats16{};
-    });
+      return row < Floats16{} + last ? load<Floats16>(dh + at) * load<Floats16>(slope + at) : Floats16{};
+    };
+    put_pairs(block, to, gradients, begin, end, h, da);
+  }
+
+  // Sixteen and sixteen values of each of the two units of pair i.
+  static MIMIC_INLINE void put_pair(const TileMatrix& along, const TileMatrix& across, int i,
+                                    const Floats16 (&x)[2][2]) {
+    const Cut<F> first[2] = {Cut<F>(x[0][0]), Cut<F>(x[0][1])}, second[2] = {Cut<F>(x[1][0]), Cut<F>(x[1][1])};
+    if (along.tiles) {
+      Cut<F>::store_along(first[0], first[1], line(along, 2 * i), along.plane);
+      Cut<F>::store_along(second[0], second[1], line(along, 2 * i + 1), along.plane);
+    }
+    for (int half = 0; across.tiles && half < 2; ++half) {
+      Cut<F>::store_across(first[half], second[half], across.tile(half, 0) + i * kTile, across.plane);
+    }
   }
 
   // Pairs [begin, end) of units as tiles. h(at) are sixteen of its values in a block, da(h, at) those of da there.
   template <class H, class Da>
-  MIMIC_INLINE void put_pairs(Block& block, const Forms& to, bool gradients, int begin, int end, H h, Da da) {
-    const auto put = [&](const TileMatrix& along, const TileMatrix& across, int i, const Floats16(&x)[2][2]) {
-      const Cut<F> above[2] = {Cut<F>(x[0][0]), Cut<F>(x[0][1])}, below[2] = {Cut<F>(x[1][0]), Cut<F>(x[1][1])};
-      if (along.tiles) {
-        Cut<F>::store_along(above[0], above[1], line(along, F::first(i)), along.plane);
-        Cut<F>::store_along(below[0], below[1], line(along, F::second(i)), along.plane);
-      }
-      for (int half = 0; across.tiles && half < 2; ++half) {
-        Cut<F>::store_across(above[half], below[half], across.tile(half, 0) + i * kTile, across.plane);
-      }
-    };
+  MIMIC_INLINE void put_pairs(Block& block, const Forms& to, bool gradients, int begin, int end, H h, Da da) const {
     for (int i = begin; i < end; ++i) {
-      const int unit[2] = {F::first(i), F::second(i)};
+      const int unit[2] = {2 * i, 2 * i + 1};
       Floats16 x[2][2];
       for (int n = 0; n < 4; ++n) x[n / 2][n % 2] = h(unit[n / 2] * kPanel + n % 2 * kTile);
       if (to.h_along.tiles && rounded_h()) {
-        for (int n = 0; n < 2; ++n)
+        for (int n = 0; n < 2; ++n) {
           store(line(to.h_along, unit[n]), Cut<F, 3>::pairs(same_bits<Rounded>(x[n][0]), same_bits<Rounded>(x[n][1])));
+        }
       } else if (to.h_along.tiles || to.h_across.tiles) {
-        put(to.h_along, to.h_across, i, x);
+        put_pair(to.h_along, to.h_across, i, x);
       }
       if (!gradients) continue;
       for (int n = 0; n < 4; ++n) x[n / 2][n % 2] = da(x[n / 2][n % 2], unit[n / 2] * kPanel + n % 2 * kTile);
-      for (int n = 0; to.db && n < 2; ++n) store(block.da_sums + unit[n] * kTile, x[n][0] + x[n][1]);
-      put(to.da_along, to.da_across, i, x);
+      for (int n = 0; to.db && n < 2; ++n) {
+        store(block.da_sums + unit[n] * kTile, Cut<F>::in_tiles(x[n][0]) + Cut<F>::in_tiles(x[n][1]));
+      }
+      put_pair(to.da_along, to.da_across, i, x);
     }
     if (gradients && to.db && end == kTile) sum_lines(block.da_sums, to.db);
   }
-  // sums[i] = that of sixteen values from 16 i on, of 32 times sixteen.
+
+  // sums[i] = that of sixteen values, from 16 i on, for 32 units.
   static void sum_lines(const float* values, float* sums) {
     for (int half = 0; half < kStep; half += kTile) {
       alignas(64) float turned[kTile * kTile];

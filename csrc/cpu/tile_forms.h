@@ -2,8 +2,8 @@
 // all of its 24 bits (bf16x3): what it is rounded to, what the rest is rounded to, and what is left then.
 //
 // A line of a tile is 32 values of a row of the source ("along"), or 16 pairs of values of two of its rows ("across").
-// A word is the pair of two neighbours, and with three terms, where that is less work, of two that are 16 apart.
-// Turned, word for word, a tile serves the other side of a product. So there are four forms of a matrix M:
+// Which two values share a word is the same on both sides of a product, and otherwise free. Turned, word for word, a
+// tile serves the other side of a product. So there are four forms of a matrix M:
 //   along   A of C = M X          turned   B of C = X M^T      the sum runs along rows of M
 //   across  B of C = X M          turned   A of C = M^T X      the sum runs down columns of M
 #pragma once
@@ -22,9 +22,9 @@ struct TileFormat {
   using Product = Terms<kTermsOfANumber, kTermsOfANumber>;
   static constexpr int kTerms = kTermsOfANumber;
 
-  // Which two of 32 make pair i.
-  static constexpr int first(int i) { return kTerms == 3 ? i : 2 * i; }
-  static constexpr int second(int i) { return kTerms == 3 ? i + kTile : 2 * i + 1; }
+  // How far apart the two values of a word are in a line along: neighbours, or with three terms, where that is less
+  // work, those of two vectors.
+  static constexpr int kApart = kTerms == 3 ? kTile : 1;
 };
 
 // Outers and planes begin in different sets of the caches, whatever the number of steps: all are written to at once.
@@ -45,6 +45,8 @@ struct Cut<F, 1> {
   Floats16 x;
 
   explicit Cut(Floats16 values) : x(values) {}
+  // The values that tiles will hold of x.
+  static Floats16 in_tiles(Floats16 x) { return same_bits<Floats16>(rounded(x)); }
   static void store_along(const Cut& low, const Cut& high, uint32_t* to, ptrdiff_t) {
     store(to, rounded_both<typename F::Tiles::Element>(low.x, high.x));
   }
@@ -71,6 +73,7 @@ struct Cut<F, 3> {
     }
     term[2] = same_bits<Rounded>(x);
   }
+  static Floats16 in_tiles(Floats16 x) { return x; }
   static Rounded pairs(Rounded low, Rounded high) { return low >> 16 | (high & 0xFFFF0000u); }
   static void store_along(const Cut& low, const Cut& high, uint32_t* to, ptrdiff_t plane) {
     for (int t = 0; t < 3; ++t) store(to + t * plane, pairs(low.term[t], high.term[t]));
@@ -144,16 +147,17 @@ void put_along(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns,
   }
 }
 
-// The same rows as one step of tiles [column / 16].
+// The same rows as one step of tiles [column / 16], in pairs of rows that are `apart`: 1 or 16.
 template <class F, class S>
-void put_across(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns, bool turned, const TileMatrix& to) {
+void put_across(const S* values, ptrdiff_t stride, int64_t rows, int64_t columns, int apart, bool turned,
+                const TileMatrix& to) {
   for (int64_t j = 0; j < columns; j += kTile) {
     TileWriter<F> writer(turned, to.tile(j / kTile, 0), to.plane);
     for (int line = 0; line < kTile; ++line) {
       const S* row[2];
       S room[2][kTile];
       for (int half = 0; half < 2; ++half) {
-        const int64_t i = half == 0 ? F::first(line) : F::second(line);
+        const int64_t i = apart == 1 ? 2 * line + half : line + half * apart;
         row[half] = padded_row<kTile>(values + i * stride + j, i < rows ? columns - j : 0, room[half]);
       }
       line_across<F>(row[0], row[1], writer.line(line), writer.plane());
@@ -186,9 +190,11 @@ void put_source_along(const Source& M, int64_t rows, int64_t columns, int64_t ro
   put_source_along<F>(M, rows, columns, row, 0, columns, turned, to);
 }
 template <class F>
-void put_source_across(const Source& M, int64_t rows, int64_t columns, int64_t row, bool turned, const TileMatrix& to) {
-  with_numbers<F>(
-      M, [&](const auto* values) { put_across<F>(values + row * columns, columns, rows - row, columns, turned, to); });
+void put_source_across(const Source& M, int64_t rows, int64_t columns, int64_t row, int apart, bool turned,
+                       const TileMatrix& to) {
+  with_numbers<F>(M, [&](const auto* values) {
+    put_across<F>(values + row * columns, columns, rows - row, columns, apart, turned, to);
+  });
 }
 
 }  // namespace MIMIC_ISA
