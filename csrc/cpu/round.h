@@ -50,6 +50,12 @@ MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both<NativePair>(const float
 }
 #endif
 
+// Its halves, alternating.
+MIMIC_INLINE Vector<uint16_t, 2 * kRounded> interleaved(Vector<uint16_t, 2 * kRounded> both) {
+  return shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
+                 14, 30, 15, 31>(both, both);
+}
+
 // to[i] = the word of from[2 i] and from[2 i + 1]; a last one alone goes with a zero.
 template <class E, class S>
 MIMIC_INLINE void round_along(ptrdiff_t n, const S* from, uint32_t* to) {
@@ -63,9 +69,7 @@ template <class E, class S>
 MIMIC_INLINE void round_down(ptrdiff_t n, const S* first, const S* second, uint32_t* to) {
   ptrdiff_t i = 0;
   for (; second && i + kRounded <= n; i += kRounded) {
-    const auto both = rounded_both<E>(first + i, second + i);
-    store(to + i, shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
-                          13, 29, 14, 30, 15, 31>(both, both));
+    store(to + i, interleaved(rounded_both<E>(first + i, second + i)));
   }
   for (; i < n; ++i) to[i] = rounded_one(first + i) >> 16 | (second ? rounded_one(second + i) : 0);
 }

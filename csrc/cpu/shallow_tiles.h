@@ -102,8 +102,8 @@ MIMIC_INLINE int64_t rows_of_block(const ShallowShape& s) {
   return least(steps_of(ceil_div(s.B, blocks > 1 ? blocks : 1)) * kStep, s.row_block);
 }
 
-// How many parts may have a dz of their own, so that a pass takes no more than four times B (k + C) values and 4 MiB a
-// thread: tiles of z and dy are three times as many.
+// How many parts may have a dz of their own, so that a pass takes little more than four times B (k + C) values and 4
+// MiB a thread (up to 2 MiB where k is beyond 640): tiles of z and dy are three times as many.
 inline int64_t parts_with_dz(const ShallowShape& s) {
   const int64_t room = s.B * s.C + (int64_t(5) << 18);
   return 4 * s.B * s.k <= room ? 4 : 2 * s.B * s.k <= room ? 2 : 1;
@@ -124,7 +124,6 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Teams teams(s, least(panels, block_panels), dz ? parts_with_dz(s) : int64_t(kParts));
-  const bool rounded_h = f.kept.bf16 && s.activation == Activation::relu;  // by who kept it
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
     float* dz;
@@ -207,11 +206,11 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
         };
         const auto all = typename F::Product();
         gradient(all, made.da, w.z_steps, s.k, mine.dU(slab));
-        rounded_h ? gradient(Terms<1, F::kTerms>(), made.h, w.dy_steps, s.C, mine.dW(slab))
-                  : gradient(all, made.h, w.dy_steps, s.C, mine.dW(slab));
-        for (int64_t i = 0; mine.db(slab) && i < here; ++i) {
+        make.rounded_h() ? gradient(Terms<1, F::kTerms>(), made.h, w.dy_steps, s.C, mine.dW(slab))
+                         : gradient(all, made.h, w.dy_steps, s.C, mine.dW(slab));
+        float* const db = mine.db(slab);
+        for (int64_t i = 0; db && i < here; ++i) {
           const float* const sums = made.db + i * slab_blocks * kStep;
-          float* const db = mine.db(slab);
           for (int64_t u = my_units; u < my_end; ++u) db[u] = first + i == 0 ? sums[u] : db[u] + sums[u];
         }
         if (first + here == panels) mine.complete(slab, my_units, my_end);

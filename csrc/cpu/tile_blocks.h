@@ -115,6 +115,9 @@ class BlockMaker {
     }
   }
 
+  // Whether h was rounded already, by who kept it, so that one of its three terms is enough.
+  bool rounded_h() const { return F::kTerms == 3 && kept_.bf16 && s_.activation == Activation::relu; }
+
  private:
   static constexpr int kAtOnce = F::kTerms == 1 ? 8 : 2;    // pairs of units that are finished at once ...
   static constexpr int kPrepared = F::kTerms == 1 ? 8 : 4;  // ... and that `hidden` makes
@@ -123,7 +126,8 @@ class BlockMaker {
   // else happens to them; what is kept is written in longer runs, which took less time than line by line. Units beyond
   // the last one have an h of 0 and weights of 0: so is all that they make.
   MIMIC_NOINLINE void finish(Block& block, bool gradients, const Forms& to, int begin, int end) {
-    const bool relu = s_.activation == Activation::relu, whole = block.units.units == kStep && rows(block) == kPanel;
+    const bool relu = s_.activation == Activation::relu,
+               whole = block.units.units == kStep && rows_in_panel<float>(s_, block.panel) == kPanel;
     const float scale = float(s_.mask.scale()), *const dh = block.dh;
     const auto gated = [dh, scale](Floats16 h, int at) {
       return h > Floats16{} ? load<Floats16>(dh + at) * scale : Floats16{};
@@ -139,21 +143,14 @@ class BlockMaker {
     }
     if (relu && whole && !s_.mask.drops() && !keep_.any()) {
       const float *const sums = block.sums, *const bias = b_ + block.units.begin;
-      const auto h = [sums, bias](int at) {
-        const Floats16 a = load<Floats16>(sums + at) + bias[at / kPanel];
-        return a < Floats16{} ? Floats16{} : a;  // NaN stays
-      };
+      const auto h = [sums, bias](int at) { return positive(load<Floats16>(sums + at) + bias[at / kPanel]); };
       return put_pairs(block, to, gradients, begin, end, h, gated);
     }
     if (begin % kPrepared == 0) hidden(block, gradients, 2 * begin, 2 * (begin + kPrepared));
     const float *const values = block.h, *const slope = block.slope;
     const auto h = [values](int at) { return load<Floats16>(values + at); };
     if (relu) return put_pairs(block, to, gradients, begin, end, h, gated);
-    const float last = float(rows(block));
-    const auto da = [dh, slope, last](Floats16, int at) {
-      const Floats16 row = Floats16{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + float(at % kPanel);
-      return row < Floats16{} + last ? load<Floats16>(dh + at) * load<Floats16>(slope + at) : Floats16{};
-    };
+    const auto da = [dh, slope](Floats16, int at) { return load<Floats16>(dh + at) * load<Floats16>(slope + at); };
     put_pairs(block, to, gradients, begin, end, h, da);
   }
 
@@ -179,7 +176,7 @@ class BlockMaker {
       for (int n = 0; n < 4; ++n) x[n / 2][n % 2] = h(unit[n / 2] * kPanel + n % 2 * kTile);
       if (to.h_along.tiles && rounded_h()) {
         for (int n = 0; n < 2; ++n) {
-          store(line(to.h_along, unit[n]), Cut<F, 3>::pairs(same_bits<Rounded>(x[n][0]), same_bits<Rounded>(x[n][1])));
+          store(line(to.h_along, unit[n]), words_of(same_bits<Rounded>(x[n][0]), same_bits<Rounded>(x[n][1])));
         }
       } else if (to.h_along.tiles || to.h_across.tiles) {
         put_pair(to.h_along, to.h_across, i, x);
@@ -213,7 +210,7 @@ class BlockMaker {
     if (first < end) __builtin_memset(values + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
   }
 
-  // h of units [begin, end), and for all but relu the factor of da.
+  // h of units [begin, end), and for all but relu the factor of da, with zeros where no row stands behind them.
   void hidden(Block& block, bool gradients, int begin, int end) const {
     const bool relu = s_.activation == Activation::relu;
     const int last = int(least(int64_t(end), block.units.units)), n = (end - begin) * kPanel;
@@ -232,6 +229,10 @@ class BlockMaker {
       if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
     }
     clear_padding(s_, block.panel, end - begin, h);
+    if (slope) {
+      clear_padding(s_, block.panel, end - begin, slope);
+      clear_padding(s_, block.panel, end - begin, block.dh + begin * kPanel);
+    }
     clear_units(block.h, begin, last, end);
     if (relu) write_kept(keep_, at, kept, h);
   }
@@ -247,13 +248,9 @@ class BlockMaker {
         }
       }
     };
-    s_.activation == Activation::relu ? add([](Floats16 a) { return a < Floats16{} ? Floats16{} : a; })
-                                      : add([](Floats16 a) { return a; });
+    s_.activation == Activation::relu ? add(positive) : add([](Floats16 a) { return a; });
   }
-
-  int rows(const Block& block) const { return int(least(s_.B - block.panel * kPanel, int64_t(kPanel))); }
-  // Whether h was rounded already, by who kept it.
-  bool rounded_h() const { return F::kTerms == 3 && kept_.bf16 && s_.activation == Activation::relu; }
+  static MIMIC_INLINE Floats16 positive(Floats16 a) { return a < Floats16{} ? Floats16{} : a; }  // NaN stays
 
   const ShallowShape& s_;
   const float* b_;

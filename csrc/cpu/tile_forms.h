@@ -36,6 +36,9 @@ TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
 
 using Floats16 = Vector<float, kTile>;
 
+// Upper halves, `low`'s in the lower ones.
+MIMIC_INLINE Rounded words_of(Rounded low, Rounded high) { return low >> 16 | (high & 0xFFFF0000u); }
+
 // Sixteen numbers on their way into tiles.
 template <class F, int kTerms = F::kTerms>
 struct Cut;
@@ -53,11 +56,6 @@ struct Cut<F, 1> {
   static void store_across(const Cut& above, const Cut& below, uint32_t* to, ptrdiff_t) {
     store(to, interleaved(rounded_both<typename F::Tiles::Element>(above.x, below.x)));
   }
-  // The halves of 32 values, alternating.
-  static Vector<uint16_t, kStep> interleaved(Vector<uint16_t, kStep> both) {
-    return shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-                   14, 30, 15, 31>(both, both);
-  }
 };
 
 // Of three terms, in upper halves, the first two are rounded to nearest, ties away from zero, and the last is what is
@@ -74,9 +72,8 @@ struct Cut<F, 3> {
     term[2] = same_bits<Rounded>(x);
   }
   static Floats16 in_tiles(Floats16 x) { return x; }
-  static Rounded pairs(Rounded low, Rounded high) { return low >> 16 | (high & 0xFFFF0000u); }
   static void store_along(const Cut& low, const Cut& high, uint32_t* to, ptrdiff_t plane) {
-    for (int t = 0; t < 3; ++t) store(to + t * plane, pairs(low.term[t], high.term[t]));
+    for (int t = 0; t < 3; ++t) store(to + t * plane, words_of(low.term[t], high.term[t]));
   }
   static void store_across(const Cut& above, const Cut& below, uint32_t* to, ptrdiff_t plane) {
     store_along(above, below, to, plane);
@@ -89,14 +86,16 @@ MIMIC_INLINE void line_along(const S* row, uint32_t* to, ptrdiff_t plane) {
   if constexpr (F::kTerms == 1) {
     store(to, rounded_both<typename F::Tiles::Element>(row, row + kTile));
   } else {
+    static_assert(sizeof(S) == sizeof(float));
     Cut<F>::store_along(Cut<F>(load<Floats16>(row)), Cut<F>(load<Floats16>(row + kTile)), to, plane);
   }
 }
 template <class F, class S>
 MIMIC_INLINE void line_across(const S* above, const S* below, uint32_t* to, ptrdiff_t plane) {
   if constexpr (F::kTerms == 1) {
-    store(to, Cut<F>::interleaved(rounded_both<typename F::Tiles::Element>(above, below)));
+    store(to, interleaved(rounded_both<typename F::Tiles::Element>(above, below)));
   } else {
+    static_assert(sizeof(S) == sizeof(float));
     Cut<F>::store_across(Cut<F>(load<Floats16>(above)), Cut<F>(load<Floats16>(below)), to, plane);
   }
 }
