@@ -248,7 +248,7 @@ class BlockMaker {
         }
       }
     };
-    s_.activation == Activation::relu ? add(positive) : add([](Floats16 a) { return a; });
+    s_.activation == Activation::relu ? add([](Floats16 a) { return positive(a); }) : add([](Floats16 a) { return a; });
   }
   static MIMIC_INLINE Floats16 positive(Floats16 a) { return a < Floats16{} ? Floats16{} : a; }  // NaN stays
 
