@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pymimic.bench.report import duration, ours, races
+from pymimic.bench.report import call_time, ours, races
 from pymimic.bench.shapes import WHATS
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ def tables(run: dict[str, Any]) -> str:
         f"Measured ceilings: GFLOP/s: {peaks}; GB/s read: {read}; GB/s copied: {ceilings['copy']:.0f}.",
         "Versions: " + ", ".join(f"{title} {version}" for title, version in versions.items()) + ".",
         "Each cell: median time; for pymimic the share of the measured ceiling, for the others their time over that of pymimic's fastest.\n"
-        "A race marked as disturbed had no round without other load on the machine: its figures are rough.",
+        "~: other load on the machine disturbed every turn; the figure is rough.",
     ]
     for what in WHATS:
         rows = [row for row in run["results"] if row["what"] == what]
@@ -47,7 +47,8 @@ def tables(run: dict[str, Any]) -> str:
     steps = [row for row in run["results"] if row["what"] == "step" and row["peak_bytes"]]
     if steps:
         parts += ["### Peak memory of a step's process, in MiB, arguments, results and libraries included", table(steps, memory)]
-    parts.append(f"Rounds discarded for other load on the machine: {discarded(run['results'])}.")
+    thrown, counted = (sum(row[key] for row in run["results"]) for key in ("discarded", "rounds"))
+    parts.append(f"Turns discarded for other load on the machine: {thrown} of {thrown + counted}.")
     return "\n\n".join(parts)
 
 
@@ -57,28 +58,20 @@ def table(rows: list[dict[str, Any]], text: Any) -> str:
     lines = ["| shape | batch | " + " | ".join(titles) + " |", "|---|---|" + "---|" * len(titles)]
     for group in races(rows):
         cells = {row["title"]: text(row, ours(group)) for row in group}
-        name = group[0]["shape"] + ("" if group[0]["quiet"] else " (disturbed)")
-        lines.append(f"| {name} | {group[0]['B']} | " + " | ".join(cells.get(title, "") for title in titles) + " |")
+        lines.append(f"| {group[0]['shape']} | {group[0]['B']} | " + " | ".join(cells.get(title, "") for title in titles) + " |")
     return "\n".join(lines)
 
 
 def cell(row: dict[str, Any], mine: dict[str, Any] | None) -> str:
     """Time, and what it means."""
     if row["peer"].startswith("pymimic"):
-        return f"**{duration(row['seconds'])}**, {row['of_ceiling']:.0%}"
-    return duration(row["seconds"]) + (f", {row['seconds'] / mine['seconds']:.2f} x" if mine else "")
+        return f"**{call_time(row)}**, {row['of_ceiling']:.0%}"
+    return call_time(row) + (f", {row['seconds'] / mine['seconds']:.2f} x" if mine else "")
 
 
 def memory(row: dict[str, Any], mine: dict[str, Any] | None) -> str:
     """Peak memory alone."""
     return f"{row['peak_bytes'] / 2**20:.0f}"
-
-
-def discarded(rows: list[dict[str, Any]]) -> str:
-    """How many rounds were discarded, of how many."""
-    firsts = [group[0] for group in races(rows)]
-    thrown = sum(row["discarded"] for row in firsts)
-    return f"{thrown} of {thrown + sum(row['rounds'] for row in firsts)}"
 
 
 def with_tables(text: str, run: dict[str, Any] | None) -> str:

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -279,25 +280,68 @@ class Scripted:
         return {"seconds": spent * (1 + load), "own": spent, "busy": spent * (1 + load * 100), "peak": 5 + self.rounds}
 
 
-def test_disturbed_rounds_are_discarded_and_counted():
+class Speeds:
+    """A probe that finds the cores as fast as told, one time after the other, and then at 1."""
+
+    def __init__(self, *rates):
+        self.rates, self.best = list(rates), {"float32": 1.0}
+
+    def __call__(self):
+        return {"float32": self.rates.pop(0) if self.rates else 1.0}
+
+
+def test_disturbed_turns_are_discarded_and_counted():
     calm, beset = Scripted("calm", 0.001), Scripted("beset", 0.002, load=[0, 0.5, 0, 0.9])
-    outcome = race.race([calm, beset], race.Pace(rounds=4, seconds=1e9, window=0.1))
-    assert (outcome.rounds, outcome.discarded, outcome.quiet, outcome.lost) == (4, 2, True, {})
-    assert outcome.timings["beset"].median == pytest.approx(0.002)
-    assert len(outcome.timings["calm"].samples) == 4
+    outcome = race.race([calm, beset], race.Pace(rounds=4, seconds=1e9, window=0.1), Speeds())
+    assert outcome.lost == {}
+    for name, median, discarded in (("calm", 0.001, 0), ("beset", 0.002, 2)):
+        timing = outcome.timings[name]
+        assert (len(timing.samples), timing.discarded, timing.quiet) == (4, discarded, True)
+        assert timing.median == pytest.approx(median)
 
 
-def test_where_no_round_is_quiet_the_result_says_so():
-    outcome = race.race([Scripted("beset", 0.002, load=[0.5] * 100)], race.Pace(rounds=3, seconds=1e9, window=0.1))
-    assert (outcome.rounds, outcome.discarded, outcome.quiet) == (9, 0, False)
-    assert outcome.timings["beset"].median == pytest.approx(0.003)
+@pytest.mark.parametrize(("rates", "discarded"), [((1, 0.81, 0.81), 0), ((1, 0.7), 2), ((0.7,), 1), ((1, 1, 0.7, 1), 2)])
+def test_turns_beside_slow_cores_are_discarded(rates, discarded):
+    timing = race.race([Scripted("only", 0.001)], race.Pace(rounds=3, seconds=1e9, window=0.1), Speeds(*rates)).timings["only"]
+    assert (len(timing.samples), timing.discarded, timing.quiet) == (3, discarded, True)
+
+
+def test_cores_that_were_faster_later_disown_what_was_quiet():
+    probe = Speeds()
+    contestant = Scripted("only", 0.001)
+    ask = contestant.ask
+
+    def ask_and_be_faster(run, warm):
+        probe.best = {"float32": 1.0 if contestant.rounds < 2 else 2.0}
+        return ask(run, warm)
+
+    contestant.ask = ask_and_be_faster
+    timing = race.race([contestant], race.Pace(rounds=3, seconds=1e9, window=0.1), probe).timings["only"]
+    assert (len(timing.samples), timing.discarded, timing.quiet) == (9, 0, False)
+
+
+def test_where_no_turn_is_quiet_the_result_says_so():
+    outcome = race.race([Scripted("beset", 0.002, load=[0.5] * 100)], race.Pace(rounds=3, seconds=1e9, window=0.1), Speeds())
+    timing = outcome.timings["beset"]
+    assert (len(timing.samples), timing.discarded, timing.quiet) == (9, 0, False)
+    assert timing.median == pytest.approx(0.003)
 
 
 def test_a_contestant_that_dies_is_left_out_and_the_others_go_on():
-    outcome = race.race([Scripted("mortal", 0.001, dies_at=2), Scripted("other", 0.002)], race.Pace(rounds=4, window=0.1))
+    outcome = race.race([Scripted("mortal", 0.001, dies_at=2), Scripted("other", 0.002)], race.Pace(rounds=4, window=0.1), Speeds())
     assert outcome.lost == {"mortal": "died of signal 9"}
     assert len(outcome.timings["other"].samples) == 4
     assert "mortal" not in outcome.timings
+
+
+def test_core_speed_is_that_of_the_loop_and_keeps_the_best():
+    speed = machine.CoreSpeed()
+    assert "float32" in speed.best
+    for _ in range(3):
+        now = speed()
+        assert now.keys() == speed.best.keys()
+        assert all(0 < rate <= speed.best[dtype] for dtype, rate in now.items())
+    assert machine.CoreSpeed(())() == {}
 
 
 def test_others_share():
@@ -337,14 +381,18 @@ def test_a_run_has_every_figure(result):
 
 
 def test_tables_and_picture(result, tmp_path):
+    first, *others = result["results"]
+    rows = [first | {"quiet": False, "discarded": 3}, *others]
     console = Console(record=True, width=80, file=io.StringIO())
     report.show_machine(console, result)
-    for group in report.races(result["results"]):
+    for group in report.races(rows):
         report.show_race(console, group)
-    report.show_summary(console, result["results"], [{"shape": "s", "B": 1, "what": "step", "peer": "p", "why": "p is not installed"}])
+    report.show_summary(console, rows, [{"shape": "s", "B": 1, "what": "step", "peer": "p", "why": "p is not installed"}])
     text = console.export_text()
     for words in ("mnist-8k: forward", "mnist-8k: adamw", "pymimic, h kept", "NumPy", "p is not installed", "the figures mean nothing"):
         assert words in text
+    assert f"~{report.duration(first['seconds'])}" in text
+    assert re.search(r"turns? each, \d+ of \d+ discarded for other load", text)
     assert "…" not in text, "a column is cut off at 80 characters"
     plot.draw(result, tmp_path / "bars.png")
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")

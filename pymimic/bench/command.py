@@ -32,11 +32,12 @@ def bench(
 ) -> None:
     """Time pymimic beside what you would use instead, on this machine.
 
-    Everyone runs in a process of its own and is checked against the reference in float64 before it is timed, in interleaved rounds; a
-    round in which other programs took more than 5 % of the machine is discarded. forward is x to y, step is forward, loss and
+    Everyone runs in a process of its own and is checked against the reference in float64 before it is timed, in interleaved rounds. A turn
+    is discarded in which other programs took more than 5 % of the machine, or around which its cores were slower than 80 % of the
+    fastest that they have been, as other machines on the same cores make them. forward is x to y, step is forward, loss and
     all gradients, adamw is a step and all updates, serving is x to y with one row.
 
-    Columns: median of the rounds' time of a call, and half of the distance of their quartiles; GFLOP/s, of the operations that
+    Columns: median of the turns' time of a call, and half of the distance of their quartiles; GFLOP/s, of the operations that
     nobody can do without; GB/s, of arguments and results; the share of what this machine reaches in a loop of multiply-adds (FMA) or
     of reads (RAM), whichever bounds, counting what a contestant computes twice; time over pymimic's fastest; peak memory of the
     process, arguments and libraries included.

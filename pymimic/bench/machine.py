@@ -8,6 +8,8 @@ import platform
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,38 @@ def ceilings(folder: Path, *, fast: bool = False, device: str = "cpu") -> dict[s
         raise BackendUnavailableError(f"ceilings: cannot be measured: {(done.stderr.strip().splitlines() or ['it died'])[-1]}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+class CoreSpeed:
+    """How fast the cores are now, and the fastest that they have been: multiply-adds a second on every thread, by dtype.
+
+    Other machines on the same cores slow them, for seconds and to less than half, and show in nothing that the system counts.
+    """
+
+    def __init__(self, dtypes: Sequence[str] = ("float32", "bfloat16")) -> None:
+        from .. import _core
+
+        self._do = _core.multiply_adds
+        self._steps = {dtype: self._steps_of(dtype) for dtype in dtypes if self._do(dtype, 1)}
+        self.best = dict.fromkeys(self._steps, 0.0)
+        self()
+
+    def __call__(self) -> dict[str, float]:
+        """The best of three tries, a millisecond for each dtype."""
+        now = {dtype: max(self._rate(dtype, steps) for _ in range(3)) for dtype, steps in self._steps.items()}
+        self.best = {dtype: max(self.best[dtype], rate) for dtype, rate in now.items()}
+        return now
+
+    def _steps_of(self, dtype: str) -> int:
+        steps = 1
+        while self._do(dtype, steps) / self._rate(dtype, steps) < 3e-4:
+            steps *= 2
+        return steps
+
+    def _rate(self, dtype: str, steps: int) -> float:
+        start = time.perf_counter()
+        done: float = self._do(dtype, steps)
+        return done / (time.perf_counter() - start)
 
 
 def python_path() -> str:

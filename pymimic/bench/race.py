@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,10 +23,21 @@ from .. import get_num_threads
 from .machine import python_path
 from .shapes import What
 
-OTHERS_SHARE = 0.05  # of all cores' time: a round in which others took more is discarded
+OTHERS_SHARE = 0.05  # of all cores' time: a turn in which others took more is discarded
+SPEED_SHARE = 0.8  # of the fastest that the cores have been: a turn before or after which they were slower is discarded
 _TICKS = 0.02  # seconds: processor time is counted in hundredths, so that so much is nothing
 _ANSWER_SECONDS = 900.0
 _THREAD_VARIABLES = ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+Rates = dict[str, float]
+
+
+class Probe(Protocol):
+    """Says how fast the cores are now, by any names, and the fastest that they have been; nothing where nobody looks."""
+
+    best: Rates
+
+    def __call__(self) -> Rates: ...
 
 
 class ContestantError(RuntimeError):
@@ -109,20 +120,36 @@ class Contestant:
 
 @dataclass
 class Pace:
-    """How long to time: until there are `rounds` quiet rounds, or `least` of them after `seconds`; never three times either."""
+    """How long to time: until everyone has `rounds` quiet turns, or `least` of them after `seconds`; never three times either."""
 
     rounds: int = 7
     least: int = 3
     seconds: float = 10.0
-    window: float = 0.2  # seconds that a contestant runs in a round, and once at least
+    window: float = 0.2  # seconds that a contestant's turn takes, and one call at least
+
+
+@dataclass
+class Turn:
+    """What a contestant did in a round, and what others did to the machine meanwhile."""
+
+    seconds: float  # of one call
+    peak: int | None  # bytes, where the system tells
+    others: float  # share of all cores' time that other processes took
+    rates: Rates  # how fast the cores were, the lower of before and after
+
+    def quiet(self, best: Rates) -> bool:
+        """Whether others left the machine alone, which has been as fast as `best`."""
+        return self.others <= OTHERS_SHARE and all(rate >= SPEED_SHARE * best[name] for name, rate in self.rates.items())
 
 
 @dataclass
 class Timing:
-    """Seconds of one call, one for each round that counts."""
+    """Seconds of one call, one for each turn that counts. Where `quiet` is False no turn was, and the samples are of disturbed ones."""
 
     samples: list[float]
-    peak: int | None  # bytes, where the system tells
+    discarded: int
+    quiet: bool
+    peak: int | None
 
     @property
     def median(self) -> float:
@@ -137,21 +164,10 @@ class Timing:
 
 
 @dataclass
-class Round:
-    """What each contestant answered, and whether others left the machine alone all the while."""
-
-    answers: dict[str, dict[str, Any]]
-    quiet: bool
-
-
-@dataclass
 class Race:
-    """What rounds gave. Where `quiet` is False no round was, and the samples are of disturbed ones."""
+    """What rounds gave."""
 
     timings: dict[str, Timing]
-    rounds: int
-    discarded: int
-    quiet: bool
     lost: dict[str, str]  # who died on the way, and why
 
 
@@ -162,39 +178,46 @@ def others_share(answer: dict[str, Any], cores: int) -> float:
     return max(0.0, float(answer["busy"] - answer["own"] - _TICKS)) / (float(answer["seconds"]) * cores)
 
 
-def race(contestants: Sequence[Contestant], pace: Pace, say: Callable[[str], None] = lambda text: None) -> Race:
-    """Time contestants that have made their run, round by round, each round in another order."""
-    cores = os.cpu_count() or 1
+def race(contestants: Sequence[Contestant], pace: Pace, probe: Probe, say: Callable[[str], None] = lambda text: None) -> Race:
+    """Time contestants that have made their run, round by round, each round in another order; `probe` is asked between turns."""
     running, lost = list(contestants), {}
     calls: dict[str, int] = {}
-    rounds: list[Round] = []
-    start = time.monotonic()
-    while running and _goes_on(rounds, pace, time.monotonic() - start):
-        say(f"round {len(rounds) + 1}, {sum(not r.quiet for r in rounds)} discarded")
-        turn = len(rounds) % len(running)
-        answers = {}
-        for contestant in [*running[turn:], *running[:turn]]:
+    turns: dict[str, list[Turn]] = {contestant.name: [] for contestant in contestants}
+    before = probe()
+    start, number = time.monotonic(), 0
+    while eager := [c for c in running if _goes_on(turns[c.name], probe.best, pace, time.monotonic() - start)]:
+        quiet = [turn.quiet(probe.best) for done in turns.values() for turn in done]
+        say(f"round {number + 1}, {quiet.count(False)} of {len(quiet)} turns discarded")
+        first = number % len(eager)
+        number += 1
+        for contestant in [*eager[first:], *eager[:first]]:
+            name = contestant.name
             try:
-                if contestant.name not in calls:
-                    calls[contestant.name], answer = _first_part(contestant, pace.window)
+                if name not in calls:
+                    calls[name], answer = _first_part(contestant, pace.window)
                 else:
-                    answer = _part(contestant, calls[contestant.name])
-                answers[contestant.name] = answer
+                    answer = _part(contestant, calls[name])
             except ContestantError as error:
                 running.remove(contestant)
-                lost[contestant.name] = str(error)
-        rounds.append(Round(answers, all(others_share(answer, cores) <= OTHERS_SHARE for answer in answers.values())))
-    counted = [r for r in rounds if r.quiet] or rounds
-    timings = {}
-    for contestant in running:
-        parts = [r.answers[contestant.name] for r in counted]
-        samples = [part["seconds"] / calls[contestant.name] for part in parts]
-        timings[contestant.name] = Timing(samples, max((part["peak"] for part in parts if part["peak"]), default=None))
-    return Race(timings, len(counted), len(rounds) - len(counted), any(r.quiet for r in rounds), lost)
+                lost[name] = str(error)
+                continue
+            after = probe()
+            rates = {key: min(rate, after[key]) for key, rate in before.items()}
+            turns[name].append(Turn(answer["seconds"] / calls[name], answer["peak"], others_share(answer, os.cpu_count() or 1), rates))
+            before = after
+    return Race({contestant.name: _timing(turns[contestant.name], probe.best) for contestant in running}, lost)
+
+
+def _timing(turns: Sequence[Turn], best: Rates) -> Timing:
+    """The figures of the quiet turns, and of all where there are none."""
+    quiet = [turn for turn in turns if turn.quiet(best)]
+    counted = quiet or turns
+    peak = max((turn.peak for turn in counted if turn.peak), default=None)
+    return Timing([turn.seconds for turn in counted], len(turns) - len(counted), bool(quiet), peak)
 
 
 def _part(contestant: Contestant, calls: int) -> dict[str, Any]:
-    """A contestant's part of a round, after one call that fills the caches again if calls are short."""
+    """A contestant's turn, after one call that fills the caches again if calls are short."""
     return contestant.ask(run=calls, warm=int(calls > 3))
 
 
@@ -206,8 +229,8 @@ def _first_part(contestant: Contestant, window: float) -> tuple[int, dict[str, A
     return calls, answer
 
 
-def _goes_on(rounds: Sequence[Round], pace: Pace, passed: float) -> bool:
-    quiet = sum(r.quiet for r in rounds)
-    if quiet >= pace.rounds or len(rounds) >= 3 * pace.rounds:
+def _goes_on(turns: Sequence[Turn], best: Rates, pace: Pace, passed: float) -> bool:
+    quiet = sum(turn.quiet(best) for turn in turns)
+    if quiet >= pace.rounds or len(turns) >= 3 * pace.rounds:
         return False
-    return not rounds or passed <= (pace.seconds if quiet >= pace.least else 3 * pace.seconds)
+    return not turns or passed <= (pace.seconds if quiet >= pace.least else 3 * pace.seconds)

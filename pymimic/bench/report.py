@@ -39,6 +39,20 @@ def duration(seconds: float) -> str:
     raise AssertionError
 
 
+def call_time(row: Row) -> str:
+    """What a call took, about so much where other load disturbed every turn."""
+    return ("" if row["quiet"] else "~") + duration(row["seconds"])
+
+
+def turns(rows: Sequence[Row]) -> str:
+    """How many turns the contestants of a race had, and how many more were discarded."""
+    counted = [row["rounds"] for row in rows]
+    least, most = min(counted), max(counted)
+    text = f"{least}{f' to {most}' if most > least else ''} turn{'s' if most > 1 else ''} each"
+    discarded = sum(row["discarded"] for row in rows)
+    return text + (f", {discarded} of {discarded + sum(counted)} discarded for other load" if discarded else "")
+
+
 def show_machine(console: Console, head: Row) -> None:
     """What it was measured on, and the ceilings."""
     machine, ceilings = head["machine"], head["ceilings"]
@@ -58,19 +72,16 @@ def show_race(console: Console, rows: Sequence[Row]) -> None:
         return
     first, mine = rows[0], ours(rows)
     sizes = ", ".join(f"{name}={first[name] if first[name] is not None else 'none'}" for name in "BDkHC")
-    fate = "1 round" if first["rounds"] == 1 else f"{first['rounds']} rounds"
-    if first["discarded"]:
-        fate += f", {first['discarded']} discarded for other load"
-    if not first["quiet"]:
-        fate = f"[red]no quiet round: other load disturbed all {first['rounds']}[/]"
-    console.print(f"\n[bold]{first['shape']}: {first['what']}[/]  {sizes}  ({fate})", highlight=False)
+    console.print(f"\n[bold]{first['shape']}: {first['what']}[/]  {sizes}  ({turns(rows)})", highlight=False)
+    if not all(row["quiet"] for row in rows):
+        console.print("[red]~: other load disturbed every turn[/]", highlight=False)
     table = _table("", "median", "spread", "GFLOP/s", "GB/s", "ceiling", "ratio", "MiB")
     for row in sorted(rows, key=_seconds):
         ratio = row["seconds"] / mine["seconds"] if mine else float("nan")
         colour = "cyan" if row["peer"].startswith(OURS) else "green" if ratio > 1 else "red"
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / _MIB:.0f}"
         table.add_row(
-            f"[{colour}]{row['title']}[/]", duration(row["seconds"]), f"±{(row['high'] - row['low']) / 2 / row['seconds']:.0%}",
+            f"[{colour}]{row['title']}[/]", call_time(row), f"±{(row['high'] - row['low']) / 2 / row['seconds']:.0%}",
             f"{row['gflops']:.1f}", f"{row['gbps']:.1f}", f"{row['of_ceiling']:.0%} {row['bound']}", f"[{colour}]{ratio:.2f}[/]", peak,
         )  # fmt: skip
     console.print(table)
@@ -86,8 +97,8 @@ def show_summary(console: Console, rows: Sequence[Row], skipped: Sequence[Row]) 
             continue
         ratio = other["seconds"] / mine["seconds"]
         table.add_row(
-            mine["shape"], str(mine["B"]), mine["what"], duration(mine["seconds"]), f"{mine['of_ceiling']:.0%}", other["title"],
-            duration(other["seconds"]), f"[{'bold green' if ratio >= 1 else 'bold red'}]{ratio:.2f} x[/]",
+            mine["shape"], str(mine["B"]), mine["what"], call_time(mine), f"{mine['of_ceiling']:.0%}", other["title"], call_time(other),
+            f"[{'bold green' if ratio >= 1 else 'bold red'}]{ratio:.2f} x[/]",
         )  # fmt: skip
     if table.row_count:
         console.print(table)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine
-from .race import Contestant, ContestantError, Pace, Race, race
+from .race import Contestant, ContestantError, Pace, Probe, Race, race
 from .shapes import SHAPES, Shape, What
 from .verify import write_case
 from .worker import peers_folder
@@ -72,13 +72,14 @@ def run(
         "machine": machine.describe(device),
         "ceilings": machine.ceilings(peers_folder(), fast=fast, device=device),
     }
+    probe = machine.CoreSpeed(()) if device == "cuda" else machine.CoreSpeed()
     results: list[Row] = []
     skipped: list[Row] = []
     for name in shapes:
         shape = SHAPES[name].small() if fast else SHAPES[name]
         for number, B in enumerate(batches or [1 if set(whats) == {"serving"} else shape.B]):
             here = [what for what in whats if what != "serving" or number == 0]
-            for rows, missing in _run_case(shape._replace(B=B), here, peers, pace, head["ceilings"], say, device):
+            for rows, missing in _run_case(shape._replace(B=B), here, peers, pace, probe, head["ceilings"], say, device):
                 results += rows
                 skipped += missing
                 done(head, rows)
@@ -86,7 +87,7 @@ def run(
 
 
 def _run_case(
-    shape: Shape, whats: Sequence[What], peers: Sequence[str], pace: Pace, ceilings: dict[str, Any], say: Say, device: str = "cpu"
+    shape: Shape, whats: Sequence[What], peers: Sequence[str], pace: Pace, probe: Probe, ceilings: dict[str, Any], say: Say, device: str
 ) -> Iterator[tuple[list[Row], list[Row]]]:
     """The rows of one race after the other, with who was left out of it and why."""
     where = f"{shape.name}, batch {shape.B}"
@@ -108,7 +109,7 @@ def _run_case(
                     contestant.ask(rest=True)
             errors, left_out = _verified([c for c in contestants if c.can(what)], what, sized, f"{where}: {what}", say)
             ready = [c for c in contestants if c.name in errors]
-            outcome = race(ready, pace, partial(_say_where, say, f"{where}: {what}")) if ready else None
+            outcome = race(ready, pace, probe, partial(_say_where, say, f"{where}: {what}")) if ready else None
             missing = [*left_out, *(outcome.lost if outcome else {}).items()]
             rows = [_row(sized, what, c, outcome, errors[c.name], ceilings) for c in ready if outcome and c.name in outcome.timings]
             yield rows, [*absent, *({"shape": shape.name, "B": sized.B, "what": what, "peer": name, "why": why} for name, why in missing)]
@@ -143,7 +144,7 @@ def _row(shape: Shape, what: What, contestant: Contestant, outcome: Race, error:
     return {
         **shape._asdict(), "shape": shape.name, "what": what, "peer": contestant.name, "title": contestant.title,
         "versions": about["versions"], "precision": about["precision"], "seconds": seconds, "low": low, "high": high,
-        "samples": timing.samples, "rounds": outcome.rounds, "discarded": outcome.discarded, "quiet": outcome.quiet,
+        "samples": timing.samples, "rounds": len(timing.samples), "discarded": timing.discarded, "quiet": timing.quiet,
         "peak_bytes": timing.peak, "error": error, "operations": operations, "executed": executed, "least_bytes": moved,
         "gflops": operations / seconds / 1e9, "gbps": moved / seconds / 1e9,
         "bound": "FMA" if compute > memory else "RAM", "of_ceiling": max(compute, memory) / seconds,
