@@ -30,13 +30,13 @@ _LINE = 64  # bytes
 class Predictor:
     """A student's net, x to y, for a few rows at a time: bound by reading the weights once, and all of it one call.
 
-    It runs where the student is. float32 gives the bits of `Student.predict` on the CPU; it shares the student's weights unless they take
-    at most 64 MiB: then it copies them into a faster layout. bfloat16 and int8 are copies of half and a quarter of the size. Only weights
-    are rounded: sums are float32 or exact; with int8, x and z are taken to 16 bits of their largest value in a row. int8 weights have a
-    scale per row of V, U and W, largest / 127. A row's bits do not depend on the rows beside it. A value that is not finite makes its row
-    NaN with int8, and propagates as usual otherwise.
+    It runs where the student is. float32 gives the bits of `Student.predict` on the CPU; it shares the student's weights or copies them
+    into a faster layout, as `copy` says. bfloat16 and int8 are copies of half and a quarter of the size. Only weights are rounded: sums are
+    float32 or exact; with int8, x, z and h (times W's scales, 2048 units at a time) are taken to 16 bits of their largest value in a row.
+    int8 weights have a scale per row of V, U and W, largest / 127. A row's bits do not depend on the rows beside it. A value that is not
+    finite makes its row NaN with int8, and propagates as usual otherwise.
 
-    On a device x and z stay float32 and all sums are float32, so that values which are not finite propagate with int8 as well; float32
+    On a device x, z and h stay float32 and all sums are float32, so that values which are not finite propagate with int8 as well; float32
     shares the student's weights where rows of U, V and W are multiples of 16 values. Weights are read once for every 8 rows, so that for
     many rows `Student.predict` is faster. Calls wait for nothing and can be captured into CUDA graphs inside a `pymimic.Workspace`.
 
@@ -44,6 +44,8 @@ class Predictor:
     ----------
     student : the net, on the CPU or on a device; later changes to it are not seen
     dtype : "float32", "bfloat16" or "int8"
+    copy : whether float32 weights on the CPU are copied into the faster layout, which large ones are read from at up to 1.2 times the rate;
+        None: those that take at most 64 MiB are
 
     Raises
     ------
@@ -54,7 +56,7 @@ class Predictor:
         This installation has no compiled core, or for a student on a device no CUDA kernels.
     """
 
-    def __init__(self, student: Student, dtype: str = "float32") -> None:
+    def __init__(self, student: Student, dtype: str = "float32", copy: bool | None = None) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
         self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs
@@ -73,14 +75,14 @@ class Predictor:
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16' with more than {most}, got 'int8' with {max(D, k)}")
         padded_W = 4 * H * (-(-C // _LANES) * _LANES)
         small = w["U"].nbytes + (w["V"].nbytes if "V" in w else 0) + padded_W <= _PANEL_BYTES
-        storage = "panels" if dtype == "float32" and small else dtype
-        V = [_panels(w["V"], storage)] if "V" in w else []
-        U, W = _panels(w["U"], storage), _rows(w["W"], storage)
-        rest = [array for array in (w["b"], w["c"], student.mean, student.scale) if array is not None]
-        self.nbytes = sum(array.nbytes for array in (*(array for part in (*V, U, W) for array in part), *rest))
+        storage = "panels" if dtype == "float32" and (small if copy is None else copy) else dtype
         slab = plan(1, D, k, H, C).slab  # float32's sums run as those of training do
         if dtype != "float32":
             slab = max(slab, min(H // _SLABS, _MOST_UNITS) // PANEL * PANEL)
+        V = [_panels(w["V"], storage)] if "V" in w else []
+        U, W = _panels(w["U"], storage), _rows(w["W"], storage, slab)
+        rest = [array for array in (w["b"], w["c"], student.mean, student.scale) if array is not None]
+        self.nbytes = sum(array.nbytes for array in (*(array for part in (*V, U, W) for array in part), *rest))
         self._run = _core.Predictor(
             storage, D, k, H, C, slab, ACTIVATIONS.index(student.activation), V[0] if V else None, U, W, w["b"], w["c"],
             student.mean, student.scale,
@@ -155,8 +157,8 @@ def _panels(matrix: Array, storage: str) -> list[Array]:
     return [values, scale, total]
 
 
-def _rows(matrix: Array, storage: str) -> list[Array]:
-    """W in the same way: rows as they are, padded to whole vectors."""
+def _rows(matrix: Array, storage: str, slab: int) -> list[Array]:
+    """W in the same way: rows as they are, padded to whole vectors, and for bfloat16 two and for int8 four of them interleaved."""
     if storage == "float32":
         return [matrix]
     rows, columns = matrix.shape
@@ -167,14 +169,20 @@ def _rows(matrix: Array, storage: str) -> list[Array]:
         same[:, :columns] = matrix
         return [same]
     if storage == "bfloat16":
-        bits = _aligned((rows, padded), np.uint16)
-        bits[:, columns:] = 0
-        bits[:, :columns] = matrix.astype(bfloat16).view(np.uint16)
-        return [bits]
-    values, scale = _aligned((rows, padded), np.int8), np.zeros(-(-rows // PANEL) * PANEL, np.float32)
-    values[:, columns:] = 0
-    values[:, :columns], scale[:rows] = _quantised(matrix)
-    return [values, scale, np.zeros(0, np.int32)]
+        words = _aligned((-(-rows // 2), padded), np.uint32)
+        words[:] = 0
+        words[:, :columns] = matrix[0::2].astype(bfloat16).view(np.uint16)
+        words[: rows // 2, :columns] |= matrix[1::2].astype(bfloat16).view(np.uint16).astype(np.uint32) << 16
+        return [words]
+    values, scale = _aligned((-(-rows // 4), padded, 4), np.int8), np.zeros(-(-rows // PANEL) * PANEL, np.float32)
+    total = np.zeros((-(-rows // slab), padded), np.int32)
+    for i in range(len(total)):
+        here = slice(slab * i, min(slab * (i + 1), rows))
+        part = np.zeros((-(-(here.stop - here.start) // 4) * 4, padded), np.int8)
+        part[: here.stop - here.start, :columns], scale[here] = _quantised(matrix[here])
+        values[here.start // 4 : here.start // 4 + len(part) // 4] = part.reshape(-1, 4, padded).swapaxes(1, 2)
+        total[i] = part.sum(axis=0, dtype=np.int32)
+    return [values, scale, total]
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -114,9 +114,8 @@ def test_many_hidden_units(isa, outputs):
     x = inputs(student, 20)
     whole, want = student.predict(x), exact(student, x[:3])
     np.testing.assert_array_equal(student.predict(x[:3]), whole[:3])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, "_PANEL_BYTES", 0)
-        np.testing.assert_array_equal(Predictor(student).predict(x[:3]), whole[:3])
+    for copied in (False, True):
+        np.testing.assert_array_equal(Predictor(student, copy=copied).predict(x[:3]), whole[:3])
     for dtype, error in (("bfloat16", 4e-3), ("int8", 1e-2)):
         assert np.linalg.norm(Predictor(student, dtype).predict(x[:3]) - want) < error * np.linalg.norm(want)
 
@@ -160,6 +159,19 @@ def test_smaller_weights_take_less_memory():
     sizes = [Predictor(student, dtype).nbytes for dtype in predictor.DTYPES]
     assert sizes[1] < 0.6 * sizes[0]
     assert sizes[2] < 0.4 * sizes[0]
+
+
+def test_weights_are_shared_or_copied_as_asked():
+    student = random_student(inputs=20, hidden=50, outputs=3, rank=8, seed=1)
+    U = student.arrays()["U"]
+    x, y = inputs(student, 2), student.predict(inputs(student, 2))
+    shares, copies, small = (Predictor(student, copy=copied) for copied in (False, True, None))
+    assert shares.nbytes < copies.nbytes == small.nbytes  # padded to whole panels
+    for few in (shares, copies, small):
+        np.testing.assert_array_equal(few.predict(x), y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "_PANEL_BYTES", U.nbytes - 1)
+        assert Predictor(student).nbytes == shares.nbytes
 
 
 def test_changes_to_the_student_are_seen_by_it_and_not_by_its_predictor():

@@ -3,7 +3,7 @@
 import numpy as np
 
 import pymimic
-from pymimic import AdamW, ShallowWeights, Student, ops, plan
+from pymimic import AdamW, Predictor, ShallowWeights, Student, ops, plan
 
 TITLE, RECOMPUTES = "pymimic", True
 
@@ -16,6 +16,9 @@ def forward(a, backend=None):
     D, (H, k), C = a["x"].shape[1], a["U"].shape, a["W"].shape[1]
     student = Student(D, H, C, rank=k if "V" in a else None)
     student.set_arrays(**{name: a[name] for name in student.shapes})
+    if backend is None and len(a["x"]) <= 8:
+        few = Predictor(student, copy=True)
+        return lambda: few.predict(a["x"])
     return lambda: student.predict(a["x"], backend)
 
 

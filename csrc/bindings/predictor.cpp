@@ -13,7 +13,8 @@ class Predictor {
             const std::optional<Matrix>& V, const Matrix& U, const Matrix& W, const py::array& b, const py::array& c,
             const Optional& mean, const Optional& scale) {
     if (D < 1 || k < 1 || H < 1 || C < 1) throw py::value_error("D, k, H, C: expected at least 1");
-    if (slab < 32 || slab % 32) throw py::value_error("slab: expected a multiple of 32");
+    if (slab < 32 || slab % 32 || slab > kMostServedUnits)
+      throw py::value_error("slab: expected a multiple of 32, at most " + std::to_string(kMostServedUnits));
     if (activation < 0 || activation > int(Activation::gelu)) throw py::value_error("activation: unknown code");
     if (!V && k != D) throw py::value_error("k: expected D where there is no V");
     if (mean.has_value() != scale.has_value())
@@ -79,8 +80,10 @@ class Predictor {
     switch (f_.storage) {
       case Storage::float32: return {keep<float>(name, m[0], n * columns), nullptr, nullptr};
       case Storage::panels: return {keep<float>(name, m[0], n * padded), nullptr, nullptr};
-      case Storage::bfloat16: return {keep<uint16_t>(name, m[0], n * padded), nullptr, nullptr};
-      default: return {keep<int8_t>(name, m[0], n * padded), keep<float>(name, m[1], rounded_up(n, 32)), nullptr};
+      case Storage::bfloat16: return {keep<uint32_t>(name, m[0], (n + 1) / 2 * padded), nullptr, nullptr};
+      default:
+        return {keep<int8_t>(name, m[0], rounded_up(n, 4) * padded), keep<float>(name, m[1], rounded_up(n, 32)),
+                keep<int32_t>(name, m[2], (n + f_.slab - 1) / f_.slab * padded)};
     }
   }
 

@@ -123,10 +123,12 @@ struct LinearBackward {
 // Weights for prediction alone. float32: (rows, columns) as they are. The others are laid out by pymimic/predictor.py:
 //   panels    float32; U and V: [rows / 32][columns][32]; W: (rows, columns rounded up to 16)
 //   bfloat16  U and V: [rows / 32][columns][16] words, unit i of the 32 in a word's low half, i + 16 in the high one
-//             W: (rows, columns rounded up to 16)
-//   int8      U and V: [rows / 16][columns / 4][16][4]; W as above; each row has a scale, and of U and V the sum of its
-//             values (`total`)
+//             W: [rows / 2][columns rounded up to 16] words, the first of two rows in the low half
+//   int8      U and V: [rows / 16][columns / 4][16][4], the sum of each row's values in `total`
+//             W: [rows / 4][columns rounded up to 16][4], in `total` for each slab the sum of each column's values
+//             each row has a scale
 enum class Storage : int { float32, panels, bfloat16, int8 };
+constexpr int64_t kMostServedUnits = 2048;  // in a slab
 struct StoredMatrix {
   const void* values;
   const float* scale;

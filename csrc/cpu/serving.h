@@ -16,6 +16,7 @@ void serve(const Serving& f) {
   const int64_t y_row = ceil_div(f.C, int64_t(kServed)) * kServed, parts_of_V = ceil_div(k, kServedPart);
   const bool bottleneck = f.V.values, int8 = f.storage == Storage::int8;
   const int64_t size = int8 ? 1 : f.storage == Storage::bfloat16 ? 2 : 4;
+  const ptrdiff_t ahead = ahead_in((k * (bottleneck ? f.D : 0) + f.H * (k + f.C)) * size);
   const int members_V = threads_for(k * f.D * size, kBytesWorthAThread);
   const SlabGroups groups(f.H, f.slab, threads_for(f.H * (k + f.C) * size, kBytesWorthAThread), f.B * slab_row);
   const int most = groups.members > members_V ? groups.members : members_V;
@@ -28,8 +29,8 @@ void serve(const Serving& f) {
     z = arena.take<float>(f.B * parts_of_V * kServedPart);
     parts = arena.take<float>(groups.slabs * f.B * y_row);
     hidden = arena.take<float>(most * hidden_size);
-    digits.high = arena.take<uint8_t>(int8 ? f.B * padded4(widest) : 0);
-    digits.low = arena.take<uint8_t>(int8 ? f.B * padded4(widest) : 0);
+    digits.high = arena.take<uint8_t>(int8 ? f.B * digits_row(widest) : 0);
+    digits.low = arena.take<uint8_t>(int8 ? f.B * digits_row(widest) : 0);
     digits.step = arena.take<float>(int8 ? f.B : 0);
     return arena.used();
   };
@@ -47,7 +48,7 @@ void serve(const Serving& f) {
     share(members_V, parts_of_V, [&](int64_t part, int rank) {
       float* const out = hidden + rank * hidden_size;
       const int64_t begin = part * kServedPart, units = least(k - begin, kServedPart);
-      stored_products<kVnni>(f.storage, f.B, input, f.D, kDepth, digits, f.V, begin, units, out, kServedPart);
+      stored_products<kVnni>(f.storage, ahead, f.B, input, f.D, kDepth, digits, f.V, begin, units, out, kServedPart);
       for (int64_t r = 0; r < f.B; ++r) copy(units, out + r * kServedPart, z + r * k + begin);
     });
     input = z;
@@ -57,7 +58,7 @@ void serve(const Serving& f) {
   const auto make = [&](int64_t i, float* h) {
     const Slab slab = slab_of(i);
     call_for(f.b + slab.begin, slab.units);
-    stored_products<kVnni>(f.storage, f.B, input, k, k, digits, f.U, slab.begin, slab.units, h, slab_row);
+    stored_products<kVnni>(f.storage, ahead, f.B, input, k, k, digits, f.U, slab.begin, slab.units, h, slab_row);
     for (int64_t r = 0; r < f.B; ++r) {
       float* const row = h + r * slab_row;
       for (int64_t j = 0; j < slab.units; ++j) row[j] += f.b[slab.begin + j];
@@ -65,7 +66,7 @@ void serve(const Serving& f) {
     }
   };
   const auto use = [&](int64_t i, bool pair, float* h) {
-    stored_outputs(f.storage, f.B, slab_of(i), pair, f.W, f.C, h, slab_row, parts + i * f.B * y_row);
+    stored_outputs<kVnni>(f.storage, f.B, slab_of(i), f.slab, pair, f.W, f.C, h, slab_row, parts + i * f.B * y_row);
   };
   groups.run(hidden, hidden_size, make, use);
   for (int64_t r = 0; r < f.B; ++r) {
