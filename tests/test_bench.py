@@ -300,10 +300,17 @@ def test_disturbed_turns_are_discarded_and_counted():
         assert timing.median == pytest.approx(median)
 
 
-@pytest.mark.parametrize(("rates", "discarded"), [((1, 0.81, 0.81), 0), ((1, 0.7), 2), ((0.7,), 1), ((1, 1, 0.7, 1), 2)])
+@pytest.mark.parametrize(("rates", "discarded"), [((1, 0.81, 0.81), 0), ((1, 0.7), 1), ((0.7,), 1), ((0.7, 1, 1, 0.7), 2)])
 def test_turns_beside_slow_cores_are_discarded(rates, discarded):
-    timing = race.race([Scripted("only", 0.001)], race.Pace(rounds=3, seconds=1e9, window=0.1), Speeds(*rates)).timings["only"]
+    pace = race.Pace(rounds=3, seconds=1e9, window=0.1, patience=0)
+    timing = race.race([Scripted("only", 0.001)], pace, Speeds(*rates)).timings["only"]
     assert (len(timing.samples), timing.discarded, timing.quiet) == (3, discarded, True)
+
+
+def test_a_turn_waits_for_slow_cores():
+    pace = race.Pace(rounds=3, seconds=1e9, window=0.1, patience=60)
+    timing = race.race([Scripted("only", 0.001)], pace, Speeds(0.5, 0.7, 1, 1, 0.7, 1)).timings["only"]
+    assert (len(timing.samples), timing.discarded, timing.quiet) == (3, 0, True)
 
 
 def test_cores_that_were_faster_later_disown_what_was_quiet():
@@ -316,7 +323,7 @@ def test_cores_that_were_faster_later_disown_what_was_quiet():
         return ask(run, warm)
 
     contestant.ask = ask_and_be_faster
-    timing = race.race([contestant], race.Pace(rounds=3, seconds=1e9, window=0.1), probe).timings["only"]
+    timing = race.race([contestant], race.Pace(rounds=3, seconds=1e9, window=0.1, patience=0), probe).timings["only"]
     assert (len(timing.samples), timing.discarded, timing.quiet) == (9, 0, False)
 
 
@@ -342,6 +349,16 @@ def test_core_speed_is_that_of_the_loop_and_keeps_the_best():
         assert now.keys() == speed.best.keys()
         assert all(0 < rate <= speed.best[dtype] for dtype, rate in now.items())
     assert machine.CoreSpeed(())() == {}
+
+
+def test_core_speed_forgets(monkeypatch):
+    speed = machine.CoreSpeed()
+    monkeypatch.setattr(speed, "_rate", lambda dtype, steps: 1.0)
+    speed()
+    assert min(speed.best.values()) > 1
+    later = time.monotonic() + 121
+    monkeypatch.setattr(machine.time, "monotonic", lambda: later)
+    assert speed() == speed.best == dict.fromkeys(speed.best, 1.0)
 
 
 def test_others_share():

@@ -34,7 +34,7 @@ def bench(
 
     Everyone runs in a process of its own and is checked against the reference in float64 before it is timed, in interleaved rounds. A turn
     is discarded in which other programs took more than 5 % of the machine, or around which its cores were slower than 80 % of the
-    fastest that they have been, as other machines on the same cores make them. forward is x to y, step is forward, loss and
+    fastest of the last two minutes, as other machines on the same cores make them. forward is x to y, step is forward, loss and
     all gradients, adamw is a step and all updates, serving is x to y with one row.
 
     Columns: median of the turns' time of a call, and half of the distance of their quartiles; GFLOP/s, of the operations that

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from .. import __version__, get_num_threads
 from ..backends import cuda_devices, get
 from ..errors import BackendUnavailableError
+
+_MEMORY_SECONDS = 120.0
 
 
 def busy_seconds() -> float | None:
@@ -76,9 +79,10 @@ def ceilings(folder: Path, *, fast: bool = False, device: str = "cpu") -> dict[s
 
 
 class CoreSpeed:
-    """How fast the cores are now, and the fastest that they have been: multiply-adds a second on every thread, by dtype.
+    """How fast the cores are now, and the fastest that they have been of late: multiply-adds a second on every thread, by dtype.
 
-    Other machines on the same cores slow them, for seconds and to less than half, and show in nothing that the system counts.
+    Other machines on the same cores slow them, for seconds and to less than half, and show in nothing that the system counts. A processor
+    that was faster before it got warm is none of that, so that what is past is forgotten after two minutes.
     """
 
     def __init__(self, dtypes: Sequence[str] = ("float32", "bfloat16")) -> None:
@@ -86,13 +90,16 @@ class CoreSpeed:
 
         self._do = _core.multiply_adds
         self._steps = {dtype: self._steps_of(dtype) for dtype in dtypes if self._do(dtype, 1)}
-        self.best = dict.fromkeys(self._steps, 0.0)
+        self._lately: deque[tuple[float, dict[str, float]]] = deque()
         self()
 
     def __call__(self) -> dict[str, float]:
         """The best of three tries, a millisecond for each dtype."""
         now = {dtype: max(self._rate(dtype, steps) for _ in range(3)) for dtype, steps in self._steps.items()}
-        self.best = {dtype: max(self.best[dtype], rate) for dtype, rate in now.items()}
+        self._lately.append((time.monotonic(), now))
+        while self._lately[0][0] < self._lately[-1][0] - _MEMORY_SECONDS:
+            self._lately.popleft()
+        self.best = {dtype: max(rates[dtype] for _, rates in self._lately) for dtype in now}
         return now
 
     def _steps_of(self, dtype: str) -> int:

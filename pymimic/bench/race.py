@@ -24,7 +24,7 @@ from .machine import python_path
 from .shapes import What
 
 OTHERS_SHARE = 0.05  # of all cores' time: a turn in which others took more is discarded
-SPEED_SHARE = 0.8  # of the fastest that the cores have been: a turn before or after which they were slower is discarded
+SPEED_SHARE = 0.8  # of the fastest that the cores have been of late: a turn before or after which they were slower is discarded
 _TICKS = 0.02  # seconds: processor time is counted in hundredths, so that so much is nothing
 _ANSWER_SECONDS = 900.0
 _THREAD_VARIABLES = ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -33,7 +33,7 @@ Rates = dict[str, float]
 
 
 class Probe(Protocol):
-    """Says how fast the cores are now, by any names, and the fastest that they have been; nothing where nobody looks."""
+    """Says how fast the cores are now, by any names, and the fastest that they have been of late; nothing where nobody looks."""
 
     best: Rates
 
@@ -126,6 +126,7 @@ class Pace:
     least: int = 3
     seconds: float = 10.0
     window: float = 0.2  # seconds that a contestant's turn takes, and one call at least
+    patience: float = 0.5  # seconds that a turn waits for slow cores to become fast
 
 
 @dataclass
@@ -139,7 +140,7 @@ class Turn:
 
     def quiet(self, best: Rates) -> bool:
         """Whether others left the machine alone, which has been as fast as `best`."""
-        return self.others <= OTHERS_SHARE and all(rate >= SPEED_SHARE * best[name] for name, rate in self.rates.items())
+        return self.others <= OTHERS_SHARE and _fast(self.rates, best)
 
 
 @dataclass
@@ -179,11 +180,10 @@ def others_share(answer: dict[str, Any], cores: int) -> float:
 
 
 def race(contestants: Sequence[Contestant], pace: Pace, probe: Probe, say: Callable[[str], None] = lambda text: None) -> Race:
-    """Time contestants that have made their run, round by round, each round in another order; `probe` is asked between turns."""
+    """Time contestants that have made their run, round by round, each in another order; `probe` is asked around each turn."""
     running, lost = list(contestants), {}
     calls: dict[str, int] = {}
     turns: dict[str, list[Turn]] = {contestant.name: [] for contestant in contestants}
-    before = probe()
     start, number = time.monotonic(), 0
     while eager := [c for c in running if _goes_on(turns[c.name], probe.best, pace, time.monotonic() - start)]:
         quiet = [turn.quiet(probe.best) for done in turns.values() for turn in done]
@@ -191,7 +191,7 @@ def race(contestants: Sequence[Contestant], pace: Pace, probe: Probe, say: Calla
         first = number % len(eager)
         number += 1
         for contestant in [*eager[first:], *eager[:first]]:
-            name = contestant.name
+            name, before = contestant.name, _rates_when_fast(probe, pace.patience)
             try:
                 if name not in calls:
                     calls[name], answer = _first_part(contestant, pace.window)
@@ -204,8 +204,19 @@ def race(contestants: Sequence[Contestant], pace: Pace, probe: Probe, say: Calla
             after = probe()
             rates = {key: min(rate, after[key]) for key, rate in before.items()}
             turns[name].append(Turn(answer["seconds"] / calls[name], answer["peak"], others_share(answer, os.cpu_count() or 1), rates))
-            before = after
     return Race({contestant.name: _timing(turns[contestant.name], probe.best) for contestant in running}, lost)
+
+
+def _fast(rates: Rates, best: Rates) -> bool:
+    return all(rate >= SPEED_SHARE * best[name] for name, rate in rates.items())
+
+
+def _rates_when_fast(probe: Probe, patience: float) -> Rates:
+    """As soon as they are fast, and after `patience` seconds whatever they are: cores are slow for a while, and so they are fast."""
+    start = time.monotonic()
+    while not _fast(rates := probe(), probe.best) and time.monotonic() < start + patience:
+        time.sleep(0.02)
+    return rates
 
 
 def _timing(turns: Sequence[Turn], best: Rates) -> Timing:

@@ -62,7 +62,7 @@ def run(
     BackendUnavailableError
         There is no compiled core to measure the machine with.
     """
-    pace = pace or (Pace(rounds=2, least=1, seconds=0.5, window=0.01) if fast else Pace())
+    pace = pace or (Pace(rounds=2, least=1, seconds=0.5, window=0.01, patience=0) if fast else Pace())
     say("measuring what the machine can do")
     head: Row = {
         "format": FORMAT,
