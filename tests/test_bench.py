@@ -459,11 +459,21 @@ def test_what_is_terminated_leaves_nothing_behind(ceilings, tmp_path):
         ({"peers": "matlab"}, "peers: expected names among pymimic"),
         ({"what": ","}, "what: expected at least one name"),
         ({"batch": "0"}, "batch: expected whole numbers of at least 1, got '0'"),
+        ({"seconds": 0.0}, "seconds: expected more than 0, got 0.0"),
+        ({"seconds": float("nan")}, "seconds: expected more than 0, got nan"),
     ],
 )
 def test_command_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         command.bench(**({"shapes": "letter-4k", "peers": "", "batch": "", "what": "forward"} | options))
+
+
+def test_seconds_are_those_of_a_race(monkeypatch):
+    paces = []
+    monkeypatch.setattr(suite, "run", lambda *rest, pace, **more: paces.append(pace) or {"results": [], "skipped": []})
+    command.bench(shapes="letter-4k", seconds=7.0)
+    command.bench(shapes="letter-4k", fast=True)
+    assert paces == [race.Pace(seconds=7.0), None]
 
 
 def test_command_wants_a_folder_before_the_work(tmp_path):

@@ -17,6 +17,7 @@ from ..checkpoint import replacing
 from ..devices import DEVICES
 from . import report, suite
 from .plot import draw
+from .race import Pace
 from .shapes import SHAPES, WHATS, What
 
 
@@ -25,6 +26,7 @@ def bench(
     peers: Annotated[str, typer.Option(metavar="NAME,...", help="whom to compare with; or all  [default: all in float32]")] = "",
     batch: Annotated[str, typer.Option(metavar="B,...", help="rows, in place of each shape's own")] = "",
     what: Annotated[str, typer.Option(metavar="KIND,...", help=f"of {', '.join(WHATS)}; or all")] = "forward,step,serving",
+    seconds: Annotated[float, typer.Option(metavar="S", help="for each table; three times as long where turns are discarded")] = 10.0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write all figures here")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="draw them here")] = None,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where everyone runs")] = "cpu",
@@ -53,6 +55,9 @@ def bench(
     rivals = _names("peers", peers, known) if peers else suite.default_peers(device)
     always = (suite.OURS, f"{suite.OURS}_keep", f"{suite.OURS}_cuda", f"{suite.OURS}_cuda_bf16")
     contestants = [name for name in known if name in rivals or name in always]
+    if not seconds > 0:
+        raise ValueError(f"seconds: expected more than 0, got {seconds}")
+    pace = None if fast else Pace(seconds=seconds)
     batches = [_positive("batch", size) for size in batch.split(",")] if batch else None
     headed = False
 
@@ -65,8 +70,9 @@ def bench(
 
     with progress.status("starting", refresh_per_second=2) as status, _clean_end():
         result = suite.run(
-            _names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, device=device, say=status.update, done=done
-        )
+            _names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, pace=pace, device=device, say=status.update,
+            done=done,
+        )  # fmt: skip
     report.show_summary(console, result["results"], result["skipped"])
     if json is not None:
         with replacing(json) as out:
