@@ -6,17 +6,23 @@ import pymimic
 from pymimic import AdamW, Predictor, ShallowWeights, Student, ops, plan
 
 TITLE, RECOMPUTES = "pymimic", True
+FEW_ROWS = 8  # for more a Predictor is not meant
 
 
 def versions():
     return pymimic.__version__
 
 
-def forward(a, backend=None):
+def student_of(a):
     D, (H, k), C = a["x"].shape[1], a["U"].shape, a["W"].shape[1]
     student = Student(D, H, C, rank=k if "V" in a else None)
     student.set_arrays(**{name: a[name] for name in student.shapes})
-    if backend is None and len(a["x"]) <= 8:
+    return student
+
+
+def forward(a, backend=None):
+    student = student_of(a)
+    if backend is None and len(a["x"]) <= FEW_ROWS:
         few = Predictor(student, copy=True)
         return lambda: few.predict(a["x"])
     return lambda: student.predict(a["x"], backend)

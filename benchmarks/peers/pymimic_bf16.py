@@ -2,7 +2,7 @@
 
 from peers import pymimic
 
-from pymimic import AdamW, Predictor, ShallowWeights, Student, ops
+from pymimic import AdamW, Predictor, ShallowWeights, ops
 
 BACKEND = "cpu-bf16"  # of V's products
 # AdamW divides gradients by their own size, small ones with large errors too.
@@ -11,11 +11,8 @@ versions = pymimic.versions
 
 
 def forward(a):
-    D, (H, k), C = a["x"].shape[1], a["U"].shape, a["W"].shape[1]
-    if len(a["x"]) <= 8:
-        student = Student(D, H, C, rank=k if "V" in a else None)
-        student.set_arrays(**{name: a[name] for name in student.shapes})
-        few = Predictor(student, "bfloat16")
+    if len(a["x"]) <= pymimic.FEW_ROWS:
+        few = Predictor(pymimic.student_of(a), "bfloat16")
         return lambda: few.predict(a["x"])
     wide, V = ShallowWeights(a["U"], a["b"], a["W"], a["c"], "bfloat16"), a.get("V")
     return lambda: wide.forward(pymimic.bottleneck(a["x"], V, BACKEND))

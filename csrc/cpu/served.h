@@ -1,6 +1,8 @@
 // What all layouts of stored weights have in common.
 #pragma once
 
+#include <type_traits>
+
 #include "narrow.h"
 
 namespace mimic {
@@ -22,6 +24,21 @@ MIMIC_INLINE void each_few(int64_t rows, Four four, Two two, One one) {
   for (; r + 4 <= rows; r += 4) four(r);
   for (; r + 2 <= rows; r += 2) two(r);
   for (; r < rows; ++r) one(r);
+}
+
+template <int N>
+using Count = std::integral_constant<int, N>;
+
+// f(V, c) for all columns of rows that are whole vectors: V vectors from column c on, as many as registers hold sums
+// for.
+template <class F>
+MIMIC_INLINE void each_columns(int64_t row, F f) {
+  int64_t c = 0;
+  const auto go = [&](auto V) {
+    for (; c + V.value * kServed <= row; c += V.value * kServed) f(V, c);
+  };
+  if constexpr (kLanes<float> == kServed) go(Count<12>());
+  go(Count<6>()), go(Count<3>()), go(Count<1>());
 }
 
 }  // namespace MIMIC_ISA

@@ -1,8 +1,6 @@
 // A few vectors times a stored matrix: float32 as it is or in panels, bfloat16, int8. Bound by reading the matrix once.
 #pragma once
 
-#include <type_traits>
-
 #include "stored_int8.h"
 
 namespace mimic {
@@ -139,15 +137,7 @@ void served_columns(int64_t units, const Streams<float, E>& s, int64_t W_row, in
 
 template <class E, int N>
 void served_outputs_of(int64_t units, const Streams<float, E>& s, int64_t W_row) {
-  for (int64_t c = 0; c < W_row;) {
-    const auto go = [&](auto kernel, int64_t vectors) {
-      for (; c + vectors * kServed <= W_row; c += vectors * kServed) kernel(units, s, W_row, c);
-    };
-    if constexpr (kLanes<float> == kServed) go(served_columns<E, N, 12>, 12);
-    go(served_columns<E, N, 6>, 6);
-    go(served_columns<E, N, 3>, 3);
-    go(served_columns<E, N, 1>, 1);
-  }
+  each_columns(W_row, [&](auto V, int64_t c) { served_columns<E, N, V.value>(units, s, W_row, c); });
 }
 
 template <class E>

@@ -144,16 +144,10 @@ void int8_outputs(const Slab& slab, int64_t slab_size, const float* h, const Sto
   const int8_t* const values = static_cast<const int8_t*>(W.values) + slab.begin * W_row;
   const int32_t* const total = W.total + slab.begin / slab_size * W_row;
   const ptrdiff_t ahead = ceil_div(kBytesAhead, 4 * W_row) * 4 * W_row;
-  for (int64_t c = 0; c < W_row;) {
-    const auto go = [&](auto kernel, int64_t vectors) {
-      for (; c + vectors * kServed <= W_row; c += vectors * kServed) {
-        kernel(digits, 0, slab.units, {values + 4 * c, 4 * W_row, 4 * kServed, ahead, total + c}, y + c, 0);
-      }
-    };
-    if constexpr (kLanes<float> == kServed) go(int8_panels<kVnni, 1, 12>, 12);
-    go(int8_panels<kVnni, 1, 4>, 4);
-    go(int8_panels<kVnni, 1, 1>, 1);
-  }
+  each_columns(W_row, [&](auto V, int64_t c) {
+    const Int8Panels columns = {values + 4 * c, 4 * W_row, 4 * kServed, ahead, total + c};
+    int8_panels<kVnni, 1, V.value>(digits, 0, slab.units, columns, y + c, 0);
+  });
 }
 
 }  // namespace MIMIC_ISA
