@@ -1,4 +1,4 @@
-// Dropout masks, a tile of 16 rows by 32 units at a time: Philox in vectors of sixteen lanes.
+// Dropout masks, a tile of 16 rows by 32 units at a time: Philox in vectors.
 #pragma once
 
 #include "../common/philox.h"
@@ -8,71 +8,107 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-using Words = Vector<uint32_t, 16>;
-using Bytes16 = Vector<uint8_t, 16>;
-using Halves16 = Vector<uint16_t, 16>;
+using Words = Vector<uint32_t>;
+using Wide = Vector<uint64_t>;  // each holds a word in its lower half, and anything in its upper one
+constexpr int kWords = kLanes<uint32_t>;
 
-struct Philox16 {
+struct Random {
   Words word[4];
 };
 
-// The high words of a * m: products of even and of odd lanes, each where its high word belongs.
-MIMIC_INLINE Words multiply_high(Words a, uint32_t m) {
-  using Wide = Vector<uint64_t, 8>;
-  Wide wide;
-  __builtin_memcpy(&wide, &a, sizeof(a));
-  const Wide even = (wide & 0xFFFFFFFFu) * uint64_t(m), odd = (wide >> 32) * uint64_t(m);
-  const Wide high = (even >> 32) | (odd & 0xFFFFFFFF00000000u);
-  Words result;
-  __builtin_memcpy(&result, &high, sizeof(high));
-  return result;
+// The products of lower halves: one instruction, where a compiler multiplies all 64 bits in three or more.
+MIMIC_INLINE Wide products(Wide a, Wide b) {
+#if defined(__AVX2__)
+  Wide product;
+  asm("vpmuludq %2, %1, %0" : "=v"(product) : "v"(a), "v"(b));
+  return product;
+#else
+  return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#endif
 }
 
-MIMIC_INLINE Philox16 philox16(Words lane, const Mask& m, int64_t row, int64_t unit) {
-  Words c0 = Words{} + m.offset, c1 = lane;
-  Words c2 = Words{} + uint32_t(row / kMaskRows), c3 = Words{} + uint32_t(unit / kMaskUnits);
+// As philox4x32, of every other lane. A product's lower half is a word as it stands, and its upper one another.
+struct Philox {
+  Wide c0, c1, c2, c3;
+
+  void round(uint32_t key0, uint32_t key1) {
+    const Wide p0 = products(c0, Wide{} + kPhiloxMul0), p1 = products(c2, Wide{} + kPhiloxMul1);
+    c0 = upper(p1) ^ c1 ^ key0, c1 = p1, c2 = upper(p0) ^ c3 ^ key1, c3 = p0;
+  }
+  static Wide upper(Wide p) {  // by a shuffle, because shifts share a port with products
+    const Words words = same_bits<Words>(p);
+    return same_bits<Wide>(shuffle_sixteens<1, 1, 3, 3>(words, words));
+  }
+};
+
+MIMIC_INLINE Random philox(Words lane, const Mask& m, int64_t row, int64_t unit) {
+  const Wide offset = Wide{} + m.offset, rows = Wide{} + uint32_t(row / kMaskRows),
+             units = Wide{} + uint32_t(unit / kMaskUnits), lanes = same_bits<Wide>(lane);
+  Philox even = {offset, lanes, rows, units}, odd = {offset, lanes >> 32, rows, units};
   uint32_t key0 = uint32_t(m.seed), key1 = uint32_t(m.seed >> 32);
   MIMIC_UNROLL for (int round = 0; round < kPhiloxRounds; ++round) {
-    const Words high0 = multiply_high(c0, kPhiloxMul0), high1 = multiply_high(c2, kPhiloxMul1);
-    const Words low0 = c0 * kPhiloxMul0, low1 = c2 * kPhiloxMul1;
-    c0 = high1 ^ c1 ^ key0, c1 = low1, c2 = high0 ^ c3 ^ key1, c3 = low0;
+    even.round(key0, key1), odd.round(key0, key1);
     key0 += kPhiloxKey0, key1 += kPhiloxKey1;
   }
-  return {{c0, c1, c2, c3}};
+  const auto word = [](Wide low, Wide high) { return same_bits<Words>((low & 0xFFFFFFFFu) | high << 32); };
+  return {{word(even.c0, odd.c0), word(even.c1, odd.c1), word(even.c2, odd.c2), word(even.c3, odd.c3)}};
 }
 
-// bytes[unit * unit_stride + row] of one tile; lanes are taken in the order (unit % 8 / 2, row % 8).
+// Each sixteen bytes of a vector, `stride` apart.
+template <class V>
+MIMIC_INLINE void store_sixteens(const V& v, uint8_t* to, ptrdiff_t stride) {
+  MIMIC_UNROLL for (int i = 0; i < kVectorBytes; i += 16) {
+    __builtin_memcpy(to + i / 16 * stride, reinterpret_cast<const uint8_t*>(&v) + i, 16);
+  }
+}
+
+// bytes[unit * unit_stride + row] of one tile. Sixteen bytes drawn are of four rows and a pair of units: a word is of
+// (row, unit), (row, unit + 1), (row + 8, unit) and (row + 8, unit + 1).
 MIMIC_INLINE void mask_tile_by_unit(const Mask& m, int64_t row, int64_t unit, uint8_t* bytes, ptrdiff_t unit_stride) {
-  for (uint32_t t = 0; t < 4; t += 2) {
-    const Words lane = Words{0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29} + t;
-    const Philox16 r = philox16(lane, m, row, unit);
+  static constexpr uint32_t lanes[] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  for (int at = 0; at < 16; at += kWords) {
+    const Words lane = load<Words>(lanes + at);
+    const Random first = philox(lane, m, row, unit), second = philox(lane + 16, m, row, unit);
     MIMIC_UNROLL for (int n = 0; n < 4; ++n) {
-      MIMIC_UNROLL for (int j = 0; j < 4; ++j) {  // byte j: unit j % 2 of the lane's two, row + 8 (j / 2)
-        uint8_t two[16];
-        store(two, __builtin_convertvector(r.word[n] >> (8 * j), Bytes16));
-        uint8_t* const to = bytes + (8 * n + 2 * t + j % 2) * unit_stride + 8 * (j / 2);
-        __builtin_memcpy(to, two, 8);
-        __builtin_memcpy(to + 2 * unit_stride, two + 8, 8);
-      }
+      const auto by_unit = [](Words words) {
+        const auto p = same_bits<Vector<uint8_t>>(words);
+        return same_bits<Words>(shuffle_sixteens<0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15>(p, p));
+      };
+      const Words low = by_unit(first.word[n]), high = by_unit(second.word[n]);
+      uint8_t* const to = bytes + (8 * n + at / 2) * unit_stride;
+      store_sixteens(shuffle_sixteens<0, 4, 1, 5>(low, high), to, 2 * unit_stride);
+      store_sixteens(shuffle_sixteens<2, 6, 3, 7>(low, high), to + unit_stride, 2 * unit_stride);
     }
   }
 }
 
-// bytes[row * row_stride + unit] of one tile; lanes in their own order, so that a word's halves are eight units in a
-// row.
+// bytes[row * row_stride + unit] of one tile. Sixteen bytes drawn are of a row, and the one 8 below, and eight units.
 MIMIC_INLINE void mask_tile_by_row(const Mask& m, int64_t row, int64_t unit, uint8_t* bytes, ptrdiff_t row_stride) {
-  for (int first = 0; first < 8; first += 4) {  // rows first to first + 3, and the same + 8
-    const Words lane = Words{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + uint32_t(4 * first);
-    const Philox16 r = philox16(lane, m, row, unit);
-    MIMIC_UNROLL for (int n = 0; n < 4; ++n) {
-      MIMIC_UNROLL for (int q = 0; q < 2; ++q) {
-        uint8_t four[32];
-        store(four, __builtin_convertvector(r.word[n] >> (16 * q), Halves16));
-        uint8_t* const to = bytes + (first + 8 * q) * row_stride + 8 * n;
-        MIMIC_UNROLL for (int i = 0; i < 4; ++i) __builtin_memcpy(to + i * row_stride, four + 8 * i, 8);
-      }
+  static constexpr uint32_t lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  for (uint32_t at = 0; at < 32; at += kWords) {
+    const Random r = philox(load<Words>(lanes) + at, m, row, unit);
+    MIMIC_UNROLL for (int n = 0; n < 4; n += 2) {
+      const auto by_row = [](Words words) {
+        const auto p = same_bits<Vector<uint16_t>>(words);
+        return same_bits<Wide>(shuffle_sixteens<0, 2, 4, 6, 1, 3, 5, 7>(p, p));
+      };
+      const Wide left = by_row(r.word[n]), right = by_row(r.word[n + 1]);
+      uint8_t* const to = bytes + at / 4 * row_stride + 8 * n;
+      store_sixteens(shuffle_sixteens<0, 2>(left, right), to, row_stride);
+      store_sixteens(shuffle_sixteens<1, 3>(left, right), to + 8 * row_stride, row_stride);
     }
   }
+}
+
+// Sixteen bytes as words: one instruction, where a compiler makes at least six of it.
+MIMIC_INLINE Vector<int32_t, 16> widened(const uint8_t* bytes) {
+  Vector<int32_t, 16> words;
+#if defined(__AVX512F__)
+  asm("vpmovzxbd %1, %0" : "=v"(words) : "m"(*reinterpret_cast<const uint8_t (*)[16]>(bytes)));
+#else
+  for (int i = 0; i < 16; ++i) words[i] = bytes[i];
+#endif
+  return words;
 }
 
 // bytes[u][row] for `units` units from u0 and the 32 rows of a panel; room for whole tiles of units is needed.

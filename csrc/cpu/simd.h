@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <utility>
+
 #define MIMIC_INLINE inline __attribute__((always_inline))
 #define MIMIC_NOINLINE __attribute__((noinline))
 #define MIMIC_UNROLL _Pragma("GCC unroll 16")
@@ -81,6 +83,17 @@ MIMIC_INLINE V shuffle(V a, V b) {
 #else
   return __builtin_shuffle(a, b, decltype(a < b){I...});
 #endif
+}
+
+// The same in each sixteen bytes.
+template <int... I, class V, int... At>
+MIMIC_INLINE V shuffle_sixteens(V a, V b, std::integer_sequence<int, At...>) {
+  constexpr int lanes[] = {I...}, n = sizeof...(I), all = sizeof...(At);
+  return shuffle<(At / n * n + lanes[At % n] % n + lanes[At % n] / n * all)...>(a, b);
+}
+template <int... I, class V>
+MIMIC_INLINE V shuffle_sixteens(V a, V b) {
+  return shuffle_sixteens<I...>(a, b, std::make_integer_sequence<int, int(sizeof(V) / 16 * sizeof...(I))>());
 }
 
 template <class T>

@@ -141,10 +141,15 @@ class BlockMaker {
       const auto h = [kept](int at) { return same_bits<Floats16>(rounded(kept + at)); };
       return put_pairs(block, to, gradients, begin, end, h, gated);
     }
-    if (relu && whole && !s_.mask.drops() && !keep_.any()) {
+    if (relu && whole && !keep_.any()) {
       const float *const sums = block.sums, *const bias = b_ + block.units.begin;
       const auto h = [sums, bias](int at) { return positive(load<Floats16>(sums + at) + bias[at / kPanel]); };
-      return put_pairs(block, to, gradients, begin, end, h, gated);
+      if (!s_.mask.drops()) return put_pairs(block, to, gradients, begin, end, h, gated);
+      if (begin == 0) draw_mask(block);
+      const auto masked = [&h, scale, keep = int32_t(s_.mask.keep), bytes = block.bytes](int at) {
+        return h(at) * (widened(bytes + at) < keep ? Floats16{} + scale : Floats16{});
+      };
+      return put_pairs(block, to, gradients, begin, end, masked, gated);
     }
     if (begin % kPrepared == 0) hidden(block, gradients, 2 * begin, 2 * (begin + kPrepared));
     const float *const values = block.h, *const slope = block.slope;
@@ -205,6 +210,10 @@ class BlockMaker {
     return along.tile(unit / kTile, 0) + unit % kTile * kTile;
   }
 
+  void draw_mask(Block& block) const {
+    mask_panel(s_.mask, block.panel * kPanel, block.units.begin, kStep, block.bytes);
+  }
+
   static void clear_units(float* values, int begin, int last, int end) {
     const int first = last > begin ? last : begin;
     if (first < end) __builtin_memset(values + first * kPanel, 0, size_t(end - first) * kPanel * sizeof(float));
@@ -223,7 +232,7 @@ class BlockMaker {
     float* const slope = gradients && !relu ? block.slope + begin * kPanel : nullptr;
     if (!relu) activate(s_.activation, n, h, h, slope);
     if (s_.mask.drops()) {
-      if (begin == 0) mask_panel(s_.mask, block.panel * kPanel, block.units.begin, kStep, block.bytes);
+      if (begin == 0) draw_mask(block);
       const uint8_t* const bytes = block.bytes + begin * kPanel;
       apply_mask(n, bytes, s_.mask, h, h);
       if (slope) apply_mask(n, bytes, s_.mask, slope, slope);
