@@ -153,7 +153,7 @@ def test_dropout(benchmark, shape, backward):
     rivals = {"copy": lambda: np.copyto(out, h)}
     if benchmark.enabled:
         rivals.update(torch_dropout(h, backward))
-    compare(benchmark, lambda: op(h, 0.5, seed=3), lambda: h * kept, moved=2 * nbytes(h), **rivals)
+    compare(benchmark, lambda: op(h, 0.5, seed=3, out=out), lambda: h * kept, moved=2 * nbytes(h), **rivals)
 
 
 def torch_dropout(h, backward):

@@ -33,7 +33,7 @@ import numpy as np
 from . import _check
 from .backends import choose
 from .backends.interface import Array, FactorizedGrads, LinearGrads, Saved, Seed, ShallowGrads
-from .devices import is_device, module
+from .devices import module
 from .plan import Plan
 
 __all__ = [
@@ -233,21 +233,24 @@ def linear_dropout_backward(
     return choose(backend, x).linear_dropout_backward(dout, x, weight, bias, out, act, mask, wanted)
 
 
-def dropout(x: Array, p: float, *, seed: Seed, offset: Seed = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None) -> Array:
+def dropout(
+    x: Array, p: float, *, seed: Seed, offset: Seed = 0, origin: tuple[int, int] = (0, 0), out: Array | None = None,
+    backend: str | None = None,
+) -> Array:  # fmt: skip
     """x with units zeroed with probability p and the others scaled by 256 / keep, over the last two axes (row, unit).
 
-    Leading axes, if any, all get the same mask. Srivastava et al. 2014; the mask as in the module's docstring.
+    Leading axes, if any, all get the same mask. Srivastava et al. 2014; the mask as in the module's docstring. `out`, an array like x,
+    is written into: memory that the system has yet to provide takes longer than the masking.
     """
-    x = _rows_and_units("x", x)
-    return choose(backend, x).dropout(x, _check.mask(p, seed, offset, origin, is_device(x)))
+    return _masked("x", x, p, seed, offset, origin, out, backend)
 
 
 def dropout_backward(
-    dy: Array, p: float, *, seed: Seed, offset: Seed = 0, origin: tuple[int, int] = (0, 0), backend: str | None = None
-) -> Array:
-    """dL/dx of `dropout`, given dy = dL/dout: the mask is made again from the same seed, offset and origin."""
-    dy = _rows_and_units("dy", dy)
-    return choose(backend, dy).dropout(dy, _check.mask(p, seed, offset, origin, is_device(dy)))
+    dy: Array, p: float, *, seed: Seed, offset: Seed = 0, origin: tuple[int, int] = (0, 0), out: Array | None = None,
+    backend: str | None = None,
+) -> Array:  # fmt: skip
+    """dL/dx of `dropout`, given dy = dL/dout: the mask is made again from the same seed, offset and origin. `out` as there."""
+    return _masked("dy", dy, p, seed, offset, origin, out, backend)
 
 
 def mimic_loss(y: Array, t: Array, weights: Array | None = None, *, backend: str | None = None) -> tuple[float, Array]:
@@ -299,8 +302,13 @@ def distillation_loss(y: Array, t: Array, temperature: float, *, backend: str | 
     return choose(backend, y).distillation_loss(y, t, float(temperature))
 
 
-def _rows_and_units(name: str, value: object) -> Array:
+def _masked(
+    name: str, value: object, p: float, seed: Seed, offset: Seed, origin: tuple[int, int], out: Array | None, backend: str | None
+) -> Array:
     array = _check.any_array(name, value)
     if array.ndim < 2:
         raise ValueError(f"{name}: expected at least two axes (row, unit), got shape {array.shape}")
-    return _check.Dims().array(name, array, *(f"axis{i}" for i in range(array.ndim)))
+    dims, axes = _check.Dims(), [f"axis{i}" for i in range(array.ndim)]
+    array = dims.array(name, array, *axes)
+    mask = _check.mask(p, seed, offset, origin, dims.on_device)
+    return choose(backend, array).dropout(array, mask, dims.output("out", out, axes, (array,)))

@@ -162,7 +162,10 @@ def test_bad_numbers_of_the_mask(op, keywords, kind):
     refuses(kind, next(iter(keywords)), call, op, **keywords)
 
 
-@pytest.mark.parametrize(("op", "shape"), [("shallow_forward", (4, 2)), ("linear_dropout", (4, 5)), ("factorized_matmul", (4, 5))])
+TO_WRITE = [("shallow_forward", (4, 2)), *((op, (4, 5)) for op in ("linear_dropout", "factorized_matmul", "dropout", "dropout_backward"))]
+
+
+@pytest.mark.parametrize(("op", "shape"), TO_WRITE)
 def test_a_bad_out(op, shape):
     rows, columns = shape
     refuses(ValueError, "out", call, op, out=np.empty((rows + 1, columns), "float32"))

@@ -135,6 +135,14 @@ def test_leading_axes_share_one_mask(backend, dtype):
         np.testing.assert_array_equal(got[i, j], ops.dropout(x[i, j], 0.5, seed=3, backend=backend))
 
 
+def test_out_is_written_into(backend, dtype):
+    x = np.random.default_rng(0).standard_normal((2, 20, 50)).astype(dtype)
+    for op in (ops.dropout, ops.dropout_backward):
+        out = np.full_like(x, np.nan)
+        assert op(x, 0.5, seed=3, out=out, backend=backend) is out
+        np.testing.assert_array_equal(out, op(x, 0.5, seed=3, backend=backend))
+
+
 @pytest.mark.parametrize("keep", [1, 2, 127, 128, 129, 254, 255])
 def test_survivors_are_scaled_by_256_over_keep(backend, dtype, keep):
     x = np.full((128, 256), 1.25, dtype)

@@ -119,8 +119,8 @@ class Cpu:
         _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, self._terms(x), da, dx, dweight, dbias)
         return LinearGrads(dx, dweight, dbias)
 
-    def dropout(self, x: Array, mask: Mask) -> Array:
-        out = np.empty_like(x)
+    def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array:
+        out = np.empty_like(x) if out is None else out
         _core.dropout(x, out, mask)
         return out
 

@@ -155,8 +155,8 @@ class Cuda:
             self._multiply(da, x, dweight, transpose_a=True)
         return LinearGrads(dx, dweight, dbias)
 
-    def dropout(self, x: Array, mask: Mask) -> Array:
-        out = empty(x.shape)
+    def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array:
+        out = empty(x.shape) if out is None else out
         _cuda.dropout(x, out, mask, stream())
         return out
 

@@ -174,8 +174,8 @@ class _Backward:
         )  # fmt: skip
 
 
-def dropout(x: Array, mask: Mask) -> Array:
-    out = np.empty_like(x)
+def dropout(x: Array, mask: Mask, out: Array | None) -> Array:
+    out = np.empty_like(x) if out is None else out
     matrices = (-1, *x.shape[-2:]) if x.size else (0, 0, 0)
     _run(kernels.dropout, _seen(x).reshape(matrices), _words(mask), out.reshape(matrices))
     return out

@@ -183,8 +183,8 @@ def linear_dropout_backward(
     )
 
 
-def dropout(x: Array, mask: Mask) -> Array:
-    return x * multiplier(x.shape, mask, x.dtype)
+def dropout(x: Array, mask: Mask, out: Array | None) -> Array:
+    return np.multiply(x, multiplier(x.shape, mask, x.dtype), out=out)
 
 
 # Losses, each with its gradient
