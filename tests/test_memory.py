@@ -90,6 +90,13 @@ def test_the_workspace_is_small_at_any_H(backend, monkeypatch):
     assert added(backend, "backward", {"B": 1024, "k": 256, "H": 20_000, "C": 192}) < 16 * MIB
 
 
+@pytest.mark.parametrize("backend", ["cpu", "cpu-bf16x3"])
+@pytest.mark.parametrize(("B", "k", "C"), [(1024, 1845, 183), (512, 3072, 10), (1024, 700, 500), (256, 1200, 183), (64, 4096, 10)])
+def test_the_workspace_beyond_that(backend, B, k, C, monkeypatch):
+    monkeypatch.setenv("PYMIMIC_NUM_THREADS", "2")
+    assert added(backend, "backward", {"B": B, "k": k, "H": 3000, "C": C}) < 4 * B * (k + C) * 4 + 2 * 4 * MIB
+
+
 def test_gradients_of_a_step_are_not_stored(fresh_backend):
     assert added(fresh_backend, "step", STEP) < 64 * MIB
 

@@ -102,10 +102,10 @@ MIMIC_INLINE int64_t rows_of_block(const ShallowShape& s) {
   return least(steps_of(ceil_div(s.B, blocks > 1 ? blocks : 1)) * kStep, s.row_block);
 }
 
-// How many parts may have a dz of their own, so that a pass takes little more than four times B (k + C) values and 4
-// MiB a thread (up to 2 MiB where k is beyond 640): tiles of z and dy are three times as many.
+// How many parts may have a dz of their own, so that a pass takes no more than four times B (k + C) values and 4 MiB a
+// thread: tiles of z and dy are three times as many.
 inline int64_t parts_with_dz(const ShallowShape& s) {
-  const int64_t room = s.B * s.C + (int64_t(5) << 18);
+  const int64_t room = s.B * s.C + (int64_t(long_sums(s) ? 3 : 5) << 18);
   return 4 * s.B * s.k <= room ? 4 : 2 * s.B * s.k <= room ? 2 : 1;
 }
 
@@ -120,16 +120,16 @@ template <class F, class Out>
 void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   const ShallowShape& s = f.shape;
   float* const dz = f.dz;
-  const bool weights_wanted = out.any(), make_h = !f.kept.any();
+  const bool weights_wanted = out.any(), make_h = !f.kept.any(), long_made = make_h && long_sums(s);
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Teams teams(s, least(panels, block_panels), dz ? parts_with_dz(s) : int64_t(kParts));
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
     float* dz;
-    MadeTiles made[2 * kParts];
+    MadeTiles made[2 * kParts];  // one a team where sums are made first: they wait before h and da are written again
     TileSums<F> sums;
-    TiledSlab<F> slab[2 * kParts];
+    TiledSlab<F> slab[kParts];  // one a team: nobody reads weights past the barrier behind a block of rows
   } w = {};
   Out outs[kParts] = {out, out, out, out};
   const auto layout = [&](Arena arena) {
@@ -139,14 +139,16 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     w.dy_steps = take_tiles<F>(arena, weights_wanted ? tiles_of(s.C) : none, panels);
     w.all_da = take_tiles<F>(arena, dz ? 2 * teams.most_members : none, slab_blocks);
     w.dz = arena.take<float>(dz ? teams.parts * panels * dz_panel : none);
-    for (int i = 0; i < teams.buffers; ++i) {
+    if (make_h) w.sums = TileSums<F>::take(arena, s, teams, block_panels);
+    for (int i = 0; i < (long_made ? teams.most_teams() : teams.buffers); ++i) {
       w.made[i].h = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
       w.made[i].da = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
       w.made[i].db = arena.take<float>(weights_wanted ? block_panels * slab_blocks * kStep : none);
-      w.slab[i] = TiledSlab<F>::take(arena, s, {make_h && !long_sums(s), false, true, dz != nullptr});
     }
-    if (make_h) w.sums = TileSums<F>::take(arena, s, teams, block_panels);
-    for (int i = 0; i < teams.most_teams(); ++i) outs[i].reserve(arena);
+    for (int i = 0; i < teams.most_teams(); ++i) {
+      w.slab[i] = TiledSlab<F>::take(arena, s, {make_h && !long_sums(s), false, true, dz != nullptr});
+      outs[i].reserve(arena);
+    }
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
@@ -170,8 +172,8 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     }
     team.barrier();
     int64_t row_turn = 0;
-    grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t turn) {
-      const TiledSlab<F>& weights = w.slab[grid.buffer(turn)];
+    grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t) {
+      const TiledSlab<F>& weights = w.slab[grid.team];
       const int64_t blocks = steps_of(slab.units);
       weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
       grid.barrier();
@@ -179,7 +181,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
                     my_end = least(kStep * grid.end(blocks), slab.units);
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
         const int64_t here = least(panels - first, block_panels);
-        const MadeTiles& made = w.made[grid.buffer(row_turn)];
+        const MadeTiles& made = w.made[long_made ? grid.team : grid.buffer(row_turn)];
         w.sums.make(s, grid, slab, f.U, w.z, first, here, row_turn);
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
           const int64_t panel = first + i;

@@ -9,13 +9,15 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 constexpr int64_t kRunSteps = 20;
-constexpr int64_t kLongSlab = 192;  // units
+constexpr int64_t kLongSlab = 192;         // units, at most
+constexpr int64_t kLongBytes = 3LL << 20;  // of a slab's weights as three terms, at most
 
 inline bool long_sums(const ShallowShape& s) { return steps_of(s.k) > kRunSteps; }
 
-// The shape as it is run on tiles.
+// The shape as it is run on tiles. Weights are U in the form for dz, a run of it, and W.
 inline ShallowShape shape_on_tiles(ShallowShape s) {
-  if (long_sums(s) && s.slab < kLongSlab) s.slab = kLongSlab;
+  const int64_t slab = least(kLongBytes / (6 * (s.k + kRunSteps * kStep + s.C)) / kStep * kStep, kLongSlab);
+  if (long_sums(s) && s.slab < slab) s.slab = slab;
   return s;
 }
 

@@ -84,17 +84,21 @@ def test_memory_is_shared_and_not_copied(device, kind):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ops, "choose", lambda *_: backend)
         ops.dropout(kind(x), 0.5, seed=1)
-    assert pointers == [x.data.ptr]
+        assert pointers == [x.data.ptr]
+        if kind is Interface:
+            out = xp.zeros_like(x)
+            ops.dropout(kind(x), 0.5, seed=1, out=kind(out))
+            assert pointers[1:] == [x.data.ptr, out.data.ptr]
 
 
 class _Spy:
-    """A backend that notes where its array lies."""
+    """A backend that notes where its arrays lie."""
 
     def __init__(self, pointers):
         self.pointers = pointers
 
-    def dropout(self, x, mask):
-        self.pointers.append(x.data.ptr)
+    def dropout(self, x, mask, out):
+        self.pointers.extend(array.data.ptr for array in (x, out) if array is not None)
 
 
 def test_dlpack_is_asked_with_cupys_stream(device):
