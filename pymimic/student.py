@@ -196,9 +196,9 @@ class Student:
 
         Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B (on a device beside copies of U and W as
         the kernels read them). y is where x is; a student on a device takes x from the host too. A row's bits do not depend on the rows
-        beside it, except on "reference", on "cpu-bf16x3", which takes up to 8 rows for plain float32, and, where there is a bottleneck, on
-        "cuda-tf32", "cuda-bf16" and "cuda-fp16". NaN propagates. On the CPU up to 8 rows go through a `Predictor`, which keeps a copy of
-        weights of at most 64 MiB; make one of your own for weights in bfloat16 or int8.
+        beside it, except on "reference", and on "cpu-bf16x3", which takes up to 8 rows for plain float32. NaN propagates. On the CPU up to
+        8 rows go through a `Predictor`, which keeps a copy of weights of at most 64 MiB; make one of your own for weights in bfloat16 or
+        int8.
 
         Raises
         ------

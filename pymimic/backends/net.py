@@ -12,8 +12,8 @@ from .workspace import empty, scratch, stream
 class Net(Cuda):
     """V (unless there is no bottleneck), U, b, W and c, in float32 there; `weights` by name.
 
-    A row's bits depend on no other row, nor on how many there are, in "cuda", whose z = x V^T is a kernel of ours. The others make it by
-    cuBLAS, in their precision, and cuBLAS chooses by the number of rows in which order to sum.
+    A row's bits depend on no other row, nor on how many there are: z = x V^T is a kernel of ours, in float32 whatever the others are
+    multiplied in, because cuBLAS chooses by the number of rows in which order to sum.
     """
 
     def __init__(self, name: str, weights: dict[str, Array], activation: Activation) -> None:
@@ -38,10 +38,7 @@ class Net(Cuda):
     def _bottleneck(self, x: Array, V: Array) -> Array:
         (B, D), k = x.shape, len(V)
         z = empty((B, k))
-        if self.name == "cuda":
-            _cuda.bottleneck(x, V, z, scratch(_cuda.bottleneck_workspace(B, D, k)), stream())
-        else:
-            self._multiply(x, V, z, transpose_b=True)
+        _cuda.bottleneck(x, V, z, scratch(_cuda.bottleneck_workspace(B, D, k)), stream())
         return z
 
     def _splits(self, k: int, H: int, C: int) -> int:
