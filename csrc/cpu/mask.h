@@ -17,7 +17,7 @@ struct Random {
 };
 
 // The products of lower halves: one instruction, where a compiler multiplies all 64 bits in three or more.
-MIMIC_INLINE Wide products(Wide a, Wide b) {
+MIMIC_INLINE Wide low_products(Wide a, Wide b) {
 #if defined(__AVX2__)
   Wide product;
   asm("vpmuludq %2, %1, %0" : "=v"(product) : "v"(a), "v"(b));
@@ -32,7 +32,7 @@ struct Philox {
   Wide c0, c1, c2, c3;
 
   void round(uint32_t key0, uint32_t key1) {
-    const Wide p0 = products(c0, Wide{} + kPhiloxMul0), p1 = products(c2, Wide{} + kPhiloxMul1);
+    const Wide p0 = low_products(c0, Wide{} + kPhiloxMul0), p1 = low_products(c2, Wide{} + kPhiloxMul1);
     c0 = upper(p1) ^ c1 ^ key0, c1 = p1, c2 = upper(p0) ^ c3 ^ key1, c3 = p0;
   }
   static Wide upper(Wide p) {  // by a shuffle, because shifts share a port with products
@@ -52,14 +52,6 @@ MIMIC_INLINE Random philox(Words lane, const Mask& m, int64_t row, int64_t unit)
   }
   const auto word = [](Wide low, Wide high) { return same_bits<Words>((low & 0xFFFFFFFFu) | high << 32); };
   return {{word(even.c0, odd.c0), word(even.c1, odd.c1), word(even.c2, odd.c2), word(even.c3, odd.c3)}};
-}
-
-// Each sixteen bytes of a vector, `stride` apart.
-template <class V>
-MIMIC_INLINE void store_sixteens(const V& v, uint8_t* to, ptrdiff_t stride) {
-  MIMIC_UNROLL for (int i = 0; i < kVectorBytes; i += 16) {
-    __builtin_memcpy(to + i / 16 * stride, reinterpret_cast<const uint8_t*>(&v) + i, 16);
-  }
 }
 
 // bytes[unit * unit_stride + row] of one tile. Sixteen bytes drawn are of four rows and a pair of units: a word is of
@@ -98,17 +90,6 @@ MIMIC_INLINE void mask_tile_by_row(const Mask& m, int64_t row, int64_t unit, uin
       store_sixteens(shuffle_sixteens<1, 3>(left, right), to + 8 * row_stride, row_stride);
     }
   }
-}
-
-// Sixteen bytes as words: one instruction, where a compiler makes at least six of it.
-MIMIC_INLINE Vector<int32_t, 16> widened(const uint8_t* bytes) {
-  Vector<int32_t, 16> words;
-#if defined(__AVX512F__)
-  asm("vpmovzxbd %1, %0" : "=v"(words) : "m"(*reinterpret_cast<const uint8_t (*)[16]>(bytes)));
-#else
-  for (int i = 0; i < 16; ++i) words[i] = bytes[i];
-#endif
-  return words;
 }
 
 // bytes[u][row] for `units` units from u0 and the 32 rows of a panel; room for whole tiles of units is needed.

@@ -103,7 +103,7 @@ MIMIC_INLINE int64_t rows_of_block(const ShallowShape& s) {
 }
 
 // How many parts may have a dz of their own, so that a pass takes no more than four times B (k + C) values and 4 MiB a
-// thread: tiles of z and dy are three times as many.
+// thread: tiles of z and dy are three times as many. Where k is long, a slab's weights leave less room.
 inline int64_t parts_with_dz(const ShallowShape& s) {
   const int64_t room = s.B * s.C + (int64_t(long_sums(s) ? 3 : 5) << 18);
   return 4 * s.B * s.k <= room ? 4 : 2 * s.B * s.k <= room ? 2 : 1;

@@ -96,6 +96,25 @@ MIMIC_INLINE V shuffle_sixteens(V a, V b) {
   return shuffle_sixteens<I...>(a, b, std::make_integer_sequence<int, int(sizeof(V) / 16 * sizeof...(I))>());
 }
 
+// Each sixteen bytes of a vector to places `stride` apart.
+template <class V>
+MIMIC_INLINE void store_sixteens(const V& v, uint8_t* to, ptrdiff_t stride) {
+  MIMIC_UNROLL for (int i = 0; i < int(sizeof(V)); i += 16) {
+    __builtin_memcpy(to + i / 16 * stride, reinterpret_cast<const uint8_t*>(&v) + i, 16);
+  }
+}
+
+// Sixteen bytes as words: one instruction, where a compiler makes at least six of it.
+MIMIC_INLINE Vector<int32_t, 16> widened(const uint8_t* bytes) {
+  Vector<int32_t, 16> words;
+#if defined(__AVX512F__)
+  asm("vpmovzxbd %1, %0" : "=v"(words) : "m"(*reinterpret_cast<const uint8_t (*)[16]>(bytes)));
+#else
+  for (int i = 0; i < 16; ++i) words[i] = bytes[i];
+#endif
+  return words;
+}
+
 template <class T>
 MIMIC_INLINE T least(T a, T b) {
   return a < b ? a : b;
