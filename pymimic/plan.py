@@ -23,7 +23,7 @@ class Plan:
     depend on B. `row_block` rows form one partial sum of the weights' gradients. `workspace_bytes` is what all threads share; each
     takes up to slab x 32 bytes more of its own, with bfloat16 slab x 352, and where there are tiles every thread after the second another
     slab x (4 row_block + 10 (k + C)). Backend "cpu-bf16x3" takes up to 3.5 times of what is said for float32, and
-    at most `row_block` rows at once; with tiles, where k is above 640, smaller slabs are made up to 192 units, as far as 3 MiB of weights go.
+    at most `row_block` rows at once; with tiles, where k is above 640, smaller slabs grow to 192 units, as far as 3 MiB of weights go.
     """
 
     B: int
