@@ -5,13 +5,11 @@
 namespace mimic {
 namespace {
 
-constexpr int kThreads = 256, kUnits = kThreads / 32 * kMaskUnits;  // of a block
-
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kTileThreads, 4)
     dropout(const float* x, float* out, int64_t outer, int64_t rows, int64_t units, pymimic_mask mask) {
   const MaskState m = mask_state(mask);
   const int lane = threadIdx.x % 32;
-  const int64_t unit = int64_t(blockIdx.x) * kUnits + threadIdx.x / 32 * kMaskUnits;
+  const int64_t unit = int64_t(blockIdx.x) * kTileUnits + threadIdx.x / 32 * kMaskUnits;
   for (int64_t row = int64_t(blockIdx.y) * kMaskRows; row < rows; row += int64_t(gridDim.y) * kMaskRows) {
     const MaskedQuads masked(m, lane, row, unit);
     for (int64_t block = 0; block < outer; ++block) {
@@ -36,6 +34,5 @@ extern "C" cudaError_t pymimic_dropout_f32(const float* x, float* out, int64_t o
   using namespace mimic;
   if (outer < 0 || rows < 0 || units < 0 || !is_valid(mask)) return cudaErrorInvalidValue;
   if (outer == 0 || rows == 0 || units == 0) return cudaSuccess;
-  const dim3 grid(unsigned(ceil_div(units, kUnits)), blocks_for(rows, kMaskRows, 65535));
-  return launch(dropout, grid, kThreads, 0, stream, x, out, outer, rows, units, mask);
+  return launch(dropout, tile_grid(rows, units), kTileThreads, 0, stream, x, out, outer, rows, units, mask);
 }

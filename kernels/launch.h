@@ -115,6 +115,30 @@ cudaError_t pymimic_optimizer_update(const struct pymimic_parameter* parameter,
                                      enum pymimic_precision working_precision, const float* grad, int64_t rows,
                                      int64_t columns, cudaStream_t stream);
 
+// ---- Where k or C is long: h and da of some hidden units, between products that cuBLAS makes ------------------------
+
+// All arrays of B rows have `ld` elements from row to row, a multiple of 16, and 16-byte aligned bases; elements behind
+// the `units` of a row are not touched.
+struct pymimic_hidden {
+  int64_t B, units, ld;
+  enum pymimic_precision precision;  // of h and da, not PYMIMIC_FP16
+  enum pymimic_activation activation;
+  struct pymimic_mask mask;
+  const float* a;  // z U^T; a backward pass that has `kept` does without
+  const float* b;  // (units,)
+  void* kept;      // h for relu, z U^T + b for others; or null
+  enum pymimic_precision kept_precision;
+};
+
+// h = mask(f(a + b)), unless it is null, and `kept`. h may be a.
+cudaError_t pymimic_hidden_forward(const struct pymimic_hidden* p, void* h, cudaStream_t stream);
+
+// da = dh f'(a + b) mask, db (units,) = its column sums, and h once more; db and h may be null. da may be dh, h may be
+// a or kept.
+size_t pymimic_hidden_backward_workspace(int64_t B, int64_t units);
+cudaError_t pymimic_hidden_backward(const struct pymimic_hidden* p, const float* dh, void* h, void* da, float* db,
+                                    void* workspace, cudaStream_t stream);
+
 // ---- Serving: few rows, bound by the bandwidth of the weights -------------------------------------------------------
 
 enum pymimic_served { PYMIMIC_SERVE_BF16, PYMIMIC_SERVE_INT8, PYMIMIC_SERVE_FP32 };

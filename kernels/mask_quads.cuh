@@ -6,6 +6,13 @@
 
 namespace mimic {
 
+// The warps of a block take tiles side by side, each then those below it.
+constexpr int kTileThreads = 256, kTileUnits = kTileThreads / 32 * kMaskUnits;
+
+inline dim3 tile_grid(int64_t rows, int64_t units) {
+  return dim3(unsigned(ceil_div(units, kTileUnits)), blocks_for(rows, kMaskRows, 65535));
+}
+
 // A tile of the mask as quads of four units in a row, for 16-byte accesses: each lane takes four, quad q being the
 // units [quad_unit, quad_unit + 4) of row quad_row, counted from the tile's first.
 constexpr int kMaskQuads = 4;

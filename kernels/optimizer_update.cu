@@ -21,19 +21,7 @@ struct Step {
 __device__ __forceinline__ void store_working(void* row, int64_t column, pymimic_precision precision, const Quad& q,
                                               int64_t count) {
   if (precision >= PYMIMIC_TF32) return store_quad(static_cast<float*>(row) + column, q, count);
-  uint16_t* const to = static_cast<uint16_t*>(row) + column;
-  uint2 packed;
-  if (precision == PYMIMIC_BF16)
-    packed = {pack2<Bf16>(q.at[0], q.at[1]), pack2<Bf16>(q.at[2], q.at[3])};
-  else
-    packed = {pack2<Fp16>(q.at[0], q.at[1]), pack2<Fp16>(q.at[2], q.at[3])};
-  if (count >= kQuad) {
-    *reinterpret_cast<uint2*>(to) = packed;
-  } else {
-#pragma unroll
-    for (int i = 0; i < kQuad - 1; ++i)
-      if (i < count) to[i] = uint16_t((i / 2 ? packed.y : packed.x) >> (16 * (i % 2)));
-  }
+  store_quad(static_cast<uint16_t*>(row) + column, precision, q, count);
 }
 
 __global__ void __launch_bounds__(kTeamThreads) optimizer_update(const Step s) {

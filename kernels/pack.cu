@@ -22,14 +22,6 @@ struct Eight {
   float at[kColumns];
 };
 
-__device__ __forceinline__ float2 widen(pymimic_precision precision, uint32_t two) {
-  return precision == PYMIMIC_BF16 ? unpack2<Bf16>(two) : unpack2<Fp16>(two);
-}
-
-__device__ __forceinline__ uint32_t narrow(pymimic_precision precision, float low, float high) {
-  return precision == PYMIMIC_BF16 ? pack2<Bf16>(low, high) : pack2<Fp16>(low, high);
-}
-
 __device__ __forceinline__ Eight load_halves(const uint16_t* from, pymimic_precision precision, int64_t count) {
   Eight e = {};
   if (count >= kColumns && is_aligned(from, 16)) {

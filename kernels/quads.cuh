@@ -1,9 +1,10 @@
-// Four neighbouring floats at a time, in one 16-byte access where their address allows; and threads that share a row.
+// Four neighbouring elements at a time, in one access where their address allows; and threads that share a row.
 #pragma once
 
 #include <stdint.h>
 
 #include "launch.cuh"
+#include "launch.h"
 #include "tile.cuh"
 
 namespace mimic {
@@ -39,6 +40,40 @@ __device__ __forceinline__ void store_quad(float* to, const Quad& q, int64_t cou
 #pragma unroll
     for (int i = 0; i < kQuad; ++i)
       if (i < count) to[i] = q.at[i];
+  }
+}
+
+// Two elements of a 16-bit type that is known when the kernel runs.
+__device__ __forceinline__ float2 widen(pymimic_precision precision, uint32_t two) {
+  return precision == PYMIMIC_BF16 ? unpack2<Bf16>(two) : unpack2<Fp16>(two);
+}
+
+__device__ __forceinline__ uint32_t narrow(pymimic_precision precision, float low, float high) {
+  return precision == PYMIMIC_BF16 ? pack2<Bf16>(low, high) : pack2<Fp16>(low, high);
+}
+
+// Four of them from an address that is a multiple of 8 bytes on.
+__device__ __forceinline__ Quad load_quad(const uint16_t* from, pymimic_precision precision, int64_t count) {
+  uint2 words = {};
+  if (count >= kQuad) {
+    words = *reinterpret_cast<const uint2*>(from);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kQuad - 1; ++i)
+      if (i < count) (i / 2 ? words.y : words.x) |= uint32_t(from[i]) << (16 * (i % 2));
+  }
+  const float2 low = widen(precision, words.x), high = widen(precision, words.y);
+  return {{low.x, low.y, high.x, high.y}};
+}
+
+__device__ __forceinline__ void store_quad(uint16_t* to, pymimic_precision precision, const Quad& q, int64_t count) {
+  const uint2 words = {narrow(precision, q.at[0], q.at[1]), narrow(precision, q.at[2], q.at[3])};
+  if (count >= kQuad) {
+    *reinterpret_cast<uint2*>(to) = words;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kQuad - 1; ++i)
+      if (i < count) to[i] = uint16_t((i / 2 ? words.y : words.x) >> (16 * (i % 2)));
   }
 }
 

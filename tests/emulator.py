@@ -42,6 +42,15 @@ class CShallow(ct.Structure):
     )  # fmt: skip
 
 
+class CHidden(ct.Structure):
+    """pymimic_hidden."""
+
+    _fields_ = (
+        ("B", ct.c_int64), ("units", ct.c_int64), ("ld", ct.c_int64), ("precision", ct.c_int), ("activation", ct.c_int), ("mask", CMask),
+        ("a", ct.c_void_p), ("b", ct.c_void_p), ("kept", ct.c_void_p), ("kept_precision", ct.c_int),
+    )  # fmt: skip
+
+
 class CUpdate(ct.Structure):
     """pymimic_update."""
 

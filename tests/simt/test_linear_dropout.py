@@ -158,7 +158,7 @@ def test_mutants(simt):
         return (np.abs(out - want) <= 2.0**-20 * kept).all() and layer.holds(*layer.backward(simt, simt_out), simt_out)
 
     assert right()
-    mutants = list(simt.visited("linear_dropout.cu", "mask_quads.cuh", "splits.cuh"))
+    mutants = list(simt.visited("mask_quads.cuh", "quad_tiles.cuh", "splits.cuh"))
     assert len(mutants) == 3
     alive = []
     for mutant in mutants:
