@@ -28,6 +28,12 @@ ptxas info    : Function properties for {SUM}
 ptxas info    : Used 26 registers, used 1 barriers, 400 bytes cmem[0]
 """
 
+SERIALIZED = (
+    "ptxas info    : (C7519) warpgroup.arrive is injected in around line 11064 by compiler to allow use of registers in GMMA in function "
+    f"'{SUM}'\nptxas info    : (C7511) Potential Performance Loss: wgmma.mma_async instructions are serialized due to insufficient "
+    f"register resources for the wgmma pipeline in the function '{FORWARD}'\n"
+)
+
 RESOURCES = f"""
 Resource usage:
  Common:
@@ -70,6 +76,7 @@ def tool():
 
 def test_what_is_printed_is_read(tool):
     assert tool.parse_spills(PTXAS) == {FORWARD: 64, SUM: 0}
+    assert tool.parse_serialized(SERIALIZED + PTXAS) == {FORWARD: "insufficient register resources for the wgmma pipeline"}
     resources = tool.parse_resources(RESOURCES)
     assert list(resources) == [FORWARD, SUM]
     assert {key: resources[FORWARD][key] for key in ("REG", "STACK", "SHARED")} == {"REG": 254, "STACK": 40, "SHARED": 1024}
@@ -104,7 +111,7 @@ def test_budgets(tool):
     assert tool.broken_budgets([on_80, on_90, stub, plain, *[on_80] * 11], seconds) == []
     for changes, what in (
         ({"spill_bytes": 4}, "spills"), ({"stack_bytes": 8}, "stack"), ({"instructions": {"LDL": 1}}, "LDL"),
-        ({"instructions": {"STL": 1}}, "STL"),
+        ({"instructions": {"STL": 1}}, "STL"), ({"serialized": "non wgmma instructions"}, "wait for each other due to non wgmma"),
     ):  # fmt: skip
         (complaint,) = tool.broken_budgets([kernel(tool, **changes)], seconds)
         assert "shallow_forward.cu, sm_80, shallow_forward<Bf16, 2, 1>" in complaint

@@ -46,6 +46,7 @@ class Kernel:
     spill_bytes: int
     length: int  # in instructions
     instructions: dict[str, int]  # of INSTRUCTIONS, how many
+    serialized: str = ""  # why products of warpgroups wait for each other; nothing where they do not
 
     @property
     def products(self) -> int:
@@ -61,6 +62,12 @@ def parse_spills(ptxas: str) -> dict[str, int]:
     """Spill bytes, stores and loads together, by mangled name, from what `-Xptxas -v` prints."""
     pattern = r"Function properties for (\S+)\n.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
     return {name: int(stores) + int(loads) for name, stores, loads in re.findall(pattern, ptxas)}
+
+
+def parse_serialized(ptxas: str) -> dict[str, str]:
+    """Why, by mangled name, each product of warpgroups waits for the one before it: no spill, and yet half of the speed or less."""
+    pattern = r"Potential Performance Loss: wgmma.mma_async instructions are serialized due to (.*?) in the function '(\S+)'"
+    return {name: why for why, name in re.findall(pattern, ptxas)}
 
 
 def parse_resources(text: str) -> dict[str, dict[str, int]]:
@@ -113,6 +120,8 @@ def broken_budgets(kernels: list[Kernel], seconds: dict[str, float]) -> list[str
             complaints.append(f"{where}: {k.spill_bytes} bytes of spills and {k.stack_bytes} of stack, expected none")
         if k.instructions["LDL"] or k.instructions["STL"]:
             complaints.append(f"{where}: {k.instructions['LDL']} LDL and {k.instructions['STL']} STL, expected none")
+        if k.serialized:
+            complaints.append(f"{where}: products of warpgroups wait for each other due to {k.serialized}")
         meant = "HGMMA" if k.source.endswith(WARPGROUP_SOURCES) else "HMMA"
         if k.name.startswith(MATRIX_KERNELS) and k.length > STUB and not k.instructions[meant]:
             complaints.append(f"{where}: no {meant}, expected its products on tensor cores")
@@ -165,14 +174,14 @@ def run(tools: tuple[str, dict[str, str]], *command: str | Path) -> subprocess.C
 
 def read(source: str, architecture: str, cubin: Path, ptxas: str, tools: tuple[str, dict[str, str]]) -> Iterator[Kernel]:
     """The kernels of one cubin."""
-    spills = parse_spills(ptxas)
+    spills, serialized = parse_spills(ptxas), parse_serialized(ptxas)
     resources = parse_resources(run(tools, "cuobjdump", "-res-usage", cubin).stdout)
     instructions = parse_instructions(run(tools, "cuobjdump", "-sass", cubin).stdout)
     for mangled in sorted(resources, key=readable):
         usage, counts = resources[mangled], instructions[mangled]
         yield Kernel(
             source, architecture, readable(mangled), usage["REG"], usage["STACK"], usage["SHARED"], spills[mangled], counts.total(),
-            {operation: counts[operation] for operation in INSTRUCTIONS},
+            {operation: counts[operation] for operation in INSTRUCTIONS}, serialized.get(mangled, ""),
         )  # fmt: skip
 
 
