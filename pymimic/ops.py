@@ -96,8 +96,11 @@ def shallow_forward(
     out = dims.output("out", out, ("B", "C"), (z, U, b, W, c))
     chosen, how = choose(backend, z), _check.plan(plan, dims)
     save, room = _check.save(save)
-    if save and not chosen.keeps_h:
-        raise ValueError(f"save: expected False with backend {chosen.name!r}, which makes h again in the backward pass, got True")
+    if save and not chosen.keeps_h(dims["k"], dims["C"]):
+        raise ValueError(
+            f"save: expected False with backend {chosen.name!r}, which at k = {dims['k']} and C = {dims['C']} makes h again in the "
+            f"backward pass, got True"
+        )
     y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, room, out)
     return y if kept is None else (y, Saved(kept, chosen.name, act, mask, how))
 

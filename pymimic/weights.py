@@ -29,7 +29,8 @@ class ShallowWeights:
         product; sums, b, c and the weights themselves, which the optimizer updates, are float32
     activation : see `pymimic.ops.shallow_forward`
     backend : see `pymimic.ops`; None takes the fastest here, and on a device "cuda"
-    memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits (on a device it never is kept)
+    memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits (on a device it is kept only where
+        k or C is above 256)
     keep : "float32", that is `dtype`, or "bfloat16": the type in which `forward(save=True)` keeps h, see `pymimic.plan`
     """
 
@@ -96,15 +97,15 @@ class ShallowWeights:
 
     def plan(self, rows: int) -> Plan:
         """How a batch of that many rows runs when h is kept."""
-        how = "recompute" if not self._backend.keeps_h else "keep-bf16" if self.keep == "bfloat16" else "keep"
+        how = "recompute" if not self._backend.keeps_h(self.rank, self.outputs) else "keep-bf16" if self.keep == "bfloat16" else "keep"
         return self._plan(rows, how)
 
     def _plan(self, rows: int, h: str) -> Plan:
         return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=h)
 
     def keeps(self, rows: int) -> bool:
-        """Whether to keep h of that many rows by `forward(save=True)`: it fits the budget and pays (`pymimic.plan`); on a device, never."""
-        if not self._backend.keeps_h:
+        """Whether to keep h of that many rows by `forward(save=True)`: it fits the budget and pays (`pymimic.plan`)."""
+        if not self._backend.keeps_h(self.rank, self.outputs):
             return False
         if self.keep == "bfloat16":
             return self.plan(rows).saved_bytes <= self.memory_budget

@@ -123,7 +123,7 @@ def test_the_table_of_made_up_figures():
     for words in (
         "nvcc 1.2.3", "a made-up GPU", "bf16 product 100 TFLOP/s", "3 passed, 1 skipped, 1 failed", "test_ops::test_x: assert 1 == 2",
         "accuracy, mnist-8k: 1 of 2 right", "wrong: {'shape': 'mnist-8k', 'B': 129", "memcheck: ERROR SUMMARY: 0 errors", "50%", "2 MiB",
-        "120 us", "2.50", "WRONG", "a generated set", "logits off by 0.02", "NOT FINISHED: test, racecheck: stopped after 150 s",
+        "120 us", "2.50", "0.75", "WRONG", "a generated set", "logits off by 0.02", "NOT FINISHED: test, racecheck: stopped after 150 s",
         "NOT FINISHED: bench, step, mnist-8k, torch_cuda_bf16: RuntimeError: made up (1 rows before that)",
     ):  # fmt: skip
         assert words in text

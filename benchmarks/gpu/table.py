@@ -14,7 +14,7 @@ Row = dict[str, Any]
 def table(state: dict[str, Any]) -> str:
     """All parts, failures last."""
     parts = state["parts"]
-    sections = (build, ceilings, checks, kernels, serving, steps, training, failures)
+    sections = (build, ceilings, checks, kernels, ways, serving, steps, training, failures)
     return "\n\n".join(text for section in sections if (text := "\n".join(section(parts)))) + "\n"
 
 
@@ -67,6 +67,21 @@ def kernels(parts: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{row['kernel']:8} {row['shape']:12} {row['B']:5} {row['precision']:8} {duration(row['seconds']):>10} "
             f"{row['gflops'] / 1e3:8.1f} {share:>8} {mebibytes(row['workspace_bytes']):>10}"
+        )
+
+
+def ways(parts: dict[str, Any]) -> Iterator[str]:
+    """x: the time over that of the kernels."""
+    found = rows(parts, "bench", "ways")
+    kernels_take = {(row["k"], row["C"], row["B"]): row["seconds"] for row in found if row["way"] == "kernels"}
+    if found:
+        yield f"{'forward, backward by':21} {'k':>5} {'C':>5} {'batch':>5} {'time':>10} {'x':>6} {'error':>8}"
+    for row in found:
+        base = kernels_take.get((row["k"], row["C"], row["B"]))
+        times = f"{row['seconds'] / base:.2f}" if base else ""
+        yield (
+            f"{row['way']:21} {row['k']:5} {row['C']:5} {row['B']:5} {duration(row['seconds']):>10} "
+            f"{times:>6} {max(row['errors'].values()):8.1g}{'' if row['ok'] else '  WRONG'}"
         )
 
 

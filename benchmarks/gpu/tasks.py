@@ -43,6 +43,7 @@ def bench() -> list[Task]:
         Task("ceilings", "kernels:ceilings", limit=90),
         *map(kernels, ("k = C = 128", *GOALS)),
         *(race(shape, peer) for shape in GOALS for peer in (OURS, *RIVALS)),
+        Task("ways", "ways:ways", {"batches": BATCHES}, limit=120),
         Task("serving", "kernels:serving", {"shapes": [*GOALS, *OTHERS]}, limit=90),
         *(compiled(shape, B) for shape, B in (("mnist-8k", 8192), ("wide-100k", 8192), ("timit-400k", 8192), ("timit-400k", 512))),
         *map(kernels, OTHERS),

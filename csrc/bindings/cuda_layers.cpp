@@ -14,6 +14,17 @@ Matrix matrix(const char* name, const py::object& object) {
   return {array.shape[0], array.shape[1]};
 }
 
+// Of the same rows and ld as another one, to be written.
+OperandArray operand_like(const char* name, const py::object& array, int precision, const OperandArray& like) {
+  const OperandArray o = operand(name, array, precision, 0, true);
+  if (o.rows != like.rows || o.ld != like.ld) {
+    throw py::value_error(std::string(name) + ": expected shape (" + std::to_string(like.rows) + ", " +
+                          std::to_string(like.ld) + "), got (" + std::to_string(o.rows) + ", " + std::to_string(o.ld) +
+                          ")");
+  }
+  return o;
+}
+
 void linear_dropout(const py::object& product, const Optional& bias, const py::object& result, int activation,
                     const MaskTuple& mask, uintptr_t stream) {
   const auto [rows, units] = matrix("product", product);
@@ -30,6 +41,41 @@ void linear_dropout_backward(const py::object& dout, const py::object& result, c
       in("out", result, {rows, units}), in("bias", bias, {units}), out("da", da, {rows, units}),
       out("dbias", dbias, {units}), rows, units, activation_of(activation), mask_of(mask), workspace(scratch, bytes),
       stream_of(stream));
+}
+
+// Arrays (B, ld), of which as many columns are in use as b has units.
+pymimic_hidden hidden(int precision, int activation, const MaskTuple& mask, const Optional& a, const py::object& b,
+                      const Optional& kept, const OperandArray& like) {
+  pymimic_hidden p = {};
+  p.B = like.rows, p.ld = like.ld, p.precision = precision_of(precision), p.activation = activation_of(activation);
+  p.mask = mask_of(mask);
+  const DeviceArray bias = device_array("b", b, false);
+  p.units = bias.size, p.b = in("b", b, {bias.size});
+  if (a) p.a = in("a", a, {p.B, p.ld});
+  if (!kept) return p;
+  p.kept_precision = device_array("kept", *kept, true).itemsize == 2 ? PYMIMIC_BF16 : PYMIMIC_FP32;
+  p.kept = operand_like("kept", *kept, p.kept_precision, like).data;
+  return p;
+}
+
+void hidden_forward(int precision, int activation, const MaskTuple& mask, const py::object& a, const py::object& b,
+                    const Optional& kept, const Optional& h, uintptr_t stream) {
+  const OperandArray product = operand("a", a, PYMIMIC_FP32, 0, false);
+  const pymimic_hidden p = hidden(precision, activation, mask, a, b, kept, product);
+  run("hidden_forward", pymimic_hidden_forward, &p, h ? operand_like("h", *h, precision, product).data : nullptr,
+      stream_of(stream));
+}
+
+void hidden_backward(int precision, int activation, const MaskTuple& mask, const Optional& a, const py::object& b,
+                     const Optional& kept, const py::object& dh, const Optional& h, const py::object& da,
+                     const Optional& db, const Optional& scratch, uintptr_t stream) {
+  const OperandArray gradient = operand("dh", dh, PYMIMIC_FP32, 0, false);
+  const pymimic_hidden p = hidden(precision, activation, mask, a, b, kept, gradient);
+  if (!p.a && !p.kept) throw py::value_error("a: expected an array where nothing was kept, got None");
+  const size_t bytes = pymimic_hidden_backward_workspace(p.B, p.units);
+  run("hidden_backward", pymimic_hidden_backward, &p, static_cast<const float*>(gradient.data),
+      h ? operand_like("h", *h, precision, gradient).data : nullptr, operand_like("da", da, precision, gradient).data,
+      out("db", db, {p.units}), workspace(scratch, bytes), stream_of(stream));
 }
 
 void column_sums(const py::object& a, const py::object& sums, const Optional& scratch, uintptr_t stream) {
@@ -86,6 +132,7 @@ void bottleneck(const py::object& x, const py::object& V, const py::object& z, c
 size_t bottleneck_workspace(int64_t B, int64_t D, int64_t k) { return pymimic_bottleneck_workspace(B, D, k); }
 size_t loss_workspace(int64_t B, int64_t C) { return pymimic_loss_workspace(B, C); }
 size_t sums_workspace(int64_t rows, int64_t columns) { return pymimic_column_sums_workspace(rows, columns); }
+size_t hidden_workspace(int64_t B, int64_t units) { return pymimic_hidden_backward_workspace(B, units); }
 size_t linear_workspace(int64_t rows, int64_t units) { return pymimic_linear_dropout_backward_workspace(rows, units); }
 
 // `columns` of `from`, which may be a plain array, as an operand.
@@ -125,6 +172,9 @@ void bind_layers(py::module_& m) {
   m.def("linear_dropout", &linear_dropout);
   m.def("linear_dropout_backward", &linear_dropout_backward);
   m.def("linear_dropout_backward_workspace", &linear_workspace);
+  m.def("hidden_forward", &hidden_forward);
+  m.def("hidden_backward", &hidden_backward);
+  m.def("hidden_backward_workspace", &hidden_workspace);
   m.def("column_sums", &column_sums);
   m.def("column_sums_workspace", &sums_workspace);
   m.def("dropout", &dropout);

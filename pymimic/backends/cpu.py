@@ -39,8 +39,7 @@ class Cpu:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    @property
-    def keeps_h(self) -> bool:
+    def keeps_h(self, k: int, C: int) -> bool:
         """Whether the forward pass can leave h for the backward pass."""
         return self.name != "cpu-bf16"
 

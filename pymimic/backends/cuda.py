@@ -9,7 +9,8 @@ Four backends differ in how float32 arrays are multiplied; sums are float32 in a
 
 In the shallow ops bfloat16 arrays, and handles of that dtype, are multiplied as bfloat16 by any of them.
 
-h is made again in the backward pass, so that no array is of B x H.
+h is made again in the backward pass, so that no array is of B x H. Where k or C is above 256 that pass is made of cuBLAS's products, and h
+can be kept.
 """
 
 from __future__ import annotations
@@ -21,15 +22,14 @@ import numpy as np
 from .. import _cuda
 from ..devices import cupy
 from ..plan import Plan
-from . import cublas
-from .interface import ACTIVATIONS, ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays
+from . import cublas, operands, slabs
+from .interface import ACTIVATIONS, ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays, memory_for
+from .operands import BF16, FP16
 from .workspace import allocate, copied, empty, scratch, stream
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
-_BF16, _FP16, _TF32, _FP32 = range(4)
 _Sizes = tuple[int, int, int, int]  # B, k, H, C
 _Problem = tuple[Any, Array, Array, Array, Array, Array]  # how, z, U, b, W, dy
-_GROUP = 16  # an operand's row is a multiple of so many elements
 
 cupy()  # without it there is nothing to compute on
 
@@ -37,21 +37,29 @@ cupy()  # without it there is nothing to compute on
 class Cuda:
     """A `Backend` of device arrays. The shallow ops may multiply in another precision than the others, given by its code."""
 
-    keeps_h = False
-
     def __init__(self, name: str, code: int | None = None) -> None:
         self.name = name
         self._code = NAMES.index(name) if code is None else code
+
+    def keeps_h(self, k: int, C: int) -> bool:
+        """Whether the forward pass can leave h for the backward pass: elsewhere making it again is a part of one kernel."""
+        return self._code != FP16 and slabs.is_long(k, C)
 
     def shallow_forward(
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
         plan: Plan, save: bool, room: Array | None, out: Array | None,
     ) -> tuple[Array, Array | None]:  # fmt: skip
-        if plan.dtype == "bfloat16" and self._code != _BF16:
-            return Cuda(self.name, _BF16).shallow_forward(z, U, b, W, c, activation, mask, plan, save, room, out)
+        if plan.dtype == "bfloat16" and self._code != BF16:
+            return Cuda(self.name, BF16).shallow_forward(z, U, b, W, c, activation, mask, plan, save, room, out)
         (B, k), (H, C) = z.shape, W.shape
         self.demand_sizes(k, C)
         y = empty((B, C)) if out is None else out
+        if save:
+            problem = self._long(z, *self._between(U, b, W), k, C, activation, mask)
+            dtype = np.uint16 if plan.rounds_h or self._code == BF16 else np.float32
+            kept = memory_for(problem.kept_shape(), dtype, room, empty)
+            slabs.forward(problem, c, y, kept)
+            return y, kept
         splits = self._splits(k, H, C)
         workspace = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, splits))
         how = self._how(activation, mask, k, C, splits)
@@ -62,8 +70,8 @@ class Cuda:
         self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
         plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE,
     ) -> ShallowGrads:  # fmt: skip
-        if plan.dtype == "bfloat16" and self._code != _BF16:
-            return Cuda(self.name, _BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs, out)
+        if plan.dtype == "bfloat16" and self._code != BF16:
+            return Cuda(self.name, BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs, out)
         self._demand_training()
         B, k, H, C = sizes = (*z.shape, *W.shape)
         self.demand_sizes(k, C)
@@ -72,6 +80,10 @@ class Cuda:
             for grad in grads:
                 if grad is not None:
                     grad.fill(0)
+        elif slabs.is_long(k, C):
+            long = self._long(z, *self._between(U, b, W), k, C, activation, mask)
+            for _ in slabs.backward(long, self._operand(dy)[:, :C], saved, grads.z, lambda units: _rows(grads, units)):
+                pass
         else:
             problem = (self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), self._operand(dy))
             if grads.z is not None:
@@ -96,6 +108,8 @@ class Cuda:
             return none.z
         self._demand_training()
         self.demand_sizes(k, C)
+        if slabs.is_long(k, C):
+            return self._long_step(dy, z, params, slots, updates, activation, mask, saved, need_dz)
         in_place = _cuda.shallow_step_in_place(self._code, B, k, H, C)
         dz, dc = empty((B, k)) if need_dz else None, empty((C,))
         (old_U, old_W), (new_U, new_W) = self._step_operands(U, W, in_place)
@@ -108,6 +122,29 @@ class Cuda:
         to_U, to_b, to_W = (parameter(params[name], slots[name], new, updates[name]) for name, new in written)
         _cuda.shallow_backward_step(*problem, to_U, to_b, to_W, stream())
         self.optimizer_update(c, dc, slots["c"], updates["c"])
+        return dz
+
+    def _long_step(
+        self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
+        activation: Activation, mask: Mask, saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
+        """A slab's weights are updated when dz has its part of them, so that gradients are a slab's too."""
+        U, b, W = (params[name] for name in "UbW")
+        k, C = U.shape[1], W.shape[1]
+        dz, dc = empty(z.shape) if need_dz else None, empty((C,))
+        (old_U, old_W), (new_U, new_W) = self._step_operands(U, W, True)
+        long = self._long(z, old_U, b, old_W, k, C, activation, mask)
+        most = long.slab_units()
+        grads = ShallowGrads(U=empty((most, k)), b=empty((most,)), W=empty((most, C)))
+        given = slabs.backward(long, self._operand(dy)[:, :C], saved, dz, lambda units: _rows(grads, slice(units.stop - units.start)))
+        self._column_sums(dy, dc)
+        for units, found in given:
+            for name, grad, working in zip("UbW", found, (new_U, None, new_W)):
+                if grad.size:
+                    some = tuple(slot[units] for slot in slots[name])
+                    to = parameter(params[name][units], some, None if working is None else working[units], updates[name])
+                    _cuda.optimizer_update(to, self._code, grad, stream())
+        self.optimizer_update(params["c"], dc, slots["c"], updates["c"])
         return dz
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
@@ -184,7 +221,7 @@ class Cuda:
         """The backend of a handle that owns these arrays and multiplies in that dtype."""
         from .held import Held
 
-        return Held(self.name, _BF16 if dtype == "bfloat16" else self._code, params)
+        return Held(self.name, BF16 if dtype == "bfloat16" else self._code, params)
 
     def net(self, weights: dict[str, Array], activation: Activation) -> Any:
         """The net of these weights, for prediction."""
@@ -195,41 +232,18 @@ class Cuda:
     def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
         return self._operand(U), b, self._operand(W)
 
+    def _long(
+        self, z: Array, U: Array, b: Array, W: Array, k: int, C: int, activation: Activation, mask: Mask
+    ) -> slabs.Problem:  # fmt: skip
+        code, compute = ACTIVATIONS.index(activation), cublas.COMPUTE[self.name]
+        return slabs.Problem(self._code, compute, code, mask, self._operand(z)[:, :k], U[:, :k], b, W[:, :C])
+
     def _step_operands(self, U: Array, W: Array, in_place: bool) -> tuple[tuple[Array, Array], tuple[Any, Any]]:
         """(U, W) to read, which are not the arrays themselves, and to write."""
-        return (self._operand(U, own=True), self._operand(W, own=True)), (None, None)
+        return (operands.copied(U, self._code), operands.copied(W, self._code)), (None, None)
 
-    def _operand(self, a: Array, own: bool = False) -> Array:
-        """`a` as the matrix kernels read it: rows padded with zeros, in the precision's type, given as 16-bit words where it has 16 bits.
-
-        Where that is how it lies there already, it is `a` itself, unless a copy of its `own` is asked for.
-        """
-        if not own and self._lies_so(a):
-            return a
-        padded = empty(*self._operand_form(a))
-        self._pack(a, padded)
-        return padded
-
-    def held_operand(self, a: Array) -> Array:
-        """The same, to be kept: in memory from the pool where it is not `a`."""
-        if self._lies_so(a):
-            return a
-        padded = cast(Array, allocate(*self._operand_form(a)))
-        self._pack(a, padded)
-        return padded
-
-    def _lies_so(self, a: Array) -> bool:
-        shape, dtype = self._operand_form(a)
-        as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
-        return as_it_is and self._code != _FP16
-
-    def _operand_form(self, a: Array) -> tuple[tuple[int, int], Any]:
-        groups = max(1, -(-a.shape[1] // _GROUP))
-        return (len(a), groups * _GROUP), np.float32 if self._code in (_TF32, _FP32) else np.uint16
-
-    def _pack(self, a: Array, padded: Array) -> None:
-        if len(a):
-            _cuda.pack(a, _BF16 if a.itemsize == 2 else _FP32, padded, self._code, stream())
+    def _operand(self, a: Array) -> Array:
+        return operands.operand(a, self._code)
 
     def _backward_rows(self, sizes: _Sizes, problem: _Problem, dz: Array) -> None:
         _cuda.shallow_backward_rows(*problem, dz, scratch(_cuda.shallow_backward_rows_workspace(self._code, *sizes, 0)), stream())
@@ -256,13 +270,19 @@ class Cuda:
         return 0
 
     def _demand_training(self) -> None:
-        if self._code == _FP16:
+        if self._code == FP16:
             raise ValueError("backend: expected 'cuda', 'cuda-tf32' or 'cuda-bf16' for gradients, got 'cuda-fp16', which is for prediction")
 
     def demand_sizes(self, k: int, C: int) -> None:
         for axis, size, most in (("k", k, _cuda.MAX_K), ("C", C, _cuda.MAX_C)):
             if size > most:
                 raise ValueError(f"{axis}: expected at most {most} with backend {self.name!r}, got {size}; the CPU takes any")
+
+
+def _rows(grads: ShallowGrads, units: slice) -> tuple[Any, Any, Any]:
+    """dU, db and dW of some units."""
+    U, b, W = (None if grad is None else grad[units] for grad in (grads.U, grads.b, grads.W))
+    return U, b, W
 
 
 def parameter(param: Array, slots: tuple[Array, ...], working: Any, update: Update) -> Any:

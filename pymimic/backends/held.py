@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from ..devices import capturing
+from . import operands
 from .cuda import Cuda
 from .interface import Array
 from .workspace import allocate
@@ -26,14 +27,14 @@ class Held(Cuda):
         self._stale = True
 
     def _room(self, a: Array) -> Array:
-        return cast(Array, allocate(*self._operand_form(a)))
+        return cast(Array, allocate(*operands.form(a, self._code)))
 
     def _fresh(self) -> list[Array]:
         capture = capturing()
         self._captured |= capture
         if self._stale:
             for key, padded in zip("UW", self._packed):
-                self._pack(self._params[key], padded)
+                operands.pack(self._params[key], padded, self._code)
             self._stale = capture  # what is captured has not been done
         return self._packed
 

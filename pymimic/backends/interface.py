@@ -90,9 +90,9 @@ class Saved:
         return int(self.array.nbytes)
 
 
-def memory_for(shape: tuple[int, ...], dtype: Any, room: Array | None) -> Array:
+def memory_for(shape: tuple[int, ...], dtype: Any, room: Array | None, empty: Callable[..., Array] = np.empty) -> Array:
     """What to keep h in: `room` if it is right, or a new array."""
-    return room if room is not None and room.shape == shape and room.dtype == dtype else np.empty(shape, dtype)
+    return room if room is not None and room.shape == shape and room.dtype == dtype else empty(shape, dtype)
 
 
 class Update(NamedTuple):
@@ -116,8 +116,7 @@ class Backend(Protocol):
 
     name: str
 
-    @property
-    def keeps_h(self) -> bool: ...  # whether `save` may be True; `room`, if it is right, is what to save to
+    def keeps_h(self, k: int, C: int) -> bool: ...  # whether `save` may be True; `room`, if it is right, is what to save to
 
     def shallow_forward(
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,

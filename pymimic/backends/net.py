@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import _cuda
 from ..plan import plan
+from . import operands
 from .cuda import Cuda
 from .interface import Activation, Array, Mask
 from .workspace import empty, scratch, stream
@@ -19,7 +20,7 @@ class Net(Cuda):
     def __init__(self, name: str, weights: dict[str, Array], activation: Activation) -> None:
         super().__init__(name)
         self._weights, self._activation = weights, activation
-        self._packed = [self.held_operand(weights[key]) for key in "UW"]
+        self._packed = [operands.held(weights[key], self._code) for key in "UW"]
 
     @property
     def row_bytes(self) -> int:

@@ -18,14 +18,14 @@ from ..plan import Plan
 from ..threads import get_num_threads
 from . import _numba_kernels as kernels
 from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays, memory_for
-from .reference import cross_entropy, distillation_loss, mimic_loss, narrowed, optimizer_update
+from .reference import cross_entropy, distillation_loss, keeps_h, mimic_loss, narrowed, optimizer_update
 
 __all__ = [
-    "cross_entropy", "distillation_loss", "dropout", "linear_dropout", "linear_dropout_backward", "mimic_loss", "name",
+    "cross_entropy", "distillation_loss", "dropout", "keeps_h", "linear_dropout", "linear_dropout_backward", "mimic_loss", "name",
     "optimizer_update", "shallow_backward", "shallow_forward", "shallow_step",
 ]  # fmt: skip
 
-name, keeps_h = "numba", True
+name = "numba"
 
 _PANEL_ROWS = 128  # at most, of one tile: a tile of 512 units then takes 256 KiB in float32
 _LINEAR_SLAB, _LINEAR_BLOCK = 256, 1024  # of the ops that have no plan

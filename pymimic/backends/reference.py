@@ -13,7 +13,12 @@ from ml_dtypes import bfloat16
 from ..plan import Plan
 from .interface import ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, memory_for
 
-name, keeps_h = "reference", True
+name = "reference"
+
+
+def keeps_h(k: int, C: int) -> bool:
+    """Whether the forward pass can leave h for the backward pass."""
+    return True
 
 
 def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:

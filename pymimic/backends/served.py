@@ -8,12 +8,12 @@ import numpy as np
 
 from .. import _cuda
 from ..devices import cupy, to
-from . import get
+from . import get, operands
 from .cuda import Cuda
 from .interface import ACTIVATIONS, Activation, Array
 from .workspace import empty, scratch, stream
 
-_OPERANDS = {"float32": "cuda", "bfloat16": "cuda-bf16"}  # the backend whose operands have that type
+_PRECISIONS = {"float32": operands.FP32, "bfloat16": operands.BF16}
 Quantised = tuple[Array, Array]  # whole numbers of at most 127, and for each row what one of them is worth
 
 
@@ -54,7 +54,7 @@ class Served:
 def _packed(dtype: str, matrix: Array | Quantised) -> tuple[Array, Array | None]:
     """As an operand, and with int8 the scales of its rows."""
     if not isinstance(matrix, tuple):
-        return Cuda(_OPERANDS[dtype]).held_operand(matrix), None
+        return operands.held(matrix, _PRECISIONS[dtype]), None
     values, scale = matrix
     padded: Any = np.zeros((len(values), -(-values.shape[1] // 16) * 16), np.int8)
     padded[:, : values.shape[1]] = values

@@ -17,6 +17,7 @@ from pymimic import backends
 from pymimic.errors import BackendUnavailableError
 
 HERE = Path(__file__).parent
+OURS = ("cuda", "held", "net", "operands", "served", "slabs")  # modules of pymimic.backends that have imported the binding
 
 
 def build_binding() -> Path:
@@ -87,6 +88,8 @@ def device(emulated, monkeypatch):
         monkeypatch.syspath_prepend(HERE / "stub")
         for name in _with_cupy():
             monkeypatch.delitem(sys.modules, name)
+        for name in OURS:
+            monkeypatch.delattr(backends, name, raising=False)
         launches = Launches(emulated, importlib.import_module("cupy").cuda.do)
         monkeypatch.setitem(sys.modules, "pymimic._cuda", launches)
         monkeypatch.setattr(pymimic, "_cuda", launches, raising=False)
@@ -100,8 +103,9 @@ def device(emulated, monkeypatch):
     if emulated is not None:
         for name in _with_cupy():
             sys.modules.pop(name)  # for good: monkeypatch would bring back what it removes
+        for name in OURS:
+            vars(backends).pop(name, None)
 
 
 def _with_cupy():
-    ours = [f"pymimic.backends.{name}" for name in ("cuda", "held", "net", "served")]  # they have imported the binding
-    return [name for name in sys.modules if name.split(".")[0] == "cupy" or name in ours]
+    return [name for name in sys.modules if name.split(".")[0] == "cupy" or name.removeprefix("pymimic.backends.") in OURS]

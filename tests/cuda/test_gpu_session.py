@@ -77,6 +77,15 @@ def test_kernels_and_serving(session):
     assert all(row["ok"] for row in served), served
 
 
+def test_ways(session, monkeypatch):
+    ways = session("ways")
+    monkeypatch.setattr(ways, "H", 200)
+    monkeypatch.setattr(ways, "SIZES", ((20, 9), (270, 9)))
+    rows = list(ways.ways([9]))
+    assert [row["way"] for row in rows] == list(ways.WAYS) * 2
+    assert all(row["ok"] and row["seconds"] > 0 for row in rows), rows
+
+
 def test_steps(session):
     rows = list(session("steps").race("mnist-8k", "pymimic_cuda", [9], ["step", "adamw", "forward"]))
     assert [(row["B"], row["what"]) for row in rows] == [(9, what) for what in ("step", "adamw", "forward")]

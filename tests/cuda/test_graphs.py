@@ -15,6 +15,7 @@ OPTIMIZERS = {
 SIZES = {
     "in place": {"B": 5, "k": 12, "H": 4200, "C": 9},  # so many units that a block of the kernel makes all of k and C
     "two buffers": {"B": 21, "k": 20, "H": 70, "C": 9},
+    "slabs": {"B": 5, "k": 260, "H": 1100, "C": 9},  # by cuBLAS's products
     "no rows": {"B": 0, "k": 12, "H": 70, "C": 9},
 }
 
@@ -54,7 +55,7 @@ def same(ours, theirs):
 def test_replays_are_the_steps_that_would_have_been_taken(device, optimizer, name, dtype):
     xp, size = device.xp, SIZES[name]
     captured, plain = (Net(xp, size, OPTIMIZERS[optimizer], dtype) for _ in range(2))
-    if size["B"]:
+    if name in ("in place", "two buffers"):
         assert device.core.shallow_step_in_place(3 if dtype == "float32" else 0, *size.values()) == (name == "in place")
     workspace, stream = Workspace(), xp.cuda.Stream(non_blocking=True)
     xp.cuda.get_current_stream().synchronize()

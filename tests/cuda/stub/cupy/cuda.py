@@ -7,6 +7,7 @@ import time
 import types
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 _turn = threading.RLock()
 
@@ -132,10 +133,11 @@ class Device:
 device = types.SimpleNamespace(get_cublas_handle=lambda: 1)
 
 
-def _matrix(pointer, columns, ld):
-    """Column-major, (ld, columns)."""
-    buffer = (ctypes.c_float * (ld * columns)).from_address(pointer)
-    return np.frombuffer(buffer, np.float32).reshape(columns, ld).T
+def _matrix(pointer, columns, ld, rows, kind=0):
+    """Column-major, the first rows of (ld, columns); kind is float32's, or bfloat16's 14."""
+    dtype = np.dtype({0: np.float32, 14: bfloat16}[kind])
+    buffer = (ctypes.c_char * (dtype.itemsize * (ld * (columns - 1) + rows))).from_address(pointer)
+    return np.ndarray((rows, columns), dtype, buffer, strides=(dtype.itemsize, ld * dtype.itemsize))
 
 
 def _gemm_ex(*arguments):
@@ -144,13 +146,16 @@ def _gemm_ex(*arguments):
 
 def _multiply(handle, transa, transb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, algorithm):
     assert handle == 1
-    assert a_type == b_type == c_type == 0
-    assert _matrix(alpha, 1, 1)[0, 0] == 1
-    assert _matrix(beta, 1, 1)[0, 0] == 0
-    assert compute in (68, 74, 75, 77)
-    left = _matrix(a, m if transa else k, lda)[: k if transa else m]
-    right = _matrix(b, k if transb else n, ldb)[: n if transb else k]
-    _matrix(c, n, ldc)[:m] = (left.T if transa else left) @ (right.T if transb else right)
+    assert a_type == b_type
+    assert c_type == 0
+    assert _matrix(alpha, 1, 1, 1)[0, 0] == 1
+    assert compute in ((68, 74, 75, 77) if a_type == 0 else (68,))
+    left = _matrix(a, m if transa else k, lda, k if transa else m, a_type).astype(np.float32)
+    right = _matrix(b, k if transb else n, ldb, n if transb else k, b_type).astype(np.float32)
+    product = (left.T if transa else left) @ (right.T if transb else right)
+    out, keep = _matrix(c, n, ldc, m), _matrix(beta, 1, 1, 1)[0, 0]
+    assert keep in (0, 1)
+    out[...] = product + out if keep else product
 
 
 def get_elapsed_time(start, stop):
