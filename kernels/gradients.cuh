@@ -34,7 +34,9 @@ __device__ __forceinline__ void store_working(void* operand, int64_t i, float va
 template <int bytes, int units, int tile_columns, int threads>
 __device__ __forceinline__ void finish(const Gradient& to, uint32_t tile, uint32_t stride, int unit, int end_unit,
                                        int column) {
-  constexpr int kAtOnce = 4;  // loads on their way together
+  // So many rounds of loads are on their way together: with two slots 24 KiB of 256 threads, which is a
+  // multiprocessor's share of 4 TB/s over 0.8 us of latency.
+  constexpr int kAtOnce = 8;
   const pymimic_parameter& p = to.parameter;
   const Update<float> update = update_of(p);
   const int slots = to.stored ? 0 : slots_of(p);

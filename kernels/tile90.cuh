@@ -60,6 +60,11 @@ __device__ __forceinline__ void copy_box(uint32_t to, const TensorMap& map, int 
       : "memory");
 }
 
+// Asks for memory to come to the second-level cache: `from` and bytes are multiples of 16. Changes nothing.
+__device__ __forceinline__ void prefetch(const void* from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes));
+}
+
 // ---- Products of a warpgroup: 4 warps whose first is a multiple of 4. Warp w has rows 16 w ... of the 64, its sums
 // and its A fragments laid out as in mma. A product runs behind the warps' backs until the wait for its group: until
 // then nobody touches its sums, its fragments, its operands in shared memory.

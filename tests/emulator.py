@@ -144,7 +144,7 @@ class Emulator:
         self.lib = ct.CDLL(str(path))
         for name in ("simt_error", "simt_site_name"):
             getattr(self.lib, name).restype = ct.c_char_p
-        for name in ("simt_site_visits", "simt_bank_conflicts"):
+        for name in ("simt_site_visits", "simt_bank_conflicts", "simt_prefetched_bytes"):
             getattr(self.lib, name).restype = ct.c_int64
         self.lib.simt_shared_bytes.restype = ct.c_size_t
         self.seed(0)
@@ -201,6 +201,10 @@ class Emulator:
     def bank_conflicts(self) -> int:
         """Extra passes over shared memory that load_matrices took since the last call."""
         return int(self.lib.simt_bank_conflicts())
+
+    def prefetched_bytes(self) -> int:
+        """What kernels asked the second-level cache for since the last call."""
+        return int(self.lib.simt_prefetched_bytes())
 
 
 def _argument(value: Any) -> Any:

@@ -2,11 +2,15 @@
 
 #include <string.h>
 
+#include <utility>
+
 namespace simt {
 namespace {
 
 constexpr uint64_t kMark = 0x5AFEBA221E25A11Du;  // lies where a barrier is, so that one that was written over is seen
 constexpr int kRowBytes = 128;
+
+int64_t prefetched_bytes = 0;
 
 MBarrier& barrier_at(uint32_t at, const Location& where) {
   const auto found = block.mbarriers.find(at);
@@ -88,4 +92,16 @@ void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t a
   });
 }
 
+// Looks at the memory, so that a sanitizer sees what is asked for beyond an array.
+void prefetch(const void* from, uint32_t bytes, const Location& where) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 || bytes % 16) block.fail("prefetch: not whole 16 bytes", where);
+  for (uint32_t i = 0; i < bytes; ++i) (void)static_cast<const volatile char*>(from)[i];
+  prefetched_bytes += bytes;
+}
+
 }  // namespace simt
+
+extern "C" {
+// What was asked for since the last call.
+int64_t simt_prefetched_bytes() { return std::exchange(simt::prefetched_bytes, 0); }
+}

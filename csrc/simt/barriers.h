@@ -20,4 +20,6 @@ bool is_valid(const TensorMap& map);
 
 void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier, const Location& where);
 
+void prefetch(const void* from, uint32_t bytes, const Location& where);
+
 }  // namespace simt

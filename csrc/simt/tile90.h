@@ -39,6 +39,10 @@ inline void copy_box(uint32_t to, const TensorMap& map, int column, int row, uin
   if (!simt::removed("copy_box", site)) simt::copy_box(to, map, column, row, barrier, site);
 }
 
+inline void prefetch(const void* from, uint32_t bytes, Site site = Site::current()) {
+  simt::prefetch(from, bytes, site);  // no mutant: it changes nothing
+}
+
 inline void wgmma_fence(Site site = Site::current()) { simt::wgmma_fence(site); }
 inline void wgmma_commit(Site site = Site::current()) { simt::wgmma_commit(site); }
 

@@ -161,6 +161,29 @@ def test_step_is_gradients_and_the_plain_update(simt, capability, rule, size, in
         assert all(parameter.same(other) for parameter, other in zip(parameters, expected))
 
 
+def test_a_step_on_sm_90a_sends_for_what_it_updates(simt):
+    """Masters and slots of U and W, once; no gradient that is stored."""
+    simt.compute_capability(90)
+    for size in (sized(7, 12, 4200, 4), sized(500, 12, 4200, 4)):
+        problem = Problem(size, "bf16")
+        simt.prefetched_bytes()
+        problem.run(simt)
+        assert simt.prefetched_bytes() == 0
+        arrays = cases.shallow(size, "float32")
+        for rule, count in (("sgd", 1), ("momentum", 2), ("adamw", 3)):
+            U, b, W = (Parameter(x, "bf16", rule) for x in (arrays.U, arrays.b, arrays.W))
+            for parameter in (U, W):
+                parameter.value, *parameter.slots = (aligned(a) for a in (parameter.value, *parameter.slots))
+            stepped(simt, problem, [U, b, W])
+            assert simt.prefetched_bytes() == count * 4 * (arrays.U.size + arrays.W.size)
+
+
+def aligned(array):
+    copy = guarded(array.shape).array
+    copy[...] = array
+    return copy
+
+
 def test_frozen_parameters_are_left_alone(simt):
     problem = Problem(sized(20, 40, 150, 70))
     gradients = problem.run(simt)[1:]
