@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../csrc/common/host_device.h"
+#include "pieces.cuh"
 #include "tile90.cuh"
 
 namespace mimic {
@@ -21,6 +22,23 @@ __device__ __forceinline__ void open_ring(const PieceRing& ring, int users) {
   for (int i = 0; i < ring.stages; ++i) {
     mbarrier_init(ring.filled(i), 1);
     mbarrier_init(ring.emptied(i), users);
+  }
+}
+
+// sums (64 x 8 tiles) = a b^T, or with `add` added to, along a piece of each, or its first `groups` groups of columns:
+// a group of products.
+template <class Element, int tiles>
+__device__ __forceinline__ void multiply_along(float (&sums)[tiles][4], uint32_t a, uint32_t b, int groups, bool add) {
+  constexpr uint64_t kStep = kGroupBytes >> 4;  // in descriptors
+  const uint64_t a_at = piece_descriptor(a), b_at = piece_descriptor(b);
+  if (groups >= kPieceGroups) {  // apart, with a commit of its own: ptxas ends a group at every branch
+#pragma unroll
+    for (int i = 0; i < kPieceGroups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, add || i > 0);
+    wgmma_commit();
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < groups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, add || i > 0);
+    wgmma_commit();
   }
 }
 

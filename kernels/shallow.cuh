@@ -14,6 +14,8 @@ inline int64_t pieces_of(int64_t columns, pymimic_precision precision) {
   return (columns * element_bytes(precision) + kPieceRowBytes - 1) / kPieceRowBytes;
 }
 
+inline int groups_of(int64_t columns) { return int((columns + 15) / 16); }  // of 16-bit elements
+
 inline Operand operand(const void* data, int64_t ld, int64_t rows, int64_t columns, pymimic_precision precision) {
   const int64_t size = element_bytes(precision), groups = (columns * size + kGroupBytes - 1) / kGroupBytes;
   return {static_cast<const unsigned char*>(data), ld * size, rows, int(groups * kGroupBytes)};

@@ -19,7 +19,7 @@ constexpr int kBiases = (kStages + 2) / 2;  // outlast the ring: a slab has two 
 constexpr int kUPieces = kBackwardRows90K / kBoxColumns;
 constexpr uint32_t kRowPieceBytes = kRows * kPieceRowBytes, kPieceBytes = kSlab * kPieceRowBytes;
 constexpr uint32_t kBiasBytes = kSlab * sizeof(float);
-constexpr uint64_t kGroupStep = kGroupBytes >> 4, kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
+constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
 static_assert(kStages > kUPieces + 1);
 // Of the 168 registers that each of 384 threads starts with.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
@@ -29,7 +29,7 @@ struct BackwardRows90 {
   const float* b;
   float* dz;  // (splits, B, k)
   int64_t B, H, k;
-  int slabs, splits, slabs_each, U_pieces, W_pieces;
+  int slabs, splits, slabs_each, U_pieces, W_pieces, U_groups, W_groups;
   pymimic_activation activation;
   pymimic_mask mask;
 };
@@ -101,14 +101,10 @@ __device__ __forceinline__ void consume(const BackwardRows90& f, const Part& par
       if (lane == 0) mbarrier_arrive(shared.ring.emptied(held.slot));
   };
   // sums = or += rows times the next piece, along.
-  const auto start_along = [&](float (&sums)[kSlabTiles][4], uint32_t rows, int piece) {
+  const auto start_along = [&](float (&sums)[kSlabTiles][4], uint32_t rows, int piece, int groups) {
     mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-    const uint64_t a = piece_descriptor(rows + piece * kRowPieceBytes + my_rows);
-    const uint64_t b = piece_descriptor(shared.ring.slot(next.slot));
-#pragma unroll
-    for (int i = 0; i < kPieceGroups; ++i)
-      wgmma_along<Bf16>(sums, a + i * kGroupStep, b + i * kGroupStep, piece + i > 0);
-    wgmma_commit();
+    multiply_along<Bf16>(sums, rows + piece * kRowPieceBytes + my_rows, shared.ring.slot(next.slot),
+                         groups - piece * kPieceGroups, piece > 0);
   };
 
   float dz[kUPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4];
@@ -116,13 +112,13 @@ __device__ __forceinline__ void consume(const BackwardRows90& f, const Part& par
   const auto make_da = [&](int slab) {
     Kept<kSlabTiles> kept;
     for (int piece = 0; piece < f.W_pieces; ++piece, next.advance()) {
-      start_along(dh[0], 0, piece);
+      start_along(dh[0], 0, piece, f.W_groups);
       if (piece == 0 && f.mask.keep < 256) kept.make(load_shared<MaskState>(shared.mask), lane, row, slab * kSlab);
       wgmma_wait<1>();
       give_back(next);
     }
     first_U = next;
-    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.z, piece);
+    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.z, piece, f.U_groups);
     wgmma_wait<0>();
     wgmma_done(dh[0]);
     wgmma_done(s[0]);
@@ -226,6 +222,8 @@ cudaError_t run_backward_rows_90(const pymimic_shallow& p, const void* dy, int64
   f.slabs_each = slabs / splits;
   f.U_pieces = int(pieces_of(p.k, p.precision));
   f.W_pieces = int(pieces_of(p.C, p.precision));
+  f.U_groups = groups_of(p.k);
+  f.W_groups = groups_of(p.C);
   f.activation = p.activation;
   f.mask = p.mask;
   const dim3 grid(unsigned((p.B + kRows - 1) / kRows), unsigned(splits));

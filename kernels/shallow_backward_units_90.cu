@@ -19,7 +19,7 @@ constexpr int kThreads = kConsumerThreads + 128, kStages = 20, kPieces = kBackwa
 constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes;
 // All of dU and all of dW, in the place of the ring when it is done.
 constexpr uint32_t kTileStride = (kBackwardUnits90Columns + 8) * sizeof(float), kTileBytes = kUnits * kTileStride;
-constexpr uint64_t kGroupStep = kGroupBytes >> 4, kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
+constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
 // The slower warpgroup may hold a whole slab while it waits for the next one.
 static_assert(kUnits == kSlab && kStages >= 2 * 2 * kPieces && 2 * kTileBytes <= kStages * kPieceBytes);
 constexpr int kPrefetchSlabs = 4;  // before the last, beside those in the ring
@@ -30,7 +30,7 @@ struct BackwardUnits90 {
   TensorMap z, dy, U, W;
   const float* b;
   Gradient dU, db, dW;
-  int H, slabs, U_pieces, W_pieces;
+  int H, slabs, U_pieces, W_pieces, U_groups, W_groups;
   pymimic_activation activation;
   pymimic_mask mask;
 };
@@ -109,14 +109,10 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, int unit, cons
       if (lane == 0) mbarrier_arrive(shared.ring.emptied(held.slot));
   };
   // products = or += weights times the next piece, along.
-  const auto start_along = [&](float (&products)[kSlabTiles][4], uint32_t weights, int piece) {
+  const auto start_along = [&](float (&products)[kSlabTiles][4], uint32_t weights, int piece, int groups) {
     mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-    const uint64_t a = piece_descriptor(weights + piece * kPieceBytes);
-    const uint64_t b = piece_descriptor(shared.ring.slot(next.slot));
-#pragma unroll
-    for (int i = 0; i < kPieceGroups; ++i)
-      wgmma_along<Bf16>(products, a + i * kGroupStep, b + i * kGroupStep, piece + i > 0);
-    wgmma_commit();
+    multiply_along<Bf16>(products, weights + piece * kPieceBytes, shared.ring.slot(next.slot),
+                         groups - piece * kPieceGroups, piece > 0);
   };
 
   float sums[kPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4], db[2] = {};
@@ -125,7 +121,7 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, int unit, cons
     Place first_dy = next;
     if constexpr (makes_dU) {
       for (int piece = 0; piece < f.W_pieces; ++piece, next.advance()) {
-        start_along(dh[0], 0, piece);
+        start_along(dh[0], 0, piece, f.W_groups);
         wgmma_wait<1>();
         give_back(next);
       }
@@ -133,7 +129,7 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, int unit, cons
       for (int piece = 0; piece < f.W_pieces; ++piece) next.advance();
     }
     const Place first_z = next;
-    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.U, piece);
+    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.U, piece, f.U_groups);
     Kept<kSlabTiles> kept;
     if (f.mask.keep < 256)
       kept = kept_slab(load_shared<MaskState>(shared.mask), lane, slab * kSlab, unit + warp_unit());
@@ -261,6 +257,8 @@ cudaError_t run_backward_units_90(const pymimic_shallow& p, const void* dy, int6
   f.slabs = int((p.B + kSlab - 1) / kSlab);
   f.U_pieces = int(pieces_of(p.k, p.precision));
   f.W_pieces = int(pieces_of(p.C, p.precision));
+  f.U_groups = groups_of(p.k);
+  f.W_groups = groups_of(p.C);
   f.activation = p.activation;
   f.mask = p.mask;
   return launch(shallow_backward_units_90, dim3(unsigned((p.H + kUnits - 1) / kUnits)), kThreads,

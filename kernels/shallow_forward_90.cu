@@ -16,7 +16,7 @@ namespace {
 constexpr int kSlab = kForwardSlab90, kSlabTiles = kSlab / 8, kColumnPieces = kForwardC / kBoxColumns;
 constexpr int kGroupRows = 64, kConsumers = kForwardRows / kGroupRows, kThreads = (kConsumers + 1) * 128;
 constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes, kBiasBytes = kSlab * sizeof(float);
-constexpr uint64_t kGroupStep = kGroupBytes >> 4, kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
+constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
 constexpr int kResidentPieces = 4;  // up to here z stays in shared memory; beyond, its pieces come with those of U
 constexpr int kResidentStages = 9, kStreamingStages = 6;
 // The ring is at most kResidentStages pieces ahead and a slab has two at least: so many biases outlast it.
@@ -30,8 +30,8 @@ struct Forward90 {
   const float* b;
   ForwardTarget target;
   int64_t B, H, C;
-  int slabs, splits, slabs_each, U_pieces, W_pieces;  // slabs of kSlab; W_pieces: of one block
-  int first_column;                                   // of z and U: 0, or beyond all of them where k is 0
+  int slabs, splits, slabs_each, U_pieces, U_groups, W_pieces;  // slabs of kSlab; W_pieces: of one block
+  int first_column;                                             // of z and U: 0, or beyond all of them where k is 0
   pymimic_activation activation;
   pymimic_mask mask;
 };
@@ -114,12 +114,8 @@ __device__ __forceinline__ void consume(const Forward90& f, const Part& part, co
     for (int piece = 0; piece < f.U_pieces; ++piece) {
       mbarrier_wait(shared.ring.filled(next.slot), next.parity);
       const uint32_t at = shared.ring.slot(next.slot);
-      const uint64_t U = piece_descriptor(at);
-      const uint64_t z = piece_descriptor((shared.z_resident ? piece * kPieceBytes : at + kPieceBytes) + z_rows);
-#pragma unroll
-      for (int i = 0; i < kPieceGroups; ++i)
-        wgmma_along<Element>(s, z + i * kGroupStep, U + i * kGroupStep, piece + i > 0);
-      wgmma_commit();
+      const uint32_t z = (shared.z_resident ? piece * kPieceBytes : at + kPieceBytes) + z_rows;
+      multiply_along<Element>(s, z, at, f.U_groups - piece * kPieceGroups, piece > 0);
       if (piece == 0 && mask.keep < 256) kept.make(mask, lane, row, slab * kSlab);
       wgmma_wait<1>();
       give_back();
@@ -225,6 +221,7 @@ cudaError_t run_forward_90(const pymimic_shallow& p, const ForwardPlan& how, con
   f.splits = how.splits;
   f.slabs_each = how.slabs / how.splits;
   f.U_pieces = how.U_pieces;
+  f.U_groups = p.k > 0 ? groups_of(p.k) : 1;  // of zeros
   f.W_pieces = how.W_pieces;
   f.activation = p.activation;
   f.mask = p.mask;
