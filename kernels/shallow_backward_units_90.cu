@@ -3,103 +3,18 @@
 // launcher takes the others to shallow_backward_units.cu.
 //
 // A block owns 64 hidden units. One warp walks ahead over slabs of 64 rows and has pieces of dy, then of z, copied into
-// a ring. Two warpgroups follow, with units as the rows of their products: one makes W dy^T and U z^T, then, in its
-// registers, da^T as the A operand of da^T z; the other one makes U z^T too, and h^T as the A operand of h^T dy.
-#include "hidden.cuh"
+// a ring. Two warpgroups follow, with units as the rows of their products. Where U and W have many columns, one of them
+// makes W dy^T and U z^T, then, in its registers, da^T as the A operand of da^T z; the other one makes U z^T too, and
+// h^T as the A operand of h^T dy. Where they have few, each makes all of every other slab, without making h twice.
 #include "launch.cuh"
-#include "ring90.cuh"
-#include "shallow_backward_units.cuh"
-#include "tensor_map.cuh"
+#include "shallow_backward_units_few_90.cuh"
 
 namespace mimic {
 namespace {
 
-constexpr int kUnits = 64, kSlab = 64, kSlabTiles = kSlab / 8, kConsumerThreads = 256;
-constexpr int kThreads = kConsumerThreads + 128, kStages = 20, kPieces = kBackwardUnits90Columns / kBoxColumns;
-constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes;
-// All of dU and all of dW, in the place of the ring when it is done.
-constexpr uint32_t kTileStride = (kBackwardUnits90Columns + 8) * sizeof(float), kTileBytes = kUnits * kTileStride;
-constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
-// The slower warpgroup may hold a whole slab while it waits for the next one.
-static_assert(kUnits == kSlab && kStages >= 2 * 2 * kPieces && 2 * kTileBytes <= kStages * kPieceBytes);
-constexpr int kPrefetchSlabs = 4;  // before the last, beside those in the ring
-// Of the 168 registers that each of 384 threads starts with.
-constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
-
-struct BackwardUnits90 {
-  TensorMap z, dy, U, W;
-  const float* b;
-  Gradient dU, db, dW;
-  int H, slabs, U_pieces, W_pieces, U_groups, W_groups;
-  pymimic_activation activation;
-  pymimic_mask mask;
-};
-
-// W, then U, then the ring.
-struct SharedLayout {
-  PieceRing ring;
-  uint32_t U, mask, bias, db, weights_there, bytes;
-};
-
-MIMIC_HD SharedLayout shared_layout(int U_pieces, int W_pieces) {
-  SharedLayout s;
-  s.U = W_pieces * kPieceBytes;
-  s.ring = {kStages, s.U + U_pieces * kPieceBytes, kPieceBytes, 0};
-  s.mask = s.ring.slots + kStages * kPieceBytes;
-  s.bias = s.mask + uint32_t(sizeof(MaskState));
-  s.db = s.bias + kUnits * uint32_t(sizeof(float));
-  s.ring.barriers = s.db + kUnits * uint32_t(sizeof(float));
-  s.weights_there = s.ring.barriers + kStages * 16;
-  s.bytes = s.weights_there + 8;
-  return s;
-}
-
-// Asks for what an optimizer will read of these units, all of whose columns lie side by side.
-__device__ __forceinline__ void send_for(const Gradient& to, int unit, int end_unit) {
-  if (!to.needed || to.stored) return;
-  const int64_t first = int64_t(unit) * to.columns;
-  const uint32_t units = end_unit - unit < kUnits ? end_unit - unit : kUnits;
-  for (const float* from : {to.parameter.value, to.parameter.slot[0], to.parameter.slot[1]})
-    if (from && reinterpret_cast<uintptr_t>(from + first) % 16 == 0)
-      prefetch(from + first, units * to.columns * uint32_t(sizeof(float)) / 16 * 16);
-}
-
-// The part of the thread that talks to the copy engine. Near the end it sends for the weights and slots that a step
-// will need, so that they come while products run.
-__device__ __forceinline__ void produce(const BackwardUnits90& f, int unit, const SharedLayout& shared) {
-  mbarrier_arrive_expecting(shared.weights_there, (f.W_pieces + f.U_pieces) * kPieceBytes);
-  for (int piece = 0; piece < f.W_pieces; ++piece)
-    copy_box(piece * kPieceBytes, f.W, piece * kBoxColumns, unit, shared.weights_there);
-  for (int piece = 0; piece < f.U_pieces; ++piece)
-    copy_box(shared.U + piece * kPieceBytes, f.U, piece * kBoxColumns, unit, shared.weights_there);
-  Place next = {kStages};
-  for (int slab = 0; slab < f.slabs; ++slab) {
-    if (slab == (f.slabs < kPrefetchSlabs ? 0 : f.slabs - kPrefetchSlabs)) {
-      send_for(f.dU, unit, f.H);
-      send_for(f.dW, unit, f.H);
-    }
-    for (int piece = 0; piece < f.W_pieces + f.U_pieces; ++piece, next.advance()) {
-      const uint32_t to = shared.ring.slot(next.slot), filled = shared.ring.filled(next.slot);
-      mbarrier_wait(shared.ring.emptied(next.slot), next.parity ^ 1);
-      mbarrier_arrive_expecting(filled, kPieceBytes);
-      if (piece < f.W_pieces)
-        copy_box(to, f.dy, piece * kBoxColumns, slab * kSlab, filled);
-      else
-        copy_box(to, f.z, (piece - f.W_pieces) * kBoxColumns, slab * kSlab, filled);
-    }
-  }
-}
-
-// Which of this warp's 16 units by a slab of rows are kept; its units are half of those of a mask's tile.
-__device__ __forceinline__ Kept<kSlabTiles> kept_slab(const MaskState& m, int lane, int row, int unit) {
-  const int tile_unit = unit / kMaskUnits * kMaskUnits, shift = unit % kMaskUnits;
-  const uint32_t low = kept_units<4>(m, lane, row, tile_unit) >> shift & 0xFFFFu;
-  return {{low | kept_units<4>(m, lane, row + kSlab / 2, tile_unit) >> shift << 16}};
-}
-
 // The part of a warp of the warpgroup that makes dU and db, or of the one that makes dW.
 template <bool makes_dU>
-__device__ __forceinline__ void consume(const BackwardUnits90& f, int unit, const SharedLayout& shared) {
+__device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLayout& shared) {
   const int lane = threadIdx.x % 32;
   const auto warp_unit = [] { return fresh_thread() / 32 % 4 * 16; };
   const int pieces = makes_dU ? f.U_pieces : f.W_pieces;
@@ -131,19 +46,13 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, int unit, cons
     const Place first_z = next;
     for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.U, piece, f.U_groups);
     Kept<kSlabTiles> kept;
-    if (f.mask.keep < 256)
-      kept = kept_slab(load_shared<MaskState>(shared.mask), lane, slab * kSlab, unit + warp_unit());
+    if (f.mask.keep < 256) kept = kept_slab(load_shared<MaskState>(shared.mask), lane, slab * kSlab, warp_unit());
     wgmma_wait<0>();
     wgmma_done(s[0]);
     first = makes_dU ? first_z : first_dy;
     give_back(first);
 
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float bias = load_shared<float>(shared.bias + (warp_unit() + 8 * i + lane / 4) * uint32_t(sizeof(float)));
-#pragma unroll
-      for (int j = 0; j < 2 * kSlabTiles; ++j) s[0][j / 2][2 * i + j % 2] += bias;
-    }
+    add_unit_bias(s[0], shared.bias + warp_unit() * uint32_t(sizeof(float)), lane);
     if constexpr (makes_dU) {
       wgmma_done(dh[0]);
       activate_and_differentiate(f.activation, s, dh);
@@ -152,10 +61,7 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, int unit, cons
     }
     float (&made)[kSlabTiles][4] = makes_dU ? dh[0] : s[0];
     if (f.mask.keep < 256) kept.apply(made, load_shared<MaskState>(shared.mask).scale);
-    if constexpr (makes_dU) {
-#pragma unroll
-      for (int j = 0; j < 4 * kSlabTiles; ++j) db[j % 4 / 2] += made[j / 4][j % 4];
-    }
+    if constexpr (makes_dU) add_up(db, made);
     to_fragments<Bf16>(left, made);
     wgmma_fence();
   };
@@ -196,8 +102,7 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, int unit, cons
       store_shared(tile + my_unit * kTileStride + (8 * n + 2 * (lane % 4)) * uint32_t(sizeof(float)),
                    float2{sums[n / 8][n % 8][2 * i], sums[n / 8][n % 8][2 * i + 1]});
     if constexpr (makes_dU) {
-      db[i] += shuffle_xor(db[i], 1);
-      db[i] += shuffle_xor(db[i], 2);
+      db[i] = sum_of_quad(db[i]);
       if (lane % 4 == 0) store_shared(shared.db + my_unit * uint32_t(sizeof(float)), db[i]);
     }
   }
@@ -209,9 +114,11 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const _
     const SharedLayout shared = shared_layout(f.U_pieces, f.W_pieces);
     const int unit = int(blockIdx.x) * kUnits;
     if (threadIdx.x == 0) {
-      store_shared(shared.mask, mask_state(f.mask));
+      MaskState mask = mask_state(f.mask);
+      mask.unit_tile += unit / kMaskUnits;  // counted from this block's first unit on
+      store_shared(shared.mask, mask);
       mbarrier_init(shared.weights_there, 1);
-      open_ring(shared.ring, kConsumerThreads / 32);
+      open_ring(shared.ring, f.U_pieces + f.W_pieces <= kFewPieces ? 4 : kConsumerThreads / 32);
       mbarrier_init_fence();
     }
     if (threadIdx.x < kUnits) {
@@ -224,7 +131,10 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const _
       if (threadIdx.x == kConsumerThreads) produce(f, unit, shared);
     } else {
       take_registers<kConsumerRegisters>();
-      group == 0 ? consume<true>(f, unit, shared) : consume<false>(f, unit, shared);
+      if (f.U_pieces + f.W_pieces <= kFewPieces)
+        consume_few(f, shared, group);
+      else
+        group == 0 ? consume<true>(f, shared) : consume<false>(f, shared);
       sync_some<kConsumerThreads>(1);
       const uint32_t tiles = shared.ring.slots;
       finish<2, kUnits, kBackwardUnits90Columns, kConsumerThreads>(f.dU, tiles, kTileStride, unit, f.H, 0);

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from pymimic.backends.interface import ACTIVATIONS, Mask
 
 
+FILES = ("shallow_backward_units_90.cu", "shallow_backward_units_90.cuh", "shallow_backward_units_few_90.cuh", "ring90.cuh")
+
+
 @pytest.fixture
 def simt(simt):
     simt.compute_capability(90)
@@ -67,7 +70,7 @@ def test_any_shape(simt, size, activation, mask, more, seed):
     assert problem.is_right(simt, problem.expected(), seed)
 
 
-@pytest.mark.parametrize("size", [(130, 250, 70, 183), (33, 256, 130, 256), (900, 12, 200, 10)])
+@pytest.mark.parametrize("size", [(130, 250, 70, 183), (33, 256, 130, 256), (900, 12, 200, 10), (64, 100, 70, 30), (200, 20, 70, 100)])
 def test_schedules_give_the_same_bits(simt, size):
     problem = Problem(*size, "gelu", Mask(200, 2**63 + 5, 7, 32, 64))
     assert problem.is_right(simt, problem.expected())
@@ -109,7 +112,7 @@ def test_mutants(simt):
     ]  # fmt: skip
     expected = [problem.expected() for problem in problems]
     assert all(problem.is_right(simt, right) for problem, right in zip(problems, expected))
-    mutants = list(simt.visited("shallow_backward_units_90.cu", "ring90.cuh"))
+    mutants = list(simt.visited(*FILES))
     assert len(mutants) > 25
     alive = []
     for mutant in mutants:
