@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import cupy
 import numpy as np
 
 from gpu import truth
 from pymimic import AdamW, Predictor, ShallowWeights, Student, ops, predictor
+from pymimic.backends import slabs
 from pymimic.bench.shapes import SHAPES
 
 # What is computed, its backend, activation and bound of the error. relu's gate flips where a product was rounded: only where the
@@ -108,22 +110,35 @@ def bits(shape: str, B: int, dtype: str) -> Iterator[dict[str, Any]]:
     yield row | {"ok": finite and not differing}
 
 
+def shallow_calls(dy: Any, z: Any, *weights: Any) -> Iterator[dict[str, Any]]:
+    """The shallow ops, and two steps of a handle."""
+    U, b, W, _ = weights
+    for backend in ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda"):
+        how: dict[str, Any] = {"dropout": 0.5, "seed": 1, "backend": backend}
+        ops.shallow_forward(z, *weights, **how)
+        if backend != "cuda-fp16":
+            ops.shallow_backward(dy, z, U, b, W, **how)
+        yield {"op": "shallow", "backend": backend, "B": len(z)}
+    for dtype in ("bfloat16", "float32"):
+        handle, optimizer = ShallowWeights(*weights, dtype), AdamW(1e-3)
+        for _ in range(2):
+            handle.step(dy, z, optimizer, dropout=0.5, seed=1)
+        yield {"op": "step", "dtype": dtype, "B": len(z)}
+
+
 def small_calls() -> Iterator[dict[str, Any]]:
     """Every kernel once or twice at small, odd sizes: for compute-sanitizer, so each array is an allocation of its own."""
     cupy.cuda.set_allocator(None)
     for B, k, H, C in ((5, 20, 70, 11), (37, 64, 200, 10), (130, 300, 65, 183)):
         dy, z, U, b, W, c = random_problem(B, k, H, C)
-        for backend in ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda"):
-            how: dict[str, Any] = {"dropout": 0.5, "seed": 1, "backend": backend}
-            ops.shallow_forward(z, U, b, W, c, **how)
-            if backend != "cuda-fp16":
-                ops.shallow_backward(dy, z, U, b, W, **how)
-            yield {"op": "shallow", "backend": backend, "B": B}
-        for dtype in ("bfloat16", "float32"):
-            handle, optimizer = ShallowWeights(U, b, W, c, dtype), AdamW(1e-3)
-            for _ in range(2):
-                handle.step(dy, z, optimizer, dropout=0.5, seed=1)
-            yield {"op": "step", "dtype": dtype, "B": B}
+        yield from shallow_calls(dy, z, U, b, W, c)
+        if slabs.is_long(k, C):
+            with patch.object(slabs, "LONG", k):  # by the kernels as well
+                yield from shallow_calls(dy, z, U, b, W, c)
+            for backend in ("cuda-bf16", "cuda"):
+                saved = ops.shallow_forward(z, U, b, W, c, activation="tanh", save=True, backend=backend)[1]
+                ops.shallow_backward(dy, z, U, b, W, activation="tanh", saved=saved, backend=backend)
+                yield {"op": "h kept", "backend": backend, "B": B}
         out = ops.linear_dropout(z, U, b, dropout=0.5, seed=1)
         ops.linear_dropout_backward(out, z, U, out, bias=b, dropout=0.5, seed=1)
         ops.dropout(z, 0.5, seed=1)

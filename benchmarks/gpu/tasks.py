@@ -31,7 +31,7 @@ def test() -> list[Task]:
         Task("tests/cuda", "tools:pytest", {"folder": "tests/cuda"}, limit=240, least=60),
         *(
             Task(f"same bits, {shape}, {dtype}", "checks:bits", {"shape": shape, "B": B, "dtype": dtype}, limit=90)
-            for shape, B in (("mnist-8k", 512), ("timit-8k", 129), ("wide-100k", 2048))
+            for shape, B in (("mnist-8k", 512), ("timit-8k", 129), ("wide-100k", 2048), ("cifar-30k", 512))
             for dtype in ("bfloat16", "float32")
         ),
         *(Task(tool, "tools:sanitizer", {"tool": tool}, limit=150, least=45) for tool in ("memcheck", "racecheck")),

@@ -25,7 +25,7 @@ from ..plan import Plan
 from . import cublas, operands, slabs
 from .interface import ACTIVATIONS, ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays, memory_for
 from .operands import BF16, FP16
-from .workspace import allocate, copied, empty, scratch, stream
+from .workspace import allocate, copied, empty, in_workspace, scratch, stream
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
 _Sizes = tuple[int, int, int, int]  # B, k, H, C
@@ -57,7 +57,7 @@ class Cuda:
         if save:
             problem = self._long(z, *self._between(U, b, W), k, C, activation, mask)
             dtype = np.uint16 if plan.rounds_h or self._code == BF16 else np.float32
-            kept = memory_for(problem.kept_shape(), dtype, room, empty)
+            kept = memory_for(problem.kept_shape(), dtype, None if in_workspace() else room, empty)
             slabs.forward(problem, c, y, kept)
             return y, kept
         splits = self._splits(k, H, C)

@@ -45,8 +45,8 @@ class Problem(NamedTuple):
 
     def slab_units(self) -> int:
         """Units of all slabs but the last, which may be shorter."""
-        B, H = len(self.z), len(self.b)
-        count = -(-H // max(_LEAST, _VALUES // max(1, B)))
+        B, H = max(1, len(self.z)), max(1, len(self.b))
+        count = -(-H // max(_LEAST, _VALUES // B))
         return -(-H // (count * _GROUP)) * _GROUP
 
     def kept_shape(self) -> tuple[int, int, int]:

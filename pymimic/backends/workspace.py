@@ -73,6 +73,11 @@ class Workspace:
         return self._buffers[place]
 
 
+def in_workspace() -> bool:
+    """Whether results come from one: then each call has its own memory there already."""
+    return getattr(_active, "workspace", None) is not None
+
+
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
     """A device array of anything: from the workspace in use, else from CuPy's pool.
 

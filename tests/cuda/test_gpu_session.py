@@ -64,7 +64,7 @@ def test_a_wrong_result_is_seen(session, monkeypatch):
 
 @pytest.mark.slow
 def test_small_calls(session):
-    assert len(list(session("checks").small_calls())) == 25
+    assert len(list(session("checks").small_calls())) == 33
 
 
 def test_kernels_and_serving(session):

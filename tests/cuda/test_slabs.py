@@ -97,11 +97,21 @@ def test_relu_keeps_what_it_would_make_again(device, slabs, dtype):
     assert same_bits([again], [y])
 
 
+@pytest.mark.parametrize("size", [LONG_K | {"B": 0}, LONG_K | {"H": 0}])
+def test_nothing(device, size):
+    arrays, there = given_arrays(device.xp, size)
+    y, saved = ops.shallow_forward(*there.forward, save=True)
+    assert saved.array.size == 0
+    close(y, np.broadcast_to(arrays.c, (size["B"], 9)), "cuda")
+    expected = ops.shallow_backward(*arrays.wide.backward, backend="reference")
+    all_close(ops.shallow_backward(*there.backward, saved=saved), expected, "cuda")
+
+
 def test_slabs_hold_what_fits(device):
     """A slab's size is the shape's alone, a multiple of tiles of the mask, and no slab is empty."""
     from pymimic.backends import slabs
 
-    for B, H in itertools.product((1, 21, 1000, 8192, 100_000), (1, 127, 1024, 8000, 30_000, 400_000)):
+    for B, H in itertools.product((1, 21, 1000, 8192, 100_000), (1, 127, 1024, 1025, 8000, 30_000, 400_000)):
         problem = slabs.Problem(0, 68, 0, None, np.empty((B, 0)), None, np.empty(H), None)
         units, found = problem.slab_units(), [slab for _, slab in problem.slabs()]
         assert units % 128 == 0

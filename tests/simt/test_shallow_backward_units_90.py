@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pymimic.backends.interface import ACTIVATIONS, Mask
 
-
 FILES = ("shallow_backward_units_90.cu", "shallow_backward_units_90.cuh", "shallow_backward_units_few_90.cuh", "ring90.cuh")
 
 
