@@ -63,9 +63,9 @@ add_library(kernels OBJECT ${kernels})
 set_target_properties(kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden)
 target_compile_options(kernels PRIVATE -Xptxas=-warn-spills)
 
-pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/bindings/cuda.cpp csrc/bindings/cuda_arrays.cpp
+pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/bindings/blas.cpp csrc/bindings/cuda.cpp csrc/bindings/cuda_arrays.cpp
   csrc/bindings/cuda_layers.cpp csrc/bindings/cuda_predictor.cpp csrc/bindings/device.cpp $<TARGET_OBJECTS:kernels>)
 set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static LINKER_LANGUAGE CXX)
 target_include_directories(_cuda PRIVATE kernels)
-target_link_libraries(_cuda PRIVATE warnings CUDA::cudart_static)
+target_link_libraries(_cuda PRIVATE warnings CUDA::cudart_static ${CMAKE_DL_LIBS})
 install(TARGETS _cuda LIBRARY DESTINATION pymimic)

@@ -24,11 +24,15 @@ DeviceArray typed(const char* name, const py::object& object, const char* type, 
 
 }  // namespace
 
+void raise(const std::string& message) {
+  const py::object kind = py::module_::import("pymimic.errors").attr("CudaError");
+  PyErr_SetString(kind.ptr(), message.c_str());
+  throw py::error_already_set();
+}
+
 void raise(const char* what, cudaError_t error) {
   const Error e = describe(error);
-  const py::object kind = py::module_::import("pymimic.errors").attr("CudaError");
-  PyErr_SetString(kind.ptr(), (std::string(what) + ": " + e.name + " (" + e.text + "): " + e.advice).c_str());
-  throw py::error_already_set();
+  raise(std::string(what) + ": " + e.name + " (" + e.text + "): " + e.advice);
 }
 
 void demand_here(const char* name, const void* memory) {

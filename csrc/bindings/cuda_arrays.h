@@ -19,6 +19,7 @@ namespace py = pybind11;
 using Optional = std::optional<py::object>;
 
 // Raises pymimic.errors.CudaError.
+[[noreturn]] void raise(const std::string& message);
 [[noreturn]] void raise(const char* what, cudaError_t error);
 inline void demand(const char* what, cudaError_t error) {
   if (error != cudaSuccess) raise(what, error);

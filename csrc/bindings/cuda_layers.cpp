@@ -1,4 +1,5 @@
 // The binding of what goes around products and losses.
+#include "blas.h"
 #include "cuda_arrays.h"
 
 namespace mimic {
@@ -149,6 +150,38 @@ void pack(const py::object& from, int from_precision, const py::object& to, int 
       precision_of(to_precision), target.ld, rows, columns, stream_of(stream));
 }
 
+// Pointer and elements from row to row, as the caller has checked them; column-major, as cuBLAS has it.
+using MatrixTuple = std::tuple<uintptr_t, int64_t>;
+void multiply_matrices(uintptr_t handle, std::tuple<int64_t, int64_t, int64_t> sizes, std::tuple<bool, bool> transposed,
+                       MatrixTuple a, MatrixTuple b, MatrixTuple c, bool halves, bool add, int compute,
+                       uintptr_t stream) {
+  const auto [m, n, k] = sizes;
+  for (const int64_t size : {m, n, k, std::get<1>(a), std::get<1>(b), std::get<1>(c)}) {
+    if (size < 1 || size > INT32_MAX)
+      throw py::value_error("multiply: expected sizes in [1, 2^31), got " + std::to_string(size));
+  }
+  const Product p = {std::get<0>(transposed),
+                     std::get<1>(transposed),
+                     m,
+                     n,
+                     k,
+                     reinterpret_cast<const void*>(std::get<0>(a)),
+                     std::get<1>(a),
+                     reinterpret_cast<const void*>(std::get<0>(b)),
+                     std::get<1>(b),
+                     reinterpret_cast<float*>(std::get<0>(c)),
+                     std::get<1>(c),
+                     halves,
+                     add,
+                     compute};
+  std::string wrong;
+  {
+    py::gil_scoped_release released;
+    wrong = multiply(p, handle, stream_of(stream));
+  }
+  if (!wrong.empty()) raise("cuBLAS: " + wrong + ": free device memory, or take fewer rows at once, if that is short");
+}
+
 // What goes to the device memory that a parameter's numbers are read from.
 py::bytes update_numbers(const UpdateTuple& rule) {
   const pymimic_update u = update_of(rule);
@@ -182,6 +215,7 @@ void bind_layers(py::module_& m) {
   m.def("cross_entropy", &cross_entropy);
   m.def("distillation_loss", &distillation_loss);
   m.def("loss_workspace", &loss_workspace);
+  m.def("multiply", &multiply_matrices);
   m.def("pack", &pack);
   m.def("optimizer_update", &optimizer_update);
   m.def("update_numbers", &update_numbers);

@@ -1,19 +1,17 @@
-"""Plain matrix products by cuBLAS, through CuPy, of float32 arrays or of bfloat16 ones, whose words CuPy holds as uint16."""
+"""Plain matrix products by CuPy's cuBLAS, of float32 arrays or of bfloat16 ones, whose words CuPy holds as uint16."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from .. import _cuda
 from ..devices import cupy
+from ..errors import CudaError
 from .interface import Array
+from .workspace import stream
 
 # cublasComputeType_t: how float32 operands are multiplied; sums are float32
 COMPUTE = {"cuda": 68, "cuda-tf32": 77, "cuda-bf16": 75, "cuda-fp16": 74}
-_TYPES = {4: 0, 2: 14}  # cudaDataType by bytes: CUDA_R_32F, CUDA_R_16BF
-_DEFAULT_ALGORITHM = -1
-_ONE, _ZERO = np.ones(1, np.float32), np.zeros(1, np.float32)
 
 
 def multiply(
@@ -22,6 +20,11 @@ def multiply(
     """out (m, n) = or += a b, with a or b as they are or transposed.
 
     Rows are contiguous, and may lie apart. cuBLAS sees the transposes of all: out^T = b^T a^T. bfloat16 operands are multiplied as such.
+
+    Raises
+    ------
+    CudaError
+        cuBLAS refused, as where memory is short.
     """
     m, n = out.shape
     inner = a.shape[0] if transpose_a else a.shape[1]
@@ -30,16 +33,20 @@ def multiply(
     if inner == 0:
         out.fill(0)
         return
-    cublas = cupy().cuda.cublas
-    operation = {False: cublas.CUBLAS_OP_N, True: cublas.CUBLAS_OP_T}
-    cublas.gemmEx(
-        cupy().cuda.device.get_cublas_handle(), operation[transpose_b], operation[transpose_a], n, m, inner, _ONE.ctypes.data,
-        *_matrix(b), *_matrix(a), (_ONE if add else _ZERO).ctypes.data, *_matrix(out), compute if a.itemsize == 4 else COMPUTE["cuda"],
-        _DEFAULT_ALGORITHM,
-    )  # fmt: skip
+    halves = a.itemsize == 2
+    how = COMPUTE["cuda"] if halves else compute
+    transposed = (transpose_b, transpose_a)
+    _cuda.multiply(_handle(), (n, m, inner), transposed, _matrix(b), _matrix(a), _matrix(out), halves, add, how, stream())
 
 
-def _matrix(array: Any) -> tuple[int, int, int]:
-    """Pointer, type, elements from row to row."""
+def _handle() -> int:
+    try:
+        return int(cupy().cuda.device.get_cublas_handle())
+    except RuntimeError as error:  # CuPy's CUBLASError
+        raise CudaError(f"cuBLAS: {error}: free device memory, or take fewer rows at once, if that is short") from error
+
+
+def _matrix(array: Any) -> tuple[int, int]:
+    """Pointer, and elements from row to row."""
     apart = array.strides[0] // array.itemsize if len(array) > 1 else array.shape[1]
-    return int(array.data.ptr), _TYPES[array.itemsize], apart
+    return int(array.data.ptr), apart

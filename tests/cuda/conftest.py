@@ -17,7 +17,7 @@ from pymimic import backends
 from pymimic.errors import BackendUnavailableError
 
 HERE = Path(__file__).parent
-OURS = ("cuda", "held", "net", "operands", "served", "slabs")  # modules of pymimic.backends that have imported the binding
+OURS = ("cublas", "cuda", "held", "net", "operands", "served", "slabs")  # modules of pymimic.backends that have imported the binding
 
 
 def build_binding() -> Path:

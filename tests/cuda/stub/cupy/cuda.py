@@ -1,13 +1,9 @@
-"""Streams that do at once what they are told or, while they are captured, when the graph is launched; and the one product of cuBLAS that
-pymimic asks for."""
+"""Streams that do at once what they are told or, while they are captured, when the graph is launched."""
 
 import ctypes
 import threading
 import time
 import types
-
-import numpy as np
-from ml_dtypes import bfloat16
 
 _turn = threading.RLock()
 
@@ -133,31 +129,6 @@ class Device:
 device = types.SimpleNamespace(get_cublas_handle=lambda: 1)
 
 
-def _matrix(pointer, columns, ld, rows, kind=0):
-    """Column-major, the first rows of (ld, columns); kind is float32's, or bfloat16's 14."""
-    dtype = np.dtype({0: np.float32, 14: bfloat16}[kind])
-    buffer = (ctypes.c_char * (dtype.itemsize * (ld * (columns - 1) + rows))).from_address(pointer)
-    return np.ndarray((rows, columns), dtype, buffer, strides=(dtype.itemsize, ld * dtype.itemsize))
-
-
-def _gemm_ex(*arguments):
-    do(lambda: _multiply(*arguments))
-
-
-def _multiply(handle, transa, transb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, algorithm):
-    assert handle == 1
-    assert a_type == b_type
-    assert c_type == 0
-    assert _matrix(alpha, 1, 1, 1)[0, 0] == 1
-    assert compute in ((68, 74, 75, 77) if a_type == 0 else (68,))
-    left = _matrix(a, m if transa else k, lda, k if transa else m, a_type).astype(np.float32)
-    right = _matrix(b, k if transb else n, ldb, n if transb else k, b_type).astype(np.float32)
-    product = (left.T if transa else left) @ (right.T if transb else right)
-    out, keep = _matrix(c, n, ldc, m), _matrix(beta, 1, 1, 1)[0, 0]
-    assert keep in (0, 1)
-    out[...] = product + out if keep else product
-
-
 def get_elapsed_time(start, stop):
     """Milliseconds."""
     return 1e3 * (stop.time - start.time)
@@ -170,4 +141,3 @@ def set_allocator(allocator):
 runtime = types.SimpleNamespace(
     deviceSynchronize=lambda: None, memGetInfo=lambda: (1 << 30, 2 << 30), driverGetVersion=lambda: 0, runtimeGetVersion=lambda: 0
 )
-cublas = types.SimpleNamespace(CUBLAS_OP_N=0, CUBLAS_OP_T=1, gemmEx=_gemm_ex)
