@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const _
       mask.unit_tile += unit / kMaskUnits;  // counted from this block's first unit on
       store_shared(shared.mask, mask);
       mbarrier_init(shared.weights_there, 1);
-      open_ring(shared.ring, f.U_pieces + f.W_pieces <= kFewPieces ? 4 : kConsumerThreads / 32);
+      open_ring(shared.ring, takes_turns(f.U_pieces + f.W_pieces) ? 4 : kConsumerThreads / 32);
       mbarrier_init_fence();
     }
     if (threadIdx.x < kUnits) {
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const _
       if (threadIdx.x == kConsumerThreads) produce(f, unit, shared);
     } else {
       take_registers<kConsumerRegisters>();
-      if (f.U_pieces + f.W_pieces <= kFewPieces)
+      if (takes_turns(f.U_pieces + f.W_pieces))
         consume_few(f, shared, group);
       else
         group == 0 ? consume<true>(f, shared) : consume<false>(f, shared);

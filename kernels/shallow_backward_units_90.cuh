@@ -33,6 +33,9 @@ struct BackwardUnits90 {
   pymimic_mask mask;
 };
 
+// Whether each warpgroup makes all of every other slab.
+MIMIC_HD bool takes_turns(int pieces) { return pieces <= kFewPieces; }
+
 // W, then U, then the ring.
 struct SharedLayout {
   PieceRing ring;
@@ -42,7 +45,10 @@ struct SharedLayout {
 MIMIC_HD SharedLayout shared_layout(int U_pieces, int W_pieces) {
   SharedLayout s;
   s.U = W_pieces * kPieceBytes;
-  s.ring = {kStages, s.U + U_pieces * kPieceBytes, kPieceBytes, 0};
+  const int pieces = U_pieces + W_pieces;
+  // Where the warpgroups take turns, a slot is always of the same one, which so waits for each of its phases.
+  s.ring = {takes_turns(pieces) ? kStages - kStages % (2 * pieces) : kStages, s.U + U_pieces * kPieceBytes, kPieceBytes,
+            0};
   s.mask = s.ring.slots + kStages * kPieceBytes;
   s.bias = s.mask + uint32_t(sizeof(MaskState));
   s.db = s.bias + kUnits * uint32_t(sizeof(float));
@@ -70,7 +76,7 @@ __device__ __forceinline__ void produce(const BackwardUnits90& f, int unit, cons
     copy_box(piece * kPieceBytes, f.W, piece * kBoxColumns, unit, shared.weights_there);
   for (int piece = 0; piece < f.U_pieces; ++piece)
     copy_box(shared.U + piece * kPieceBytes, f.U, piece * kBoxColumns, unit, shared.weights_there);
-  Place next = {kStages};
+  Place next = {shared.ring.stages};
   for (int slab = 0; slab < f.slabs; ++slab) {
     if (slab == (f.slabs < kPrefetchSlabs ? 0 : f.slabs - kPrefetchSlabs)) {
       send_for(f.dU, unit, f.H);

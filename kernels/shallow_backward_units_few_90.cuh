@@ -11,7 +11,7 @@ namespace {
 __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const SharedLayout& shared, int group) {
   const int lane = threadIdx.x % 32, pieces = f.W_pieces + f.U_pieces;
   const auto warp_unit = [] { return fresh_thread() / 32 % 4 * 16; };
-  Place next = {kStages}, first = next;  // the piece to be read next; the first one of what is summed
+  Place next = {shared.ring.stages}, first = next;  // the piece to be read next; the first one of what is summed
   const auto skip_slab = [&] {
     for (int piece = 0; piece < pieces; ++piece) next.advance();
   };

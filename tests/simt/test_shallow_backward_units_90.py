@@ -79,6 +79,14 @@ def test_schedules_give_the_same_bits(simt, size):
             np.testing.assert_array_equal(gradient, first[name])
 
 
+@pytest.mark.parametrize("size", [(1500, 100, 64, 20), (1500, 20, 64, 100), (1500, 20, 64, 10)])
+def test_a_late_copy_is_waited_for(simt, size):
+    """Each warpgroup takes every other slab: a slot of the ring must be of one of them, else the phase that it waits for may be over twice."""
+    problem = Problem(*size)
+    expected = problem.expected()
+    assert all(problem.is_right(simt, expected, seed) for seed in range(90))
+
+
 def test_choice(simt):
     """Only where every block has units of its own, and both dU and dW are needed."""
     launcher, many = "pymimic_shallow_backward_units", 64 * 64 + 1  # what 65 blocks share
@@ -108,6 +116,7 @@ def test_nan_propagates(simt):
 def test_mutants(simt):
     problems = [
         Problem(500, 250, 64, 183, "gelu"), Problem(900, 130, 100, 20, "tanh", Mask(128)), Problem(1500, 64, 64, 10),
+        Problem(700, 20, 64, 100, "tanh"),
     ]  # fmt: skip
     expected = [problem.expected() for problem in problems]
     assert all(problem.is_right(simt, right) for problem, right in zip(problems, expected))
