@@ -31,7 +31,7 @@ template <class Element, int tiles>
 __device__ __forceinline__ void multiply_along(float (&sums)[tiles][4], uint32_t a, uint32_t b, int groups, bool add) {
   constexpr uint64_t kStep = kGroupBytes >> 4;  // in descriptors
   const uint64_t a_at = piece_descriptor(a), b_at = piece_descriptor(b);
-  if (groups >= kPieceGroups) {  // apart, with a commit of its own: ptxas ends a group at every branch
+  if (groups >= kPieceGroups) {  // apart, with a commit of its own: nvcc 13.0 ends a group at every branch
 #pragma unroll
     for (int i = 0; i < kPieceGroups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, add || i > 0);
     wgmma_commit();

@@ -19,8 +19,8 @@ constexpr uint32_t kTileStride = (kBackwardUnits90Columns + 8) * sizeof(float), 
 constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
 // The slower warpgroup may hold a whole slab while it waits for the next one.
 static_assert(kUnits == kSlab && kStages >= 2 * 2 * kPieces && 2 * kTileBytes <= kStages * kPieceBytes);
-constexpr int kFewPieces = 3;      // of U and W together, whose sums one warpgroup has the registers for
-constexpr int kPrefetchSlabs = 4;  // before the last, beside those in the ring
+constexpr int kFewPieces = 3;  // of U and W together, whose sums one warpgroup has the registers for
+constexpr int kPrefetchSlabs = 4, kFirstSlabs = 2;  // before the last, beside those in the ring; what a ring holds
 // Of the 168 registers that each of 384 threads starts with.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
@@ -62,14 +62,14 @@ MIMIC_HD SharedLayout shared_layout(int U_pieces, int W_pieces) {
 __device__ __forceinline__ void send_for(const Gradient& to, int unit, int end_unit) {
   if (!to.needed || to.stored) return;
   const int64_t first = int64_t(unit) * to.columns;
-  const uint32_t units = end_unit - unit < kUnits ? end_unit - unit : kUnits;
+  const int units = end_unit - unit < kUnits ? end_unit - unit : kUnits;
+  const uint32_t bytes = uint32_t(units * to.columns) * uint32_t(sizeof(float)) / 16 * 16;
   for (const float* from : {to.parameter.value, to.parameter.slot[0], to.parameter.slot[1]})
-    if (from && reinterpret_cast<uintptr_t>(from + first) % 16 == 0)
-      prefetch(from + first, units * to.columns * uint32_t(sizeof(float)) / 16 * 16);
+    if (from && bytes > 0 && reinterpret_cast<uintptr_t>(from + first) % 16 == 0) prefetch(from + first, bytes);
 }
 
-// The part of the thread that talks to the copy engine. Near the end it sends for the weights and slots that a step
-// will need, so that they come while products run.
+// The part of the thread that talks to the copy engine. Near the end, but behind the ring's first filling, it sends for
+// the weights and slots that a step will need, so that they come while products run.
 __device__ __forceinline__ void produce(const BackwardUnits90& f, int unit, const SharedLayout& shared) {
   mbarrier_arrive_expecting(shared.weights_there, (f.W_pieces + f.U_pieces) * kPieceBytes);
   for (int piece = 0; piece < f.W_pieces; ++piece)
@@ -77,11 +77,13 @@ __device__ __forceinline__ void produce(const BackwardUnits90& f, int unit, cons
   for (int piece = 0; piece < f.U_pieces; ++piece)
     copy_box(shared.U + piece * kPieceBytes, f.U, piece * kBoxColumns, unit, shared.weights_there);
   Place next = {shared.ring.stages};
+  const auto send = [&] {
+    send_for(f.dU, unit, f.H);
+    send_for(f.dW, unit, f.H);
+  };
+  const int in_time = f.slabs - kPrefetchSlabs > kFirstSlabs ? f.slabs - kPrefetchSlabs : kFirstSlabs;
   for (int slab = 0; slab < f.slabs; ++slab) {
-    if (slab == (f.slabs < kPrefetchSlabs ? 0 : f.slabs - kPrefetchSlabs)) {
-      send_for(f.dU, unit, f.H);
-      send_for(f.dW, unit, f.H);
-    }
+    if (slab == in_time) send();
     for (int piece = 0; piece < f.W_pieces + f.U_pieces; ++piece, next.advance()) {
       const uint32_t to = shared.ring.slot(next.slot), filled = shared.ring.filled(next.slot);
       mbarrier_wait(shared.ring.emptied(next.slot), next.parity ^ 1);
@@ -92,6 +94,7 @@ __device__ __forceinline__ void produce(const BackwardUnits90& f, int unit, cons
         copy_box(to, f.z, (piece - f.W_pieces) * kBoxColumns, slab * kSlab, filled);
     }
   }
+  if (f.slabs <= in_time) send();
 }
 
 // Which of this warp's 16 units by a slab of rows are kept; its units are half of those of a mask's tile.

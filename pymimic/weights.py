@@ -30,7 +30,7 @@ class ShallowWeights:
     activation : see `pymimic.ops.shallow_forward`
     backend : see `pymimic.ops`; None takes the fastest here, and on a device "cuda"
     memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits (on a device it is kept only where
-        k or C is above 256)
+        k or C is above 256, or 512 as float32)
     keep : "float32", that is `dtype`, or "bfloat16": the type in which `forward(save=True)` keeps h, see `pymimic.plan`
     """
 

@@ -73,14 +73,14 @@ def kernels(parts: dict[str, Any]) -> Iterator[str]:
 def ways(parts: dict[str, Any]) -> Iterator[str]:
     """x: the time over that of the kernels."""
     found = rows(parts, "bench", "ways")
-    kernels_take = {(row["k"], row["C"], row["B"]): row["seconds"] for row in found if row["way"] == "kernels"}
+    kernels_take = {(row["k"], row["C"], row["dtype"], row["B"]): row["seconds"] for row in found if row["way"] == "kernels"}
     if found:
-        yield f"{'forward, backward by':21} {'k':>5} {'C':>5} {'batch':>5} {'time':>10} {'x':>6} {'error':>8}"
+        yield f"{'forward, backward by':21} {'type':8} {'k':>5} {'C':>5} {'batch':>5} {'time':>10} {'x':>6} {'error':>8}"
     for row in found:
-        base = kernels_take.get((row["k"], row["C"], row["B"]))
+        base = kernels_take.get((row["k"], row["C"], row["dtype"], row["B"]))
         times = f"{row['seconds'] / base:.2f}" if base else ""
         yield (
-            f"{row['way']:21} {row['k']:5} {row['C']:5} {row['B']:5} {duration(row['seconds']):>10} "
+            f"{row['way']:21} {row['dtype']:8} {row['k']:5} {row['C']:5} {row['B']:5} {duration(row['seconds']):>10} "
             f"{times:>6} {max(row['errors'].values()):8.1g}{'' if row['ok'] else '  WRONG'}"
         )
 

@@ -1,4 +1,4 @@
-"""The ways of a forward and a backward pass in bfloat16: kernels that make h again; then those or products, with h made again or kept."""
+"""The ways of a forward and a backward pass: by kernels that make h again, or by products as well, with h made again or kept."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pymimic.backends import slabs
 
 H = 8192
 SIZES = ((64, 10), (128, 128), (250, 183), (320, 10), (512, 183), (1200, 10), (1845, 183), (128, 512))  # k, C
+KINDS = {"bfloat16": "cuda", "tf32": "cuda-tf32", "float32": "cuda"}
+MOST_OTHERS = 512  # rows of those that are not bfloat16
 WAYS = ("kernels", "slabs", "slabs, h kept")
 BOUND = 3e-2
 
@@ -35,14 +37,17 @@ def passes(handle: ShallowWeights, z: Any, dy: Any, keeps: bool) -> Callable[[],
 
 
 def ways(batches: list[int]) -> Iterator[dict[str, Any]]:
-    """A row for each size, batch and way; where `slabs.LONG` lies should be where the second becomes the faster one."""
-    for (k, C), B in itertools.product(SIZES, batches):
+    """A row for each size, type, batch and way; `slabs.LONG` should lie where the second way becomes the faster one."""
+    for (k, C), (dtype, backend), B in itertools.product(SIZES, KINDS.items(), batches):
+        if dtype != "bfloat16" and B > MOST_OTHERS:
+            continue
         dy, z, U, b, W, c = random_problem(B, k, H, C)
-        expected = truth.shallow(dy, z, U, b, W, c, "tanh", "bf16")
+        expected = truth.shallow(dy, z, U, b, W, c, "tanh", "bf16" if dtype == "bfloat16" else "float32")
         for way in WAYS:
-            with patch.object(slabs, "LONG", 1 << 30 if way == "kernels" else -1):
-                handle = ShallowWeights(U, b, W, c, "bfloat16", activation="tanh", memory_budget=1 << 40)
+            with patch.object(slabs, "LONG", dict.fromkeys(slabs.LONG, 1 << 30 if way == "kernels" else -1)):
+                kind = "bfloat16" if dtype == "bfloat16" else "float32"
+                handle = ShallowWeights(U, b, W, c, kind, activation="tanh", backend=backend, memory_budget=1 << 40)
                 run = passes(handle, z, dy, way == "slabs, h kept")
                 errors = {name: truth.error(got, expected[name]) for name, got in run().items()}
-                row = {"k": k, "H": H, "C": C, "B": B, "way": way, "errors": errors, "ok": max(errors.values()) <= BOUND}
-                yield row | timed(run, 0.3)
+                row = {"k": k, "H": H, "C": C, "B": B, "dtype": dtype, "way": way, "errors": errors}
+                yield row | {"ok": max(errors.values()) <= BOUND} | timed(run, 0.3)

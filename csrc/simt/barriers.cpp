@@ -94,7 +94,8 @@ void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t a
 
 // Looks at the memory, so that a sanitizer sees what is asked for beyond an array.
 void prefetch(const void* from, uint32_t bytes, const Location& where) {
-  if (reinterpret_cast<uintptr_t>(from) % 16 || bytes % 16) block.fail("prefetch: not whole 16 bytes", where);
+  if (reinterpret_cast<uintptr_t>(from) % 16 || bytes % 16 || bytes == 0)
+    block.fail("prefetch: not whole 16 bytes", where);
   for (uint32_t i = 0; i < bytes; ++i) (void)static_cast<const volatile char*>(from)[i];
   prefetched_bytes += bytes;
 }

@@ -9,8 +9,8 @@ Four backends differ in how float32 arrays are multiplied; sums are float32 in a
 
 In the shallow ops bfloat16 arrays, and handles of that dtype, are multiplied as bfloat16 by any of them.
 
-h is made again in the backward pass, so that no array is of B x H. Where k or C is above 256 that pass is made of cuBLAS's products, and h
-can be kept.
+h is made again in the backward pass, so that no array is of B x H. Where k or C is above 256, or 512 as float32, that pass is made of
+cuBLAS's products, and h can be kept.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Cuda:
 
     def keeps_h(self, k: int, C: int) -> bool:
         """Whether the forward pass can leave h for the backward pass: elsewhere making it again is a part of one kernel."""
-        return self._code != FP16 and slabs.is_long(k, C)
+        return slabs.is_long(k, C, self._code)
 
     def shallow_forward(
         self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
@@ -80,7 +80,7 @@ class Cuda:
             for grad in grads:
                 if grad is not None:
                     grad.fill(0)
-        elif slabs.is_long(k, C):
+        elif slabs.is_long(k, C, self._code):
             long = self._long(z, *self._between(U, b, W), k, C, activation, mask)
             for _ in slabs.backward(long, self._operand(dy)[:, :C], saved, grads.z, lambda units: _rows(grads, units)):
                 pass
@@ -108,7 +108,7 @@ class Cuda:
             return none.z
         self._demand_training()
         self.demand_sizes(k, C)
-        if slabs.is_long(k, C):
+        if slabs.is_long(k, C, self._code):
             return self._long_step(dy, z, params, slots, updates, activation, mask, saved, need_dz)
         in_place = _cuda.shallow_step_in_place(self._code, B, k, H, C)
         dz, dc = empty((B, k)) if need_dz else None, empty((C,))

@@ -2,7 +2,7 @@
 
 The kernels of a backward pass make h and da again for every 256 columns of dz, and for every 448 of dU and dW. Where that is more than
 once, these take fewer operations, 3 k + 2 C multiply-adds for each row and unit, or 2 k + 2 C where h was kept, and what passes over memory
-is of the size of a slab. That they are faster from `LONG` on is a count; `benchmarks/gpu/ways.py` measures it.
+is of the size of a slab. That they are faster from `LONG` on is a count, from nominal rates; `benchmarks/gpu/ways.py` measures it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from typing import Any, NamedTuple
 
 from .. import _cuda
 from . import cublas
-from .interface import Array, Mask
+from .interface import ACTIVATIONS, Array, Mask
+from .operands import BF16, FP32, TF32
 from .workspace import empty, scratch, stream
 
-LONG = 256  # up to here the kernels are taken
-_VALUES = 8 << 20  # of a slab's h, or as many as `_LEAST` units have
-_LEAST, _GROUP = 1024, 128  # units of a slab; it is a multiple of the second
+# Columns up to which the kernels are taken, by precision. Float32 is three products on tensor cores there, but none in cuBLAS.
+LONG = {BF16: 256, TF32: 256, FP32: 512}
+_VALUES = 8 << 20  # of a slab: of h, and of the gradients of U and W; or as many as `_LEAST` units have
+_LEAST, _GROUP = 256, 128  # units of a slab; it is a multiple of the second
 _GRADIENTS = tuple[Any, Any, Any]  # dU, db, dW of some units, None where not needed
 
 
-def is_long(k: int, C: int) -> bool:
+def is_long(k: int, C: int, precision: int) -> bool:
     """Whether these are for that shape."""
-    return max(k, C) > LONG
+    return precision in LONG and max(k, C) > LONG[precision]
 
 
 class Problem(NamedTuple):
@@ -45,8 +47,8 @@ class Problem(NamedTuple):
 
     def slab_units(self) -> int:
         """Units of all slabs but the last, which may be shorter."""
-        B, H = max(1, len(self.z)), max(1, len(self.b))
-        count = -(-H // max(_LEAST, _VALUES // B))
+        B, H, columns = max(1, len(self.z)), max(1, len(self.b)), int(self.U.shape[1] + self.W.shape[1])
+        count = -(-H // max(_LEAST, _VALUES // max(B, columns)))
         return -(-H // (count * _GROUP)) * _GROUP
 
     def kept_shape(self) -> tuple[int, int, int]:
@@ -62,6 +64,10 @@ class Problem(NamedTuple):
         """out = or += a b."""
         cublas.multiply(a, b, out, self.compute, **how)
 
+    def keeps_h(self, kept: Array | None) -> bool:
+        """Whether what is kept is h itself, as products read it."""
+        return kept is not None and ACTIVATIONS[self.activation] == "relu" and kept.dtype == self.z.dtype
+
     def masked(self, units: slice) -> Mask:
         """The mask of a slab."""
         return self.mask._replace(unit=self.mask.unit + units.start)
@@ -69,8 +75,8 @@ class Problem(NamedTuple):
 
 def forward(p: Problem, c: Array, y: Array, kept: Array) -> None:
     """y and, in `kept`, what a backward pass can use: h for relu, the pre-activation for others; float32, or bfloat16's words."""
-    a, h = p.room(), p.room(p.z.dtype)
-    is_h = p.activation == 0 and kept.dtype == h.dtype
+    a, is_h = p.room(), p.keeps_h(kept)
+    h: Any = None if is_h else a if p.z.itemsize == 4 else p.room(p.z.dtype)
     y[...] = c
     for i, units in p.slabs():
         n = units.stop - units.start
@@ -88,7 +94,7 @@ def backward(
     When a slab's gradients are there, nobody reads its weights any more. All scratch is taken first.
     """
     narrow = p.z.itemsize == 2
-    is_h = kept is not None and p.activation == 0 and kept.dtype == p.z.dtype
+    is_h = p.keeps_h(kept)
     a, dh = p.room() if kept is None else None, p.room()
     h: Any = None if is_h else a if a is not None and not narrow else p.room(p.z.dtype)
     da = p.room(p.z.dtype) if narrow else dh

@@ -24,9 +24,10 @@ KINDS = {"float32": ("keep", np.float32), "bfloat16": ("keep", np.uint16), "floa
 
 @pytest.fixture
 def slabs(device, monkeypatch):
-    """The module, with slabs of 128 units."""
+    """The module, with slabs of 128 units, for k and C from 257 on."""
     from pymimic.backends import slabs
 
+    monkeypatch.setattr(slabs, "LONG", dict.fromkeys(slabs.LONG, 256))
     monkeypatch.setattr(slabs, "_LEAST", 128)
     monkeypatch.setattr(slabs, "_VALUES", 1)
     return slabs
@@ -98,7 +99,7 @@ def test_relu_keeps_what_it_would_make_again(device, slabs, dtype):
 
 
 @pytest.mark.parametrize("size", [LONG_K | {"B": 0}, LONG_K | {"H": 0}])
-def test_nothing(device, size):
+def test_nothing(device, slabs, size):
     arrays, there = given_arrays(device.xp, size)
     y, saved = ops.shallow_forward(*there.forward, save=True)
     assert saved.array.size == 0
@@ -108,30 +109,33 @@ def test_nothing(device, size):
 
 
 def test_slabs_hold_what_fits(device):
-    """A slab's size is the shape's alone, a multiple of tiles of the mask, and no slab is empty."""
+    """A slab's size is the shape's alone, a multiple of tiles of the mask, no slab is empty, and neither h nor gradients grow with H."""
     from pymimic.backends import slabs
 
-    for B, H in itertools.product((1, 21, 1000, 8192, 100_000), (1, 127, 1024, 1025, 8000, 30_000, 400_000)):
-        problem = slabs.Problem(0, 68, 0, None, np.empty((B, 0)), None, np.empty(H), None)
+    for B, H, k in itertools.product((1, 21, 1000, 8192, 100_000), (1, 127, 1024, 1025, 8000, 30_000, 400_000), (300, 2048)):
+        problem = slabs.Problem(0, 68, 0, None, np.empty((B, 0)), np.empty((0, k)), np.empty(H), np.empty((0, 10)))
         units, found = problem.slab_units(), [slab for _, slab in problem.slabs()]
         assert units % 128 == 0
-        assert units <= max(1024, (8 << 20) // B) + 127
+        assert units <= max(256, (8 << 20) // max(B, k + 10)) + 127
         assert [slab.start for slab in found] == [slab.stop for slab in [slice(0), *found[:-1]]]
         assert found[-1].stop == H
         assert problem.kept_shape() == (len(found), B, units)
 
 
 def test_h_is_kept_only_where_that_is_for(device):
-    _, short = given_arrays(device.xp, LONG_K | {"k": 256})
-    with pytest.raises(ValueError, match=r"save: expected False with backend 'cuda', which at k = 256 and C = 9 makes h again"):
-        ops.shallow_forward(*short.forward, save=True)
-    _, long = given_arrays(device.xp, LONG_K)
+    for backend, most in (("cuda", 512), ("cuda-tf32", 256), ("cuda-bf16", 256)):
+        _, short = given_arrays(device.xp, {"B": 2, "k": most, "H": 9, "C": 5})
+        with pytest.raises(ValueError, match=f"save: expected False with backend '{backend}', which at k = {most} and C = 5 makes h again"):
+            ops.shallow_forward(*short.forward, save=True, backend=backend)
+        assert not ShallowWeights(*short[2:], backend=backend).keeps(1)
+        _, long = given_arrays(device.xp, {"B": 2, "k": most + 1, "H": 9, "C": 5})
+        ops.shallow_forward(*long.forward, save=True, backend=backend)
     with pytest.raises(ValueError, match=r"save: expected False with backend 'cuda-fp16'"):
         ops.shallow_forward(*long.forward, save=True, backend="cuda-fp16")
+    _, long = given_arrays(device.xp, LONG_K | {"k": 513})
     handle = ShallowWeights(*long[2:], memory_budget=4 * 32 * 333)
     assert handle.keeps(32)
     assert not handle.keeps(33)
-    assert not ShallowWeights(*short[2:]).keeps(1)
     assert handle.plan(21).h == "keep"
 
 
@@ -200,6 +204,31 @@ def test_a_step_without_memory_changes_nothing(device, slabs, monkeypatch):
         assert same_bits(handle.arrays().values(), before.values())
         assert all(np.array_equal(array, slots[name]) for name, array in optimizer.state().items())
     assert allowed > 5
+
+
+@pytest.mark.parametrize("failing", range(5))
+def test_a_step_that_cublas_refuses_changes_nothing(device, slabs, monkeypatch, failing):
+    """Any product before the first update."""
+    if not device.emulated:
+        pytest.skip("cuBLAS does not refuse here")
+    _, there = given_arrays(device.xp, LONG_K)
+    handle, optimizer = ShallowWeights(*there[2:]), AdamW(0.1)
+    handle.step(there.dy, there.z, optimizer)
+    before, steps, calls, real = handle.arrays(), optimizer.steps, itertools.count(), device.core.multiply
+
+    def refusing(handle, *rest):
+        return real(0 if next(calls) == failing else handle, *rest)
+
+    monkeypatch.setattr(device.core, "multiply", refusing, raising=False)
+    with pytest.raises(CudaError, match=r"cuBLAS: .*: free device memory"):
+        handle.step(there.dy, there.z, optimizer)
+    assert same_bits(handle.arrays().values(), before.values())
+    assert optimizer.steps == steps
+
+
+def test_sizes_that_cublas_cannot_take(device):
+    with pytest.raises(ValueError, match=r"multiply: expected sizes in \[1, 2\^31\), got 2147483648"):
+        device.core.multiply(1, (2**31, 1, 1), (False, False), (0, 1), (0, 1), (0, 1), False, False, 68, 0)
 
 
 @pytest.mark.parametrize("rank", [None, 260])

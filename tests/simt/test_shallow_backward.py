@@ -164,7 +164,7 @@ def test_step_is_gradients_and_the_plain_update(simt, capability, rule, size, in
 def test_a_step_on_sm_90a_sends_for_what_it_updates(simt):
     """Masters and slots of U and W, once; no gradient that is stored."""
     simt.compute_capability(90)
-    for size in (sized(7, 12, 4200, 4), sized(500, 12, 4200, 4)):
+    for size in (sized(7, 12, 4200, 4), sized(500, 12, 4200, 4), sized(200, 12, 4161, 4)):
         problem = Problem(size, "bf16")
         simt.prefetched_bytes()
         problem.run(simt)

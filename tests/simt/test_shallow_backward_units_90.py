@@ -81,7 +81,7 @@ def test_schedules_give_the_same_bits(simt, size):
 
 @pytest.mark.parametrize("size", [(1500, 100, 64, 20), (1500, 20, 64, 100), (1500, 20, 64, 10)])
 def test_a_late_copy_is_waited_for(simt, size):
-    """Each warpgroup takes every other slab: a slot of the ring must be of one of them, else the phase that it waits for may be over twice."""
+    """Each warpgroup takes every other slab, and a slot of the ring must be of one of them: else it may take an older phase for its own."""
     problem = Problem(*size)
     expected = problem.expected()
     assert all(problem.is_right(simt, expected, seed) for seed in range(90))
