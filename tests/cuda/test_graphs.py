@@ -53,8 +53,9 @@ def same(ours, theirs):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "name"), [*(("adamw", name) for name in SIZES), *((optimizer, "two buffers") for optimizer in ("sgd", "nesterov"))]
+)
 def test_replays_are_the_steps_that_would_have_been_taken(device, optimizer, name, dtype):
     xp, size = device.xp, SIZES[name]
     captured, plain = (Net(xp, size, OPTIMIZERS[optimizer], dtype) for _ in range(2))
