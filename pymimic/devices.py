@@ -78,6 +78,20 @@ def like(other: object, array: Any) -> Array:
     return to(kind(other), array)
 
 
+def wait(device: str) -> None:
+    """Until what CuPy's current stream was told is done, unless it is being captured."""
+    if device == "cuda" and not capturing():
+        cupy().cuda.get_current_stream().synchronize()
+
+
 def capturing() -> bool:
     """Whether the work of CuPy's current stream is being captured into a CUDA graph."""
-    return bool(cupy().cuda.get_current_stream().is_capturing())
+    stream = cupy().cuda.get_current_stream()
+    return bool(stream.ptr and stream.is_capturing())  # the null stream cannot be, and does not like to be asked
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays of one place, C-contiguous where they are a device's, may have memory in common."""
+    if not is_device(a):
+        return np.may_share_memory(a, b)
+    return bool(a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -55,11 +56,12 @@ def feed(batches: Iterable[Batch], device: str) -> Generator[Batch, None, None]:
         yield from batches
         return
     cuda = cupy().cuda
-    copying, here = cuda.Stream(non_blocking=True), cuda.Device()
+    here = cuda.Device()
+    copying, slots = _copying_stream(cuda, here.id), [_Slot() for _ in range(_SLOTS)]
     filled: queue.Queue[tuple[_Slot | None, Any]] = queue.Queue()
     free: queue.Queue[_Slot | None] = queue.Queue()
-    for _ in range(_SLOTS):
-        free.put(_Slot())
+    for slot in slots:
+        free.put(slot)
 
     def read() -> None:
         try:
@@ -77,19 +79,31 @@ def feed(batches: Iterable[Batch], device: str) -> Generator[Batch, None, None]:
     reader.start()
     try:
         while True:
-            slot, content = filled.get()
-            if slot is None:
+            filled_slot, content = filled.get()
+            if filled_slot is None:
                 if content is not None:
                     raise content
                 return
             computing = cuda.get_current_stream()
-            computing.wait_event(slot.copied)
+            computing.wait_event(filled_slot.copied)
             yield content
-            slot.used.record(computing)
-            free.put(slot)
+            filled_slot.used.record(computing)
+            free.put(filled_slot)
     finally:
         free.put(None)
         reader.join()
+        left = cuda.Event(disable_timing=True)  # what still reads the last batch: its memory goes to the next feed's copies
+        left.record(cuda.get_current_stream())
+        copying.wait_event(left)
+        for slot in slots:
+            slot.copied.synchronize()  # pinned memory goes back to its pool
+
+
+@functools.cache
+def _copying_stream(cuda: Any, device: int) -> Any:
+    """One a device for good: CuPy gives memory out again to the stream that had it, and to one made later that has its handle."""
+    with cuda.Device(device):
+        return cuda.Stream(non_blocking=True)
 
 
 class _Slot:

@@ -10,8 +10,9 @@ C-contiguous are copied once; they are never written to. The same inputs give th
 
 Arrays of others that lie in a device's memory and say so by DLPack or `__cuda_array_interface__` (torch's CUDA tensors, Numba's arrays)
 are used where they are, `out` too; results are CuPy arrays, which `torch.from_dlpack` and others take in the same way. On the CPU only
-NumPy's arrays are taken. On a device losses are 0-d arrays, and nothing waits for the device but the check of labels; calls can be captured
-into CUDA graphs inside a `pymimic.Workspace`.
+NumPy's arrays are taken. On a device losses are 0-d arrays, and nothing waits for the device but the check of labels, and CuPy
+where an array names its stream in `__cuda_array_interface__` and does not speak DLPack; calls can be captured into CUDA graphs inside a
+`pymimic.Workspace`.
 
 Dropout keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below keep = floor(256 (1 - p) + 0.5),
 and scales survivors by 256 / keep. `seed` (64 bits) is the key, `offset` (32 bits) the training step, ints
@@ -278,7 +279,7 @@ def cross_entropy(y: Array, labels: Array, weights: Array | None = None, *, back
     Parameters
     ----------
     y : (B, C) array of logits
-    labels : (B,) array of integers in [0, C)
+    labels : (B,) array of integers in [0, C), which is checked, but not while a CUDA graph is captured
     weights : (B,) array of per-row weights, or None for ones
     """
     dims = _check.Dims()

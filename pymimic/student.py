@@ -13,7 +13,7 @@ from .backends import default_host
 from .backends.interface import Array
 from .backends.reference import log_softmax
 from .checkpoint import Path, read_safetensors, write_safetensors
-from .devices import is_device, kind, module, to
+from .devices import is_device, kind, module, to, wait
 from .errors import FileFormatError
 from .forward import forward_of
 from .moments import moments, whitened_components
@@ -143,8 +143,8 @@ class Student:
             if value is not None:
                 _check.float_shape(name, value, (self.inputs,))
                 _check.finite(name, value)
-        self.mean = None if mean is None else np.array(mean, np.float32)
-        self.scale = None if scale is None else np.array(scale, np.float32)
+        self.mean = None if mean is None else np.array(to("cpu", mean), np.float32)
+        self.scale = None if scale is None else np.array(to("cpu", scale), np.float32)
         self._standards = {}
 
     def standardise(self, x: Array) -> Array:
@@ -154,6 +154,7 @@ class Student:
             return x
         if kind(x) not in self._standards:
             self._standards[kind(x)] = to(kind(x), self.mean), to(kind(x), self.scale)
+            wait(kind(x))  # other streams may use them next
         mean, scale = self._standards[kind(x)]
         centred = x - mean
         centred *= scale
@@ -179,7 +180,7 @@ class Student:
             raise ValueError(f"rank: expected a bottleneck of at most {self.inputs} units, the inputs, got {self.rank}")
         if not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon: expected a number above 0, got {epsilon}")
-        x = _check.float_rows("x", x, self.inputs)
+        x = to("cpu", _check.float_rows("x", x, self.inputs))
         if len(x) < 2:
             raise ValueError(f"x: expected at least 2 rows, got {len(x)}")
         _check.finite("x", x)
@@ -245,6 +246,7 @@ class Student:
         for name, value in (("mean", mean), ("scale", scale)):
             _check.float_shape(name, value, (self.outputs,))
             _check.finite(name, value)
+        mean, scale = to("cpu", mean), to("cpu", scale)
         W, c = self._arrays["W"], to("cpu", self._arrays["c"])
         folded = {
             "W": W * to(self.device, np.asarray(scale, np.float32)),

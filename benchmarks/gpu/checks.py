@@ -158,3 +158,4 @@ def small_calls() -> Iterator[dict[str, Any]]:
             Predictor(student, dtype).predict(x[:9])
         yield {"op": "predict", "rank": rank}
     cupy.cuda.runtime.deviceSynchronize()
+    cupy.cuda.set_allocator(cupy.get_default_memory_pool().malloc)

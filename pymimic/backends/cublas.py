@@ -42,7 +42,7 @@ def multiply(
 def _handle() -> int:
     try:
         return int(cupy().cuda.device.get_cublas_handle())
-    except RuntimeError as error:  # CuPy's CUBLASError
+    except (RuntimeError, ImportError) as error:  # CuPy's CUBLASError, or no cuBLAS
         raise CudaError(f"cuBLAS: {error}: free device memory, or take fewer rows at once, if that is short") from error
 
 

@@ -201,7 +201,7 @@ class Cuda:
         return self._loss(_cuda.mimic_loss, y, t, weights)
 
     def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
-        return self._loss(_cuda.cross_entropy, y, cupy().ascontiguousarray(labels, np.int64), weights)
+        return self._loss(_cuda.cross_entropy, y, copied(labels, np.int64), weights)
 
     def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
         return self._loss(_cuda.distillation_loss, y, t, temperature)

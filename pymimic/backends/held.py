@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ..devices import capturing
+from ..devices import capturing, cupy
 from . import operands
 from .cuda import Cuda
 from .interface import Array
@@ -18,6 +18,7 @@ class Held(Cuda):
         super().__init__(name, code)
         self._params = params
         self._stale, self._apart = True, False
+        self._packed_at: Any = None  # an event: other streams wait for what one of them has packed
         self._captured = False  # whether a CUDA graph knows where `_packed` lies
         self._packed: list[Array] = [self._room(params[key]) for key in "UW"]
         self._second: list[Array] = []  # what a step writes while what it reads is still needed
@@ -36,7 +37,15 @@ class Held(Cuda):
             for key, padded in zip("UW", self._packed):
                 operands.pack(self._params[key], padded, self._code)
             self._stale = capture  # what is captured has not been done
+            self._packed_at = None if capture else self._now()
+        elif self._packed_at is not None and not capture:
+            cupy().cuda.get_current_stream().wait_event(self._packed_at)
         return self._packed
+
+    def _now(self) -> Any:
+        event = cupy().cuda.Event(disable_timing=True)
+        event.record(cupy().cuda.get_current_stream())
+        return event
 
     def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
         packed_U, packed_W = self._fresh()

@@ -14,6 +14,7 @@ from ..errors import CudaError
 from .interface import Array
 
 _active = threading.local()
+_SHORT = 2  # cudaErrorMemoryAllocation
 
 
 class Workspace:
@@ -21,12 +22,13 @@ class Workspace:
 
     Inside `with workspace:`, what the ops allocate, results that no `out` takes included, comes from it: each request gets the buffer
     that the same request got the last time. So a result lasts until the workspace is entered again. Run the calls once to fill it, then
-    capture them; `seed` and `offset` can be 0-d int64 device arrays, to be changed between replays. A captured `ShallowWeights.step` or
-    `Optimizer.update` takes no step; one is begun by `optimizer.advance()`, which sends its numbers to the device, and done by a replay:
+    capture them on the same stream; `seed` and `offset` can be 0-d int64 device arrays, to be changed between replays. A captured
+    `ShallowWeights.step` or `Optimizer.update` takes no step; one is begun by `optimizer.advance()`, which sends its numbers to the device,
+    and done by a replay:
 
-        with workspace:
-            dz = handle.step(dy, z, optimizer)
         with stream:
+            with workspace:
+                dz = handle.step(dy, z, optimizer)
             stream.begin_capture()
             with workspace:
                 dz = handle.step(dy, z, optimizer)
@@ -35,7 +37,8 @@ class Workspace:
                 optimizer.advance()
                 graph.launch()
 
-    The graph writes to the handle's weights and to the optimizer's slots: after `Optimizer.load_state` it has to be captured anew.
+    A graph keeps nothing alive: keep the workspace, the handle, the optimizer and the arguments while it may be launched. It writes to the
+    handle's weights and to the optimizer's slots: after `Optimizer.load_state` it has to be captured anew.
     """
 
     def __init__(self) -> None:
@@ -102,7 +105,9 @@ def allocate(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     try:
         return cupy().empty(shape, dtype)
-    except MemoryError as error:
+    except (MemoryError, cupy().cuda.runtime.CUDARuntimeError) as error:  # of its pool, or of CUDA where it has none
+        if getattr(error, "status", _SHORT) != _SHORT:
+            raise
         raise CudaError(
             f"out of device memory: {nbytes} bytes more are needed ({error}): take fewer rows at once, or free what other arrays hold "
             f"(cupy.get_default_memory_pool().free_all_blocks()); nothing was changed"
@@ -114,9 +119,9 @@ def scratch(nbytes: int) -> Array | None:
     return empty((nbytes,), np.uint8) if nbytes else None
 
 
-def copied(array: Array) -> Array:
-    """A float32 copy."""
-    copy = empty(array.shape)
+def copied(array: Array, dtype: Any = np.float32) -> Array:
+    """A C-contiguous copy."""
+    copy = empty(array.shape, dtype)
     copy[...] = array
     return copy
 

@@ -149,3 +149,16 @@ def test_on_the_host_only_numpys_arrays_are_taken():
     for value in (DLPack(host), DLPack(host, device=(3, 0)), memoryview(host)):  # 3: pinned memory of the host
         with pytest.raises(TypeError, match=r"^x: expected a NumPy array, got .+\.(DLPack|memoryview)$"):
             ops.dropout(value, 0.5, seed=1)
+
+
+@pytest.mark.parametrize("kind", [Interface, DLPack])
+def test_overlap_is_seen(device, kind):
+    """Although their owner's views begin where they begin."""
+    xp = device.xp
+    memory, y = xp.zeros(100, np.float32), xp.zeros((4, 5), np.float32)
+    x = memory[:20].reshape(4, 5)
+    out = kind(memory[16:36].reshape(4, 5))
+    with pytest.raises(ValueError, match=r"^out: expected memory of its own, got an array that overlaps another argument"):
+        ops.dropout(kind(x), 0.5, seed=1, out=out)
+    ops.dropout(kind(x), 0.5, seed=1, out=kind(memory[20:40].reshape(4, 5)))
+    ops.dropout(kind(y), 0.5, seed=1, out=out)

@@ -96,6 +96,7 @@ def test_a_forward_pass_that_was_captured_sees_the_steps_that_follow(device):
     arrays = cases.Shallow(*moved(xp, cases.shallow(size, "float32")))
     handle, optimizer = ShallowWeights(*arrays[2:], "bfloat16"), SGD(0.1)
     workspace, stream = Workspace(), xp.cuda.Stream(non_blocking=True)
+    xp.cuda.get_current_stream().synchronize()
     with stream:
         with workspace:
             handle.forward(arrays.z)
@@ -117,6 +118,7 @@ def test_what_is_packed_while_capturing_is_packed_again(device, call):
     handle, optimizer = ShallowWeights(*weights, "bfloat16"), SGD(0.1)
     workspace, stream = Workspace(), xp.cuda.Stream(non_blocking=True)
     calls = {"forward": lambda: handle.forward(z), "step": lambda: handle.step(dy, z, optimizer)}
+    xp.cuda.get_current_stream().synchronize()
     with stream:
         with workspace:
             calls[call]()
@@ -133,6 +135,7 @@ def test_what_is_packed_while_capturing_is_packed_again(device, call):
 def test_a_step_has_to_be_taken_before_one_is_captured(device):
     xp, arrays = device.xp, moved(device.xp, cases.shallow(SIZES["in place"], "float32"))
     handle, optimizer, stream = ShallowWeights(*arrays[2:]), AdamW(0.1), xp.cuda.Stream(non_blocking=True)
+    xp.cuda.get_current_stream().synchronize()
     with stream:
         stream.begin_capture()
         with pytest.raises(ValueError, match=r"^optimizer: expected a step before the one that is captured into a CUDA graph, as U has"):

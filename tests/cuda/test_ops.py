@@ -151,6 +151,40 @@ def test_calls_can_be_captured_inside_a_workspace(device):
         pass
 
 
+def test_a_captured_cross_entropy_does_not_look_at_labels(device):
+    """Of any integer type; a replay sees those that are there then."""
+    xp, rng = device.xp, np.random.default_rng(0)
+    y, labels = xp.asarray(rng.standard_normal((6, 5)).astype(np.float32)), xp.asarray(np.zeros(6, np.int32))
+    workspace, stream = Workspace(), xp.cuda.Stream(non_blocking=True)
+    xp.cuda.get_current_stream().synchronize()
+    with stream:
+        with workspace:
+            ops.cross_entropy(y, labels)
+        stream.begin_capture()
+        with workspace:
+            loss, dy = ops.cross_entropy(y, labels)
+        graph = stream.end_capture()
+        for last in (1, 4):
+            labels[...] = np.int32(last)
+            graph.launch()
+            stream.synchronize()
+            expected, wanted = ops.cross_entropy(y.get(), np.full(6, last))
+            assert float(loss) == pytest.approx(expected, rel=1e-5)
+            close(dy, wanted, "cuda")
+
+
+def test_kept_h_is_of_the_same_seed(device):
+    """Seeds in a device's memory are the same where they lie in the same place: nobody looks at them."""
+    xp, arrays = device.xp, moved(device.xp, cases.shallow({"B": 3, "k": 513, "H": 9, "C": 4}, "float32"))
+    dy, z, U, b, W, c = arrays
+    seed, other = xp.asarray(np.array(1)), xp.asarray(np.array(1))
+    _, saved = ops.shallow_forward(z, U, b, W, c, dropout=0.5, seed=seed, save=True)
+    ops.shallow_backward(dy, z, U, b, W, dropout=0.5, seed=seed[...], saved=saved)
+    for wrong in (other, 1):
+        with pytest.raises(ValueError, match=r"^saved: expected what shallow_forward\(save=True\) kept for"):
+            ops.shallow_backward(dy, z, U, b, W, dropout=0.5, seed=wrong, saved=saved)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_bfloat16_arrays(device, size):
     """Rounded operands, float32 results, as on the CPU; without packing where k and C are multiples of 16."""

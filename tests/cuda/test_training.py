@@ -96,7 +96,7 @@ def test_students_move(device, tmp_path):
     close(device.xp.asarray(y), expected, "cuda")
     close(student.predict(device.xp.asarray(x)), expected, "cuda")
     close(student.predict_proba(device.xp.asarray(x)), np.exp(expected) / np.exp(expected).sum(1, keepdims=True), "cuda")
-    student.fold(np.arange(7.0), np.full(7, 2.0))
+    student.fold(device.xp.asarray(np.arange(7.0)), np.full(7, 2.0))
     student.save(tmp_path / "s.safetensors")
     loaded = Student.load(tmp_path / "s.safetensors")
     np.testing.assert_allclose(loaded.predict(x), expected * 2 + np.arange(7), rtol=1e-4, atol=1e-4)

@@ -11,9 +11,8 @@ _turn = threading.RLock()
 class Stream:
     """Copies from the host wait until someone asks for them, by an event or `synchronize`; all else happens at once."""
 
-    ptr = 0
-
     def __init__(self, non_blocking=False):
+        self.ptr = id(self)
         self.capturing, self.captured = False, []
         self.asked, self.done = [], 0
 
@@ -75,10 +74,10 @@ def do(work):
         work()
 
 
-def demand_no_capture():
+def demand_no_capture(why="operation not permitted when stream is capturing"):
     """Allocations of arrays aren't told to streams."""
     if get_current_stream().capturing:
-        raise RuntimeError("operation not permitted when stream is capturing")
+        raise RuntimeError(why)
 
 
 class Event:
@@ -99,6 +98,7 @@ class Event:
 
 
 _null, _current = Stream(), threading.local()
+_null.ptr = 0
 
 
 def _streams():
@@ -138,6 +138,18 @@ def set_allocator(allocator):
     """There is one."""
 
 
+class CUDARuntimeError(RuntimeError):
+    """With the number of what went wrong."""
+
+    def __init__(self, status):
+        super().__init__(f"CUDA error {status}")
+        self.status = status
+
+
 runtime = types.SimpleNamespace(
-    deviceSynchronize=lambda: None, memGetInfo=lambda: (1 << 30, 2 << 30), driverGetVersion=lambda: 0, runtimeGetVersion=lambda: 0
+    CUDARuntimeError=CUDARuntimeError,
+    deviceSynchronize=lambda: None,
+    memGetInfo=lambda: (1 << 30, 2 << 30),
+    driverGetVersion=lambda: 0,
+    runtimeGetVersion=lambda: 0,
 )
