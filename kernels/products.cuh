@@ -133,37 +133,47 @@ __device__ __forceinline__ void store_fragments(uint32_t rows, int chunk, const 
 }
 
 // sums, from tile `first` on, += a times `count` groups of columns of a piece at b, from `at_group` on (or the first
-// `groups` of these), k running down its rows.
+// `groups` of these), k running down its rows. Tensor cores cut sums off instead of rounding them, so that float32
+// operands, whose sums run over all of H or B, are summed apart here and added outside.
 template <class Element, bool all_groups, int count = kPieceGroups, int row_tiles, int column_tiles, int steps>
 __device__ __forceinline__ void multiply_down(float (&sums)[row_tiles][column_tiles][4],
                                               const uint32_t (&a)[row_tiles][steps][4], int first, int groups,
                                               uint32_t b, int lane, int at_group = 0) {
-  constexpr bool halves = kElementBytes<Element> == 2;
-  const int t = lane % 4, g = lane / 4;
-  const uint32_t at = (halves ? fragment_at(lane) : piece_at(2 * t, g / 4) + g % 4 * 4) ^ at_group * kGroupBytes;
-  const uint32_t at_odd = (piece_at(2 * t + 1, g / 4) + g % 4 * 4) ^ at_group * kGroupBytes;
+  if constexpr (kElementBytes<Element> == 2) {
+    const uint32_t at = fragment_at(lane) ^ at_group * kGroupBytes;
 #pragma unroll
-  for (int step = 0; step < steps; ++step)
+    for (int step = 0; step < steps; ++step)
 #pragma unroll
-    for (int group = 0; group < count; ++group) {
-      if (!all_groups && group >= groups) continue;
-      const uint32_t from = b + step * kDepth<Element> * kPieceRowBytes;
-      uint32_t b_fragment[4];
-      if constexpr (halves) {
-        load_matrices_transposed(b_fragment, from + (at ^ group * kGroupBytes));
+      for (int group = 0; group < count; ++group) {
+        if (!all_groups && group >= groups) continue;
+        uint32_t b_fragment[4];
+        load_matrices_transposed(b_fragment, b + step * kDepth<Element> * kPieceRowBytes + (at ^ group * kGroupBytes));
 #pragma unroll
         for (int r = 0; r < row_tiles; ++r) {
           multiply_add<Element>(sums[r][first + 2 * group], a[r][step], b_fragment[0], b_fragment[1]);
           multiply_add<Element>(sums[r][first + 2 * group + 1], a[r][step], b_fragment[2], b_fragment[3]);
         }
-      } else {
-        b_fragment[0] = load_shared<uint32_t>(from + (at ^ group * kGroupBytes));
-        b_fragment[1] = load_shared<uint32_t>(from + (at_odd ^ group * kGroupBytes));
-#pragma unroll
-        for (int r = 0; r < row_tiles; ++r)
-          multiply_add<Element>(sums[r][first + group], a[r][step], b_fragment[0], b_fragment[1]);
       }
+  } else {
+    const int t = lane % 4, g = lane / 4;
+    const uint32_t at = (piece_at(2 * t, g / 4) + g % 4 * 4) ^ at_group * kGroupBytes;
+#pragma unroll
+    for (int group = 0; group < count; ++group) {
+      if (!all_groups && group >= groups) continue;
+      float apart[row_tiles][4] = {};
+#pragma unroll
+      for (int step = 0; step < steps; ++step) {
+        const uint32_t from = b + step * kDepth<Element> * kPieceRowBytes;
+        const uint32_t even = load_shared<uint32_t>(from + (at ^ group * kGroupBytes));
+        // One row further down: a chunk is exchanged with its neighbour.
+        const uint32_t odd = load_shared<uint32_t>(from + kPieceRowBytes + (at ^ group * kGroupBytes ^ 16));
+#pragma unroll
+        for (int r = 0; r < row_tiles; ++r) multiply_add<Element>(apart[r], a[r][step], even, odd);
+      }
+#pragma unroll
+      for (int j = 0; j < 4 * row_tiles; ++j) sums[j / 4][first + group][j % 4] += apart[j / 4][j % 4];
     }
+  }
 }
 
 }  // namespace mimic

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kRows = kServedRows, kThreads = 128, kSlab = kThreads, kStages = 3, kColumns = 8;
 constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes;
-constexpr uint32_t kHiddenBytes = kSlab * kRows * sizeof(float);
+constexpr uint32_t kHiddenBytes = kSlab * kRows * sizeof(float), kFixedBytes = kStages * kPieceBytes + kHiddenBytes;
 static_assert(PYMIMIC_MAX_C <= kThreads * kColumns);
 static_assert(kStages * kPieceBytes >= kThreads * kRows * kColumns * sizeof(float));  // the ring, used once more
 
@@ -203,7 +203,7 @@ cudaError_t run(const pymimic_serving& p, Serve f, int64_t row, float* y, float*
   const auto kernel = p.weights == PYMIMIC_SERVE_FP32   ? serve<ServedFp32>
                       : p.weights == PYMIMIC_SERVE_BF16 ? serve<ServedBf16>
                                                         : serve<ServedInt8>;
-  const size_t shared = kStages * kPieceBytes + kHiddenBytes + f.B * f.z_row;
+  const size_t shared = kFixedBytes + f.B * f.z_row;
   const cudaError_t error = launch(kernel, dim3(unsigned(splits)), kThreads, shared, stream, f);
   if (error != cudaSuccess || !apart) return error;
   return launch_sum_splits(f.y, splits, f.B, p.C, p.c, y + row * p.C, stream);
@@ -238,8 +238,12 @@ extern "C" cudaError_t pymimic_serve(const pymimic_serving* p, float* y, void* w
   f.pieces = f.U.bytes ? int(ceil_div(f.U.bytes, kPieceRowBytes)) : 1;
   f.z_row = uint32_t(f.U.bytes / size * sizeof(float));
   f.activation = p->activation;
-  for (int64_t row = 0; row < p->B; row += kRows) {
-    f.B = int(p->B - row < kRows ? p->B - row : kRows);
+  size_t most = 0;
+  if (const cudaError_t error = most_shared_bytes(most); error != cudaSuccess) return error;
+  if (most < kFixedBytes + f.z_row) return cudaErrorInvalidValue;
+  const int64_t fit = f.z_row ? int64_t((most - kFixedBytes) / f.z_row) : kRows, rows = fit < kRows ? fit : kRows;
+  for (int64_t row = 0; row < p->B; row += rows) {
+    f.B = int(p->B - row < rows ? p->B - row : rows);
     const cudaError_t error = run(*p, f, row, y, static_cast<float*>(workspace), stream);
     if (error != cudaSuccess) return error;
   }

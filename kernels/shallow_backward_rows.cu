@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
   const int lane = threadIdx.x % 32, half = threadIdx.x / 32 % 2, warp_row = int(threadIdx.x) / 64 * kWarpRows;
   const int row = int(blockIdx.x) * kRows;
   const int first_piece = blockIdx.z * f.dz_pieces, split = blockIdx.y;
-  const int first_slab = int(uint32_t(f.slabs) * split / f.splits);
-  const int end_slab = int(uint32_t(f.slabs) * (split + 1) / f.splits);
+  const int first_slab = int(int64_t(f.slabs) * split / f.splits);
+  const int end_slab = int(int64_t(f.slabs) * (split + 1) / f.splits);
   const uint32_t da_at = ring.rest, bias_at = da_at + kRowPieceBytes, dy_at = 0, z_at = f.W_pieces * kRowPieceBytes;
   const uint32_t mask_at = bias_at + kMostStages * kBiasBytes;
   const bool has_rows = row + warp_row < f.B;  // a warp without rows only copies

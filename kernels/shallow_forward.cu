@@ -57,18 +57,19 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
 
   int load_slab = first_slab, load_piece = 0, load_slot = 0, use_slot = 0;
   const auto load_next = [&] {
+    const int thread = fresh_thread();
     if (load_slab < end_slab) {
       const uint32_t slot = shared.ring + load_slot * shared.slot_bytes;
       const int64_t unit = int64_t(load_slab) * kSlab;
       if (load_piece < f.U_pieces) {
-        copy_piece<kSlab, kThreads>(slot, f.U, unit, load_piece);
-        if (!shared.z_resident) copy_piece<kRows, kThreads>(slot + kSlabPieceBytes, f.z, row, load_piece);
+        copy_piece<kSlab, kThreads>(slot, f.U, unit, load_piece, thread);
+        if (!shared.z_resident) copy_piece<kRows, kThreads>(slot + kSlabPieceBytes, f.z, row, load_piece, thread);
         // A slab has two pieces at least, so that kStages biases outlast the ring.
-        if (load_piece == 0 && threadIdx.x < kSlab)
-          copy_async<4>(shared.bias + load_slab % kStages * kBiasBytes + threadIdx.x * sizeof(float),
-                        f.b + unit + threadIdx.x, unit + threadIdx.x < f.U.rows);
+        if (load_piece == 0 && thread < kSlab)
+          copy_async<4>(shared.bias + load_slab % kStages * kBiasBytes + thread * sizeof(float), f.b + unit + thread,
+                        unit + thread < f.U.rows);
       } else {
-        copy_piece<kSlab, kThreads>(slot, f.W, unit, first_piece + load_piece - f.U_pieces);
+        copy_piece<kSlab, kThreads>(slot, f.W, unit, first_piece + load_piece - f.U_pieces, thread);
       }
       if (++load_piece == f.U_pieces + f.W_pieces) load_piece = 0, ++load_slab;
       load_slot = load_slot + 1 == kStages ? 0 : load_slot + 1;

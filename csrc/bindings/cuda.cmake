@@ -1,7 +1,7 @@
 # pymimic._cuda, where PYMIMIC_CUDA and the machine's nvcc say so. Knows no GPU and no driver: cudart is linked statically.
 set(PYMIMIC_CUDA AUTO CACHE STRING "build the CUDA kernels: AUTO (where nvcc works), ON or OFF")
 set_property(CACHE PYMIMIC_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(least_nvcc 12.4)
+set(least_nvcc 12.5)  # cudaGetDriverEntryPointByVersion
 
 string(TOUPPER "${PYMIMIC_CUDA}" wanted)
 if(NOT wanted MATCHES "^(AUTO|ON|OFF)$")

@@ -18,7 +18,7 @@ const char* advice(cudaError_t error) {
     case cudaErrorUnsupportedPtxVersion:
     case cudaErrorInvalidKernelImage:
       return "this build has no code for the device: compute capability 8.0 or later is needed; build pymimic with "
-             "CMAKE_CUDA_ARCHITECTURES set to the device's";
+             "CMAKE_CUDA_ARCHITECTURES set to the device's (90a-real for 9.0)";
     case cudaErrorMemoryAllocation: return "free device memory, or take fewer rows at once";
     case cudaErrorInvalidValue: return "a size is beyond the kernels' limits";
     case cudaErrorStreamCaptureUnsupported:

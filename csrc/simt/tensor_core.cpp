@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "../common/bfloat16.h"
@@ -11,6 +12,12 @@ namespace simt {
 namespace {
 
 int64_t bank_conflicts = 0;
+
+// Towards zero, as tensor cores do it (Fasi et al. 2021, "Numerical behavior of NVIDIA tensor cores").
+float cut_off(double x) {
+  const float nearest = float(x);
+  return std::abs(double(nearest)) > std::abs(x) ? std::nextafter(nearest, 0.0f) : nearest;
+}
 
 // Lane 4 g + t holds of a (16 x k): rows g and g + 8 (registers 0, 1), the same in the upper half of k (2, 3); of
 // b (k x 8): column g. A register has the 2 neighbours 2 t, 2 t + 1 of k, for tf32 the one element t.
@@ -37,7 +44,7 @@ void multiply_all(void** arguments, const Location& where) {
       for (int j = 0; j < 8; ++j) d[i][j] += a[i][k] * b[k][j];
   for (int lane = 0; lane < kLanes; ++lane) {
     float* const to = static_cast<const Product*>(arguments[lane])->d;
-    for (int i = 0; i < 4; ++i) to[i] += d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
+    for (int i = 0; i < 4; ++i) to[i] = cut_off(double(to[i]) + d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2]);
   }
 }
 

@@ -163,6 +163,13 @@ def test_nan_propagates(simt, weights, activation):
     assert np.isnan(served.run(simt)).sum() == 9
 
 
+def test_chips_with_less_shared_memory_take_fewer_rows_at_once(simt):
+    served = Served(8, 2048, 70, 9, "bf16")
+    expected = served.run(simt)
+    simt.limit_shared(99 * 1024)
+    np.testing.assert_array_equal(served.run(simt), expected)
+
+
 def test_all_bytes(simt):
     """Each of the 256 values of int8, in U and in W."""
     served = Served(1, 1, 256, 256, "int8", "identity")

@@ -94,6 +94,16 @@ def test_mask_bits(simt, precision):
     np.testing.assert_array_equal(problem.run(simt), emulated_shallow.rounded(kept, precision).astype(np.float32))
 
 
+def test_float32_sums_over_many_units_are_rounded_and_not_cut_off(simt):
+    """As tensor cores would: that is not noise, it all points to zero."""
+    problem = Problem({"B": 2, "k": 1, "H": 16384, "C": 1}, "fp32", "identity", splits=1)
+    for array in (problem.z, problem.U, problem.W):
+        array[:] = np.abs(array)
+    problem.b[:] = np.abs(problem.b)
+    h = problem.z[:, :1].astype(np.float64) @ problem.U[:, :1].T + problem.b
+    np.testing.assert_allclose(problem.run(simt), h @ problem.W[:, :1] + problem.c, rtol=4e-6)
+
+
 def test_rows_do_not_depend_on_each_other(simt):
     few, many = (Problem(sized(B, 40, 500, 20), splits=3) for B in (3, 140))
     few.z[:] = many.z[:3]
