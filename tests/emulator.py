@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,6 +197,16 @@ class Emulator:
     def mutate(self, mutant: Mutant | None) -> None:
         """Switches one mutant on, or with None all of them off."""
         self.lib.simt_mutate(*((mutant.site, mutant.variant) if mutant else (-1, 0)))
+
+    def survivors(self, mutants: Iterable[Mutant], holds: Callable[[], bool]) -> list[str]:
+        """The names of those with which, one at a time, it still holds."""
+        alive = []
+        for mutant in mutants:
+            self.mutate(mutant)
+            if holds():
+                alive.append(mutant.name)
+        self.mutate(None)
+        return alive
 
     def bank_conflicts(self) -> int:
         """Extra passes over shared memory that load_matrices took since the last call."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
-from on_device import BOUND, close, moved
+from on_device import BOUND, close, moved, steps_without_memory
 
 import pymimic
 from pymimic import SGD, AdamW, ShallowWeights, Student, Trainer, TransferSet, ops
@@ -180,29 +180,7 @@ def test_a_step_is_gradients_and_updates(device, slabs, dtype):
 
 
 def test_a_step_without_memory_changes_nothing(device, slabs, monkeypatch):
-    if not device.emulated:
-        pytest.skip("memory is not short here")
-    _, there = given_arrays(device.xp, LONG_K)
-    handle, optimizer = ShallowWeights(*there[2:]), AdamW(0.1)
-    handle.step(there.dy, there.z, optimizer)
-    before, slots = handle.arrays(), {name: array.copy() for name, array in optimizer.state().items()}
-    real = device.xp.empty
-    for allowed in itertools.count():
-        calls = itertools.count()
-
-        def short(shape, dtype=float, calls=calls, allowed=allowed):
-            if next(calls) >= allowed:
-                raise MemoryError("out of memory")
-            return real(shape, dtype)
-
-        monkeypatch.setattr(device.xp, "empty", short)
-        try:
-            handle.step(there.dy, there.z, optimizer)
-            break
-        except CudaError:
-            pass
-        assert same_bits(handle.arrays().values(), before.values())
-        assert all(np.array_equal(array, slots[name]) for name, array in optimizer.state().items())
+    allowed, _ = steps_without_memory(device, monkeypatch, LONG_K)
     assert allowed > 5
 
 

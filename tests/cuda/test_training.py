@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import small_students
 import toy
-from on_device import close, moved
+from on_device import close, moved, steps_without_memory
 
 from pymimic import SGD, AdamW, DeepNet, LabelledSet, ShallowWeights, Student, Trainer, TransferSet
 from pymimic import student as student_module
-from pymimic.errors import CudaError
 from pymimic.feed import feed
 
 OPTIMIZERS = {
@@ -56,31 +55,7 @@ def test_what_is_packed_follows_the_arrays(device):
 
 
 def test_a_step_without_memory_changes_nothing(device, monkeypatch):
-    arrays = moved(device.xp, cases.shallow({"B": 5, "k": 12, "H": 40, "C": 9}, "float32"))
-    handle, optimizer = ShallowWeights(*arrays[2:]), AdamW(0.1)
-    handle.step(arrays[0], arrays[1], optimizer)
-    before, slots = handle.arrays(), {name: array.copy() for name, array in optimizer.state().items()}
-    if not device.emulated:
-        pytest.skip("memory is not short here")
-    real, said = device.xp.empty, set()
-    for allowed in itertools.count():
-        calls = itertools.count()
-
-        def short(shape, dtype=float, calls=calls, allowed=allowed):
-            if next(calls) >= allowed:
-                raise MemoryError("out of memory")
-            return real(shape, dtype)
-
-        monkeypatch.setattr(device.xp, "empty", short)
-        try:
-            handle.step(arrays[0], arrays[1], optimizer)
-            break
-        except CudaError as error:
-            said.add(str(error).split(":")[0])
-        for name, array in handle.arrays().items():
-            assert np.array_equal(array.get(), before[name].get())
-        for name, array in optimizer.state().items():
-            assert np.array_equal(array, slots[name])
+    allowed, said = steps_without_memory(device, monkeypatch, {"B": 5, "k": 12, "H": 40, "C": 9})
     assert allowed > 2
     assert said == {"out of device memory"}
 

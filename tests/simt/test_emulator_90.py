@@ -54,9 +54,5 @@ def test_mutants(simt):
     assert Products().run(simt) == (SUCCESS, True)
     mutants = [m for m in simt.visited("probes_90.cu") if "store_shared" not in m.name]
     assert len(mutants) == 16
-    alive = []
-    for mutant in mutants:
-        simt.mutate(mutant)
-        if all(Products().run(simt, seed=seed) == (SUCCESS, True) for seed in SEEDS):
-            alive.append(mutant.name.split()[1])
-    assert alive == ["mbarrier_arrive"]  # the last one, which matters to the mistakes alone
+    alive = simt.survivors(mutants, lambda: all(Products().run(simt, seed=seed) == (SUCCESS, True) for seed in SEEDS))
+    assert [name.split()[1] for name in alive] == ["mbarrier_arrive"]  # the last one, which matters to the mistakes alone

@@ -212,9 +212,5 @@ def test_mutants(simt):
     assert right()
     mutants = list(simt.visited())
     assert len(mutants) == 3
-    alive = []
-    for mutant in mutants:
-        simt.mutate(mutant)
-        if right():
-            alive.append(mutant.name)
+    alive = simt.survivors(mutants, right)
     assert alive == []

@@ -268,11 +268,10 @@ def survivors(simt, take):
     """Which of the mutants that `take` picks from all of them give the right gradients throughout."""
     simt.forget_visits()
     assert all(survives(simt, *case, 0) for case in MUTANT_CASES)
-    alive = []
-    for mutant in take(sorted(simt.visited(*FILES), key=lambda m: m.name)):
-        simt.mutate(mutant)
-        if all(survives(simt, *case, seed) for seed in range(SEEDS) for case in MUTANT_CASES):
-            alive.append(mutant.name)
+    alive = simt.survivors(
+        take(sorted(simt.visited(*FILES), key=lambda m: m.name)),
+        lambda: all(survives(simt, *case, seed) for seed in range(SEEDS) for case in MUTANT_CASES),
+    )
     return alive
 
 
