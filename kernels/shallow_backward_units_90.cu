@@ -23,12 +23,6 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLa
     for (; held.slot != end.slot; held.advance())
       if (lane == 0) mbarrier_arrive(shared.ring.emptied(held.slot));
   };
-  // products = or += weights times the next piece, along.
-  const auto start_along = [&](float (&products)[kSlabTiles][4], uint32_t weights, int piece, int groups) {
-    mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-    multiply_along<Bf16>(products, weights + piece * kPieceBytes, shared.ring.slot(next.slot),
-                         groups - piece * kPieceGroups, piece > 0);
-  };
 
   float sums[kPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4], db[2] = {};
   uint32_t left[kSlab / 16][4];
@@ -36,7 +30,7 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLa
     Place first_dy = next;
     if constexpr (makes_dU) {
       for (int piece = 0; piece < f.W_pieces; ++piece, next.advance()) {
-        start_along(dh[0], 0, piece, f.W_groups);
+        start_along(dh[0], shared, next, 0, piece, f.W_groups);
         wgmma_wait<1>();
         give_back(next);
       }
@@ -44,7 +38,8 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLa
       for (int piece = 0; piece < f.W_pieces; ++piece) next.advance();
     }
     const Place first_z = next;
-    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.U, piece, f.U_groups);
+    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance())
+      start_along(s[0], shared, next, shared.U, piece, f.U_groups);
     Kept<kSlabTiles> kept;
     if (f.mask.keep < 256) kept = kept_slab(load_shared<MaskState>(shared.mask), lane, slab * kSlab, warp_unit());
     wgmma_wait<0>();

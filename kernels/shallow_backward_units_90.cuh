@@ -107,6 +107,14 @@ __device__ __forceinline__ Kept<kSlabTiles> kept_slab(const MaskState& m, int la
   return kept;
 }
 
+// products = or += weights times the piece at that place of the ring, along.
+__device__ __forceinline__ void start_along(float (&products)[kSlabTiles][4], const SharedLayout& shared,
+                                            const Place& place, uint32_t weights, int piece, int groups) {
+  mbarrier_wait(shared.ring.filled(place.slot), place.parity);
+  multiply_along<Bf16>(products, weights + piece * kPieceBytes, shared.ring.slot(place.slot),
+                       groups - piece * kPieceGroups, piece > 0);
+}
+
 // s += bias, which is in shared memory: rows are units here.
 template <int tiles>
 __device__ __forceinline__ void add_unit_bias(float (&s)[tiles][4], uint32_t bias, int lane) {

@@ -15,10 +15,8 @@ __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const Shar
   const auto skip_slab = [&] {
     for (int piece = 0; piece < pieces; ++piece) next.advance();
   };
-  const auto start_along = [&](float (&products)[kSlabTiles][4], uint32_t weights, int piece, int groups) {
-    mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-    multiply_along<Bf16>(products, weights + piece * kPieceBytes, shared.ring.slot(next.slot),
-                         groups - piece * kPieceGroups, piece > 0);
+  const auto start_next = [&](float (&products)[kSlabTiles][4], uint32_t weights, int piece, int groups) {
+    start_along(products, shared, next, weights, piece, groups);
     next.advance();
   };
 
@@ -27,12 +25,12 @@ __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const Shar
   const auto make_h_and_da = [&](int slab) {
     Place before = first;
     first = next;
-    start_along(dh[0], 0, 0, f.W_groups);
+    start_next(dh[0], 0, 0, f.W_groups);
     wgmma_wait<1>();  // for the sums of the slab before
     for (int i = 0; slab >= 2 && i < pieces; ++i, before.advance())
       if (lane == 0) mbarrier_arrive(shared.ring.emptied(before.slot));
-    for (int piece = 1; piece < f.W_pieces; ++piece) start_along(dh[0], 0, piece, f.W_groups);
-    for (int piece = 0; piece < f.U_pieces; ++piece) start_along(s[0], shared.U, piece, f.U_groups);
+    for (int piece = 1; piece < f.W_pieces; ++piece) start_next(dh[0], 0, piece, f.W_groups);
+    for (int piece = 0; piece < f.U_pieces; ++piece) start_next(s[0], shared.U, piece, f.U_groups);
     wgmma_wait<0>();
     wgmma_done(dh[0]);
     wgmma_done(s[0]);
