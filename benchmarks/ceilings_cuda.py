@@ -15,7 +15,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from pymimic.backends import cublas
+from pymimic.backends.cuda import cublas
 
 READ_BYTES = (1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30)
 

@@ -6,20 +6,20 @@ z = x V^T,  h = dropout(f(z U^T + b)),  y = h W + c.  Ba & Caruana 2014; the des
 from importlib.metadata import version as _version
 
 from . import ops
-from .backends.workspace import Workspace
-from .cases import Cases, LabelledSet
-from .deepnet import DeepNet
+from .backends.cuda.memory import Workspace
+from .data.cases import Cases, LabelledSet
+from .data.generate import gaussian_noise, munge
+from .data.teacher import Ensemble, Teacher, from_callable, from_sklearn, out_of_fold
+from .data.transfer import TransferSet
 from .errors import BackendUnavailableError, CudaError, FileFormatError, ManifestError, TrainingDivergedError
-from .generate import gaussian_noise, munge
-from .history import History, Record
+from .nets.predictor import Predictor
+from .nets.student import Student
 from .optimizer import SGD, AdamW, Optimizer, constant, cosine, step_decay, warm_up
 from .plan import Plan, plan
-from .predictor import Predictor
-from .student import Student
-from .teacher import Ensemble, Teacher, from_callable, from_sklearn, out_of_fold
 from .threads import get_num_threads, set_num_threads
-from .trainer import Trainer
-from .transfer import TransferSet
+from .training.deepnet import DeepNet
+from .training.history import History, Record
+from .training.trainer import Trainer
 from .weights import ShallowWeights
 
 __version__ = _version("pymimic")

@@ -16,15 +16,15 @@ import typer
 from . import __version__, backends
 from .backends.interface import Array
 from .bench.command import bench
-from .checkpoint import replacing
+from .data.transfer import TransferSet
 from .errors import BackendUnavailableError, FileFormatError
+from .files import replacing
+from .nets.student import Student
 from .optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
 from .plan import plan
 from .progress import Progress
-from .student import Student
 from .threads import get_num_threads, set_num_threads
-from .trainer import Trainer
-from .transfer import TransferSet
+from .training.trainer import Trainer
 
 P = ParamSpec("P")
 

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from pymimic.checkpoint import read_safetensors, write_safetensors
+from pymimic.files import read_safetensors, write_safetensors
 
 
 def in_child(work):
@@ -79,7 +79,7 @@ def test_a_failure_at_any_moment_leaves_the_old_file(tmp_path, monkeypatch, func
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(f"pymimic.checkpoint.{function}", fail)
+    monkeypatch.setattr(f"pymimic.files.{function}", fail)
     with pytest.raises(type(error)) as caught:
         write_safetensors(path, {"a": np.zeros(1000)}, {})
     monkeypatch.undo()

@@ -13,7 +13,7 @@ import pytest
 
 import pymimic
 from pymimic import Student, cli
-from pymimic.checkpoint import read_safetensors
+from pymimic.files import read_safetensors
 
 D, C, ROWS = 6, 3, 700
 SIZES = ("--hidden", "32", "--rank", "4", "--epochs", "3", "--batch-size", "64")

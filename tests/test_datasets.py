@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pymimic import FileFormatError, datasets
+from pymimic import FileFormatError
+from pymimic.demo import datasets
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -7,12 +7,12 @@ import pytest
 
 from pymimic import ops
 from pymimic.backends import default_host, reference
-from pymimic.checkpoint import write_safetensors
-from pymimic.deepnet import DeepNet
 from pymimic.errors import FileFormatError, TrainingDivergedError
-from pymimic.layers import Layers
+from pymimic.files import write_safetensors
+from pymimic.nets.student import Student
 from pymimic.optimizer import SGD, AdamW, cosine
-from pymimic.student import Student
+from pymimic.training.deepnet import DeepNet
+from pymimic.training.layers import Layers
 
 
 def problem(n, seed=0, inputs=6):
@@ -42,7 +42,7 @@ def test_a_rows_logits_have_the_same_bits_in_any_batch_and_slab(monkeypatch):
     x = np.random.default_rng(0).standard_normal((300, 30), np.float32)
     want = net.logits(x)
     assert np.array_equal(np.concatenate([net.logits(x[i : i + 1]) for i in range(40)]), want[:40])
-    monkeypatch.setattr("pymimic.deepnet._MOST_ROWS", 37)
+    monkeypatch.setattr("pymimic.training.deepnet._MOST_ROWS", 37)
     assert np.array_equal(net.logits(x), want)
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pymimic import Student, datasets
-from pymimic.demo import recipes, report, run, run_demo
+from pymimic import Student
+from pymimic.demo import datasets, recipes, report, run, run_demo
 from pymimic.demo.images import deformed
 from pymimic.demo.teachers import DeepRecipe, ForestAndSvcRecipe
 

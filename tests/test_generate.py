@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymimic import generate
-from pymimic.generate import gaussian_noise, munge
+from pymimic.data import generate
+from pymimic.data.generate import gaussian_noise, munge
 
 
 def grid(seed, rows, columns, values=6):

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from slope_teacher import TEACHER, C, D, contents, rows, says, uneven
 
+from pymimic.data.teacher import from_callable
+from pymimic.data.transfer import TransferSet
 from pymimic.errors import ManifestError
 from pymimic.progress import Progress
-from pymimic.teacher import from_callable
-from pymimic.transfer import TransferSet
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from pymimic import ops
 from pymimic.backends import reference
 from pymimic.backends.interface import Mask
-from pymimic.layers import Layers, layer_key
+from pymimic.training.layers import Layers, layer_key
 
 SIZES = [7, 13, 40, 5]
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pymimic
-from pymimic import Predictor, Student, predictor
+from pymimic import Predictor, Student
+from pymimic.nets import predictor
 
 NETS = st.fixed_dictionaries(
     {

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from pymimic import SGD, AdamW, cosine, warm_up
-from pymimic.cases import LabelledSet
-from pymimic.checkpoint import read_safetensors
+from pymimic.data.cases import LabelledSet
 from pymimic.errors import FileFormatError
-from pymimic.student import Student
-from pymimic.trainer import Trainer
+from pymimic.files import read_safetensors
+from pymimic.nets.student import Student
+from pymimic.training.trainer import Trainer
 
 D, H, C, N, EPOCHS = 6, 40, 4, 90, 3
 STEPS = EPOCHS * 3  # batches of 32, 32 and 26 rows
@@ -161,16 +161,16 @@ def test_training_outside_the_main_thread_leaves_signals_alone():
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_resume_from_a_checkpoint_of_any_step(tmp_path, recipe, every, monkeypatch):
     """Copies of the file after each time it is written are all resumed from."""
-    from pymimic import training_state
+    from pymimic.training import state
 
     whole, copies, path = run(recipe), [], tmp_path / "run.safetensors"
-    write = training_state.write_safetensors
+    write = state.write_safetensors
 
     def write_and_copy(path, arrays, metadata):
         write(path, arrays, metadata)
         copies.append(path.read_bytes())
 
-    monkeypatch.setattr(training_state, "write_safetensors", write_and_copy)
+    monkeypatch.setattr(state, "write_safetensors", write_and_copy)
     assert_same(run(recipe, path, checkpoint_every=every), whole)  # writing changes nothing
     monkeypatch.undo()
     assert len(copies) == whole[1].steps // every + 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_students import inputs, same, trained
 
-from pymimic.student import Student
+from pymimic.nets.student import Student
 
 FUNCTIONS = {
     "relu": lambda a: np.maximum(a, 0),
@@ -101,7 +101,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(fast_backend, rank, monk
     for start, stop in ((0, 1), (5, 6), (31, 34), (100, 700), (699, 700), (0, 513)):
         assert np.array_equal(student.predict(x[start:stop], backend=fast_backend), whole[start:stop])
     assert np.array_equal(student.predict(x[::-1], backend=fast_backend), whole[::-1])
-    monkeypatch.setattr("pymimic.student._MOST_ROWS", 64)
+    monkeypatch.setattr("pymimic.nets.student._MOST_ROWS", 64)
     assert np.array_equal(student.predict(x, backend=fast_backend), whole)
 
 

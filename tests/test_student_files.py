@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 from small_students import inputs, same, trained
 
 from pymimic.errors import FileFormatError
-from pymimic.student import Student
+from pymimic.nets.student import Student
 
 
 @pytest.mark.parametrize("rank", [None, 5])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pymimic.teacher import Ensemble, from_callable, from_sklearn, label, out_of_fold
+from pymimic.data.teacher import Ensemble, from_callable, from_sklearn, label, out_of_fold
 
 
 def rows(n, columns=3, seed=0):

@@ -7,8 +7,8 @@ import pytest
 from toy import C, D, H, Logits, N, close, order, same, trained
 
 from pymimic import SGD, ops
-from pymimic.student import Student
-from pymimic.trainer import Trainer
+from pymimic.nets.student import Student
+from pymimic.training.trainer import Trainer
 
 
 def by_hand(student, data, steps, *, momentum=0.9, rate=0.05, clip=None):

@@ -5,10 +5,10 @@ import pytest
 from toy import C, D, H, Logits, N, close, order, same, trained
 
 from pymimic import SGD, AdamW, ops
-from pymimic.cases import LabelledSet
-from pymimic.checkpoint import read_safetensors
+from pymimic.data.cases import LabelledSet
 from pymimic.errors import TrainingDivergedError
-from pymimic.student import Student
+from pymimic.files import read_safetensors
+from pymimic.nets.student import Student
 
 # Learning
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from slope_teacher import TEACHER, C, D, contents, rows, says
 
+from pymimic.data.teacher import from_callable
+from pymimic.data.transfer import TransferSet
+from pymimic.nets.student import Student
 from pymimic.optimizer import AdamW
-from pymimic.student import Student
-from pymimic.teacher import from_callable
-from pymimic.trainer import Trainer
-from pymimic.transfer import TransferSet
+from pymimic.training.trainer import Trainer
 
 # Reading
 

@@ -18,8 +18,9 @@ sys.path.insert(0, str(FOLDER))
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildRedirectingFinder"]  # of editable installs
 
 import pymimic as pm
-from pymimic import _core, ops, predictor
-from pymimic.predictor import DTYPES
+from pymimic import _core, ops
+from pymimic.nets import predictor
+from pymimic.nets.predictor import DTYPES
 
 SHAPES = [
     (1, 1, 1, 1), (3, 5, 9, 3), (8, 64, 100, 16), (9, 33, 33, 33), (37, 11, 203, 7),

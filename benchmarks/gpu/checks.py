@@ -11,9 +11,10 @@ import cupy
 import numpy as np
 
 from gpu import truth
-from pymimic import AdamW, Predictor, ShallowWeights, Student, ops, predictor
-from pymimic.backends import slabs
+from pymimic import AdamW, Predictor, ShallowWeights, Student, ops
+from pymimic.backends.cuda import by_cublas
 from pymimic.bench.shapes import SHAPES
+from pymimic.nets import predictor
 
 # What is computed, its backend, activation and bound of the error. relu's gate flips where a product was rounded: only where the
 # reference rounds in the same way, as it does to 16 bits, is it sharp.
@@ -131,9 +132,9 @@ def small_calls() -> Iterator[dict[str, Any]]:
     cupy.cuda.set_allocator(None)
     for B, k, H, C in ((5, 20, 70, 11), (37, 64, 200, 10), (130, 300, 65, 183)):
         dy, z, U, b, W, c = random_problem(B, k, H, C)
-        with patch.object(slabs, "LONG", dict.fromkeys(slabs.LONG, 1 << 30)):
+        with patch.object(by_cublas, "LONG", dict.fromkeys(by_cublas.LONG, 1 << 30)):
             yield from shallow_calls(dy, z, U, b, W, c)
-        with patch.object(slabs, "LONG", dict.fromkeys(slabs.LONG, -1)):  # not by kernels alone
+        with patch.object(by_cublas, "LONG", dict.fromkeys(by_cublas.LONG, -1)):  # not by kernels alone
             yield from shallow_calls(dy, z, U, b, W, c)
             for backend in ("cuda-bf16", "cuda"):
                 saved = ops.shallow_forward(z, U, b, W, c, activation="tanh", save=True, backend=backend)[1]

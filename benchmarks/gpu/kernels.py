@@ -13,7 +13,7 @@ from gpu import truth
 from gpu.checks import random_problem
 from gpu.measure import timed
 from pymimic import AdamW, _cuda
-from pymimic.backends.cuda import parameter
+from pymimic.backends.cuda.backend import parameter
 from pymimic.bench import machine
 from pymimic.bench.shapes import SHAPES, Shape
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pymimic import AdamW, DeepNet, LabelledSet, Student, Trainer, TransferSet, cosine, datasets
-from pymimic.datasets import Dataset, Rows
+from pymimic import AdamW, DeepNet, LabelledSet, Student, Trainer, TransferSet, cosine
+from pymimic.demo import datasets
+from pymimic.demo.datasets import Dataset, Rows
 
 EPOCHS, BATCH, LEARNING_RATE, SHOWN = 12, 512, 1e-3, 32
 

@@ -11,7 +11,7 @@ from gpu import truth
 from gpu.checks import random_problem
 from gpu.measure import timed
 from pymimic import ShallowWeights
-from pymimic.backends import slabs
+from pymimic.backends.cuda import by_cublas
 
 H = 8192
 SIZES = ((64, 10), (128, 128), (250, 183), (320, 10), (512, 183), (1200, 10), (1845, 183), (128, 512))  # k, C
@@ -37,14 +37,14 @@ def passes(handle: ShallowWeights, z: Any, dy: Any, keeps: bool) -> Callable[[],
 
 
 def ways(batches: list[int]) -> Iterator[dict[str, Any]]:
-    """A row for each size, type, batch and way; `slabs.LONG` should lie where the second way becomes the faster one."""
+    """A row for each size, type, batch and way; `by_cublas.LONG` should lie where the second way becomes the faster one."""
     for (k, C), (dtype, backend), B in itertools.product(SIZES, KINDS.items(), batches):
         if dtype != "bfloat16" and B > MOST_OTHERS:
             continue
         dy, z, U, b, W, c = random_problem(B, k, H, C)
         expected = truth.shallow(dy, z, U, b, W, c, "tanh", "bf16" if dtype == "bfloat16" else "float32")
         for way in WAYS:
-            with patch.object(slabs, "LONG", dict.fromkeys(slabs.LONG, 1 << 30 if way == "kernels" else -1)):
+            with patch.object(by_cublas, "LONG", dict.fromkeys(by_cublas.LONG, 1 << 30 if way == "kernels" else -1)):
                 kind = "bfloat16" if dtype == "bfloat16" else "float32"
                 handle = ShallowWeights(U, b, W, c, kind, activation="tanh", backend=backend, memory_budget=1 << 40)
                 run = passes(handle, z, dy, way == "slabs, h kept")

@@ -31,7 +31,7 @@ def _load(name: str) -> Backend:
     try:
         if name.startswith("cuda"):
             _demand_kernels()
-            return cast(Backend, importlib.import_module(f"{__name__}.cuda").Cuda(name))
+            return cast(Backend, importlib.import_module(f"{__name__}.cuda.backend").Cuda(name))
         if name.startswith("cpu"):
             return cast(Backend, importlib.import_module(f"{__name__}.cpu").Cpu(name))
         return cast(Backend, importlib.import_module(f"{__name__}.{name}"))

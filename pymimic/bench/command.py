@@ -13,8 +13,8 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from ..checkpoint import replacing
 from ..devices import DEVICES
+from ..files import replacing
 from . import report, suite
 from .plot import draw
 from .race import Pace

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..backends.interface import Array
-from ..generate import munge
+from ..data.generate import munge
 from .images import deformed
 from .teachers import DeepRecipe, ForestAndSvcRecipe
 

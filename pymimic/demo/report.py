@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import replacing
+from ..files import replacing
 from .run import Model, Result
 
 _COLUMNS = ("model", "parameters", "bytes", "compact", "accuracy", "agreement", "training s", "us/row")

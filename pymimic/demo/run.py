@@ -15,17 +15,18 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from .. import _check, datasets
+from .. import _check
 from ..backends import default_host
 from ..backends.interface import Array
-from ..cases import LabelledSet
-from ..datasets import Dataset
+from ..data.cases import LabelledSet
+from ..data.teacher import Teacher, out_of_fold
+from ..data.transfer import TransferSet
+from ..nets.student import Student
 from ..optimizer import AdamW, cosine, warm_up
-from ..student import Student
-from ..teacher import Teacher, out_of_fold
 from ..threads import get_num_threads
-from ..trainer import Trainer
-from ..transfer import TransferSet
+from ..training.trainer import Trainer
+from . import datasets
+from .datasets import Dataset
 from .recipes import Recipe, Training, recipe
 from .teachers import FittedTeacher
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets import Rows
-from ..deepnet import DeepNet
+from ..data.teacher import Ensemble, Teacher, from_sklearn
 from ..optimizer import AdamW, cosine, warm_up
-from ..teacher import Ensemble, Teacher, from_sklearn
 from ..threads import get_num_threads
+from ..training.deepnet import DeepNet
+from .datasets import Rows
 
 _INTERNAL_NODE = 2 + 4 + 4 + 4  # bytes: uint16 feature, float32 threshold, two int32 children
 

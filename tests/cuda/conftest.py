@@ -17,7 +17,8 @@ from pymimic import backends
 from pymimic.errors import BackendUnavailableError
 
 HERE = Path(__file__).parent
-OURS = ("cublas", "cuda", "held", "net", "operands", "served", "slabs")  # modules of pymimic.backends that have imported the binding
+# what of pymimic.backends.cuda imports the binding
+OURS = ("backend", "by_cublas", "cublas", "handle", "operands", "prediction", "serving")
 
 
 def build_binding() -> Path:
@@ -108,4 +109,4 @@ def device(emulated, monkeypatch):
 
 
 def _with_cupy():
-    return [name for name in sys.modules if name.split(".")[0] == "cupy" or name.removeprefix("pymimic.backends.") in OURS]
+    return [name for name in sys.modules if name.split(".")[0] == "cupy" or name.removeprefix("pymimic.backends.cuda.") in OURS]

@@ -186,7 +186,7 @@ def test_without_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(BackendUnavailableError, match=r"cuda: CuPy is not available"):
         ops.dropout(SimpleNamespace(__cuda_array_interface__={}), 0.5, seed=0)
-    monkeypatch.setitem(sys.modules, "pymimic.backends.cuda", None)
+    monkeypatch.setitem(sys.modules, "pymimic.backends.cuda.backend", None)
     backends._load.cache_clear()
     with pytest.raises(BackendUnavailableError, match=r"backend: 'cuda' is not available"):
         Student(3, 4, 2).to("cuda")

@@ -25,12 +25,12 @@ KINDS = {"float32": ("keep", np.float32), "bfloat16": ("keep", np.uint16), "floa
 @pytest.fixture
 def slabs(device, monkeypatch):
     """The module, with slabs of 128 units, for k and C from 257 on."""
-    from pymimic.backends import slabs
+    from pymimic.backends.cuda import by_cublas
 
-    monkeypatch.setattr(slabs, "LONG", dict.fromkeys(slabs.LONG, 256))
-    monkeypatch.setattr(slabs, "_LEAST", 128)
-    monkeypatch.setattr(slabs, "_VALUES", 1)
-    return slabs
+    monkeypatch.setattr(by_cublas, "LONG", dict.fromkeys(by_cublas.LONG, 256))
+    monkeypatch.setattr(by_cublas, "_LEAST", 128)
+    monkeypatch.setattr(by_cublas, "_VALUES", 1)
+    return by_cublas
 
 
 def given_arrays(xp, size, dtype="float32", seed=0, exact=False):
@@ -110,10 +110,10 @@ def test_nothing(device, slabs, size):
 
 def test_slabs_hold_what_fits(device):
     """A slab's size is the shape's alone, a multiple of tiles of the mask, no slab is empty, and neither h nor gradients grow with H."""
-    from pymimic.backends import slabs
+    from pymimic.backends.cuda import by_cublas
 
     for B, H, k in itertools.product((1, 21, 1000, 8192, 100_000), (1, 127, 1024, 1025, 8000, 30_000, 400_000), (300, 2048)):
-        problem = slabs.Problem(0, 68, 0, None, np.empty((B, 0)), np.empty((0, k)), np.empty(H), np.empty((0, 10)))
+        problem = by_cublas.Problem(0, 68, 0, None, np.empty((B, 0)), np.empty((0, k)), np.empty(H), np.empty((0, 10)))
         units, found = problem.slab_units(), [slab for _, slab in problem.slabs()]
         assert units % 128 == 0
         assert units <= max(256, (8 << 20) // max(B, k + 10)) + 127

@@ -11,8 +11,8 @@ import toy
 from on_device import close, moved, steps_without_memory
 
 from pymimic import SGD, AdamW, DeepNet, LabelledSet, ShallowWeights, Student, Trainer, TransferSet
-from pymimic import student as student_module
-from pymimic.feed import feed
+from pymimic.data.feed import feed
+from pymimic.nets import student as student_module
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(0.01, weight_decay=0.1),

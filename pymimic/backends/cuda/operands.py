@@ -1,0 +1,53 @@
+"""Operands: arrays as the matrix kernels read them, in float32 or as 16-bit words, rows padded with zeros to a multiple of 16 elements."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from ... import _cuda
+from ..interface import Array
+from .memory import allocate, empty, stream
+
+BF16, FP16, TF32, FP32 = range(4)  # pymimic_precision
+_GROUP = 16  # a row is a multiple of so many elements
+
+
+def form(a: Array, precision: int) -> tuple[tuple[int, int], Any]:
+    """Shape and type."""
+    groups = max(1, -(-a.shape[1] // _GROUP))
+    return (len(a), groups * _GROUP), np.float32 if precision in (TF32, FP32) else np.uint16
+
+
+def operand(a: Array, precision: int) -> Array:
+    """`a` itself where it lies so already, else a copy."""
+    return a if _lies_so(a, precision) else copied(a, precision)
+
+
+def copied(a: Array, precision: int) -> Array:
+    """A copy."""
+    padded = empty(*form(a, precision))
+    pack(a, padded, precision)
+    return padded
+
+
+def held(a: Array, precision: int) -> Array:
+    """As `operand`, to be kept: a copy is in memory from the pool."""
+    if _lies_so(a, precision):
+        return a
+    padded = cast(Array, allocate(*form(a, precision)))
+    pack(a, padded, precision)
+    return padded
+
+
+def pack(a: Array, padded: Array, precision: int) -> None:
+    """Write `a` to an operand."""
+    if len(a):
+        _cuda.pack(a, BF16 if a.itemsize == 2 else FP32, padded, precision, stream())
+
+
+def _lies_so(a: Array, precision: int) -> bool:
+    shape, dtype = form(a, precision)
+    as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
+    return as_it_is and precision != FP16

@@ -1,0 +1,99 @@
+"""What the trainer reads: anything with rows, by index; and labelled rows in that shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from .. import _check
+from ..backends.interface import Array
+
+
+class Cases(Protocol):
+    """Training or validation cases. `pymimic.TransferSet` and `LabelledSet` are such, and any object of yours can be.
+
+    `batch` must give the same rows for the same indices whenever it is called, or a resumed run is another run;
+    for fresh random cases at every step use `Trainer(augment=...)`.
+    """
+
+    @property
+    def inputs(self) -> int:
+        """D."""
+
+    @property
+    def outputs(self) -> int:
+        """C."""
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+
+    def batch(self, indices: Array) -> tuple[Array, Array, Array | None]:
+        """Rows x (n, D) float, targets (logits (n, C) float, or labels (n,) int), weights (n,) float or None; indices (n,) int64."""
+
+
+class LabelledSet:
+    """Inputs with a class each, for the shallow net on labels and for validation.
+
+    Parameters
+    ----------
+    x : (N, D) float32 or float64 array; kept as it is, memory-mapped or not
+    labels : (N,) array of integers in [0, outputs)
+    outputs : C
+    weights : (N,) float array of per-row weights of at least 0, or None for ones
+
+    Raises
+    ------
+    TypeError, ValueError
+        A wrong dtype, shape or label, NaN or infinity, a weight below 0.
+    """
+
+    def __init__(self, x: Array, labels: Array, outputs: int, weights: Array | None = None) -> None:
+        dims = _check.Dims()
+        self.x = _check.host_array("x", x)
+        if self.x.dtype not in _check.FLOATS:
+            raise TypeError(f"x: expected dtype float32 or float64, got {self.x.dtype}")
+        dims.shape("x", self.x.shape, ("N", "D"))
+        _check.finite("x", self.x)
+        labels = _check.host_array("labels", labels)
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
+        dims.shape("labels", labels.shape, ("N",))
+        self.outputs = _check.integer("outputs", outputs, 1, 1 << 31)
+        if labels.size and not 0 <= labels.min() <= labels.max() < outputs:
+            raise ValueError(f"labels: expected values in [0, {outputs}), got [{labels.min()}, {labels.max()}]")
+        self.labels = labels.astype(np.int64)
+        self.weights = None
+        if weights is not None:
+            self.weights = dims.array("weights", np.asarray(weights, np.float32), "N")
+            _check.finite("weights", self.weights)
+            if self.weights.size and self.weights.min() < 0:
+                raise ValueError(f"weights: expected values of at least 0, got {self.weights.min()}")
+        self.inputs = dims["D"]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Array) -> tuple[Array, Array, Array | None]:
+        """Rows x (n, D) float32, labels (n,) int64, and weights (n,) float32 or None."""
+        weights = None if self.weights is None else self.weights[indices]
+        return np.asarray(self.x[indices], np.float32), self.labels[indices], weights
+
+
+def in_order(cases: Cases) -> Iterator[tuple[Array, Array, Array | None]]:
+    """All rows in order, some 16 MiB at a time."""
+    rows = max(1, (4 << 20) // (cases.inputs + cases.outputs))
+    return (cases.batch(np.arange(start, min(start + rows, len(cases)))) for start in range(0, len(cases), rows))
+
+
+def demand_cases(inputs: int, outputs: int, **given: Cases | None) -> None:
+    """Demand rows that fit a student of so many inputs and outputs, in each argument that is not None."""
+    for name, cases in given.items():
+        if cases is None:
+            continue
+        if len(cases) == 0:
+            raise ValueError(f"{name}: expected at least one row, got none")
+        for axis, want, have in (("inputs", inputs, cases.inputs), ("outputs", outputs, cases.outputs)):
+            if want != have:
+                raise ValueError(f"{name}: expected {want} {axis}, as the student has, got {have}")

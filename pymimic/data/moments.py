@@ -1,0 +1,67 @@
+"""Means, standard deviations and covariances of rows that come block by block, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..backends.interface import Array
+
+
+def moments(blocks: Iterable[Array]) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column, both float64; a constant column has deviation 1, so that dividing by it is safe.
+
+    Blocks are merged by the pairwise rule of Chan, Golub & LeVeque (1979), which does not cancel when the mean is large.
+    """
+    count = 0
+    mean = square = np.zeros(0)
+    for block in blocks:
+        if len(block) == 0:
+            continue
+        here = block.mean(axis=0, dtype=np.float64)
+        spread = np.square(block - here).sum(axis=0)
+        if count == 0:
+            count, mean, square = len(block), here, spread
+            continue
+        total = count + len(block)
+        delta = here - mean
+        mean = mean + delta * (len(block) / total)
+        square = square + spread + np.square(delta) * (count * len(block) / total)
+        count = total
+    if count == 0:
+        raise ValueError("blocks: expected at least one row, got none")
+    deviation = np.sqrt(square / count)
+    constant = deviation <= 1e-7 * np.abs(mean)  # below float32's grain
+    return mean, np.where(constant | (deviation == 0), 1.0, deviation)
+
+
+def covariance(blocks: Iterable[Array], columns: int) -> Array:
+    """sum x x^T / rows, (columns, columns) float64, of blocks whose columns have mean 0."""
+    total = np.zeros((columns, columns))
+    count = 0
+    for block in blocks:
+        wide = block.astype(np.float64)
+        total += wide.T @ wide
+        count += len(block)
+    return total / max(1, count)
+
+
+def whitened_components(blocks: Iterable[Array], columns: int, count: int, epsilon: float) -> Array:
+    """The `count` first principal components (count, columns) float64, each over sqrt(eigenvalue + epsilon).
+
+    Each has its largest entry positive. Blocks have columns of mean 0.
+    """
+    values, vectors = np.linalg.eigh(covariance(blocks, columns))  # ascending
+    values, components = values[::-1][:count], vectors[:, ::-1][:, :count].T
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
+    return np.asarray(components * np.sign(largest) / np.sqrt(np.maximum(values, 0) + epsilon)[:, None])
+
+
+def standardisation(blocks: Iterable[Array], columns: int, how: str) -> tuple[Array, Array]:
+    """mean and 1 / deviation (columns,) float32, of "each" column by itself or of "all" alike."""
+    if how not in ("each", "all"):
+        raise ValueError(f"standardise: expected 'each', 'all' or None, got {how!r}")
+    mean, deviation = moments(x if how == "each" else x.reshape(-1, 1) for x in blocks)
+    ones = np.ones(columns)
+    return (ones * mean).astype(np.float32), (ones / deviation).astype(np.float32)

@@ -1,0 +1,174 @@
+"""A transfer set's folder: float32 `.npy` files, shard by shard, and the manifest that vouches for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import _check
+from ..backends.interface import Array
+from ..errors import ManifestError
+from ..files import replacing
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass
+class Manifest:
+    """What `manifest.json` says. A shard is in it only when all its files are whole and on disk."""
+
+    inputs: int  # D
+    outputs: int  # C
+    weighted: bool  # whether there are per-row weights
+    rows_per_shard: int
+    teacher: dict[str, Any]  # Teacher.describe()
+    source: Any  # the caller's description of the inputs
+    complete: bool = False
+    standardisation: dict[str, list[float]] | None = None  # "mean" and "scale" of each output, where asked for
+    files: list[dict[str, Any]] = field(default_factory=list)  # "name", "rows", "sha256"; in the order of `names`, shard after shard
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What each shard holds."""
+        return ("inputs", "logits", "weights") if self.weighted else ("inputs", "logits")
+
+    @property
+    def shards(self) -> int:
+        """How many are whole."""
+        return len(self.files) // len(self.kinds)
+
+    def names(self, shard: int) -> list[str]:
+        """The shard's files."""
+        return [f"{kind}-{shard:05d}.npy" for kind in self.kinds]
+
+    def shape(self, kind: str, rows: int) -> tuple[int, ...]:
+        """The shape of a file."""
+        return {"inputs": (rows, self.inputs), "logits": (rows, self.outputs), "weights": (rows,)}[kind]
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest, or ManifestError where it is none of ours; OSError where there is none."""
+    text = (directory / MANIFEST).read_bytes()
+    try:
+        data = json.loads(text)
+        if data.pop("format") != FORMAT:
+            raise ValueError(f"another format than {FORMAT}")
+        manifest = Manifest(**data)
+        names = [name for shard in range(manifest.shards) for name in manifest.names(shard)]
+        if [file["name"] for file in manifest.files] != names or not all(
+            isinstance(file["rows"], int) and file["rows"] > 0 and isinstance(file["sha256"], str) for file in manifest.files
+        ):
+            raise ValueError("a list of files that is not in order")
+        if manifest.complete and not manifest.files:
+            raise ValueError("a complete set without files")
+        moments = manifest.standardisation
+        if moments is not None and not len(moments["mean"]) == len(moments["scale"]) == manifest.outputs:
+            raise ValueError(f"a standardisation that is not for {manifest.outputs} outputs")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ManifestError(f"{directory / MANIFEST}: expected a transfer set's manifest, got {error}") from error
+    return manifest
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Put the manifest in place of the one before, atomically."""
+    with replacing(directory / MANIFEST) as file:
+        file.write(json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1).encode())
+
+
+def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> None:
+    """Write the next shard's files, then the manifest that has them; on any error neither is left."""
+    names = manifest.names(manifest.shards)
+    before = list(manifest.files)
+    try:
+        for name, array in zip(names, arrays):
+            with replacing(directory / name) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+            manifest.files.append({"name": name, "rows": len(array), "sha256": _sha256(directory / name)})
+        write_manifest(directory, manifest)
+    except BaseException:
+        manifest.files = before
+        stands = (directory / MANIFEST).exists() and read_manifest(directory).shards > manifest.shards  # it was too late to stop
+        for name in () if stands else names:
+            with suppress(OSError):
+                os.unlink(directory / name)
+        raise
+
+
+def open_shard(directory: Path, manifest: Manifest, shard: int, verify: bool) -> list[Array]:
+    """The shard's arrays, memory-mapped; ManifestError names a file that is not the one in the manifest."""
+    count = len(manifest.kinds)
+    files = manifest.files[shard * count : (shard + 1) * count]
+    return [
+        _open(directory / file["name"], manifest.shape(kind, file["rows"]), file["sha256"] if verify else None)
+        for kind, file in zip(manifest.kinds, files)
+    ]
+
+
+def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -> Iterator[Array]:
+    """The rows of an array, or of arrays one after the other, as float32 arrays of `rows` rows each; the last may be shorter."""
+    dims = _check.Dims()
+    shard = np.empty(0, np.float32)
+    have = 0
+    for value in [values] if isinstance(values, np.ndarray) else values:
+        array = _check.host_array(name, value)
+        if array.dtype not in _check.FLOATS:
+            raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+        dims.size.pop(axes[0], None)
+        dims.shape(name, array.shape, axes)
+        done = 0
+        while done < len(array):
+            if have == 0:
+                shard = np.empty((rows, *array.shape[1:]), np.float32)
+            take = min(rows - have, len(array) - done)
+            with np.errstate(over="ignore"):  # infinity is found afterwards
+                shard[have : have + take] = array[done : done + take]
+            have, done = have + take, done + take
+            if have == rows:
+                yield shard
+                have = 0
+    if have:
+        yield shard[:have]
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for pattern in ("inputs-*.npy", "logits-*.npy", "weights-*.npy", MANIFEST):
+        for path in directory.glob(f".{pattern}.part"):
+            path.unlink()
+
+
+def _open(path: Path, shape: tuple[int, ...], sha256: str | None) -> Array:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: expected a file, as the manifest says, got none") from None
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header can raise almost anything
+        raise ManifestError(f"{path}: expected a whole .npy file, got {error}") from error
+    if not isinstance(array, np.memmap) or array.dtype != np.float32 or array.shape != shape or not array.flags.c_contiguous:
+        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ManifestError(f"{path}: expected float32 {shape} in C order, as the manifest says, got {got}")
+    size = path.stat().st_size
+    if size != array.offset + array.nbytes:
+        raise ManifestError(f"{path}: expected {array.offset + array.nbytes} bytes, got {size}")
+    if sha256 is not None and (got := _sha256(path)) != sha256:
+        raise ManifestError(f"{path}: expected sha256 {sha256}, as the manifest says, got {got}")
+    return np.asarray(array)  # a plain view of the mapping: np.memmap's own indexing is slow
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

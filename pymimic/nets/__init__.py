@@ -1,0 +1,1 @@
+"""The shallow net, and its fast path for predictions."""

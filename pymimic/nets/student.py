@@ -1,0 +1,302 @@
+"""The wide shallow net that mimics: z = x V^T, h = f(z U^T + b), y = h W + c. Ba & Caruana 2014, section 2.2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import _check, backends
+from ..backends import default_host
+from ..backends.interface import Array
+from ..backends.prediction import forward_of
+from ..backends.reference import log_softmax
+from ..data.moments import moments, whitened_components
+from ..devices import is_device, kind, module, to, wait
+from ..errors import FileFormatError
+from ..files import Path, read_safetensors, write_safetensors
+from .predictor import Predictor
+
+_SLAB_BYTES = 64 << 20
+_MOST_ROWS = 8192
+_FEW_ROWS = 8  # are bound by reading the weights, and go another way, to the same bits
+
+
+class Student:
+    """A wide shallow net, with the standardisation of its inputs.
+
+    Fresh weights are normal with mean 0, drawn from `SeedSequence(seed).spawn(3)`, one stream each for V, U and W:
+    V with variance 1 / D, so that standardised inputs give z of variance 1 (`initialise_bottleneck` does better); U with
+    2 / k for relu and gelu (He et al. 2015) and 2 / (k + H) otherwise (Glorot & Bengio 2010); W with 2 / (H + C); b and c are 0.
+
+    Parameters
+    ----------
+    inputs, hidden, outputs : D, H and C, at least 1
+    rank : k, the width of the linear bottleneck; None for none, and then there is no V
+    activation : "relu", "identity", "tanh", "sigmoid" or "gelu"
+    dropout : probability in [0, 1) that training drops a hidden unit; `predict` drops none
+    seed : of the initial weights
+
+    Attributes
+    ----------
+    mean, scale : (D,) float32 arrays, or None; the net sees (x - mean) * scale
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, rank: int | None = None, activation: str = "relu", dropout: float = 0.0, seed: int = 0
+    ) -> None:
+        self._configure(inputs, hidden, outputs, rank, activation, dropout, seed)
+        D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
+        streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(self.seed).spawn(3)]
+        self._arrays = {} if rank is None else {"V": _normal(streams[0], (k, D), 1 / D)}
+        self._arrays |= {
+            "U": _normal(streams[1], (H, k), 2 / k if activation in ("relu", "gelu") else 2 / (k + H)),
+            "b": np.zeros(H, np.float32),
+            "W": _normal(streams[2], (H, C), 2 / (H + C)),
+            "c": np.zeros(C, np.float32),
+        }
+
+    def _configure(self, inputs: int, hidden: int, outputs: int, rank: int | None, activation: str, dropout: float, seed: int) -> None:
+        """Check and take over all but the weights."""
+        self.inputs = _check.integer("inputs", inputs, 1, 1 << 31)
+        self.hidden = _check.integer("hidden", hidden, 1, 1 << 31)
+        self.outputs = _check.integer("outputs", outputs, 1, 1 << 31)
+        self.rank = None if rank is None else _check.integer("rank", rank, 1, 1 << 31)
+        self.activation = _check.activation(activation)
+        self.seed = _check.integer("seed", seed, 0, 1 << 64)
+        _check.mask(dropout, 0, 0, (0, 0))
+        self.dropout = float(dropout)
+        self.mean: Array | None = None
+        self.scale: Array | None = None
+        self._few: tuple[tuple[Any, ...], Predictor] | None = None  # what it was made of, and the predictor of few rows
+        self._standards: dict[str, tuple[Array, Array]] = {}  # mean and scale where they were needed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_few": None, "_standards": {}}  # they are made again when they are wanted
+
+    def __repr__(self) -> str:
+        return f"Student({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
+
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments by name."""
+        return {name: getattr(self, name) for name in ("inputs", "hidden", "outputs", "rank", "activation", "dropout", "seed")}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight array by name."""
+        D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
+        bottleneck: dict[str, tuple[int, ...]] = {} if self.rank is None else {"V": (k, D)}
+        return bottleneck | {"U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
+
+    @property
+    def device(self) -> str:
+        """Where the weights are: "cpu" or "cuda"."""
+        return kind(self._arrays["c"])
+
+    def to(self, device: str) -> Student:
+        """The same student, its weights moved to "cpu" (NumPy arrays) or "cuda" (CuPy arrays, on the current device).
+
+        BackendUnavailableError says why there is no CUDA backend.
+        """
+        if device == "cuda":
+            backends.get("cuda")
+        self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
+        return self
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers in V, U, b, W and c."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the weights take in memory."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def arrays(self) -> dict[str, Array]:
+        """Copies of V (unless `rank` is None), U, b, W and c by name, float32, where the student is."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def weights(self) -> dict[str, Array]:
+        """The arrays themselves, to be read and not written."""
+        return self._arrays
+
+    def set_arrays(self, **arrays: Array) -> None:
+        """Replace the weights named: copies of float32 or float64 arrays of the shapes that `shapes` gives.
+
+        Nothing is replaced when one of them does not fit.
+        """
+        for name, value in arrays.items():
+            if name not in self.shapes:
+                raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
+            _check.float_shape(name, value, self.shapes[name])
+        moved = {name: to(self.device, value) for name, value in arrays.items()}
+        self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
+
+    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
+        """Let the net see (x - mean) * scale: finite (D,) float arrays, in the inputs' units and one over them; None and None for x."""
+        if (mean is None) != (scale is None):
+            raise ValueError("scale: expected None if and only if mean is None")
+        for name, value in (("mean", mean), ("scale", scale)):
+            if value is not None:
+                _check.float_shape(name, value, (self.inputs,))
+                _check.finite(name, value)
+        self.mean = None if mean is None else np.array(to("cpu", mean), np.float32)
+        self.scale = None if scale is None else np.array(to("cpu", scale), np.float32)
+        self._standards = {}
+
+    def standardise(self, x: Array) -> Array:
+        """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
+        x = module(x).ascontiguousarray(_check.float_rows("x", x, self.inputs), np.float32)
+        if self.mean is None or self.scale is None:
+            return x
+        if kind(x) not in self._standards:
+            self._standards[kind(x)] = to(kind(x), self.mean), to(kind(x), self.scale)
+            wait(kind(x))  # other streams may use them next
+        mean, scale = self._standards[kind(x)]
+        centred = x - mean
+        centred *= scale
+        return centred
+
+    def initialise_bottleneck(self, x: Array, epsilon: float = 0.05) -> None:
+        """Set V by PCA, whitened: V = components / sqrt(eigenvalue + epsilon), over a sample of inputs.
+
+        The eigenvectors of the sample's covariance with the `rank` largest eigenvalues, each with its largest entry positive.
+        A net that has no standardisation yet is given the sample's mean as `mean` and ones as `scale`, so that z has mean 0.
+
+        Parameters
+        ----------
+        x : (B, D) float array, B at least 2; a few thousand rows will do. The covariance takes 8 D^2 bytes, its eigenvectors O(D^3) time.
+        epsilon : added to the eigenvalues, in their units, above 0
+
+        Raises
+        ------
+        ValueError
+            There is no bottleneck, or `rank` exceeds D, or x is not finite.
+        """
+        if self.rank is None or self.rank > self.inputs:
+            raise ValueError(f"rank: expected a bottleneck of at most {self.inputs} units, the inputs, got {self.rank}")
+        if not 0 < epsilon < math.inf:
+            raise ValueError(f"epsilon: expected a number above 0, got {epsilon}")
+        x = to("cpu", _check.float_rows("x", x, self.inputs))
+        if len(x) < 2:
+            raise ValueError(f"x: expected at least 2 rows, got {len(x)}")
+        _check.finite("x", x)
+        mean = self.mean if self.mean is not None else moments(self._slabs(x))[0].astype(np.float32)
+        scale = self.scale if self.scale is not None else np.ones(self.inputs, np.float32)
+        V = whitened_components(
+            (((np.asarray(slab, np.float64) - mean) * scale) for slab in self._slabs(x)), self.inputs, self.rank, epsilon
+        )
+        self.set_standardisation(mean, scale)
+        self.set_arrays(V=V)
+
+    def predict(self, x: Array, backend: str | None = None) -> Array:
+        """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; of any strides, memory-mapped too.
+
+        Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B (on a device beside copies of U and W as
+        the kernels read them). y is where x is; a student on a device takes x from the host too. A row's bits do not depend on the rows
+        beside it, except on "reference", and on "cpu-bf16x3", which takes up to 8 rows for plain float32. NaN propagates. On the CPU up to
+        8 rows go through a `Predictor`, which keeps a copy of weights of at most 64 MiB; make one of your own for weights in bfloat16 or
+        int8.
+
+        Raises
+        ------
+        TypeError, ValueError
+            x is no float array, or its shape is not (B, D).
+        """
+        few = backend is None and isinstance(x, np.ndarray) and x.ndim == 2 and 0 < len(x) <= _FEW_ROWS
+        if few and self.device == "cpu" and not is_device(x) and default_host().name == "cpu":
+            return self._predictor_of_few().predict(x)
+        x = _check.float_rows("x", x, self.inputs)
+        if is_device(x) and self.device == "cpu":
+            raise ValueError("x: expected a NumPy array, as the student is on the CPU (student.to('cuda') moves it), got one on a device")
+        y, start = module(x).empty((len(x), self.outputs), np.float32), 0
+        forward, row_bytes = forward_of(self._arrays, self.activation, backend)
+        for slab in self._slabs(x, row_bytes):
+            here = y[start : start + len(slab)]
+            out = here if kind(x) == self.device else None
+            answer = forward(self.standardise(to(self.device, slab)), out)
+            if out is None:
+                here[...] = to(kind(x), answer)
+            start += len(slab)
+        return y  # type: ignore[no-any-return]
+
+    def _predictor_of_few(self) -> Predictor:
+        """Made again when what it was made of has been replaced. Other threads may do that meanwhile: then the next call notices."""
+        parts = (self._arrays, self.mean, self.scale, self.activation)
+        few = self._few
+        if few is None or any(then is not now for then, now in zip(few[0], parts)):
+            self._few = few = (parts, Predictor(self))
+        return few[1]
+
+    def predict_proba(self, x: Array, backend: str | None = None) -> Array:
+        """softmax of `predict(x)`, (B, C) float32, where x is."""
+        return to(kind(x), np.exp(log_softmax(to("cpu", self.predict(x, backend)))))
+
+    def _slabs(self, x: Array, more_bytes: int = 0) -> Iterator[Array]:
+        """Views of x, each of so many rows that what is computed from them stays small; `more_bytes` for each."""
+        row_bytes = 4 * (2 * self.inputs + 4 * (self.rank or self.inputs) + 3 * self.outputs) + more_bytes
+        rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // row_bytes))
+        return (x[start : start + rows] for start in range(0, len(x), rows))
+
+    def fold(self, mean: Array, scale: Array) -> None:
+        """Turn the net's y into y * scale + mean, by changing W and c: undoes a standardisation of the targets, both (C,)."""
+        for name, value in (("mean", mean), ("scale", scale)):
+            _check.float_shape(name, value, (self.outputs,))
+            _check.finite(name, value)
+        mean, scale = to("cpu", mean), to("cpu", scale)
+        W, c = self._arrays["W"], to("cpu", self._arrays["c"])
+        folded = {
+            "W": W * to(self.device, np.asarray(scale, np.float32)),
+            "c": to(self.device, (c * np.asarray(scale, np.float64) + mean).astype(np.float32)),
+        }
+        self._arrays = self._arrays | folded  # new arrays: a Predictor may read the old ones
+
+    def save(self, path: Path) -> None:
+        """Write the weights to a safetensors file, atomically; configuration and standardisation go into its metadata key "pymimic".
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; what was there before is untouched.
+        """
+        standardisation = None
+        if self.mean is not None and self.scale is not None:
+            standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        metadata = {"kind": "student", "configuration": self.configuration(), "input_standardisation": standardisation}
+        write_safetensors(path, {name: to("cpu", array) for name, array in self._arrays.items()}, metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> Student:
+        """The student that `save` wrote.
+
+        Raises
+        ------
+        FileFormatError
+            The file is truncated, foreign, or not a student's; the message names it.
+        OSError
+            The file cannot be read.
+        """
+        arrays, metadata = read_safetensors(path, kind="student")
+        student = cls.__new__(cls)
+        try:
+            student._configure(**metadata["configuration"])
+            standardisation = metadata["input_standardisation"]
+            if standardisation is not None:
+                student.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
+            have = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+            want = {name: (shape, "float32") for name, shape in student.shapes.items()}
+            if have != want:
+                raise ValueError(f"expected arrays {want}, got {have}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"path: {str(path)!r}: expected a student's configuration and weights, got: {error}") from error
+        student._arrays = arrays
+        return student
+
+
+def _normal(stream: np.random.Generator, shape: tuple[int, int], variance: float) -> Array:
+    array = stream.standard_normal(shape, np.float32)
+    array *= np.float32(math.sqrt(variance))
+    return array

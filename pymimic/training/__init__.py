@@ -1,0 +1,1 @@
+"""Training: the loop, what it moves, where it stands; and the deep net that teaches."""

@@ -1,0 +1,117 @@
+"""Everything that a training run carries from step to step, and its file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backends.interface import Array
+from ..devices import like, module, to
+from ..errors import FileFormatError, TrainingDivergedError
+from ..files import Path, read_safetensors, write_safetensors
+from .history import History
+from .learner import Learner
+
+_COUNTERS = ("epoch", "position", "step", "loss_sum", "seconds")
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands. The working weights, their average and the optimizer are the learner's."""
+
+    epoch: int = 0  # epochs completed
+    position: int = 0  # rows of this epoch's permutation that are used up
+    step: int = 0  # optimizer steps completed
+    loss_sum: float = 0.0  # over the rows of this epoch so far
+    seconds: float = 0.0
+    history: History = field(default_factory=History)
+    best: dict[str, Array] | None = None  # the weights of the best epoch, where early stopping is on
+    target_mean: Array | None = None  # (C,) float32, the targets' standardisation, where it is on
+    target_scale: Array | None = None
+    consistent: bool = True  # False while a step is half done, or when weights are not finite: of no use to anyone
+
+    def targets(self, given: Array) -> Array:
+        """Labels as they are, logits as float32 and standardised if asked for."""
+        if given.dtype.kind in "iu":
+            return given
+        given = module(given).asarray(given, np.float32)
+        if self.target_mean is None or self.target_scale is None:
+            return given
+        return (given - like(given, self.target_mean)) / like(given, self.target_scale)
+
+    def save(self, path: Path, learner: Learner, configuration: dict[str, Any]) -> None:
+        """Write a checkpoint atomically.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; the old one is untouched.
+        TrainingDivergedError
+            A weight or an optimizer slot is not finite; the old file is untouched.
+        """
+        student = learner.student
+        groups: dict[str, dict[str, Array]] = {
+            "weights": learner.arrays(),
+            "average": learner.average or {},
+            "best": self.best or {},
+            "optimizer": learner.optimizer.state(),
+            "inputs": _pair(student.mean, student.scale),
+            "targets": _pair(self.target_mean, self.target_scale),
+        }
+        arrays = {f"{group}.{name}": to("cpu", array) for group, members in groups.items() for name, array in members.items()}
+        for name, array in arrays.items():
+            if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+                self.consistent = False
+                raise TrainingDivergedError(f"{name}: expected finite values after step {self.step}, got NaN or infinity")
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        metadata = {"kind": "checkpoint", "configuration": configuration, "counters": counters, "history": self.history.as_dict()}
+        write_safetensors(path, arrays, metadata)
+
+    @classmethod
+    def load(cls, path: Path, learner: Learner, configuration: dict[str, Any]) -> TrainingState:
+        """Read a checkpoint, and set the learner and its student's input standardisation to it.
+
+        Raises
+        ------
+        FileFormatError
+            The file is truncated, foreign, or no checkpoint.
+        ValueError
+            It was written by a run of another configuration.
+        OSError
+            The file cannot be read.
+        """
+        flat, metadata = read_safetensors(path, kind="checkpoint")
+        have = metadata.get("configuration", {})
+        for name, value in configuration.items():
+            if have.get(name) != value:
+                raise ValueError(
+                    f"resume: expected a checkpoint of a run with {name} = {value!r}, got {have.get(name)!r} in {os.fspath(path)!r}"
+                )
+        groups: dict[str, dict[str, Array]] = {}
+        for key, array in flat.items():
+            group, _, name = key.partition(".")
+            groups.setdefault(group, {})[name] = array
+        try:
+            for name, array in learner.arrays().items():
+                array[...] = like(array, groups["weights"][name])
+                if learner.average is not None:
+                    learner.average[name][...] = like(array, groups["average"][name])
+            learner.wide.changed()
+            learner.optimizer.load_state(groups["optimizer"])
+            inputs, targets = groups.get("inputs", {}), groups.get("targets", {})
+            learner.student.set_standardisation(inputs.get("mean"), inputs.get("scale"))
+            history = History.from_dict(metadata["history"])
+            state = cls(**metadata["counters"], history=history, best=groups.get("best"))
+            state.target_mean, state.target_scale = targets.get("mean"), targets.get("scale")
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(
+                f"resume: expected a whole checkpoint in {os.fspath(path)!r}, got one that lacks or misplaces {error}"
+            ) from error
+        return state
+
+
+def _pair(mean: Array | None, scale: Array | None) -> dict[str, Array]:
+    return {} if mean is None or scale is None else {"mean": mean, "scale": scale}
