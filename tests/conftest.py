@@ -1,10 +1,8 @@
 """Fixtures of the whole suite: the backends that are installed, and how hypothesis looks for examples."""
 
-import contextlib
 import importlib.util
 import os
 import signal
-from collections.abc import Iterator
 
 # before NumPy and Numba are imported: the reference must not fight for cores, and the tests ask for up to five threads on any machine
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -12,47 +10,18 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "5")
 
 import pytest
 from hypothesis import HealthCheck, settings
+from instruction_sets import INSTRUCTION_SETS, use_backend
 
 import pymimic
-from pymimic.backends import get
-from pymimic.errors import BackendUnavailableError
 
 # a shell that starts the tests in the background has them, and what they start, ignore ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-INSTRUCTION_SETS = ("cpu-baseline", "cpu-avx2", "cpu-avx512")  # of the compiled core
-TILES = ("cpu-amx", "cpu-amx_model")  # the avx512 and the baseline ones, with tiles of bfloat16
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 _COMMON = {"deadline": None, "suppress_health_check": _QUIET}
 settings.register_profile("default", max_examples=40, derandomize=True, **_COMMON)
 settings.register_profile("thorough", max_examples=2000, print_blob=True, **_COMMON)  # pytest --hypothesis-profile=thorough
 settings.load_profile("default")
-
-
-@contextlib.contextmanager
-def use_backend(param: str) -> Iterator[str]:
-    """The backend's name, with the core set to the instruction set after "cpu-"; skips the test where it cannot run.
-
-    In continuous integration the compiled core has to be there.
-    """
-    name, _, isa = param.partition("-")
-    try:
-        get(name)
-    except BackendUnavailableError as error:
-        if name == "cpu" and os.environ.get("CI"):
-            pytest.fail(f"the compiled backend must be there when CI is set: {error}")
-        pytest.skip(str(error))
-    if not isa:
-        yield name
-        return
-    from pymimic import _core
-
-    if isa not in _core.runnable_isas():
-        pytest.skip(f"this machine cannot run {isa}")
-    before = _core.isa()
-    _core.set_isa(isa)
-    yield name
-    _core.set_isa(before)
 
 
 @pytest.fixture(params=["reference", *INSTRUCTION_SETS, "numba"])

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import reference_bounds as bounds
 from cases import checked, exact_shallow, masks, shallow, sizes
-from conftest import INSTRUCTION_SETS, TILES, use_backend
 from fused_steps import check_steps
 from hypothesis import given
 from hypothesis import strategies as st
+from instruction_sets import INSTRUCTION_SETS, TILES, use_backend
 from toy import Logits, trained
 
 import pymimic

@@ -8,9 +8,9 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS, use_backend
 from hypothesis import given
 from hypothesis import strategies as st
+from instruction_sets import INSTRUCTION_SETS, use_backend
 
 import pymimic
 from pymimic import Predictor, Student
