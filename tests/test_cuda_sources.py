@@ -12,7 +12,9 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-KERNELS = Path(__file__).parents[1] / "kernels"
+ROOT = Path(__file__).parents[1]
+KERNELS = ROOT / "kernels"
+INCLUDES = [f"-I{ROOT / folder}" for folder in ("csrc", "kernels")]
 ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90a": "arch=compute_90a,code=sm_90a"}
 MOST_REGISTERS = 255
 MOST_MATRIX_KERNELS = 12  # instantiations, all sources together
@@ -29,9 +31,9 @@ def nvcc() -> str:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("source", sorted(KERNELS.glob("*.cu")), ids=lambda path: path.name)
+@pytest.mark.parametrize("source", sorted(KERNELS.rglob("*.cu")), ids=lambda path: path.name)
 def test_compiles_without_spills(nvcc, source, architecture, tmp_path):
-    flags = ["-std=c++17", f"-gencode={ARCHITECTURES[architecture]}", "-Xptxas", "-v,-warn-spills,-Werror"]
+    flags = ["-std=c++17", *INCLUDES, f"-gencode={ARCHITECTURES[architecture]}", "-Xptxas", "-v,-warn-spills,-Werror"]
     # an object, not a cubin: the launchers are compiled too
     done = subprocess.run([nvcc, *flags, "-c", "-o", tmp_path / "out.o", source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -46,14 +48,14 @@ def test_compiles_without_spills(nvcc, source, architecture, tmp_path):
 def test_matrix_kernels_are_few_and_use_tensor_cores(nvcc, architecture, tmp_path):
     """Counted in PTX, as no disassembler comes with nvcc."""
     matrix_kernels = 0
-    for source in sorted(KERNELS.glob("shallow_*.cu")):
+    for source in sorted(KERNELS.glob("shallow/*.cu")):
         target = tmp_path / "out.ptx"
-        subprocess.run([nvcc, "-std=c++17", f"-arch={architecture.replace('sm', 'compute')}", "-ptx", "-o", target, source], check=True)
+        subprocess.run([nvcc, "-std=c++17", *INCLUDES, f"-arch={architecture.replace('sm', 'compute')}", "-ptx", "-o", target, source], check=True)
         entries = re.split(r"^\.entry |^\s*\.visible \.entry ", target.read_text(), flags=re.MULTILINE)[1:]
         with_products = [entry for entry in entries if re.search(r"\bmma\.sync|\bwgmma\.mma_async", entry)]
-        meant = {"sm_80": not source.stem.endswith("_90"), "sm_90a": True}[architecture]
+        meant = {"sm_80": not source.stem.endswith("_sm90a"), "sm_90a": True}[architecture]
         assert bool(with_products) == meant, f"{source.name}: {len(with_products)} kernels use tensor cores"
-        if architecture == "sm_90a" and source.stem.endswith("_90"):
+        if architecture == "sm_90a" and source.stem.endswith("_sm90a"):
             assert all("wgmma.mma_async" in entry and "cp.async.bulk.tensor" in entry for entry in with_products)
         matrix_kernels += len(with_products)
     assert matrix_kernels <= MOST_MATRIX_KERNELS

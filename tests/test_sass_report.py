@@ -97,7 +97,7 @@ def test_names(tool, mangled, name):
 
 def kernel(tool, **changes):
     good = tool.Kernel(
-        source="shallow_forward.cu", architecture="sm_80", name="shallow_forward<Bf16, 2, 1>", registers=254, stack_bytes=0,
+        source="forward_sm80.cu", architecture="sm_80", name="shallow_forward<Bf16, 2, 1>", registers=254, stack_bytes=0,
         shared_bytes=0, spill_bytes=0, length=4000, instructions={"HMMA": 304, "HGMMA": 0, "LDL": 0, "STL": 0},
     )  # fmt: skip
     return dataclasses.replace(good, **{**changes, "instructions": good.instructions | changes.get("instructions", {})})
@@ -105,7 +105,7 @@ def kernel(tool, **changes):
 
 def test_budgets(tool):
     seconds = {"sm_80": 59.0, "sm_90a": 59.0}
-    on_80, on_90 = kernel(tool), kernel(tool, source="shallow_forward_90.cu", architecture="sm_90a", instructions={"HMMA": 0, "HGMMA": 64})
+    on_80, on_90 = kernel(tool), kernel(tool, source="forward_sm90a.cu", architecture="sm_90a", instructions={"HMMA": 0, "HGMMA": 64})
     stub = kernel(tool, architecture="sm_90a", length=16, instructions={"HMMA": 0})
     plain = kernel(tool, source="pack.cu", name="pack", instructions={"HMMA": 0})
     assert tool.broken_budgets([on_80, on_90, stub, plain, *[on_80] * 11], seconds) == []
@@ -114,10 +114,10 @@ def test_budgets(tool):
         ({"instructions": {"STL": 1}}, "STL"), ({"serialized": "non wgmma instructions"}, "wait for each other due to non wgmma"),
     ):  # fmt: skip
         (complaint,) = tool.broken_budgets([kernel(tool, **changes)], seconds)
-        assert "shallow_forward.cu, sm_80, shallow_forward<Bf16, 2, 1>" in complaint
+        assert "forward_sm80.cu, sm_80, shallow_forward<Bf16, 2, 1>" in complaint
         assert what in complaint
     assert any("no HMMA" in c for c in tool.broken_budgets([kernel(tool, instructions={"HMMA": 0})], seconds))
-    with_hmma = kernel(tool, source="shallow_forward_90.cu")
+    with_hmma = kernel(tool, source="forward_sm90a.cu")
     assert any("no HGMMA" in c for c in tool.broken_budgets([with_hmma], seconds))
     assert any("on any architecture" in c for c in tool.broken_budgets([stub], seconds))
     assert any("13 matrix kernels" in c for c in tool.broken_budgets([on_80] * 13, seconds))
@@ -151,7 +151,7 @@ def test_one_small_kernel(tool):
         tool.find_tools()
     except tool.MissingToolError as error:
         pytest.skip(f"{error}: what the compiler makes of the kernels is NOT checked")
-    command = [sys.executable, TOOL, "--check", "--json", TOOL.parents[1] / "kernels" / "column_sums.cu"]
+    command = [sys.executable, TOOL, "--check", "--json", TOOL.parents[1] / "kernels" / "layers" / "column_sums.cu"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     report = json.loads(done.stdout)
     assert [(k["architecture"], k["name"]) for k in report["kernels"]] == [

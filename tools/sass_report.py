@@ -23,13 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-KERNELS = Path(__file__).parents[1] / "kernels"
+ROOT = Path(__file__).parents[1]
+KERNELS = ROOT / "kernels"
 ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90a": "arch=compute_90a,code=sm_90a"}
 INSTRUCTIONS = ("HMMA", "HGMMA", "LDL", "STL")  # what is counted
 MOST_MATRIX_KERNELS = 12  # instantiations with tensor-core instructions, for one architecture
 MOST_SECONDS = 60.0  # to compile all for one architecture, two files at a time
 MATRIX_KERNELS = "shallow_"  # kernels of such names must use tensor cores,
-WARPGROUP_SOURCES = "_90.cu"  # those of such files by warpgroups (HGMMA),
+WARPGROUP_SOURCES = "_sm90a.cu"  # those of such files by warpgroups (HGMMA),
 STUB = 64  # but for kernels of no more instructions than this: they are compiled for chips that another one is for
 
 
@@ -192,7 +193,7 @@ def report(sources: list[Path], tools: tuple[str, dict[str, str]]) -> tuple[list
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         for architecture, gencode in ARCHITECTURES.items():
             cubins = [Path(folder) / f"{source.stem}.{architecture}.cubin" for source in sources]
-            flags = ("-std=c++17", f"-gencode={gencode}", "-Xptxas", "-v", "-cubin", "-o")
+            flags = ("-std=c++17", f"-I{ROOT / 'csrc'}", f"-I{KERNELS}", f"-gencode={gencode}", "-Xptxas", "-v", "-cubin", "-o")
             start = time.perf_counter()
             logs = [pool.submit(run, tools, tools[0], *flags, cubin, source) for source, cubin in zip(sources, cubins)]
             printed = [log.result().stderr for log in logs]
@@ -216,7 +217,7 @@ def main() -> int:
         print(f"NOTICE: {error}; NOTHING is known about registers, spills and tensor cores", file=sys.stderr)
         return 0 if given.if_possible else 2
     try:
-        kernels, seconds = report(given.sources or sorted(KERNELS.glob("*.cu")), tools)
+        kernels, seconds = report(given.sources or sorted(KERNELS.rglob("*.cu")), tools)
     except subprocess.CalledProcessError as error:
         print(f"{' '.join(map(str, error.cmd))}\n{error.stdout}{error.stderr}", file=sys.stderr)
         return 1

@@ -1,8 +1,8 @@
 // What the bindings of the compiled core share: the instruction set in use, and arguments that are not arrays.
 #pragma once
 
-#include "../cpu/dispatch.h"
-#include "arrays.h"
+#include "bindings/arrays.h"
+#include "cpu/dispatch.h"
 
 namespace mimic {
 

@@ -1,4 +1,4 @@
-#include "blas.h"
+#include "bindings/blas.h"
 
 #include <dlfcn.h>
 

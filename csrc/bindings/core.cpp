@@ -1,6 +1,6 @@
 // pymimic._core: unpacks arrays, releases the GIL, calls the kernels.
-#include "../cpu/parallel.h"
-#include "arguments.h"
+#include "bindings/arguments.h"
+#include "cpu/parallel.h"
 
 namespace mimic {
 namespace {

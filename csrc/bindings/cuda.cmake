@@ -33,7 +33,7 @@ else()
     "cmake_minimum_required(VERSION 3.22...3.31)\nproject(probe LANGUAGES CUDA)\n"
     "if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS ${least_nvcc})\n"
     "  message(FATAL_ERROR \"nvcc \${CMAKE_CUDA_COMPILER_VERSION} is older than ${least_nvcc}\")\nendif()\n"
-    "set(CMAKE_CUDA_STANDARD 17)\nadd_library(probe STATIC ${CMAKE_CURRENT_SOURCE_DIR}/kernels/dropout.cu)\n")
+    "set(CMAKE_CUDA_STANDARD 17)\ninclude_directories(${CMAKE_CURRENT_SOURCE_DIR}/csrc ${CMAKE_CURRENT_SOURCE_DIR}/kernels)\nadd_library(probe STATIC ${CMAKE_CURRENT_SOURCE_DIR}/kernels/layers/dropout.cu)\n")
   execute_process(
     COMMAND ${CMAKE_COMMAND} -S ${probe} -B ${probe}/build -G ${CMAKE_GENERATOR} -DCMAKE_MAKE_PROGRAM=${CMAKE_MAKE_PROGRAM}
       -DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER} "-DCMAKE_CUDA_ARCHITECTURES=${CMAKE_CUDA_ARCHITECTURES}"
@@ -58,14 +58,15 @@ endif()
 enable_language(CUDA)
 find_package(CUDAToolkit ${least_nvcc} REQUIRED)
 message(STATUS "CUDA kernels: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
-file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu)
+file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu)
 add_library(kernels OBJECT ${kernels})
 set_target_properties(kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden)
+target_include_directories(kernels PRIVATE csrc kernels)
 target_compile_options(kernels PRIVATE -Xptxas=-warn-spills)
 
 pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/bindings/blas.cpp csrc/bindings/cuda.cpp csrc/bindings/cuda_arrays.cpp
   csrc/bindings/cuda_layers.cpp csrc/bindings/cuda_predictor.cpp csrc/bindings/device.cpp $<TARGET_OBJECTS:kernels>)
 set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static LINKER_LANGUAGE CXX)
-target_include_directories(_cuda PRIVATE kernels)
+target_include_directories(_cuda PRIVATE csrc kernels)
 target_link_libraries(_cuda PRIVATE warnings CUDA::cudart_static ${CMAKE_DL_LIBS})
 install(TARGETS _cuda LIBRARY DESTINATION pymimic)

@@ -1,6 +1,6 @@
 // pymimic._cuda: unpacks device arrays and calls the launchers of kernels/launch.h on the caller's stream. Allocates
 // nothing and synchronises nothing; imports where there is no driver.
-#include "cuda_arrays.h"
+#include "bindings/cuda_arrays.h"
 
 namespace {
 

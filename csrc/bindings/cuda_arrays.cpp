@@ -1,4 +1,4 @@
-#include "cuda_arrays.h"
+#include "bindings/cuda_arrays.h"
 
 namespace mimic {
 namespace {

@@ -10,7 +10,7 @@
 #include <tuple>
 #include <vector>
 
-#include "device.h"
+#include "bindings/device.h"
 #include "launch.h"
 
 namespace mimic {

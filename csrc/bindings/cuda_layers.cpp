@@ -1,6 +1,6 @@
 // The binding of what goes around products and losses.
-#include "blas.h"
-#include "cuda_arrays.h"
+#include "bindings/blas.h"
+#include "bindings/cuda_arrays.h"
 
 namespace mimic {
 namespace {

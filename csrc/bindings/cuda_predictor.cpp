@@ -1,5 +1,5 @@
 // _cuda.Predictor: a net's weights on a device, checked once, so that a call costs next to nothing.
-#include "cuda_arrays.h"
+#include "bindings/cuda_arrays.h"
 
 namespace mimic {
 namespace {

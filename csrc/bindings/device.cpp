@@ -1,4 +1,4 @@
-#include "device.h"
+#include "bindings/device.h"
 
 namespace mimic {
 namespace {

@@ -1,5 +1,5 @@
 // _core.Predictor: a net's weights, checked once, so that a call costs next to nothing.
-#include "arguments.h"
+#include "bindings/arguments.h"
 
 namespace mimic {
 namespace {

@@ -1,5 +1,5 @@
 // The shallow ops, in float32 or float64 and with bfloat16 operands.
-#include "arguments.h"
+#include "bindings/arguments.h"
 
 namespace mimic {
 namespace {

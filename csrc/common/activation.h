@@ -2,7 +2,7 @@
 // that a loop over them becomes vector code and CPU and GPU agree; in double they are the C library's.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace mimic {
 

@@ -1,7 +1,7 @@
 // bfloat16: the upper half of a float, rounded to nearest even. NaN stays NaN.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace mimic {
 

@@ -1,7 +1,7 @@
 // One element's optimizer step: what `pymimic.backends.reference` defines in NumPy.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace mimic {
 

@@ -2,7 +2,7 @@
 // and where the random byte of a (row, unit) lies: the accumulator layout of mma.m16n8.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace mimic {
 

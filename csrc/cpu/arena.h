@@ -1,7 +1,7 @@
 // Scratch memory, shared out.
 #pragma once
 
-#include "simd.h"
+#include "cpu/vector/simd.h"
 
 namespace mimic {
 namespace MIMIC_ISA {

@@ -2,10 +2,10 @@
 // benchmarks/ceilings.py times them. Results go to memory, so that no compiler leaves the work out.
 #pragma once
 
-#include "kernels.h"
-#include "parallel.h"
-#include "simd.h"
-#include "tiles.h"
+#include "cpu/amx/tiles.h"
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+#include "cpu/vector/simd.h"
 
 namespace mimic {
 namespace MIMIC_ISA {

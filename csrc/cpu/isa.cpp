@@ -1,12 +1,12 @@
 // Compiled once per instruction set; MIMIC_ISA is the namespace and MIMIC_ISA_TABLE the table to define.
 // No standard header with inline functions: the linker could merge one build's copy into another's.
-#include "ceilings.h"
-#include "elementwise.h"
-#include "linear_tiles.h"
-#include "narrow.h"
-#include "serving.h"
-#include "shallow.h"
-#include "shallow_rounded.h"
+#include "cpu/amx/linear.h"
+#include "cpu/ceilings.h"
+#include "cpu/serving/few_rows.h"
+#include "cpu/serving/net.h"
+#include "cpu/shallow.h"
+#include "cpu/shallow_rounded.h"
+#include "cpu/vector/elementwise.h"
 
 #define MIMIC_STRING(x) #x
 #define MIMIC_NAME(x) MIMIC_STRING(x)

@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../common/activation.h"
-#include "../common/optimizer.h"
+#include "common/activation.h"
+#include "common/optimizer.h"
 
 namespace mimic {
 

@@ -2,9 +2,9 @@
 // is two of these, and z = x V^T one.
 #pragma once
 
-#include "elementwise.h"
-#include "microkernel.h"
-#include "pack.h"
+#include "cpu/vector/elementwise.h"
+#include "cpu/vector/microkernel.h"
+#include "cpu/vector/pack.h"
 
 namespace mimic {
 namespace MIMIC_ISA {

@@ -7,10 +7,10 @@
 // go slab by slab and sums over B block by block, whatever the number of threads.
 #pragma once
 
-#include "arena.h"
-#include "elementwise.h"
-#include "microkernel.h"
-#include "pack.h"
+#include "cpu/arena.h"
+#include "cpu/vector/elementwise.h"
+#include "cpu/vector/microkernel.h"
+#include "cpu/vector/pack.h"
 
 namespace mimic {
 namespace MIMIC_ISA {

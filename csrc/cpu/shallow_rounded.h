@@ -1,8 +1,8 @@
 // The passes whose products are of bfloat16, whichever way these are made.
 #pragma once
 
-#include "shallow_bf16.h"
-#include "shallow_tiles.h"
+#include "cpu/amx/shallow.h"
+#include "cpu/shallow_pairs.h"
 
 namespace mimic {
 namespace MIMIC_ISA {

@@ -1,4 +1,4 @@
-#include "barriers.h"
+#include "simt/barriers.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 // Models of barriers in shared memory (mbarrier) and of the copy engine that reports to them.
 #pragma once
 
-#include "block.h"
+#include "simt/block.h"
 
 namespace simt {
 

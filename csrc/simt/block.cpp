@@ -1,4 +1,4 @@
-#include "block.h"
+#include "simt/block.h"
 
 #include <string.h>
 #include <sys/mman.h>

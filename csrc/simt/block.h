@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "cuda_runtime_api.h"
-#include "fiber.h"
-#include "sites.h"
+#include "simt/fiber.h"
+#include "simt/sites.h"
 
 namespace simt {
 

@@ -1,10 +1,10 @@
-#include "grid.h"
+#include "simt/grid.h"
 
 #include <algorithm>
 #include <numeric>
 #include <string>
 
-#include "block.h"
+#include "simt/block.h"
 
 namespace simt {
 namespace {

@@ -1,4 +1,4 @@
-// launch() of kernels/launch.cuh on the host.
+// launch() of kernels/tile/launch.cuh on the host.
 #pragma once
 
 #include "cuda_runtime_api.h"

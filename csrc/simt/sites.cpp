@@ -1,4 +1,4 @@
-#include "sites.h"
+#include "simt/sites.h"
 
 #include <map>
 #include <tuple>

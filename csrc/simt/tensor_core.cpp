@@ -1,4 +1,4 @@
-#include "tensor_core.h"
+#include "simt/tensor_core.h"
 
 #include <string.h>
 
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "../common/bfloat16.h"
+#include "common/bfloat16.h"
 
 namespace simt {
 namespace {

@@ -1,7 +1,7 @@
 // Models of the warp-wide instructions: all 32 lanes meet, the last one computes for all.
 #pragma once
 
-#include "block.h"
+#include "simt/block.h"
 
 namespace simt {
 

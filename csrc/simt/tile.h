@@ -1,10 +1,10 @@
-// The vocabulary of kernels/tile.cuh on the host. A defaulted last parameter gives each call site its identity.
+// The vocabulary of kernels/tile/tile.cuh on the host. A defaulted last parameter gives each call site its identity.
 #pragma once
 
 #include <string.h>
 
-#include "../common/bfloat16.h"
-#include "tensor_core.h"
+#include "common/bfloat16.h"
+#include "simt/tensor_core.h"
 
 namespace mimic {
 

@@ -1,4 +1,4 @@
-#include "warpgroup.h"
+#include "simt/warpgroup.h"
 
 #include <string.h>
 

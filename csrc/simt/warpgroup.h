@@ -2,7 +2,7 @@
 // warp waits for them. Until then their sums are NaNs.
 #pragma once
 
-#include "tensor_core.h"
+#include "simt/tensor_core.h"
 
 namespace simt {
 

@@ -1,7 +1,7 @@
 // Small kernels that test the emulator itself: what is right here, a mutant or an argument makes wrong.
-#include "launch.cuh"
 #include "launch.h"
-#include "tile.cuh"
+#include "tile/launch.cuh"
+#include "tile/tile.cuh"
 
 namespace mimic {
 namespace {

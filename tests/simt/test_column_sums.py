@@ -66,7 +66,7 @@ def test_mutants(simt):
     many_parts, few = matrix(9000, 10), matrix(200, 64)
     simt.forget_visits()
     assert all(holds(column_sums(simt, a, seed), a) for a in (many_parts, few) for seed in SEEDS)
-    mutants = list(simt.visited("column_sums.cu", "splits.cuh"))
+    mutants = list(simt.visited("column_sums.cu", "split_sums.cuh"))
     assert len(mutants) == 2
     alive = simt.survivors(mutants, lambda: all(holds(column_sums(simt, a, seed), a) for a in (many_parts, few) for seed in SEEDS))
     assert alive == []

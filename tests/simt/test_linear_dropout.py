@@ -158,7 +158,7 @@ def test_mutants(simt):
         return (np.abs(out - want) <= 2.0**-20 * kept).all() and layer.holds(*layer.backward(simt, simt_out), simt_out)
 
     assert right()
-    mutants = list(simt.visited("mask_quads.cuh", "quad_tiles.cuh", "splits.cuh"))
+    mutants = list(simt.visited("mask_vec4.cuh", "masked_tiles.cuh", "split_sums.cuh"))
     assert len(mutants) == 3
     alive = simt.survivors(mutants, right)
     assert alive == []

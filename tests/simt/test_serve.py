@@ -202,7 +202,7 @@ def test_beyond_the_limits(simt):
 def survivors(simt, served):
     simt.forget_visits()
     assert all(s.holds(s.run(simt, seed)) for s in served for seed in SEEDS)
-    mutants = list(simt.visited("serve.cu", "serve_bottleneck.cu", "splits.cuh"))
+    mutants = list(simt.visited("serve.cu", "serve_bottleneck.cu", "split_sums.cuh"))
     alive = []
     for mutant in mutants:
         simt.mutate(mutant)

@@ -255,7 +255,7 @@ MUTANT_CASES = (
     (Problem(sized(50, 40, 70, 40), "bf16", "relu", Mask(), 1), "sm_80", ONLY_DB),
 )
 SEEDS = 4
-FILES = ("shallow_backward_rows.cu", "shallow_backward_units.cu", "mask.cuh", "pieces.cuh", "products.cuh", "ring.cuh")
+FILES = ("backward_rows_sm80.cu", "backward_units_sm80.cu", "mask.cuh", "swizzled.cuh", "mma_products.cuh", "ring.cuh")
 
 
 def survives(simt, problem, chip, needs, seed):

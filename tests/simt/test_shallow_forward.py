@@ -172,7 +172,7 @@ MUTANT_CASES = {
         (sized(140, 64, 1700, 10), "bf16", "relu", Mask(), 1),
     ),
 }
-MUTATED_FILES = {80: ("shallow_forward.cu", "hidden.cuh", "pieces.cuh", "products.cuh"), 90: ("shallow_forward_90.cu", "ring90.cuh")}
+MUTATED_FILES = {80: ("forward_sm80.cu", "fragments.cuh", "swizzled.cuh", "mma_products.cuh"), 90: ("forward_sm90a.cu", "ring_sm90a.cuh")}
 
 
 def survivors(simt, take):

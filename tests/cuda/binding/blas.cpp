@@ -1,5 +1,5 @@
 // csrc/bindings/blas.h for the emulator: the definition, in double.
-#include "blas.h"
+#include "bindings/blas.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 // csrc/bindings/device.h for the emulator: one device, whose memory is the host's. Tests say what else should be so.
-#include "device.h"
+#include "bindings/device.h"
 
 namespace {
 uintptr_t elsewhere[2], hostside[2];  // address ranges of "another device" and of "the host"

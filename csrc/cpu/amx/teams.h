@@ -1,0 +1,54 @@
+// Who does what: teams of threads own parts of H.
+#pragma once
+
+#include "cpu/shallow.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+constexpr int kParts = 4;
+
+// Where a member stands among the teams, and its share of what its own team does.
+struct Grid : Share {
+  int teams, team;
+  Team& all;
+
+  Grid(Team& whole, int parts) : teams(common_divisor(whole.size, parts)), all(whole) {
+    size = whole.size / teams, rank = whole.rank % size, team = whole.rank / size;
+  }
+  static int common_divisor(int a, int b) { return b == 0 ? a : common_divisor(b, a % b); }
+
+  void barrier() const {
+    if (size > 1) all.barrier();
+  }
+  // Which of a team's two buffers: a team that never waits takes one.
+  int buffer(int64_t turn) const { return size > 1 ? 2 * team + int(turn & 1) : team; }
+
+  // f(part, slab, turn) on all slabs of the parts that this team owns. Teams take the same number of turns, some of
+  // them with a slab of no units, so that barriers, where there are any, are met by all.
+  template <class F>
+  void each_slab(const ShallowShape& s, int parts, F f) const {
+    const int64_t slabs = ceil_div(s.H, s.slab), most = ceil_div(slabs, int64_t(parts));
+    int64_t turn = 0;
+    for (int part = team; part < parts; part += teams) {
+      const int64_t first = slabs * part / parts, last = slabs * (part + 1) / parts;
+      for (int64_t i = 0; i < most; ++i, ++turn) {
+        f(part, first + i < last ? slab_at(s, (first + i) * s.slab) : Slab{0, 0}, turn);
+      }
+    }
+  }
+};
+
+struct Teams {
+  int parts, most_members, buffers;
+
+  Teams(const ShallowShape& s, int64_t most_rows, int64_t most_parts = kParts)
+      : parts(s.H > 0 ? int(least(most_parts, ceil_div(s.H, s.slab))) : 1),
+        most_members(
+            int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), parts * most_rows))),
+        buffers(least(2 * parts, most_members > 2 ? most_members : 2)) {}
+  int most_teams() const { return least(parts, most_members); }
+};
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

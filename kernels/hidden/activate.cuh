@@ -1,0 +1,82 @@
+// f over the accumulators of a warp, behind one uniform branch.
+#pragma once
+
+#include "common/activation.h"
+#include "launch.h"
+
+namespace mimic {
+
+// a = f(a), two tiles at a time, the others moving up through their registers meanwhile: the code of a long f stays
+// short, and so does the list of what must be held at once.
+template <int tiles, class F>
+__device__ __forceinline__ void each_in_turn(float (&a)[tiles][4], F f) {
+  static_assert(tiles % 2 == 0);
+#pragma unroll 1
+  for (int turn = 0; turn < tiles; turn += 2) {
+    float done[2][4];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) done[j / 4][j % 4] = f(a[j / 4][j % 4]);
+#pragma unroll
+    for (int n = 0; n < tiles; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[n][i] = n < tiles - 2 ? a[(n + 2) % tiles][i] : done[n % 2][i];
+  }
+}
+
+template <int tiles>
+__device__ __forceinline__ void activate(pymimic_activation activation, float (&a)[tiles][4]) {
+  switch (activation) {
+    case PYMIMIC_RELU:
+#pragma unroll
+      for (int j = 0; j < 4 * tiles; ++j)
+        a[j / 4][j % 4] = a[j / 4][j % 4] < 0 ? 0.0f : a[j / 4][j % 4];  // NaN stays NaN
+      return;
+    case PYMIMIC_IDENTITY: return;
+    case PYMIMIC_TANH: return each_in_turn(a, [](float x) { return activate_tanh(x).value; });
+    case PYMIMIC_SIGMOID: return each_in_turn(a, [](float x) { return activate_sigmoid(x).value; });
+    case PYMIMIC_GELU: return each_in_turn(a, [](float x) { return activate_gelu(x).value; });
+  }
+}
+
+// The same over two arrays, two elements at a time: f(x, y) changes both.
+template <int rows, int tiles, class F>
+__device__ __forceinline__ void each_in_turn(float (&a)[rows][tiles][4], float (&d)[rows][tiles][4], F f) {
+  constexpr int all = 4 * rows * tiles;
+#pragma unroll 1
+  for (int turn = 0; turn < all; turn += 2) {
+    float done_a[2] = {a[0][0][0], a[0][0][1]}, done_d[2] = {d[0][0][0], d[0][0][1]};
+    f(done_a[0], done_d[0]);
+    f(done_a[1], done_d[1]);
+#pragma unroll
+    for (int j = 0; j < all; ++j) {
+      const int next = (j + 2) % all;
+      float &to_a = a[j / 4 / tiles][j / 4 % tiles][j % 4], &to_d = d[j / 4 / tiles][j / 4 % tiles][j % 4];
+      to_a = j < all - 2 ? a[next / 4 / tiles][next / 4 % tiles][next % 4] : done_a[j % 2];
+      to_d = j < all - 2 ? d[next / 4 / tiles][next / 4 % tiles][next % 4] : done_d[j % 2];
+    }
+  }
+}
+
+// a = f(a) and d *= f'(a).
+template <int rows, int tiles>
+__device__ __forceinline__ void activate_and_differentiate(pymimic_activation activation, float (&a)[rows][tiles][4],
+                                                           float (&d)[rows][tiles][4]) {
+  const auto both = [](Activated<float> f, float& x, float& slope) { x = f.value, slope *= f.slope; };
+  switch (activation) {
+    case PYMIMIC_RELU:
+#pragma unroll
+      for (int j = 0; j < 4 * rows * tiles; ++j) {
+        float &x = a[j / 4 / tiles][j / 4 % tiles][j % 4], &slope = d[j / 4 / tiles][j / 4 % tiles][j % 4];
+        slope *= x > 0 ? 1.0f : 0.0f;
+        x = x < 0 ? 0.0f : x;  // NaN stays NaN
+      }
+      return;
+    case PYMIMIC_IDENTITY: return;
+    case PYMIMIC_TANH: return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_tanh(x), x, slope); });
+    case PYMIMIC_SIGMOID:
+      return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_sigmoid(x), x, slope); });
+    case PYMIMIC_GELU: return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_gelu(x), x, slope); });
+  }
+}
+
+}  // namespace mimic

@@ -1,0 +1,173 @@
+// dU = da^T z, db = column sums of da, dW = h^T dy, stored or used at once for an optimizer step, for sm_90a: wgmma,
+// fed by the copy engine. For problems that need both dU and dW, whose units' weights stay in shared memory; the
+// launcher takes the others to backward_units_sm80.cu.
+//
+// A block owns 64 hidden units. One warp walks ahead over slabs of 64 rows and has pieces of dy, then of z, copied into
+// a ring. Two warpgroups follow, with units as the rows of their products. Where U and W have many columns, one of them
+// makes W dy^T and U z^T, then, in its registers, da^T as the A operand of da^T z; the other one makes U z^T too, and
+// h^T as the A operand of h^T dy. Where they have few, each makes all of every other slab, without making h twice.
+#include "shallow/backward_units_sm90a_alternating.cuh"
+#include "tile/launch.cuh"
+
+namespace mimic {
+namespace {
+
+// The part of a warp of the warpgroup that makes dU and db, or of the one that makes dW.
+template <bool makes_dU>
+__device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLayout& shared) {
+  const int lane = threadIdx.x % 32;
+  const auto warp_unit = [] { return fresh_thread() / 32 % 4 * 16; };
+  const int pieces = makes_dU ? f.U_pieces : f.W_pieces;
+  Place next = {kStages}, held = next, first = next;  // to be read next; not given back; of what is summed
+  const auto give_back = [&](const Place& end) {      // all pieces before it
+    for (; held.slot != end.slot; held.advance())
+      if (lane == 0) mbarrier_arrive(shared.ring.emptied(held.slot));
+  };
+
+  float sums[kPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4], db[2] = {};
+  uint32_t left[kSlab / 16][4];
+  const auto make_left = [&](int slab) {
+    Place first_dy = next;
+    if constexpr (makes_dU) {
+      for (int piece = 0; piece < f.W_pieces; ++piece, next.advance()) {
+        start_along(dh[0], shared, next, 0, piece, f.W_groups);
+        wgmma_wait<1>();
+        give_back(next);
+      }
+    } else {
+      for (int piece = 0; piece < f.W_pieces; ++piece) next.advance();
+    }
+    const Place first_z = next;
+    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance())
+      start_along(s[0], shared, next, shared.U, piece, f.U_groups);
+    Kept<kSlabTiles> kept;
+    if (f.mask.keep < 256) kept = kept_slab(load_shared<MaskState>(shared.mask), lane, slab * kSlab, warp_unit());
+    wgmma_wait<0>();
+    wgmma_done(s[0]);
+    first = makes_dU ? first_z : first_dy;
+    give_back(first);
+
+    add_unit_bias(s[0], shared.bias + warp_unit() * uint32_t(sizeof(float)), lane);
+    if constexpr (makes_dU) {
+      wgmma_done(dh[0]);
+      activate_and_differentiate(f.activation, s, dh);
+    } else {
+      activate(f.activation, s[0]);
+    }
+    float (&made)[kSlabTiles][4] = makes_dU ? dh[0] : s[0];
+    if (f.mask.keep < 256) kept.apply(made, load_shared<MaskState>(shared.mask).scale);
+    if constexpr (makes_dU) add_up(db, made);
+    to_fragments<Bf16>(left, made);
+    wgmma_fence();
+  };
+  const auto start_sums = [&] {  // under way until the next make_left
+    Place place = first;
+#pragma unroll
+    for (int piece = 0; piece < kPieces; ++piece) {
+      if (piece >= pieces) continue;
+      if (!makes_dU) mbarrier_wait(shared.ring.filled(place.slot), place.parity);
+      const uint64_t b = piece_descriptor(shared.ring.slot(place.slot));
+#pragma unroll
+      for (int step = 0; step < kSlab / 16; ++step) wgmma_down<Bf16>(sums[piece], left[step], b + step * kDepthStep);
+      place.advance();
+    }
+    wgmma_commit();
+  };
+
+  mbarrier_wait(shared.weights_there, 0);
+  wgmma_fence();
+  make_left(0);
+  for (int slab = 1; slab < f.slabs; ++slab) {  // ptxas wants none under way from turn to turn
+    start_sums();
+    make_left(slab);
+  }
+  start_sums();
+  wgmma_wait<0>();
+#pragma unroll
+  for (int piece = 0; piece < kPieces; ++piece) wgmma_done(sums[piece]);
+
+  // Through shared memory, so that neighbours in memory are neighbours in a warp.
+  sync_some<kConsumerThreads>(1);
+  const uint32_t tile = shared.ring.slots + (makes_dU ? 0 : kTileBytes);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int my_unit = warp_unit() + 8 * i + lane / 4;
+#pragma unroll
+    for (int n = 0; n < 8 * kPieces; ++n)
+      store_shared(tile + my_unit * kTileStride + (8 * n + 2 * (lane % 4)) * uint32_t(sizeof(float)),
+                   float2{sums[n / 8][n % 8][2 * i], sums[n / 8][n % 8][2 * i + 1]});
+    if constexpr (makes_dU) {
+      db[i] = sum_of_quad(db[i]);
+      if (lane % 4 == 0) store_shared(shared.db + my_unit * uint32_t(sizeof(float)), db[i]);
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const __grid_constant__ BackwardUnits90 f) {
+  if constexpr (kGeneration90) {
+    const int group = uniform(threadIdx.x / 128);
+    const SharedLayout shared = shared_layout(f.U_pieces, f.W_pieces);
+    const int unit = int(blockIdx.x) * kUnits;
+    if (threadIdx.x == 0) {
+      MaskState mask = mask_state(f.mask);
+      mask.unit_tile += unit / kMaskUnits;  // counted from this block's first unit on
+      store_shared(shared.mask, mask);
+      mbarrier_init(shared.weights_there, 1);
+      open_ring(shared.ring, takes_turns(f.U_pieces + f.W_pieces) ? 4 : kConsumerThreads / 32);
+      mbarrier_init_fence();
+    }
+    if (threadIdx.x < kUnits) {
+      const int my_unit = unit + int(threadIdx.x);
+      store_shared(shared.bias + threadIdx.x * uint32_t(sizeof(float)), my_unit < f.H ? f.b[my_unit] : 0.0f);
+    }
+    sync_block();
+    if (group == 2) {
+      give_registers<kProducerRegisters>();
+      if (threadIdx.x == kConsumerThreads) produce(f, unit, shared);
+    } else {
+      take_registers<kConsumerRegisters>();
+      if (takes_turns(f.U_pieces + f.W_pieces))
+        consume_few(f, shared, group);
+      else
+        group == 0 ? consume<true>(f, shared) : consume<false>(f, shared);
+      sync_some<kConsumerThreads>(1);
+      const uint32_t tiles = shared.ring.slots;
+      finish<2, kUnits, kBackwardUnits90Columns, kConsumerThreads>(f.dU, tiles, kTileStride, unit, f.H, 0);
+      finish<2, kUnits, kBackwardUnits90Columns, kConsumerThreads>(f.dW, tiles + kTileBytes, kTileStride, unit, f.H, 0);
+      if (f.db.needed) finish<2, kUnits, 1, kConsumerThreads>(f.db, shared.db, sizeof(float), unit, f.H, 0);
+    }
+  } else {
+    not_for_this_chip();
+  }
+}
+
+}  // namespace
+
+bool takes_backward_units_90(const pymimic_shallow& p) {
+  return p.precision == PYMIMIC_BF16 && p.B > 0 && p.k > 0 && p.k <= kBackwardUnits90Columns && p.C > 0 &&
+         p.C <= kBackwardUnits90Columns && has_code_for_sm_90a(shallow_backward_units_90);
+}
+
+cudaError_t run_backward_units_90(const pymimic_shallow& p, const void* dy, int64_t lddy, const Gradient& dU,
+                                  const Gradient& db, const Gradient& dW, cudaStream_t stream) {
+  BackwardUnits90 f;
+  cudaError_t error = make_tensor_map(f.z, p.z, p.ldz, p.B, p.k, p.precision, kSlab);
+  if (error == cudaSuccess) error = make_tensor_map(f.dy, dy, lddy, p.B, p.C, p.precision, kSlab);
+  if (error == cudaSuccess) error = make_tensor_map(f.U, p.U, p.ldu, p.H, p.k, p.precision, kUnits);
+  if (error == cudaSuccess) error = make_tensor_map(f.W, p.W, p.ldw, p.H, p.C, p.precision, kUnits);
+  if (error != cudaSuccess) return error;
+  f.b = p.b;
+  f.dU = dU, f.db = db, f.dW = dW;
+  f.H = int(p.H);
+  f.slabs = int((p.B + kSlab - 1) / kSlab);
+  f.U_pieces = int(pieces_of(p.k, p.precision));
+  f.W_pieces = int(pieces_of(p.C, p.precision));
+  f.U_groups = groups_of(p.k);
+  f.W_groups = groups_of(p.C);
+  f.activation = p.activation;
+  f.mask = p.mask;
+  return launch(shallow_backward_units_90, dim3(unsigned((p.H + kUnits - 1) / kUnits)), kThreads,
+                shared_layout(f.U_pieces, f.W_pieces).bytes, stream, f);
+}
+
+}  // namespace mimic

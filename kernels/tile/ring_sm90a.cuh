@@ -1,0 +1,83 @@
+// A ring of pieces in shared memory, between the warp that has them copied and the warps whose products use them.
+#pragma once
+
+#include "common/host_device.h"
+#include "tile/swizzled.cuh"
+#include "tile/tile_sm90a.cuh"
+
+namespace mimic {
+
+struct PieceRing {
+  int stages;
+  uint32_t slots, slot_bytes;
+  uint32_t barriers;  // two a slot: filled by the copy engine, emptied by all users
+
+  __device__ uint32_t slot(int i) const { return slots + i * slot_bytes; }
+  __device__ uint32_t filled(int i) const { return barriers + 16 * i; }
+  __device__ uint32_t emptied(int i) const { return barriers + 16 * i + 8; }
+};
+
+// By one thread, before the fence that shows barriers to the copy engine.
+__device__ __forceinline__ void open_ring(const PieceRing& ring, int users) {
+  for (int i = 0; i < ring.stages; ++i) {
+    mbarrier_init(ring.filled(i), 1);
+    mbarrier_init(ring.emptied(i), users);
+  }
+}
+
+// sums (64 x 8 tiles) = a b^T, or with `add` added to, along a piece of each, or its first `groups` groups of columns:
+// a group of products.
+template <class Element, int tiles>
+__device__ __forceinline__ void multiply_along(float (&sums)[tiles][4], uint32_t a, uint32_t b, int groups, bool add) {
+  constexpr uint64_t kStep = kGroupBytes >> 4;  // in descriptors
+  const uint64_t a_at = piece_descriptor(a), b_at = piece_descriptor(b);
+  if (groups >= kPieceGroups) {  // apart, with a commit of its own: nvcc 13.0 ends a group at every branch
+#pragma unroll
+    for (int i = 0; i < kPieceGroups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, add || i > 0);
+    wgmma_commit();
+  } else {
+#pragma unroll 1
+    for (int i = 0; i < groups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, add || i > 0);
+    wgmma_commit();
+  }
+}
+
+// The slabs of a part of H; all parts are equally long, but for the first ones, which are one slab longer.
+struct Slabs {
+  int first, end;
+};
+
+__device__ __forceinline__ Slabs slabs_of(int part, int parts, int slabs, int each) {
+  const int longer = slabs - each * parts, first = part * each + (part < longer ? part : longer);
+  return {first, first + each + (part < longer ? 1 : 0)};
+}
+
+// A slot, and the parity of its phase.
+struct Place {
+  int stages, slot = 0;
+  uint32_t parity = 0;
+
+  __device__ void advance() {
+    if (++slot == stages) slot = 0, parity ^= 1;
+  }
+};
+
+// A slab's biases on their way through the registers of a warp: loaded well before they are stored.
+template <int slab>
+struct Biases {
+  float next[slab / 32];
+
+  __device__ void load(const float* b, int64_t first, int64_t units, int lane) {
+#pragma unroll
+    for (int i = 0; i < slab / 32; ++i) {
+      const int64_t unit = first + lane + 32 * i;
+      next[i] = unit < units ? b[unit] : 0.0f;
+    }
+  }
+  __device__ void store(uint32_t at, int lane) const {
+#pragma unroll
+    for (int i = 0; i < slab / 32; ++i) store_shared(at + (lane + 32 * i) * uint32_t(sizeof(float)), next[i]);
+  }
+};
+
+}  // namespace mimic

@@ -1,0 +1,41 @@
+// What the copy engine must know of an operand of 16-bit elements, made by the launcher and passed to the kernel.
+#pragma once
+
+#include "launch.h"
+#include "tile/tile_sm90a.cuh"
+
+namespace mimic {
+
+constexpr int kBoxColumns = 64;
+
+#ifdef MIMIC_SIMT
+
+inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
+                                   pymimic_precision, int box_rows) {
+  map = {data, ld * 2, rows, columns, box_rows};
+  return simt::is_valid(map) ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+#else
+
+// By way of the driver's own table of functions, so that nothing links to it.
+inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
+                                   pymimic_precision precision, int box_rows) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found;
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+  if (error != cudaSuccess) return error;
+  if (found != cudaDriverEntryPointSuccess) return cudaErrorNotSupported;
+  const cuuint64_t sizes[2] = {cuuint64_t(columns), cuuint64_t(rows)}, strides[1] = {cuuint64_t(ld) * 2};
+  const cuuint32_t box[2] = {kBoxColumns, cuuint32_t(box_rows)}, steps[2] = {1, 1};
+  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function)(
+      &map, precision == PYMIMIC_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
+      const_cast<void*>(data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+#endif
+
+}  // namespace mimic
