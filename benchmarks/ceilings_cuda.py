@@ -39,7 +39,7 @@ def product_peak(backend: str, size: int, tries: int) -> float:
     rng = np.random.default_rng(0)
     a, b = (cupy.asarray(rng.standard_normal((size, size)).astype(np.float32)) for _ in range(2))
     out = cupy.empty((size, size), np.float32)
-    return 2 * size**3 / seconds_of(lambda: cublas.multiply(a, b, out, cublas.COMPUTE[backend]), tries) / 1e9
+    return 2 * size**3 / seconds_of(lambda: cublas.multiply(a, b, out, cublas.COMPUTE_TYPES[backend]), tries) / 1e9
 
 
 def measure(tries: int = 20, size: int = 8192, largest: int = 1 << 30) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks of arguments, shared by the public functions. Every message names the argument, what was expected, what came."""
+"""Demands on arguments that hold anywhere in the library. Every message names the argument, what was expected, what came."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import Any, cast
 import numpy as np
 from ml_dtypes import bfloat16
 
-from .backends.interface import ACTIVATIONS, ANYWHERE, Activation, Array, Mask, Saved, Seed, ShallowGrads
-from .devices import capturing, is_device, module, overlap, place, shared
-from .plan import Plan
-from .plan import plan as make_plan
+from .devices import Array, capturing, is_device, module, overlap, place, shared
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BFLOAT16 = np.dtype(bfloat16)
@@ -85,8 +82,8 @@ class Dims:
         want = [self.size.get(axis) for axis in axes]
         if len(shape) != len(want) or any(w is not None and w != s for w, s in zip(want, shape)):
             known = tuple("any" if w is None else w for w in want)
-            expected = f"({', '.join(axes)}{',' if len(axes) == 1 else ''}) = {_tuple(known)}"
-            raise ValueError(f"{name}: expected shape {expected}, got {_tuple(shape)}")
+            expected = f"({', '.join(axes)}{',' if len(axes) == 1 else ''}) = {shape_text(known)}"
+            raise ValueError(f"{name}: expected shape {expected}, got {shape_text(shape)}")
         self.size.update(zip(axes, shape))
 
     def output(self, name: str, value: object, axes: Sequence[str], inputs: Iterable[Array]) -> Array | None:
@@ -103,22 +100,6 @@ class Dims:
         if any(overlap(array, other) for other in inputs):
             raise ValueError(f"{name}: expected memory of its own, got an array that overlaps another argument")
         return array
-
-    def gradients(self, given: ShallowGrads | None, needs: frozenset[str], inputs: Iterable[Array]) -> ShallowGrads:
-        """`given` as arrays to write gradients into, each as `output` demands it, wanted, and apart from the others."""
-        if given is None:
-            return ANYWHERE
-        if not isinstance(given, ShallowGrads):
-            raise TypeError(f"out: expected a pymimic.ops.ShallowGrads of arrays to write into, got {type(given).__name__}")
-        taken, axes = list(inputs), {"z": ("B", "k"), "U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}
-        for key, value in given._asdict().items():
-            if value is not None and key not in needs:
-                raise ValueError(f"out.{key}: expected None, as `needs` leaves it out, got an array")
-            array = self.output(f"out.{key}", value, axes[key], taken)
-            given = given._replace(**{key: array})
-            if array is not None:
-                taken.append(array)
-        return given
 
 
 def any_array(name: str, value: object) -> Array:
@@ -153,6 +134,12 @@ def float_rows(name: str, value: object, columns: int) -> Array:
     return array
 
 
+def are_float32_rows(value: object, array: type, columns: int) -> bool:
+    """Whether it is a C-contiguous float32 (B, columns) array of that type: nothing has to be checked or copied."""
+    x: Any = value
+    return type(value) is array and x.dtype == np.float32 and x.ndim == 2 and x.shape[1] == columns and bool(x.flags.c_contiguous)
+
+
 def writable(name: str, array: Array, owner: Any = None) -> None:
     """Demand an array that can be updated in place; `owner` is whose memory it shares, if anyone's."""
     if not array.flags.c_contiguous:
@@ -162,21 +149,6 @@ def writable(name: str, array: Array, owner: Any = None) -> None:
         raise ValueError(f"{name}: expected a writable array, as it is updated in place, got a read-only one")
 
 
-def activation(value: str) -> Activation:
-    """Demand the name of an activation."""
-    if value not in ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {value!r}")
-    return value
-
-
-def keep(value: str, dtype: str) -> None:
-    """Demand a type of h between the passes that goes with the products' dtype."""
-    if value not in ("float32", "bfloat16"):
-        raise ValueError(f"keep: expected 'float32' or 'bfloat16', got {value!r}")
-    if value == "bfloat16" and dtype != "float32":
-        raise ValueError(f"keep: expected 'bfloat16' with dtype 'float32' only, got dtype {dtype!r}")
-
-
 def integer(name: str, value: object, low: int, high: int) -> int:
     """Demand an int in [low, high)."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -184,84 +156,6 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     if not low <= value < high:
         raise ValueError(f"{name}: expected an int in [{low}, {high}), got {value}")
     return int(value)
-
-
-def mask(dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], on_device: bool = False) -> Mask:
-    """Turn a dropout probability into the integer threshold that every backend compares bytes with."""
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float, np.integer, np.floating)):
-        raise TypeError(f"dropout: expected a number, got {type(dropout).__name__}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
-    keep = math.floor(256 * (1 - dropout) + 0.5)
-    if dropout > 0 and keep in (0, 256):
-        raise ValueError(f"dropout: expected 0 or a probability in (1/512, 511/512], the grain being 1/256, got {dropout}")
-    try:
-        row, unit = origin
-    except (TypeError, ValueError):
-        raise ValueError(f"origin: expected two ints (row, unit), got {origin!r}") from None
-    integer("origin", row, 0, 1 << 36)
-    integer("origin", unit, 0, 1 << 37)
-    if row % 16 or unit % 32:
-        raise ValueError(f"origin: expected (row, unit), a multiple of (16, 32), got {_tuple((row, unit))}")
-    key, step = (_seed(name, value, 1 << bits, on_device) for name, value, bits in (("seed", seed, 64), ("offset", offset, 32)))
-    return Mask(keep, key, step, int(row), int(unit))
-
-
-def _seed(name: str, value: Any, high: int, on_device: bool) -> int:
-    """Demand an int in [0, high), or beside arrays on a device a 0-d int64 array there."""
-    if not on_device or not is_device(value):
-        return integer(name, value, 0, high)
-    array: Any = shared(name, value)
-    if array.shape != () or array.dtype != np.int64:
-        raise ValueError(f"{name}: expected an int or a 0-d int64 array, got shape {array.shape} of {array.dtype}")
-    return array  # type: ignore[no-any-return]
-
-
-def plan(given: Plan | None, dims: Dims, kept: Saved | None = None, dtype: str | None = None) -> Plan:
-    """The plan for the sizes in `dims`, and their dtype if no other is given: `given`, or that of the forward pass, or a new one."""
-    name = "plan"
-    if given is None and isinstance(kept, Saved):
-        name, given = "saved", kept.plan
-    B, k, H, C = (dims[axis] for axis in "BkHC")
-    dtype = dtype or str(dims.dtype)
-    if given is None:
-        return make_plan(B, k, k, H, C, dtype)
-    if not isinstance(given, Plan):
-        raise TypeError(f"plan: expected a pymimic.Plan, got {type(given).__name__}")
-    have = (given.B, given.k, given.H, given.C, given.dtype)
-    if have != (B, k, H, C, dtype):
-        raise ValueError(f"{name}: expected one for (B, k, H, C, dtype) = {(B, k, H, C, dtype)}, got {have}")
-    return given
-
-
-def save(given: bool | Saved) -> tuple[bool, Array | None]:
-    """Whether h is to be kept, and memory for it."""
-    if isinstance(given, Saved):
-        return True, given.array
-    if not isinstance(given, (bool, np.bool_)):
-        raise TypeError(f"save: expected a bool, or what an earlier call saved, got {type(given).__name__}")
-    return bool(given), None
-
-
-def saved(given: Saved | None, backend: str, act: Activation, how: Mask, planned: Plan) -> Array | None:
-    """The array that the forward pass kept, if it was kept by the same call."""
-    if given is None:
-        return None
-    if not isinstance(given, Saved):
-        raise TypeError(f"saved: expected what shallow_forward(save=True) returned, got {type(given).__name__}")
-    want, have = (backend, act, how, planned), (given.backend, given.activation, given.mask, given.plan)
-    if not _same(want, have):
-        raise ValueError(f"saved: expected what shallow_forward(save=True) kept for {want}, got what it kept for {have}")
-    return given.array
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether the values are, and seeds in a device's memory the same memory: nobody waits for what is in it."""
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    if is_device(a) or is_device(b):
-        return is_device(a) and is_device(b) and bool(a.data.ptr == b.data.ptr)
-    return bool(a == b)
 
 
 def finite(name: str, array: Array, first_row: int = 0) -> None:
@@ -283,6 +177,7 @@ def needs(value: Iterable[str], known: Sequence[str]) -> frozenset[str]:
     return chosen
 
 
-def _tuple(values: Iterable[object]) -> str:
+def shape_text(values: Iterable[object]) -> str:
+    """A tuple as messages show it."""
     items = [str(value) for value in values]
     return f"({', '.join(items)}{',' if len(items) == 1 else ''})"

@@ -31,9 +31,9 @@ from typing import Literal, overload
 
 import numpy as np
 
-from . import _check
+from . import _check, arguments
 from .backends import choose
-from .backends.interface import Array, FactorizedGrads, LinearGrads, Saved, Seed, ShallowGrads
+from .backends.interface import Array, FactorizedGrads, LinearGrads, Saved, Seed, Shallow, ShallowGrads
 from .devices import module
 from .plan import Plan
 
@@ -43,7 +43,7 @@ __all__ = [
     "shallow_backward", "shallow_forward",
 ]  # fmt: skip
 
-_NO_MASK = _check.mask(0.0, 0, 0, (0, 0))
+_NO_MASK = arguments.mask(0.0, 0, 0, (0, 0))
 
 
 @overload
@@ -93,17 +93,17 @@ def shallow_forward(
     z = dims.array("z", z, "B", "k", bf16=True)
     U, b = dims.array("U", U, "H", "k", bf16=True), dims.beside("b", b, "H")
     W, c = dims.array("W", W, "H", "C", bf16=True), dims.beside("c", c, "C")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
+    act, mask = arguments.activation(activation), arguments.mask(dropout, seed, offset, origin, dims.on_device)
     out = dims.output("out", out, ("B", "C"), (z, U, b, W, c))
-    chosen, how = choose(backend, z), _check.plan(plan, dims)
-    save, room = _check.save(save)
+    chosen, planned = choose(backend, z), arguments.plan(plan, dims)
+    save, room = arguments.save(save)
     if save and not chosen.keeps_h(dims["k"], dims["C"]):
         raise ValueError(
             f"save: expected False with backend {chosen.name!r}, which at k = {dims['k']} and C = {dims['C']} makes h again in the "
             f"backward pass, got True"
         )
-    y, kept = chosen.shallow_forward(z, U, b, W, c, act, mask, how, save, room, out)
-    return y if kept is None else (y, Saved(kept, chosen.name, act, mask, how))
+    y, saved = chosen.shallow_forward(Shallow(z, U, b, W, act, mask, planned), c, save, room, out)
+    return y if saved is None else (y, Saved(saved, chosen.name, act, mask, planned))
 
 
 def shallow_backward(
@@ -130,12 +130,12 @@ def shallow_backward(
     dims = _check.Dims()
     z, U, W = dims.array("z", z, "B", "k", bf16=True), dims.array("U", U, "H", "k", bf16=True), dims.array("W", W, "H", "C", bf16=True)
     dy, b = dims.beside("dy", dy, "B", "C"), dims.beside("b", b, "H")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
+    act, mask = arguments.activation(activation), arguments.mask(dropout, seed, offset, origin, dims.on_device)
     wanted = _check.needs(needs, ShallowGrads._fields)
-    chosen, how = choose(backend, z), _check.plan(plan, dims, saved)
-    kept = _check.saved(saved, chosen.name, act, mask, how)
-    out = dims.gradients(out, wanted, (dy, z, U, b, W))
-    return chosen.shallow_backward(dy, z, U, b, W, act, mask, how, kept, wanted, out)
+    chosen, planned = choose(backend, z), arguments.plan(plan, dims, saved)
+    array = arguments.saved(saved, chosen.name, act, mask, planned)
+    out = arguments.gradients(dims, out, wanted, (dy, z, U, b, W))
+    return chosen.shallow_backward(dy, Shallow(z, U, b, W, act, mask, planned), array, wanted, out)
 
 
 def factorized_matmul(
@@ -156,7 +156,7 @@ def factorized_matmul(
     dims = _check.Dims()
     x, V, U = dims.array("x", x, "B", "D"), dims.array("V", V, "k", "D"), dims.array("U", U, "H", "k")
     b = None if b is None else dims.array("b", b, "H")
-    act = _check.activation(activation)
+    act = arguments.activation(activation)
     out = dims.output("out", out, ("B", "H"), (x, V, U) if b is None else (x, V, U, b))
     chosen = choose(backend, x)
     z = chosen.linear_dropout(x, V, None, "identity", _NO_MASK, None)
@@ -207,7 +207,7 @@ def linear_dropout(
     dims = _check.Dims()
     x, weight = dims.array("x", x, "B", "in"), dims.array("weight", weight, "out", "in")
     bias = dims.array("bias", bias, "out")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
+    act, mask = arguments.activation(activation), arguments.mask(dropout, seed, offset, origin, dims.on_device)
     out = dims.output("out", out, ("B", "out"), (x, weight, bias))
     return choose(backend, x).linear_dropout(x, weight, bias, act, mask, out)
 
@@ -230,7 +230,7 @@ def linear_dropout_backward(
     dout, x = dims.array("dout", dout, "B", "out"), dims.array("x", x, "B", "in")
     weight, out = dims.array("weight", weight, "out", "in"), dims.array("out", out, "B", "out")
     bias = None if bias is None else dims.array("bias", bias, "out")
-    act, mask = _check.activation(activation), _check.mask(dropout, seed, offset, origin, dims.on_device)
+    act, mask = arguments.activation(activation), arguments.mask(dropout, seed, offset, origin, dims.on_device)
     if act == "gelu" and bias is None:
         raise ValueError("bias: expected the layer's (out,) bias, as gelu's derivative needs the pre-activation, got None")
     wanted = _check.needs(needs, LinearGrads._fields)
@@ -314,5 +314,5 @@ def _masked(
         raise ValueError(f"{name}: expected at least two axes (row, unit), got shape {array.shape}")
     dims, axes = _check.Dims(), [f"axis{i}" for i in range(array.ndim)]
     array = dims.array(name, array, *axes)
-    mask = _check.mask(p, seed, offset, origin, dims.on_device)
+    mask = arguments.mask(p, seed, offset, origin, dims.on_device)
     return choose(backend, array).dropout(array, mask, dims.output("out", out, axes, (array,)))

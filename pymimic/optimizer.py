@@ -76,9 +76,8 @@ class Optimizer(ABC):
             return
         self.steps += 1
         if self._captured:
-            device: Any = get("cuda")
             for axes, numbers in self._numbers.items():
-                device.send(self._rule(axes), numbers)
+                get("cuda").step_numbers(self._rule(axes), numbers)
 
     @property
     def learning_rate(self) -> float:
@@ -104,8 +103,7 @@ class Optimizer(ABC):
             raise ValueError(
                 f"optimizer: expected a step before the one that is captured into a CUDA graph, as {name} has no slots there yet"
             )
-        device: Any = get("cuda")
-        self._numbers = self._numbers or {axes: device.send(self._rule(axes)) for axes in (1, 2)}
+        self._numbers = self._numbers or {axes: get("cuda").step_numbers(self._rule(axes)) for axes in (1, 2)}
 
     def rule(self, param: Array) -> Update:
         """The numbers of the current step for `param`."""

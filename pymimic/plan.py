@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
+FEW_ROWS = 8  # up to so many, reading the weights takes the time, and other ways are faster
 PANEL = 32  # rows that one tile of h holds; also the units of one Philox tile
 _H = Literal["recompute", "keep", "keep-bf16"]
 _ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 4}  # bfloat16 weights lie in two forms while a slab is in use

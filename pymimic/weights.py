@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from . import _check
+from . import _check, arguments
 from .backends import choose
-from .backends.interface import Array, Mask, Saved, Seed, ShallowGrads
+from .backends.interface import Array, Mask, Saved, Seed, Shallow, ShallowGrads
 from .devices import is_device, module
 from .errors import CudaError
 from .optimizer import Optimizer
@@ -48,13 +47,10 @@ class ShallowWeights:
         master = "float32" if dtype == "bfloat16" else dtype
         self._arrays = {name: module(value).array(value, master, order="C") for name, value in arrays.items()}
         self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
-        _check.keep(keep, dtype)
+        arguments.save_dtype(keep, dtype)
         self.dtype, self.memory_budget, self.keep = dtype, memory_budget, keep
-        self.activation = _check.activation(activation)
-        self._backend = choose(backend, self._arrays["U"])
-        self._held: Any = None  # what keeps packed copies, on a device
-        if hasattr(self._backend, "hold"):
-            self._backend = self._held = self._backend.hold(self._arrays, self.dtype)
+        self.activation = arguments.activation(activation)
+        self._backend = choose(backend, self._arrays["U"]).handle(self._arrays, dtype)
 
     @property
     def backend(self) -> str:
@@ -72,24 +68,23 @@ class ShallowWeights:
 
     def changed(self) -> None:
         """Say that the arrays of `arrays(copy=False)` were written to."""
-        if self._held is not None:
-            self._held.changed()
+        self._backend.changed()
 
     def forward(
         self, z: Array, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0, origin: tuple[int, int] = (0, 0),
         save: bool | Saved = False, out: Array | None = None,
     ) -> Array | tuple[Array, Saved]:  # fmt: skip
         """y (B, C), as `pymimic.ops.shallow_forward`."""
-        w, dims = self._arrays, self._dims()
+        dims = self._dims()
         z = dims.array("z", z, "B", "k")
-        out = dims.output("out", out, ("B", "C"), (z, *w.values()))
-        mask = _check.mask(dropout, seed, offset, origin, dims.on_device)
+        out = dims.output("out", out, ("B", "C"), (z, *self._arrays.values()))
+        mask = arguments.mask(dropout, seed, offset, origin, dims.on_device)
         plan = self.plan(len(z))
-        save, room = _check.save(save)
+        save, room = arguments.save(save)
         if save and plan.h == "recompute":
             raise ValueError(f"save: expected False with backend {self.backend!r}, whose backward pass makes h again, got True")
-        y, kept = self._backend.shallow_forward(z, w["U"], w["b"], w["W"], w["c"], self.activation, mask, plan, save, room, out)
-        return y if kept is None else (y, Saved(kept, self.backend, self.activation, mask, plan))
+        y, saved = self._backend.shallow_forward(self._net(z, mask, plan), self._arrays["c"], save, room, out)
+        return y if saved is None else (y, Saved(saved, self.backend, self.activation, mask, plan))
 
     def _dims(self) -> _check.Dims:
         """The sizes and the dtype that arguments must agree with."""
@@ -97,8 +92,9 @@ class ShallowWeights:
 
     def plan(self, rows: int) -> Plan:
         """How a batch of that many rows runs when h is kept."""
-        how = "recompute" if not self._backend.keeps_h(self.rank, self.outputs) else "keep-bf16" if self.keep == "bfloat16" else "keep"
-        return self._plan(rows, how)
+        if not self._backend.keeps_h(self.rank, self.outputs):
+            return self._plan(rows, "recompute")
+        return self._plan(rows, "keep-bf16" if self.keep == "bfloat16" else "keep")
 
     def _plan(self, rows: int, h: str) -> Plan:
         return plan(rows, self.rank, self.rank, self.hidden, self.outputs, self.dtype, self.memory_budget, h=h)
@@ -116,19 +112,23 @@ class ShallowWeights:
         saved: Saved | None = None, needs: Iterable[str] = ("z", "U", "b", "W", "c"), out: ShallowGrads | None = None,
     ) -> ShallowGrads:  # fmt: skip
         """Gradients, as `pymimic.ops.shallow_backward`."""
-        w, (dy, z, mask, plan, kept) = self._arrays, self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
+        dy, net, array = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
         wanted = _check.needs(needs, ShallowGrads._fields)
-        out = self._dims().gradients(out, wanted, (dy, z, *w.values()))
-        return self._backend.shallow_backward(dy, z, w["U"], w["b"], w["W"], self.activation, mask, plan, kept, wanted, out)
+        out = arguments.gradients(self._dims(), out, wanted, (dy, net.z, *self._arrays.values()))
+        return self._backend.shallow_backward(dy, net, array, wanted, out)
 
     def _backward_arguments(
         self, dy: Array, z: Array, dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], saved: Saved | None
-    ) -> tuple[Array, Array, Mask, Plan, Array | None]:
+    ) -> tuple[Array, Shallow, Array | None]:
         dims = self._dims()
         dy, z = dims.array("dy", dy, "B", "C"), dims.array("z", z, "B", "k")
-        mask = _check.mask(dropout, seed, offset, origin, dims.on_device)
-        how = _check.plan(None if saved is not None else self.plan(len(z)), dims, saved, self.dtype)
-        return dy, z, mask, how, _check.saved(saved, self.backend, self.activation, mask, how)
+        mask = arguments.mask(dropout, seed, offset, origin, dims.on_device)
+        plan = arguments.plan(None if saved is not None else self.plan(len(z)), dims, saved, self.dtype)
+        return dy, self._net(z, mask, plan), arguments.saved(saved, self.backend, self.activation, mask, plan)
+
+    def _net(self, z: Array, mask: Mask, plan: Plan) -> Shallow:
+        w = self._arrays
+        return Shallow(z, w["U"], w["b"], w["W"], self.activation, mask, plan)
 
     def step(
         self, dy: Array, z: Array, optimizer: Optimizer, *, dropout: float = 0.0, seed: Seed = 0, offset: Seed = 0,
@@ -141,13 +141,13 @@ class ShallowWeights:
         Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`. Captured into a CUDA
         graph, it takes no step: each replay does, after an `advance()` of the caller's (see `pymimic.Workspace`).
         """
-        dy, z, mask, how, kept = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
+        dy, net, array = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
         taken = optimizer.steps
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()
         rules = {name: optimizer.rule(param) for name, param in self._arrays.items()}
         try:
-            return self._backend.shallow_step(dy, z, self._arrays, slots, rules, self.activation, mask, how, kept, need_dz)
+            return self._backend.shallow_step(dy, net, self._arrays["c"], slots, rules, array, need_dz)
         except CudaError:
             optimizer.steps = taken  # there was no step, as where memory did not suffice
             raise

@@ -13,8 +13,8 @@ from toy import Logits, trained
 
 import pymimic
 from pymimic import SGD, AdamW, BackendUnavailableError, ShallowWeights, Trainer, ops
-from pymimic.backends import reference
-from pymimic.backends.interface import ShallowGrads
+from pymimic.backends import get
+from pymimic.backends.interface import Shallow, ShallowGrads
 
 BF16 = ml_dtypes.bfloat16
 ALL = frozenset(ShallowGrads._fields)
@@ -38,8 +38,8 @@ def plan_of(size):
 def emulated(args, size, activation, mask):
     """y and gradients with float64 sums, rounded where the kernels round."""
     wide, plan = args.wide, plan_of(size)
-    y, _ = reference.shallow_forward(*wide.forward, activation, mask, plan, False, None, None)
-    return y, reference.shallow_backward(*wide.backward, activation, mask, plan, None, ALL)
+    y, _ = get("reference").shallow_forward(Shallow(wide.z, wide.U, wide.b, wide.W, activation, mask, plan), wide.c, False, None, None)
+    return y, get("reference").shallow_backward(wide.dy, Shallow(wide.z, wide.U, wide.b, wide.W, activation, mask, plan), None, ALL)
 
 
 @given(size=sizes(smallest=0), activation=st.sampled_from(["relu", "identity"]), mask=masks(ps=(0.0, 0.5)))

@@ -50,7 +50,9 @@ def test_matrix_kernels_are_few_and_use_tensor_cores(nvcc, architecture, tmp_pat
     matrix_kernels = 0
     for source in sorted(KERNELS.glob("shallow/*.cu")):
         target = tmp_path / "out.ptx"
-        subprocess.run([nvcc, "-std=c++17", *INCLUDES, f"-arch={architecture.replace('sm', 'compute')}", "-ptx", "-o", target, source], check=True)
+        subprocess.run(
+            [nvcc, "-std=c++17", *INCLUDES, f"-arch={architecture.replace('sm', 'compute')}", "-ptx", "-o", target, source], check=True
+        )
         entries = re.split(r"^\.entry |^\s*\.visible \.entry ", target.read_text(), flags=re.MULTILINE)[1:]
         with_products = [entry for entry in entries if re.search(r"\bmma\.sync|\bwgmma\.mma_async", entry)]
         meant = {"sm_80": not source.stem.endswith("_sm90a"), "sm_90a": True}[architecture]

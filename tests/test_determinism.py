@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import bits
 import numpy as np
 import pytest
 from bits import DROPOUT, SIZES, digest, results
@@ -42,7 +43,12 @@ def test_in_another_process(fresh_backend):
     script = "import sys, bits; print(bits.digest(sys.argv[1]))"
     here = digest(fresh_backend)
     for n in ("1", "5"):
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYMIMIC_NUM_THREADS": n, "NUMBA_NUM_THREADS": n}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(bits.__file__).parent), os.environ.get("PYTHONPATH", "")]),
+            "PYMIMIC_NUM_THREADS": n,
+            "NUMBA_NUM_THREADS": n,
+        }
         run = [sys.executable, "-c", script, fresh_backend]
         assert subprocess.run(run, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout.strip() == here
 

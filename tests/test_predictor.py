@@ -14,7 +14,8 @@ from instruction_sets import INSTRUCTION_SETS, use_backend
 
 import pymimic
 from pymimic import Predictor, Student
-from pymimic.nets import predictor
+from pymimic.backends import cpu_serving
+from pymimic.nets.predictor import DTYPES
 
 NETS = st.fixed_dictionaries(
     {
@@ -71,7 +72,7 @@ def test_large_weights_are_read_where_they_lie(isa, configuration):
     student = random_student(**configuration)
     x = inputs(student, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, "_PANEL_BYTES", 0)
+        patch.setattr(cpu_serving, "_PANEL_BYTES", 0)
         in_place = Predictor(student)
     assert in_place.nbytes == student.nbytes + student.mean.nbytes + student.scale.nbytes
     np.testing.assert_array_equal(in_place.predict(x), Predictor(student).predict(x))
@@ -121,7 +122,7 @@ def test_many_hidden_units(isa, outputs):
         assert np.linalg.norm(Predictor(student, dtype).predict(x[:3]) - want) < error * np.linalg.norm(want)
 
 
-@pytest.mark.parametrize("dtype", predictor.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_the_same_bits_for_any_number_of_threads(dtype):
     student = random_student(inputs=300, hidden=9000, outputs=40, rank=70, seed=1)
     few = Predictor(student, dtype)
@@ -157,7 +158,7 @@ def test_a_row_of_zeros_is_no_division_by_zero(isa):
 
 def test_smaller_weights_take_less_memory():
     student = random_student(inputs=784, hidden=8192, outputs=10, rank=64, seed=0)
-    sizes = [Predictor(student, dtype).nbytes for dtype in predictor.DTYPES]
+    sizes = [Predictor(student, dtype).nbytes for dtype in DTYPES]
     assert sizes[1] < 0.6 * sizes[0]
     assert sizes[2] < 0.4 * sizes[0]
 
@@ -171,7 +172,7 @@ def test_weights_are_shared_or_copied_as_asked():
     for few in (shares, copies, small):
         np.testing.assert_array_equal(few.predict(x), y)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, "_PANEL_BYTES", U.nbytes - 1)
+        patch.setattr(cpu_serving, "_PANEL_BYTES", U.nbytes - 1)
         assert Predictor(student).nbytes == shares.nbytes
 
 

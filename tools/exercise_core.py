@@ -19,7 +19,7 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ 
 
 import pymimic as pm
 from pymimic import _core, ops
-from pymimic.nets import predictor
+from pymimic.backends import cpu_serving
 from pymimic.nets.predictor import DTYPES
 
 SHAPES = [
@@ -109,9 +109,9 @@ def exercise_predictors(shape, activation, rng):
         for dtype in DTYPES:
             got = pm.Predictor(student, dtype).predict(x)
             assert np.linalg.norm(got - whole) <= (0 if dtype == "float32" else 0.05 * (1 + np.linalg.norm(whole))), (shape, dtype)
-        limit, predictor._PANEL_BYTES = predictor._PANEL_BYTES, 0
+        limit, cpu_serving._PANEL_BYTES = cpu_serving._PANEL_BYTES, 0
         assert np.array_equal(pm.Predictor(student).predict(x), whole)
-        predictor._PANEL_BYTES = limit
+        cpu_serving._PANEL_BYTES = limit
 
 
 def main():

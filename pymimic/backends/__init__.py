@@ -13,7 +13,19 @@ from ..errors import BackendUnavailableError, CudaError
 from .interface import Backend
 
 BackendName = Literal["cpu", "cpu-bf16x3", "cpu-bf16", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference"]
-NAMES: tuple[BackendName, ...] = ("cpu", "cpu-bf16x3", "cpu-bf16", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference")
+# Where each name's class is: module in this package, and class. A backend is one file and its lines here.
+_CLASSES: dict[BackendName, tuple[str, str]] = {
+    "cpu": ("cpu", "Cpu"),
+    "cpu-bf16x3": ("cpu", "Cpu"),
+    "cpu-bf16": ("cpu", "Cpu"),
+    "cuda": ("cuda.backend", "Cuda"),
+    "cuda-tf32": ("cuda.backend", "Cuda"),
+    "cuda-bf16": ("cuda.backend", "Cuda"),
+    "cuda-fp16": ("cuda.backend", "Cuda"),
+    "numba": ("numba", "Numba"),
+    "reference": ("reference", "Reference"),
+}
+NAMES = tuple(_CLASSES)
 _HOST_ORDER: tuple[BackendName, ...] = ("cpu", "numba", "reference")  # fastest first
 
 
@@ -26,15 +38,13 @@ def get(name: str) -> Backend:
 
 @cache
 def _load(name: str) -> Backend:
-    if name not in NAMES:
+    if name not in _CLASSES:
         raise ValueError(f"backend: expected one of {', '.join(NAMES)}, got {name!r}")
     try:
         if name.startswith("cuda"):
             _demand_kernels()
-            return cast(Backend, importlib.import_module(f"{__name__}.cuda.backend").Cuda(name))
-        if name.startswith("cpu"):
-            return cast(Backend, importlib.import_module(f"{__name__}.cpu").Cpu(name))
-        return cast(Backend, importlib.import_module(f"{__name__}.{name}"))
+        module, cls = _CLASSES[name]
+        return cast(Backend, getattr(importlib.import_module(f"{__name__}.{module}"), cls)(name))
     except (ImportError, BackendUnavailableError) as error:
         raise BackendUnavailableError(f"backend: {name!r} is not available: {error}") from error
 

@@ -22,25 +22,35 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from .. import _core
-from ..plan import PANEL, Plan
-from . import reference
-from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays, memory_for
+from ..plan import FEW_ROWS, PANEL, Plan
+from .cpu_serving import Served
+from .interface import (
+    ACTIVATIONS,
+    ANYWHERE,
+    Activation,
+    Array,
+    LinearGrads,
+    Mask,
+    Shallow,
+    ShallowGrads,
+    Slots,
+    Update,
+    gradient_arrays,
+    memory_for,
+)
+from .reference import Reference
 
 if os.environ.get("PYMIMIC_ISA"):
     _core.set_isa(os.environ["PYMIMIC_ISA"])
 
 
-_FEW = 8  # rows for which making tiles of the weights takes longer than the products
+class Cpu(Reference):
+    """The ops in the compiled core; losses, and batches without rows, as the definition has them."""
 
-
-class Cpu:
-    """A `Backend` of NumPy arrays, by name."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    writes_h = False
 
     def keeps_h(self, k: int, C: int) -> bool:
-        """Whether the forward pass can leave h for the backward pass."""
+        """Whether the forward pass can save h for the backward pass."""
         return self.name != "cpu-bf16"
 
     def _terms(self, array: Array, plan: Plan | None = None) -> int:
@@ -49,56 +59,56 @@ class Cpu:
             return 1
         if self.name == "cpu" or array.dtype != np.float32 or not _core.has_tiles():
             return 0
-        return 1 if self.name == "cpu-bf16" else 3 if len(array) > _FEW else 0
+        return 1 if self.name == "cpu-bf16" else 3 if len(array) > FEW_ROWS else 0
 
-    mimic_loss = staticmethod(reference.mimic_loss)
-    cross_entropy = staticmethod(reference.cross_entropy)
-    distillation_loss = staticmethod(reference.distillation_loss)
-
-    def shallow_forward(
-        self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
-        plan: Plan, save: bool, room: Array | None, out: Array | None,
-    ) -> tuple[Array, Array | None]:  # fmt: skip
+    def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
+        z, U, b, W, activation, mask, plan = net
         terms = self._terms(z, plan)
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
-        kind = np.uint16 if plan.rounds_h else z.dtype
-        saved = memory_for((_padded(len(z)) * len(U),), kind, room) if save else None
+        dtype = np.uint16 if plan.rounds_h else z.dtype
+        saved = memory_for((_padded(len(z)) * len(U),), dtype, room) if save else None
+        how = (_code(activation), mask, plan.slab, plan.row_block)
         if terms:
-            operands = _bits(z), _bits(U), b, _bits(W), c
-            _core.shallow_forward_bf16(*operands, _code(activation), mask, plan.slab, plan.row_block, terms, y, saved)
-            return y, saved
-        _core.shallow_forward(z, U, b, W, c, _code(activation), mask, plan.slab, plan.row_block, y, saved)
+            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, *how, terms, y, saved)
+        else:
+            _core.shallow_forward(z, U, b, W, c, *how, y, saved)
         return y, saved
 
     def shallow_backward(
-        self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-        plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads,
-    ) -> ShallowGrads:  # fmt: skip
+        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
+    ) -> ShallowGrads:
+        z, U, b, W, activation, mask, plan = net
         if len(z) == 0:
-            return reference.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, needs, out)
+            return super().shallow_backward(dy, net, None, needs, out)
         grads = gradient_arrays(needs, out, z, U, W, lambda shape: np.empty(shape, b.dtype))
-        terms = self._terms(z, plan)
+        terms, how = self._terms(z, plan), (_code(activation), mask, plan.slab, plan.row_block)
         if terms:
-            operands = _bits(dy), _bits(z), _bits(U), b, _bits(W)
-            _core.shallow_backward_bf16(*operands, _code(activation), mask, plan.slab, plan.row_block, terms, saved, *grads)
-            return grads
-        _core.shallow_backward(dy, z, U, b, W, _code(activation), mask, plan.slab, plan.row_block, saved, *grads)
+            _core.shallow_backward_bf16(_bits(dy), _bits(z), _bits(U), b, _bits(W), *how, terms, saved, *grads)
+        else:
+            _core.shallow_backward(dy, z, U, b, W, *how, saved, *grads)
         return grads
 
     def shallow_step(
-        self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
-        activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
-    ) -> Array | None:  # fmt: skip
+        self,
+        dy: Array,
+        net: Shallow,
+        c: Array,
+        slots: Slots,
+        updates: dict[str, Update],
+        saved: Array | None,
+        need_dz: bool,
+    ) -> Array | None:
+        z, plan = net.z, net.plan
         if len(z) == 0:
-            return reference.shallow_step(dy, z, params, slots, updates, activation, mask, plan, None, need_dz)
-        dtype = params["U"].dtype
+            return super().shallow_step(dy, net, c, slots, updates, None, need_dz)
+        dtype = net.U.dtype
         dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
-        U, b, W, c = ((params[key], slots[key], _rule(updates[key])) for key in ("U", "b", "W", "c"))
-        terms, how = self._terms(z, plan), (_code(activation), mask, plan.slab, plan.row_block)
+        U, b, W, to_c = ((array, slots[key], _rule(updates[key])) for key, array in zip("UbWc", (net.U, net.b, net.W, c)))
+        terms, how = self._terms(z, plan), (_code(net.activation), net.mask, plan.slab, plan.row_block)
         if terms:
-            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, c, *how, terms, saved, dz, dc)
+            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, to_c, *how, terms, saved, dz, dc)
         else:
-            _core.shallow_step(dy, z, U, b, W, c, *how, saved, dz, dc)
+            _core.shallow_step(dy, z, U, b, W, to_c, *how, saved, dz, dc)
         return dz
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
@@ -110,7 +120,7 @@ class Cpu:
         self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation,
         mask: Mask, needs: frozenset[str],
     ) -> LinearGrads:  # fmt: skip
-        plain = activation == "identity" and mask.keep == 256
+        plain = activation == "identity" and mask.threshold == 256
         da = None if plain else np.empty_like(dout)
         dx = np.empty_like(x) if "x" in needs else None
         dweight = np.empty_like(weight) if "weight" in needs else None
@@ -125,6 +135,11 @@ class Cpu:
 
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
         _core.update(param, grad, slots, _rule(update))
+
+    def predictor(
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
+    ) -> Served:
+        return Served(weights, activation, mean, scale, dtype, copy)
 
 
 def _code(activation: Activation) -> int:

@@ -1,17 +1,23 @@
-"""What every backend receives and returns. Arguments arrive checked by `pymimic.ops`."""
+"""The one door between the library and its backends: what a backend may be asked, what it receives and returns.
+
+Arguments arrive checked. `Backend` has an answer for everything but the ops themselves, so that a new backend is one file with the ops,
+and one line in `pymimic.backends`.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..devices import Array as Array
+from ..errors import BackendUnavailableError
 from ..plan import Plan
+from ..plan import plan as plan_for
 
-Array = NDArray[Any]
 Seed = int | Array  # ints, or on a device also 0-d int64 arrays, so that a CUDA graph can be replayed with others
 Activation = Literal["relu", "identity", "tanh", "sigmoid", "gelu"]
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "identity", "tanh", "sigmoid", "gelu")
@@ -20,7 +26,7 @@ ACTIVATIONS: tuple[Activation, ...] = ("relu", "identity", "tanh", "sigmoid", "g
 class Mask(NamedTuple):
     """Which hidden units are kept: a pure function of these numbers and of (row, unit)."""
 
-    keep: int = 256  # a unit is kept when its random byte < keep; 256 keeps all
+    threshold: int = 256  # a unit is kept when its random byte is below; 256 keeps all
     seed: int = 0  # 64 bits: Philox's key; it and offset may be `Seed`s on a device
     offset: int = 0  # 32 bits: the training step
     row: int = 0  # origin of this block, a multiple of 16 ...
@@ -29,7 +35,19 @@ class Mask(NamedTuple):
     @property
     def scale(self) -> float:
         """What survivors are multiplied by, so that the expectation is exact."""
-        return 256 / self.keep
+        return 256 / self.threshold
+
+
+class Shallow(NamedTuple):
+    """What a forward and a backward pass read: h = dropout(f(z U^T + b)), y = h W + c but for c."""
+
+    z: Array  # (B, k)
+    U: Array  # (H, k)
+    b: Array  # (H,)
+    W: Array  # (H, C)
+    activation: Activation
+    mask: Mask
+    plan: Plan
 
 
 class ShallowGrads(NamedTuple):
@@ -95,6 +113,10 @@ def memory_for(shape: tuple[int, ...], dtype: Any, room: Array | None, empty: Ca
     return room if room is not None and room.shape == shape and room.dtype == dtype else empty(shape, dtype)
 
 
+Slots = dict[str, tuple[Array, ...]]
+"""An optimizer's arrays for each of U, b, W and c, by name."""
+
+
 class Update(NamedTuple):
     """One optimizer step's numbers, the same for every element of an array."""
 
@@ -111,44 +133,129 @@ class Update(NamedTuple):
     numbers: Any = None  # device memory that the rest is read from when the update runs: for CUDA graphs
 
 
-class Backend(Protocol):
-    """A module under `pymimic.backends`. Arrays are C-contiguous and of one dtype."""
+def quantised(matrix: Array) -> tuple[Any, Array]:
+    """Each row as integers of at most 127, and what one of them is worth."""
+    scale = np.abs(matrix).max(axis=1) / np.float32(127)
+    steps = np.divide(matrix, scale[:, None], out=np.zeros_like(matrix), where=scale[:, None] > 0)
+    return np.rint(steps), scale
 
-    name: str
 
-    def keeps_h(self, k: int, C: int) -> bool: ...  # whether `save` may be True; `room`, if it is right, is what to save to
+class Served(Protocol):
+    """A net whose weights are laid out for predictions of a few rows."""
 
-    def shallow_forward(
-        self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
-        plan: Plan, save: bool, room: Array | None, out: Array | None,
-    ) -> tuple[Array, Array | None]: ...  # fmt: skip
+    array: type  # what `predict` takes
+    nbytes: int  # that its weights take
 
+    def predict(self, x: Array) -> Array:
+        """y (B, C) of x (B, D): a C-contiguous float32 array, where the weights are."""
+
+
+class Backend(ABC):
+    """How the ops run on arrays of one kind, which are C-contiguous and of one dtype."""
+
+    writes_h = False  # whether `shallow_forward` takes memory for h (B, H)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
+        """y and, with `save`, h for the backward pass, in `room` if that is the right memory."""
+
+    @abstractmethod
     def shallow_backward(
-        self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-        plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads,
-    ) -> ShallowGrads: ...  # fmt: skip
+        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
+    ) -> ShallowGrads:
+        """The gradients of `needs`, in the arrays of `out` or in new ones."""
 
+    @abstractmethod
     def shallow_step(
-        self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]],
-        updates: dict[str, Update], activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
-    ) -> Array | None: ...  # fmt: skip
+        self,
+        dy: Array,
+        net: Shallow,
+        c: Array,
+        slots: Slots,
+        updates: dict[str, Update],
+        saved: Array | None,
+        need_dz: bool,
+    ) -> Array | None:
+        """Update U, b, W and c in place; returns dz of the weights as they were, if it is needed."""
 
-    def linear_dropout(
-        self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None
-    ) -> Array: ...
+    @abstractmethod
+    def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
+        """dropout(f(x weight^T + bias))."""
 
+    @abstractmethod
     def linear_dropout_backward(
         self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation,
         mask: Mask, needs: frozenset[str],
-    ) -> LinearGrads: ...  # fmt: skip
+    ) -> LinearGrads:  # fmt: skip
+        """The gradients of `needs`."""
 
-    def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array: ...
+    @abstractmethod
+    def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array:
+        """x, masked over its last two axes."""
 
     # A loss is a float, or on a device a 0-d array there: nobody waits for it.
-    def mimic_loss(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]: ...
 
-    def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]: ...
+    @abstractmethod
+    def mimic_loss(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
+        """The loss and dL/dy."""
 
-    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]: ...
+    @abstractmethod
+    def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
+        """The loss and dL/dy."""
 
-    def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None: ...
+    @abstractmethod
+    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
+        """The loss and dL/dy."""
+
+    @abstractmethod
+    def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+        """Update `param` and its slots in place."""
+
+    def keeps_h(self, k: int, C: int) -> bool:
+        """Whether `shallow_forward` can save h for the backward pass."""
+        return True
+
+    def handle(self, params: dict[str, Array], dtype: str) -> Backend:
+        """The backend of a handle that owns these arrays (U, b, W, c) and multiplies in `dtype`."""
+        return self
+
+    def changed(self) -> None:  # noqa: B027  (an answer: most have no copies to make anew)
+        """Of a handle's backend: somebody else wrote to its arrays."""
+
+    def net(self, weights: dict[str, Array], activation: Activation) -> Net:
+        """The forward pass of a whole net, V (if it has one), U, b, W and c by name, without dropout."""
+        return Net(self, weights, activation)
+
+    def predictor(
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
+    ) -> Served:
+        """The same net, of (x - mean) * scale, laid out for a few rows; `dtype` and `copy` as in `pymimic.Predictor`."""
+        raise BackendUnavailableError(f"student: a Predictor needs the compiled core or a device, and this is backend {self.name!r}")
+
+    def step_numbers(self, update: Update, to: Any = None) -> Any:
+        """The numbers of a step in memory that captured updates read them from (`to`, or new memory); None where there is no capture."""
+        return None
+
+
+class Net:
+    """The forward pass of a whole net without dropout: V (if it has one), U, b, W and c by name, where they are."""
+
+    def __init__(self, backend: Backend, weights: dict[str, Array], activation: Activation) -> None:
+        self._backend, self._weights, self._activation = backend, weights, activation
+
+    @property
+    def row_bytes(self) -> int:
+        """Scratch that a row takes, beside x, z and y."""
+        return 16 * len(self._weights["U"]) if self._backend.writes_h else 0
+
+    def predict(self, x: Array, out: Array | None) -> Array:
+        """y (B, C) of x (B, D) as the first weights see it, written to `out` if that is given."""
+        w, z = self._weights, x
+        if "V" in w:
+            z = self._backend.linear_dropout(x, w["V"], np.zeros(len(w["V"]), np.float32), "identity", Mask(), None)
+        (B, k), (H, C) = z.shape, w["W"].shape
+        net = Shallow(z, w["U"], w["b"], w["W"], self._activation, Mask(), plan_for(B, k, k, H, C))
+        return self._backend.shallow_forward(net, w["c"], False, None, out)[0]

@@ -10,32 +10,9 @@ import math
 import numpy as np
 from ml_dtypes import bfloat16
 
+from ..numerics import log_softmax, philox4x32
 from ..plan import Plan
-from .interface import ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, memory_for
-
-name = "reference"
-
-
-def keeps_h(k: int, C: int) -> bool:
-    """Whether the forward pass can leave h for the backward pass."""
-    return True
-
-
-def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:
-    """Philox4x32 of counters (..., 4) uint32 under a 64-bit key (Salmon et al. 2011, section 4)."""
-    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
-    k0, k1 = key
-    low = np.uint64(0xFFFFFFFF)
-    for _ in range(rounds):
-        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
-        c0, c1, c2, c3 = (
-            (p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
-            p1 & low,
-            (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
-            p0 & low,
-        )
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+from .interface import ANYWHERE, Activation, Array, Backend, LinearGrads, Mask, Shallow, ShallowGrads, Slots, Update, memory_for
 
 
 def dropout_bytes(rows: int, units: int, mask: Mask) -> Array:
@@ -57,9 +34,9 @@ def dropout_bytes(rows: int, units: int, mask: Mask) -> Array:
 def multiplier(shape: tuple[int, ...], mask: Mask, dtype: np.dtype[np.floating]) -> Array:
     """What dropout multiplies each (row, unit), the last two axes of `shape`, by: 0, or 256 / keep."""
     rows, units = shape[-2:]
-    if mask.keep == 256:
+    if mask.threshold == 256:
         return np.ones((rows, units), dtype)
-    return np.where(dropout_bytes(rows, units, mask) < mask.keep, dtype.type(mask.scale), dtype.type(0))
+    return np.where(dropout_bytes(rows, units, mask) < mask.threshold, dtype.type(mask.scale), dtype.type(0))
 
 
 def activate(a: Array, activation: Activation) -> tuple[Array, Array]:
@@ -96,25 +73,6 @@ def slope_from_output(out: Array, activation: Activation, mask: Mask) -> Array:
     return slope
 
 
-# z -> h = dropout(f(z U^T + b)) -> y = h W + c
-
-
-def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
-    plan: Plan, save: bool, room: Array | None, out: Array | None,
-) -> tuple[Array, Array | None]:  # fmt: skip
-    z, U, W = (rounded(array, plan) for array in (z, U, W))
-    a = z @ U.T + b
-    h = rounded(activate(a, activation)[0] * multiplier(a.shape, mask, a.dtype), plan)
-    y = np.add(h @ W, c, out=out)
-    if not save:
-        return y, None
-    kept = narrowed(h if activation == "relu" else a, plan)
-    saved = memory_for(kept.shape, kept.dtype, room)
-    saved[...] = kept
-    return y, saved
-
-
 def rounded(array: Array, plan: Plan) -> Array:
     """An operand of a product: rounded to bfloat16, and widened for the sums, where the plan says so."""
     if plan.dtype != "bfloat16":
@@ -122,122 +80,9 @@ def rounded(array: Array, plan: Plan) -> Array:
     return array.astype(bfloat16).astype(np.float32 if array.dtype == bfloat16 else array.dtype)
 
 
-def narrowed(kept: Array, plan: Plan) -> Array:
+def to_save_dtype(h: Array, plan: Plan) -> Array:
     """What is kept between the passes, in the type that the plan says."""
-    return kept.astype(bfloat16) if plan.rounds_h else kept
-
-
-def shallow_backward(
-    dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-    plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE,
-) -> ShallowGrads:  # fmt: skip
-    dc = dy.sum(0) if "c" in needs else None
-    dy, z, U, W = (rounded(array, plan) for array in (dy, z, U, W))
-    if saved is not None and activation == "relu":
-        h = saved.astype(z.dtype)
-        factor = (h > 0) * z.dtype.type(mask.scale)
-    else:
-        a = z @ U.T + b if saved is None else saved.astype(z.dtype)
-        h, slope = activate(a, activation)
-        kept = multiplier(a.shape, mask, a.dtype)
-        h, factor = rounded(h * kept, plan), slope * kept
-    da = rounded(dy @ W.T * factor, plan)
-    grads = ShallowGrads(
-        z=da @ U if "z" in needs else None,
-        U=da.T @ z if "U" in needs else None,
-        b=da.sum(0) if "b" in needs else None,
-        W=h.T @ dy if "W" in needs else None,
-        c=dc,
-    )
-    for key, given in out._asdict().items():
-        if given is not None:
-            given[...] = getattr(grads, key)
-            grads = grads._replace(**{key: given})
-    return grads
-
-
-def shallow_step(
-    dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
-    activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
-) -> Array | None:  # fmt: skip
-    needs = frozenset(params) | {"z" for _ in range(need_dz)}
-    grads = shallow_backward(dy, z, params["U"], params["b"], params["W"], activation, mask, plan, saved, needs)
-    for key, param in params.items():
-        optimizer_update(param, getattr(grads, key), slots[key], updates[key])
-    return grads.z
-
-
-# x -> dropout(f(x weight^T + bias))
-
-
-def linear_dropout(x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
-    a = x @ weight.T if bias is None else x @ weight.T + bias
-    return np.multiply(activate(a, activation)[0], multiplier(a.shape, mask, a.dtype), out=out)
-
-
-def linear_dropout_backward(
-    dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask, needs: frozenset[str]
-) -> LinearGrads:
-    kept = multiplier(out.shape, mask, out.dtype)
-    slope = activate(x @ weight.T + bias, "gelu")[1] if activation == "gelu" else slope_from_output(out, activation, mask)
-    da = dout * (slope * kept)
-    return LinearGrads(
-        x=da @ weight if "x" in needs else None,
-        weight=da.T @ x if "weight" in needs else None,
-        bias=da.sum(0) if "bias" in needs else None,
-    )
-
-
-def dropout(x: Array, mask: Mask, out: Array | None) -> Array:
-    return np.multiply(x, multiplier(x.shape, mask, x.dtype), out=out)
-
-
-# Losses, each with its gradient
-
-
-def mimic_loss(y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
-    residual = y - t
-    rows = max(1, len(y))
-    if weights is None:
-        return float(np.vdot(residual, residual)) / (2 * rows), residual / rows
-    dy = residual * (weights[:, None] / rows)
-    return float(np.vdot(residual, dy)) / 2, dy
-
-
-def cross_entropy(y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
-    rows = np.arange(len(y))
-    log_p = log_softmax(y)
-    w = np.full(len(y), 1 / max(1, len(y)), y.dtype) if weights is None else weights / max(1, len(y))
-    dy = np.exp(log_p)
-    dy[rows, labels] -= 1
-    dy *= w[:, None]
-    return float(-np.sum(w * log_p[rows, labels])), dy
-
-
-def distillation_loss(y: Array, t: Array, temperature: float) -> tuple[float, Array]:
-    rows = max(1, len(y))
-    log_q, log_p = log_softmax(y / temperature), log_softmax(t / temperature)
-    p = np.exp(log_p)
-    loss = temperature**2 / rows * float(np.sum(p * (log_p - log_q)))
-    return loss, (np.exp(log_q) - p) * y.dtype.type(temperature / rows)
-
-
-def log_softmax(y: Array) -> Array:
-    """log(softmax(y)) along the last axis, without overflow."""
-    if y.size == 0:
-        return y.copy()
-    shifted: Array = y - y.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
-
-
-# Optimizers, in place
-
-
-def optimizer_update(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
-    if update.kind == "sgd":
-        _sgd(param, grad, slots, update)
-    else:
-        _adamw(param, grad, slots, update)
+    return h.astype(bfloat16) if plan.rounds_h else h
 
 
 def _sgd(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
@@ -259,3 +104,131 @@ def _adamw(param: Array, grad: Array, slots: tuple[Array, ...], update: Update) 
     param *= 1 - update.learning_rate * update.weight_decay
     denominator = np.sqrt(v / update.correction2) + update.epsilon
     param -= update.learning_rate / update.correction1 * m / denominator
+
+
+class Reference(Backend):
+    """The ops as the paper has them. A faster backend that derives from this one takes from it what it does not do itself."""
+
+    writes_h = True
+
+    # z -> h = dropout(f(z U^T + b)) -> y = h W + c
+
+    def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
+        _, _, b, _, activation, mask, plan = net
+        z, U, W = (rounded(array, plan) for array in (net.z, net.U, net.W))
+        a = z @ U.T + b
+        h = rounded(activate(a, activation)[0] * multiplier(a.shape, mask, a.dtype), plan)
+        y = np.add(h @ W, c, out=out)
+        if not save:
+            return y, None
+        to_save = to_save_dtype(h if activation == "relu" else a, plan)
+        saved = memory_for(to_save.shape, to_save.dtype, room)
+        saved[...] = to_save
+        return y, saved
+
+    def shallow_backward(
+        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
+    ) -> ShallowGrads:
+        _, _, b, _, activation, mask, plan = net
+        dc = dy.sum(0) if "c" in needs else None
+        dy, z, U, W = (rounded(array, plan) for array in (dy, net.z, net.U, net.W))
+        if saved is not None and activation == "relu":
+            h = saved.astype(z.dtype)
+            factor = (h > 0) * z.dtype.type(mask.scale)
+        else:
+            a = z @ U.T + b if saved is None else saved.astype(z.dtype)
+            h, slope = activate(a, activation)
+            kept = multiplier(a.shape, mask, a.dtype)
+            h, factor = rounded(h * kept, plan), slope * kept
+        da = rounded(dy @ W.T * factor, plan)
+        grads = ShallowGrads(
+            z=da @ U if "z" in needs else None,
+            U=da.T @ z if "U" in needs else None,
+            b=da.sum(0) if "b" in needs else None,
+            W=h.T @ dy if "W" in needs else None,
+            c=dc,
+        )
+        for key, given in out._asdict().items():
+            if given is not None:
+                given[...] = getattr(grads, key)
+                grads = grads._replace(**{key: given})
+        return grads
+
+    def shallow_step(
+        self,
+        dy: Array,
+        net: Shallow,
+        c: Array,
+        slots: Slots,
+        updates: dict[str, Update],
+        saved: Array | None,
+        need_dz: bool,
+    ) -> Array | None:
+        needs = frozenset("zUbWc" if need_dz else "UbWc")
+        grads = Reference.shallow_backward(self, dy, net, saved, needs)
+        for key, param in {"U": net.U, "b": net.b, "W": net.W, "c": c}.items():
+            self.optimizer_update(param, getattr(grads, key), slots[key], updates[key])
+        return grads.z
+
+    # x -> dropout(f(x weight^T + bias))
+
+    def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
+        a = x @ weight.T if bias is None else x @ weight.T + bias
+        return np.multiply(activate(a, activation)[0], multiplier(a.shape, mask, a.dtype), out=out)
+
+    def linear_dropout_backward(
+        self,
+        dout: Array,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        out: Array,
+        activation: Activation,
+        mask: Mask,
+        needs: frozenset[str],
+    ) -> LinearGrads:
+        kept = multiplier(out.shape, mask, out.dtype)
+        slope = activate(x @ weight.T + bias, "gelu")[1] if activation == "gelu" else slope_from_output(out, activation, mask)
+        da = dout * (slope * kept)
+        return LinearGrads(
+            x=da @ weight if "x" in needs else None,
+            weight=da.T @ x if "weight" in needs else None,
+            bias=da.sum(0) if "bias" in needs else None,
+        )
+
+    def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array:
+        return np.multiply(x, multiplier(x.shape, mask, x.dtype), out=out)
+
+    # Losses, each with its gradient
+
+    def mimic_loss(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
+        residual = y - t
+        rows = max(1, len(y))
+        if weights is None:
+            return float(np.vdot(residual, residual)) / (2 * rows), residual / rows
+        dy = residual * (weights[:, None] / rows)
+        return float(np.vdot(residual, dy)) / 2, dy
+
+    def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
+        rows = np.arange(len(y))
+        log_p = log_softmax(y)
+        w = np.full(len(y), 1 / max(1, len(y)), y.dtype) if weights is None else weights / max(1, len(y))
+        dy = np.exp(log_p)
+        dy[rows, labels] -= 1
+        dy *= w[:, None]
+        return float(-np.sum(w * log_p[rows, labels])), dy
+
+    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
+        rows = max(1, len(y))
+        log_q, log_p = log_softmax(y / temperature), log_softmax(t / temperature)
+        p = np.exp(log_p)
+        loss = temperature**2 / rows * float(np.sum(p * (log_p - log_q)))
+        return loss, (np.exp(log_q) - p) * y.dtype.type(temperature / rows)
+
+    # Optimizers, in place
+
+    def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
+        if update.kind == "sgd":
+            _sgd(param, grad, slots, update)
+        else:
+            _adamw(param, grad, slots, update)

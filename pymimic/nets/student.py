@@ -8,20 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check, backends
-from ..backends import default_host
-from ..backends.interface import Array
-from ..backends.prediction import forward_of
-from ..backends.reference import log_softmax
+from .. import _check, arguments, backends
+from ..backends import choose, default_host
+from ..backends.interface import Array, Served
 from ..data.moments import moments, whitened_components
 from ..devices import is_device, kind, module, to, wait
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors, write_safetensors
-from .predictor import Predictor
+from ..numerics import log_softmax
+from ..plan import FEW_ROWS
 
 _SLAB_BYTES = 64 << 20
 _MOST_ROWS = 8192
-_FEW_ROWS = 8  # are bound by reading the weights, and go another way, to the same bits
 
 
 class Student:
@@ -64,17 +62,17 @@ class Student:
         self.hidden = _check.integer("hidden", hidden, 1, 1 << 31)
         self.outputs = _check.integer("outputs", outputs, 1, 1 << 31)
         self.rank = None if rank is None else _check.integer("rank", rank, 1, 1 << 31)
-        self.activation = _check.activation(activation)
+        self.activation = arguments.activation(activation)
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
-        _check.mask(dropout, 0, 0, (0, 0))
+        arguments.mask(dropout, 0, 0, (0, 0))
         self.dropout = float(dropout)
         self.mean: Array | None = None
         self.scale: Array | None = None
-        self._few: tuple[tuple[Any, ...], Predictor] | None = None  # what it was made of, and the predictor of few rows
+        self._served: tuple[tuple[Any, ...], Served] | None = None  # its sources, and the net for few rows
         self._standards: dict[str, tuple[Array, Array]] = {}  # mean and scale where they were needed
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_few": None, "_standards": {}}  # they are made again when they are wanted
+        return self.__dict__ | {"_served": None, "_standards": {}}  # they are made again when they are wanted
 
     def __repr__(self) -> str:
         return f"Student({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
@@ -206,30 +204,36 @@ class Student:
         TypeError, ValueError
             x is no float array, or its shape is not (B, D).
         """
-        few = backend is None and isinstance(x, np.ndarray) and x.ndim == 2 and 0 < len(x) <= _FEW_ROWS
+        few = backend is None and isinstance(x, np.ndarray) and x.ndim == 2 and 0 < len(x) <= FEW_ROWS
         if few and self.device == "cpu" and not is_device(x) and default_host().name == "cpu":
-            return self._predictor_of_few().predict(x)
+            return self._few_rows().predict(self._float32_rows(x))
         x = _check.float_rows("x", x, self.inputs)
         if is_device(x) and self.device == "cpu":
             raise ValueError("x: expected a NumPy array, as the student is on the CPU (student.to('cuda') moves it), got one on a device")
         y, start = module(x).empty((len(x), self.outputs), np.float32), 0
-        forward, row_bytes = forward_of(self._arrays, self.activation, backend)
-        for slab in self._slabs(x, row_bytes):
+        net = choose(backend, self._arrays["c"]).net(self._arrays, self.activation)
+        for slab in self._slabs(x, net.row_bytes):
             here = y[start : start + len(slab)]
             out = here if kind(x) == self.device else None
-            answer = forward(self.standardise(to(self.device, slab)), out)
+            answer = net.predict(self.standardise(to(self.device, slab)), out)
             if out is None:
                 here[...] = to(kind(x), answer)
             start += len(slab)
         return y  # type: ignore[no-any-return]
 
-    def _predictor_of_few(self) -> Predictor:
-        """Made again when what it was made of has been replaced. Other threads may do that meanwhile: then the next call notices."""
-        parts = (self._arrays, self.mean, self.scale, self.activation)
-        few = self._few
-        if few is None or any(then is not now for then, now in zip(few[0], parts)):
-            self._few = few = (parts, Predictor(self))
-        return few[1]
+    def _few_rows(self) -> Served:
+        """The weights as laid out for a few rows; made again when one of their sources has been replaced, by another thread too."""
+        sources = (self._arrays, self.mean, self.scale, self.activation)
+        served = self._served
+        if served is None or any(then is not now for then, now in zip(served[0], sources)):
+            net = default_host().predictor(self._arrays, self.activation, self.mean, self.scale, "float32", None)
+            self._served = served = (sources, net)
+        return served[1]
+
+    def _float32_rows(self, x: Array) -> Array:
+        if _check.are_float32_rows(x, np.ndarray, self.inputs):
+            return x
+        return np.ascontiguousarray(_check.float_rows("x", x, self.inputs), np.float32)
 
     def predict_proba(self, x: Array, backend: str | None = None) -> Array:
         """softmax of `predict(x)`, (B, C) float32, where x is."""

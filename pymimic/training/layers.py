@@ -7,9 +7,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from .. import _check, ops
+from .. import _check, arguments, ops
 from ..backends.interface import Array
-from ..backends.reference import philox4x32
+from ..numerics import philox4x32
 
 
 class _How(TypedDict):
@@ -32,10 +32,10 @@ class Layers:
         self.sizes = [_check.integer("layer_sizes", size, 1, 1 << 31) for size in layer_sizes]
         if len(self.sizes) < 2:
             raise ValueError(f"layer_sizes: expected [D, hidden units ..., C], got {self.sizes}")
-        self.activation = _check.activation(activation)
+        self.activation = arguments.activation(activation)
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
         for p in (dropout, input_dropout):
-            _check.mask(p, 0, 0, (0, 0))
+            arguments.mask(p, 0, 0, (0, 0))
         self.dropout, self.input_dropout = float(dropout), float(input_dropout)
         self.count = len(self.sizes) - 1
         self.backend: str | None = None  # as in `pymimic.ops`

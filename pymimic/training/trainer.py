@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check
+from .. import _check, arguments
 from ..backends import for_training
 from ..backends.interface import Array
 from ..data.cases import Cases, demand_cases, in_order
@@ -85,7 +85,7 @@ class Trainer:
             raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
-        _check.keep(keep, dtype)
+        arguments.save_dtype(keep, dtype)
         self.student, self.optimizer, self.device = student, optimizer, device
         self.backend = backend or for_training(device, dtype)
         self.memory_budget, self.dtype, self.keep = memory_budget, dtype, keep

@@ -13,6 +13,7 @@ import emulator
 import pytest
 
 import pymimic
+import pymimic.backends.cuda
 from pymimic import backends
 from pymimic.errors import BackendUnavailableError
 
@@ -90,7 +91,7 @@ def device(emulated, monkeypatch):
         for name in _with_cupy():
             monkeypatch.delitem(sys.modules, name)
         for name in OURS:
-            monkeypatch.delattr(backends, name, raising=False)
+            monkeypatch.delattr(backends.cuda, name, raising=False)
         launches = Launches(emulated, importlib.import_module("cupy").cuda.do)
         monkeypatch.setitem(sys.modules, "pymimic._cuda", launches)
         monkeypatch.setattr(pymimic, "_cuda", launches, raising=False)
@@ -105,7 +106,7 @@ def device(emulated, monkeypatch):
         for name in _with_cupy():
             sys.modules.pop(name)  # for good: monkeypatch would bring back what it removes
         for name in OURS:
-            vars(backends).pop(name, None)
+            vars(backends.cuda).pop(name, None)
 
 
 def _with_cupy():

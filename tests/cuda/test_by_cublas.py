@@ -119,7 +119,7 @@ def test_slabs_hold_what_fits(device):
         assert units <= max(256, (8 << 20) // max(B, k + 10)) + 127
         assert [slab.start for slab in found] == [slab.stop for slab in [slice(0), *found[:-1]]]
         assert found[-1].stop == H
-        assert problem.kept_shape() == (len(found), B, units)
+        assert problem.saved_shape() == (len(found), B, units)
 
 
 def test_h_is_kept_only_where_that_is_for(device):

@@ -106,7 +106,7 @@ def test_any_shape(simt, rows, units, activation, mask, precision, kept, more, s
         assert slab.is_h(slab.kept, kept, wanted)
         h, da, db = slab.backward(simt, seed=seed)
         np.testing.assert_array_equal(slab.values(h), stored.astype(ELEMENTS[precision]))
-        assert slab.is_backward(da, db, (stored, (stored > 0) * 256 / slab.mask.keep, 2.0**-20))
+        assert slab.is_backward(da, db, (stored, (stored > 0) * 256 / slab.mask.threshold, 2.0**-20))
     else:
         a = slab.values(slab.a) + slab.b
         assert (np.abs(stored - a) <= (ROUNDING[kept] + 2.0**-23) * np.abs(a) + 2.0**-20).all()

@@ -9,7 +9,7 @@ from emulator import ELEMENTS, INVALID_VALUE, PRECISIONS, CParameter, CUpdate, c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymimic.backends import reference
+from pymimic.backends import get
 from pymimic.backends.interface import Update
 
 UPDATES = {
@@ -46,7 +46,7 @@ class Step:
 
     def expected(self):
         value, grad, *slots = (array.array.astype(np.float64) for array in (self.value, self.grad, *self.slots))
-        reference.optimizer_update(value, grad, tuple(slots), self.update)
+        get("reference").optimizer_update(value, grad, tuple(slots), self.update)
         return [value, *slots]
 
     def check(self, expected):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from pymimic import _check
+from pymimic import arguments
 
 # edges of tiles and vectors, primes, and multiples of nothing in particular
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 48, 63, 64, 65, 96, 97, 127, 128, 129)
@@ -46,7 +46,7 @@ def masks(ps=(0.0, 0.0, 0.5, 0.3, 0.9)):
 
 def checked(keywords):
     """The Mask that the ops make of those keywords."""
-    return _check.mask(keywords["dropout"], keywords["seed"], keywords["offset"], keywords["origin"])
+    return arguments.mask(keywords["dropout"], keywords["seed"], keywords["offset"], keywords["origin"])
 
 
 class Shallow(NamedTuple):

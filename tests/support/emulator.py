@@ -88,7 +88,7 @@ def c_update(update: Update) -> CUpdate:
 
 def c_mask(mask: Mask) -> CMask:
     """The mask as the kernels take it; the seed keeps its 64 bits."""
-    return CMask(mask.keep, ct.c_int64(mask.seed).value, mask.offset, None, None, mask.row, mask.unit)
+    return CMask(mask.threshold, ct.c_int64(mask.seed).value, mask.offset, None, None, mask.row, mask.unit)
 
 
 class Guarded(NamedTuple):

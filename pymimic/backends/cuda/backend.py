@@ -9,8 +9,8 @@ Four backends differ in how float32 arrays are multiplied; sums are float32 in a
 
 In the shallow ops bfloat16 arrays, and handles of that dtype, are multiplied as bfloat16 by any of them.
 
-h is made again in the backward pass, so that no array is of B x H. Where k or C is above 256, or 512 as float32, that pass is made of
-cuBLAS's products, and h can be kept.
+The backward pass makes h again, so that no array is of B x H. Where k or C is above 256, or 512 as float32, cuBLAS makes its products, and
+h can be saved.
 """
 
 from __future__ import annotations
@@ -21,58 +21,91 @@ import numpy as np
 
 from ... import _cuda
 from ...devices import cupy
-from ...plan import Plan
-from ..interface import ACTIVATIONS, ANYWHERE, Activation, Array, LinearGrads, Mask, ShallowGrads, Update, gradient_arrays, memory_for
+from ..interface import (
+    ACTIVATIONS,
+    ANYWHERE,
+    Activation,
+    Array,
+    Backend,
+    LinearGrads,
+    Mask,
+    Shallow,
+    ShallowGrads,
+    Slots,
+    Update,
+    gradient_arrays,
+    memory_for,
+)  # fmt: skip
 from . import by_cublas, cublas, operands
+from .handle import PackEachCall, PackOnce, Pair
 from .memory import allocate, copied, empty, in_workspace, scratch, stream
 from .operands import BF16, FP16
+from .prediction import Net
+from .serving import Served
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
 _Sizes = tuple[int, int, int, int]  # B, k, H, C
-_Problem = tuple[Any, Array, Array, Array, Array, Array]  # how, z, U, b, W, dy
+_Problem = tuple[tuple[Any, ...], Array, Array, Array, Array]  # sizes and options, z, U, b, W: what the launchers begin with
 
 cupy()  # without it there is nothing to compute on
 
 
-class Cuda:
+class Cuda(Backend):
     """A `Backend` of device arrays. The shallow ops may multiply in another precision than the others, given by its code."""
 
-    def __init__(self, name: str, code: int | None = None) -> None:
-        self.name = name
-        self._code = NAMES.index(name) if code is None else code
+    def __init__(self, name: str, code: int | None = None, params: dict[str, Array] | None = None) -> None:
+        super().__init__(name)
+        self.code = NAMES.index(name) if code is None else code
+        self._weights = PackEachCall(self.code) if params is None else PackOnce(self.code, params)
 
     def keeps_h(self, k: int, C: int) -> bool:
-        """Whether the forward pass can leave h for the backward pass: elsewhere making it again is a part of one kernel."""
-        return by_cublas.is_long(k, C, self._code)
+        """Whether the forward pass can save h for the backward pass: elsewhere making it again is a part of one kernel."""
+        return by_cublas.is_long(k, C, self.code)
 
-    def shallow_forward(
-        self, z: Array, U: Array, b: Array, W: Array, c: Array, activation: Activation, mask: Mask,
-        plan: Plan, save: bool, room: Array | None, out: Array | None,
-    ) -> tuple[Array, Array | None]:  # fmt: skip
-        if plan.dtype == "bfloat16" and self._code != BF16:
-            return Cuda(self.name, BF16).shallow_forward(z, U, b, W, c, activation, mask, plan, save, room, out)
-        (B, k), (H, C) = z.shape, W.shape
-        self.demand_sizes(k, C)
+    def handle(self, params: dict[str, Array], dtype: str) -> Cuda:
+        return Cuda(self.name, BF16 if dtype == "bfloat16" else self.code, params)
+
+    def changed(self) -> None:
+        self._weights.changed()
+
+    def net(self, weights: dict[str, Array], activation: Activation) -> Net:
+        return Net(self, weights, activation)
+
+    def predictor(
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
+    ) -> Served:
+        self.demand_sizes(weights["U"].shape[1], len(weights["c"]))
+        return Served(weights, activation, mean, scale, dtype)
+
+    def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
+        if (bf16 := self._as_bfloat16(net)) is not None:
+            return bf16.shallow_forward(net, c, save, room, out)
+        self.demand_sizes(net.U.shape[1], net.W.shape[1])
+        packed = self._weights.read(net.U, net.W)
+        if not save:
+            return self.forward_packed(net, c, packed, 0, out), None
+        y = empty((len(net.z), len(c))) if out is None else out
+        long = self._long(net, packed)
+        dtype = np.uint16 if net.plan.rounds_h or self.code == BF16 else np.float32
+        saved = memory_for(long.saved_shape(), dtype, None if in_workspace() else room, empty)
+        by_cublas.forward(long, c, y, saved)
+        return y, saved
+
+    def forward_packed(self, net: Shallow, c: Array, packed: Pair, splits: int, out: Array | None) -> Array:
+        """y by packed U and W; H is summed in `splits` parts, whose number, where it is 0, the shape decides."""
+        (B, k), (H, C) = net.z.shape, net.W.shape
         y = empty((B, C)) if out is None else out
-        if save:
-            problem = self._long(z, *self._between(U, b, W), k, C, activation, mask)
-            dtype = np.uint16 if plan.rounds_h or self._code == BF16 else np.float32
-            kept = memory_for(problem.kept_shape(), dtype, None if in_workspace() else room, empty)
-            by_cublas.forward(problem, c, y, kept)
-            return y, kept
-        splits = self._splits(k, H, C)
-        workspace = scratch(_cuda.shallow_forward_workspace(self._code, B, k, H, C, splits))
-        how = self._how(activation, mask, k, C, splits)
-        _cuda.shallow_forward(how, self._operand(z), *self._between(U, b, W), c, y, workspace, stream())
-        return y, None
+        workspace = scratch(_cuda.shallow_forward_workspace(self.code, B, k, H, C, splits))
+        _cuda.shallow_forward(*self._problem(net, packed, splits), c, y, workspace, stream())
+        return y
 
     def shallow_backward(
-        self, dy: Array, z: Array, U: Array, b: Array, W: Array, activation: Activation, mask: Mask,
-        plan: Plan, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE,
-    ) -> ShallowGrads:  # fmt: skip
-        if plan.dtype == "bfloat16" and self._code != BF16:
-            return Cuda(self.name, BF16).shallow_backward(dy, z, U, b, W, activation, mask, plan, saved, needs, out)
+        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
+    ) -> ShallowGrads:
+        if (bf16 := self._as_bfloat16(net)) is not None:
+            return bf16.shallow_backward(dy, net, saved, needs, out)
         self._demand_training()
+        z, U, W = net.z, net.U, net.W
         B, k, H, C = sizes = (*z.shape, *W.shape)
         self.demand_sizes(k, C)
         grads = gradient_arrays(needs, out, z, U, W, empty)
@@ -80,77 +113,92 @@ class Cuda:
             for grad in grads:
                 if grad is not None:
                     grad.fill(0)
-        elif by_cublas.is_long(k, C, self._code):
-            long = self._long(z, *self._between(U, b, W), k, C, activation, mask)
+        elif by_cublas.is_long(k, C, self.code):
+            long = self._long(net, self._weights.read(U, W))
             for _ in by_cublas.backward(long, self._operand(dy)[:, :C], saved, grads.z, lambda units: _rows(grads, units)):
                 pass
         else:
-            problem = (self._how(activation, mask, k, C), self._operand(z), *self._between(U, b, W), self._operand(dy))
+            problem = self._problem(net, self._weights.read(U, W))
+            operand_dy = self._operand(dy)
             if grads.z is not None:
-                self._backward_rows(sizes, problem, grads.z)
+                self._backward_rows(sizes, problem, operand_dy, grads.z)
             if needs & {"U", "b", "W"}:
-                _cuda.shallow_backward_units(*problem, grads.U, grads.b, grads.W, stream())
+                _cuda.shallow_backward_units(*problem, operand_dy, grads.U, grads.b, grads.W, stream())
         if grads.c is not None and B:
             self._column_sums(dy, grads.c)
         return grads
 
     def shallow_step(
-        self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
-        activation: Activation, mask: Mask, plan: Plan, saved: Array | None, need_dz: bool,
-    ) -> Array | None:  # fmt: skip
+        self,
+        dy: Array,
+        net: Shallow,
+        c: Array,
+        slots: Slots,
+        updates: dict[str, Update],
+        saved: Array | None,
+        need_dz: bool,
+    ) -> Array | None:
         """dz from the weights as they were, then the update inside the backward pass. All memory is taken before anything changes."""
-        U, b, W, c = (params[name] for name in "UbWc")
+        z, U, b, W, *_ = net
         B, k, H, C = sizes = (*z.shape, *W.shape)
-        if B == 0 or H == 0:
-            none = self.shallow_backward(dy, z, U, b, W, activation, mask, plan, None, frozenset("zUbWc"))
-            for name, param in params.items():
-                self.optimizer_update(param, cast(Array, getattr(none, name)), slots[name], updates[name])
-            return none.z
-        self._demand_training()
-        self.demand_sizes(k, C)
-        if by_cublas.is_long(k, C, self._code):
-            return self._long_step(dy, z, params, slots, updates, activation, mask, saved, need_dz)
-        in_place = _cuda.shallow_step_in_place(self._code, B, k, H, C)
-        dz, dc = empty((B, k)) if need_dz else None, empty((C,))
-        (old_U, old_W), (new_U, new_W) = self._step_operands(U, W, in_place)
-        old_b = b if in_place else copied(b)
-        problem = (self._how(activation, mask, k, C), self._operand(z), old_U, old_b, old_W, self._operand(dy))
-        self._column_sums(dy, dc)
-        if dz is not None:
-            self._backward_rows(sizes, problem, dz)
-        written = (("U", new_U), ("b", None), ("W", new_W))
-        to_U, to_b, to_W = (parameter(params[name], slots[name], new, updates[name]) for name, new in written)
-        _cuda.shallow_backward_step(*problem, to_U, to_b, to_W, stream())
-        self.optimizer_update(c, dc, slots["c"], updates["c"])
-        return dz
+        with self._weights.step(updates_packed=B > 0):
+            if B == 0 or H == 0:
+                zeros = self.shallow_backward(dy, net, None, frozenset("zUbWc"))
+                for name, array in zip("UbWc", (U, b, W, c)):
+                    self.optimizer_update(array, cast(Array, getattr(zeros, name)), slots[name], updates[name])
+                return zeros.z
+            self._demand_training()
+            self.demand_sizes(k, C)
+            if by_cublas.is_long(k, C, self.code):
+                return self._long_step(dy, net, c, slots, updates, saved, need_dz)
+            in_place = _cuda.shallow_step_in_place(self.code, B, k, H, C)
+            dz, dc = empty((B, k)) if need_dz else None, empty((C,))
+            packed, (new_U, new_W) = self._weights.read_and_write(U, W, in_place)
+            old_b = b if in_place else copied(b)
+            problem, operand_dy = self._problem(net._replace(b=old_b), packed), self._operand(dy)
+            self._column_sums(dy, dc)
+            if dz is not None:
+                self._backward_rows(sizes, problem, operand_dy, dz)
+            written = (("U", U, new_U), ("b", b, None), ("W", W, new_W))
+            to_U, to_b, to_W = (parameter(array, slots[name], new, updates[name]) for name, array, new in written)
+            _cuda.shallow_backward_step(*problem, operand_dy, to_U, to_b, to_W, stream())
+            self.optimizer_update(c, dc, slots["c"], updates["c"])
+            return dz
 
     def _long_step(
-        self, dy: Array, z: Array, params: dict[str, Array], slots: dict[str, tuple[Array, ...]], updates: dict[str, Update],
-        activation: Activation, mask: Mask, saved: Array | None, need_dz: bool,
-    ) -> Array | None:  # fmt: skip
+        self,
+        dy: Array,
+        net: Shallow,
+        c: Array,
+        slots: Slots,
+        updates: dict[str, Update],
+        saved: Array | None,
+        need_dz: bool,
+    ) -> Array | None:
         """A slab's weights are updated when dz has its part of them, so that gradients are a slab's too."""
-        U, b, W = (params[name] for name in "UbW")
-        k, C = U.shape[1], W.shape[1]
-        dz, dc = empty(z.shape) if need_dz else None, empty((C,))
-        (old_U, old_W), (new_U, new_W) = self._step_operands(U, W, True)
-        long = self._long(z, old_U, b, old_W, k, C, activation, mask)
+        k, C = net.U.shape[1], net.W.shape[1]
+        dz, dc = empty(net.z.shape) if need_dz else None, empty((C,))
+        packed, (new_U, new_W) = self._weights.read_and_write(net.U, net.W, True)
+        long = self._long(net, packed)
         most = long.slab_units()
         grads = ShallowGrads(U=empty((most, k)), b=empty((most,)), W=empty((most, C)))
-        given = by_cublas.backward(long, self._operand(dy)[:, :C], saved, dz, lambda units: _rows(grads, slice(units.stop - units.start)))
+        found = by_cublas.backward(
+            long, self._operand(dy)[:, :C], saved, dz, lambda units: _rows(grads, slice(units.stop - units.start))
+        )  # fmt: skip
         self._column_sums(dy, dc)
-        for units, found in given:
-            for name, grad, working in zip("UbW", found, (new_U, None, new_W)):
+        for units, gradients in found:
+            for name, grad, working in zip("UbW", gradients, (new_U, None, new_W)):
                 if grad.size:
                     some = tuple(slot[units] for slot in slots[name])
-                    to = parameter(params[name][units], some, None if working is None else working[units], updates[name])
-                    _cuda.optimizer_update(to, self._code, grad, stream())
-        self.optimizer_update(params["c"], dc, slots["c"], updates["c"])
+                    to = parameter(getattr(net, name)[units], some, None if working is None else working[units], updates[name])
+                    _cuda.optimizer_update(to, self.code, grad, stream())
+        self.optimizer_update(c, dc, slots["c"], updates["c"])
         return dz
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
         out = empty((len(x), len(weight))) if out is None else out
         self._multiply(x, weight, out, transpose_b=True)
-        if out.size and not (bias is None and activation == "identity" and mask.keep == 256):
+        if out.size and not (bias is None and activation == "identity" and mask.threshold == 256):
             _cuda.linear_dropout(out, bias, out, ACTIVATIONS.index(activation), mask, stream())
         return out
 
@@ -169,7 +217,7 @@ class Cuda:
         dx = empty(x.shape) if "x" in needs else None
         dweight = empty(weight.shape) if "weight" in needs else None
         dbias = empty((len(weight),)) if "bias" in needs else None
-        plain = activation == "identity" and mask.keep == 256
+        plain = activation == "identity" and mask.threshold == 256
         if dout.size == 0:
             for grad in (dx, dweight, dbias):
                 if grad is not None:
@@ -208,45 +256,35 @@ class Cuda:
 
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
         if param.size:
-            _cuda.optimizer_update(parameter(param, slots, None, update), self._code, grad, stream())
+            _cuda.optimizer_update(parameter(param, slots, None, update), self.code, grad, stream())
 
-    def send(self, update: Update, to: Any = None) -> Any:
-        """The numbers of a step, on the current stream, to the memory that captured updates read them from, which is made without `to`."""
+    def step_numbers(self, update: Update, to: Any = None) -> Any:
+        """The numbers of a step, copied on the current stream to memory that captured updates read them from."""
         numbers = np.frombuffer(_cuda.update_numbers(update[:-1]), np.uint8)
         to = allocate(numbers.shape, np.uint8) if to is None else to
         to.set(numbers, stream=cupy().cuda.get_current_stream())
         return to
 
-    def hold(self, params: dict[str, Array], dtype: str) -> Cuda:
-        """The backend of a handle that owns these arrays and multiplies in that dtype."""
-        from .handle import Held
+    def _as_bfloat16(self, net: Shallow) -> Cuda | None:
+        """The backend for bfloat16 arrays, where this one multiplies in another precision."""
+        return Cuda(self.name, BF16) if net.plan.dtype == "bfloat16" and self.code != BF16 else None
 
-        return Held(self.name, BF16 if dtype == "bfloat16" else self._code, params)
+    def _problem(self, net: Shallow, packed: Pair, splits: int = 0) -> _Problem:
+        (_, k), C = net.z.shape, net.W.shape[1]
+        shape = (self.code, ACTIVATIONS.index(net.activation), splits, k, C, net.mask)
+        packed_U, packed_W = packed
+        return shape, self._operand(net.z), packed_U, net.b, packed_W
 
-    def net(self, weights: dict[str, Array], activation: Activation) -> Any:
-        """The net of these weights, for prediction."""
-        from .prediction import Net
-
-        return Net(self.name, weights, activation)
-
-    def _between(self, U: Array, b: Array, W: Array) -> tuple[Array, Array, Array]:
-        return self._operand(U), b, self._operand(W)
-
-    def _long(
-        self, z: Array, U: Array, b: Array, W: Array, k: int, C: int, activation: Activation, mask: Mask
-    ) -> by_cublas.Problem:  # fmt: skip
-        code, compute = ACTIVATIONS.index(activation), cublas.COMPUTE[self.name]
-        return by_cublas.Problem(self._code, compute, code, mask, self._operand(z)[:, :k], U[:, :k], b, W[:, :C])
-
-    def _step_operands(self, U: Array, W: Array, in_place: bool) -> tuple[tuple[Array, Array], tuple[Any, Any]]:
-        """(U, W) to read, which are not the arrays themselves, and to write."""
-        return (operands.copied(U, self._code), operands.copied(W, self._code)), (None, None)
+    def _long(self, net: Shallow, packed: Pair) -> by_cublas.Problem:
+        (_, k), C, (U, W) = net.z.shape, net.W.shape[1], packed
+        code, compute_type = ACTIVATIONS.index(net.activation), cublas.COMPUTE_TYPES[self.name]
+        return by_cublas.Problem(self.code, compute_type, code, net.mask, self._operand(net.z)[:, :k], U[:, :k], net.b, W[:, :C])
 
     def _operand(self, a: Array) -> Array:
-        return operands.operand(a, self._code)
+        return operands.operand(a, self.code)
 
-    def _backward_rows(self, sizes: _Sizes, problem: _Problem, dz: Array) -> None:
-        _cuda.shallow_backward_rows(*problem, dz, scratch(_cuda.shallow_backward_rows_workspace(self._code, *sizes, 0)), stream())
+    def _backward_rows(self, sizes: _Sizes, problem: _Problem, dy: Array, dz: Array) -> None:
+        _cuda.shallow_backward_rows(*problem, dy, dz, scratch(_cuda.shallow_backward_rows_workspace(self.code, *sizes, 0)), stream())
 
     def _column_sums(self, a: Array, sums: Array) -> None:
         _cuda.column_sums(a, sums, scratch(_cuda.column_sums_workspace(*a.shape)), stream())
@@ -260,17 +298,10 @@ class Cuda:
         return cast(float, loss), dy
 
     def _multiply(self, a: Array, b: Array, out: Array, **transposed: bool) -> None:
-        cublas.multiply(a, b, out, cublas.COMPUTE[self.name], **transposed)
-
-    def _how(self, activation: Activation, mask: Mask, k: int, C: int, splits: int = 0) -> tuple[Any, ...]:
-        return self._code, ACTIVATIONS.index(activation), splits, k, C, mask
-
-    def _splits(self, k: int, H: int, C: int) -> int:
-        """Parts of H that y is summed from in a forward pass; 0 lets the number of rows decide as well."""
-        return 0
+        cublas.multiply(a, b, out, cublas.COMPUTE_TYPES[self.name], **transposed)
 
     def _demand_training(self) -> None:
-        if self._code == FP16:
+        if self.code == FP16:
             raise ValueError("backend: expected 'cuda', 'cuda-tf32' or 'cuda-bf16' for gradients, got 'cuda-fp16', which is for prediction")
 
     def demand_sizes(self, k: int, C: int) -> None:

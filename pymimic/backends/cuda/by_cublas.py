@@ -1,8 +1,8 @@
 """The shallow ops where k or C is long: products by cuBLAS, and between them h and da of a slab of hidden units at a time.
 
 The kernels of a backward pass make h and da again for every 256 columns of dz, and for every 448 of dU and dW. Where that is more than
-once, these take fewer operations, 3 k + 2 C multiply-adds for each row and unit, or 2 k + 2 C where h was kept, and what passes over memory
-is of the size of a slab. That they are faster from `LONG` on is a count, from nominal rates; `benchmarks/gpu/ways.py` measures it.
+once, these take fewer operations: 3 k + 2 C multiply-adds for each row and unit, or 2 k + 2 C with a saved h. What passes over memory is
+of the size of a slab. That they are faster from `LONG` on is a count, from nominal rates; `benchmarks/gpu/ways.py` measures it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def is_long(k: int, C: int, precision: int) -> bool:
 
 
 class Problem(NamedTuple):
-    """What a pass reads: operands with k and C columns, and with rows that may lie apart; how they are multiplied."""
+    """What a pass reads: operands with k and C columns, and with gaps between rows; how they are multiplied."""
 
     precision: int
-    compute: int  # cublasComputeType_t of float32 operands
+    compute_type: int  # cublasComputeType_t of float32 operands
     activation: int
     mask: Mask
     z: Array
@@ -51,7 +51,7 @@ class Problem(NamedTuple):
         count = -(-H // max(_LEAST, _VALUES // max(B, columns)))
         return -(-H // (count * _GROUP)) * _GROUP
 
-    def kept_shape(self) -> tuple[int, int, int]:
+    def saved_shape(self) -> tuple[int, int, int]:
         """Of what a forward pass keeps."""
         units = self.slab_units()
         return -(-len(self.b) // units), len(self.z), units
@@ -60,44 +60,44 @@ class Problem(NamedTuple):
         """Memory for a value of each row and unit of a slab."""
         return empty((len(self.z), self.slab_units()), dtype)
 
-    def multiply(self, a: Array, b: Array, out: Array, **how: bool) -> None:
+    def multiply(self, a: Array, b: Array, out: Array, **options: bool) -> None:
         """out = or += a b."""
-        cublas.multiply(a, b, out, self.compute, **how)
+        cublas.multiply(a, b, out, self.compute_type, **options)
 
-    def keeps_h(self, kept: Array | None) -> bool:
-        """Whether what is kept is h itself, as products read it."""
-        return kept is not None and ACTIVATIONS[self.activation] == "relu" and kept.dtype == self.z.dtype
+    def saves_h(self, saved: Array | None) -> bool:
+        """Whether `saved` holds h itself, in the form that products read."""
+        return saved is not None and ACTIVATIONS[self.activation] == "relu" and saved.dtype == self.z.dtype
 
     def masked(self, units: slice) -> Mask:
         """The mask of a slab."""
         return self.mask._replace(unit=self.mask.unit + units.start)
 
 
-def forward(p: Problem, c: Array, y: Array, kept: Array) -> None:
-    """y and, in `kept`, what a backward pass can use: h for relu, the pre-activation for others; float32, or bfloat16's words."""
-    a, is_h = p.room(), p.keeps_h(kept)
+def forward(p: Problem, c: Array, y: Array, saved: Array) -> None:
+    """y and, in `saved`, what a backward pass can use: h for relu, the pre-activation for others; float32, or bfloat16's words."""
+    a, is_h = p.room(), p.saves_h(saved)
     h: Any = None if is_h else a if p.z.itemsize == 4 else p.room(p.z.dtype)
     y[...] = c
     for i, units in p.slabs():
         n = units.stop - units.start
         p.multiply(p.z, p.U[units], a[:, :n], transpose_b=True)
-        to, also = (kept[i], None) if is_h else (h, kept[i])
+        to, also = (saved[i], None) if is_h else (h, saved[i])
         _cuda.hidden_forward(p.precision, p.activation, p.masked(units), a, p.b[units], also, to, stream())
         p.multiply(to[:, :n], p.W[units], y, add=True)
 
 
 def backward(
-    p: Problem, dy: Array, kept: Array | None, dz: Array | None, room: Callable[[slice], _GRADIENTS]
+    p: Problem, dy: Array, saved: Array | None, dz: Array | None, room: Callable[[slice], _GRADIENTS]
 ) -> Iterator[tuple[slice, _GRADIENTS]]:
     """dz at the end, and before that dU, db and dW, slab after slab, in the memory that `room` gives for its units.
 
     When a slab's gradients are there, nobody reads its weights any more. All scratch is taken first.
     """
-    narrow = p.z.itemsize == 2
-    is_h = p.keeps_h(kept)
-    a, dh = p.room() if kept is None else None, p.room()
-    h: Any = None if is_h else a if a is not None and not narrow else p.room(p.z.dtype)
-    da = p.room(p.z.dtype) if narrow else dh
+    is_16bit = p.z.itemsize == 2
+    is_h = p.saves_h(saved)
+    a, dh = p.room() if saved is None else None, p.room()
+    h: Any = None if is_h else a if a is not None and not is_16bit else p.room(p.z.dtype)
+    da = p.room(p.z.dtype) if is_16bit else dh
     sizes = {units.stop - units.start for _, units in p.slabs()}
     work = scratch(max(_cuda.hidden_backward_workspace(len(p.z), n) for n in sizes))
     for i, units in p.slabs():
@@ -106,7 +106,7 @@ def backward(
         if a is not None:
             p.multiply(p.z, U, a[:, :n], transpose_b=True)
         p.multiply(dy, W, dh[:, :n], transpose_b=True)
-        stored: Any = None if kept is None else kept[i]
+        stored: Any = None if saved is None else saved[i]
         _cuda.hidden_backward(p.precision, p.activation, p.masked(units), a, p.b[units], stored, dh, h, da, db, work, stream())
         if dz is not None:
             p.multiply(da[:, :n], U, dz, add=i > 0)

@@ -11,15 +11,16 @@ from ..interface import Array
 from .memory import stream
 
 # cublasComputeType_t: how float32 operands are multiplied; sums are float32
-COMPUTE = {"cuda": 68, "cuda-tf32": 77, "cuda-bf16": 75, "cuda-fp16": 74}
+COMPUTE_TYPES = {"cuda": 68, "cuda-tf32": 77, "cuda-bf16": 75, "cuda-fp16": 74}
 
 
 def multiply(
-    a: Array, b: Array, out: Array, compute: int, *, transpose_a: bool = False, transpose_b: bool = False, add: bool = False
+    a: Array, b: Array, out: Array, compute_type: int, *, transpose_a: bool = False, transpose_b: bool = False, add: bool = False
 ) -> None:
     """out (m, n) = or += a b, with a or b as they are or transposed.
 
-    Rows are contiguous, and may lie apart. cuBLAS sees the transposes of all: out^T = b^T a^T. bfloat16 operands are multiplied as such.
+    Rows are contiguous; there may be gaps between them. cuBLAS sees the transposes of all: out^T = b^T a^T.
+    It multiplies bfloat16 operands as such.
 
     Raises
     ------
@@ -34,9 +35,9 @@ def multiply(
         out.fill(0)
         return
     halves = a.itemsize == 2
-    how = COMPUTE["cuda"] if halves else compute
+    compute_type = COMPUTE_TYPES["cuda"] if halves else compute_type
     transposed = (transpose_b, transpose_a)
-    _cuda.multiply(_handle(), (n, m, inner), transposed, _matrix(b), _matrix(a), _matrix(out), halves, add, how, stream())
+    _cuda.multiply(_handle(), (n, m, inner), transposed, _matrix(b), _matrix(a), _matrix(out), halves, add, compute_type, stream())
 
 
 def _handle() -> int:

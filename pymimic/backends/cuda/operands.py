@@ -21,8 +21,8 @@ def form(a: Array, precision: int) -> tuple[tuple[int, int], Any]:
 
 
 def operand(a: Array, precision: int) -> Array:
-    """`a` itself where it lies so already, else a copy."""
-    return a if _lies_so(a, precision) else copied(a, precision)
+    """`a` itself where it has the form already, else a copy."""
+    return a if _has_form(a, precision) else copied(a, precision)
 
 
 def copied(a: Array, precision: int) -> Array:
@@ -32,9 +32,9 @@ def copied(a: Array, precision: int) -> Array:
     return padded
 
 
-def held(a: Array, precision: int) -> Array:
-    """As `operand`, to be kept: a copy is in memory from the pool."""
-    if _lies_so(a, precision):
+def packed(a: Array, precision: int) -> Array:
+    """As `operand`, to be kept: a copy is in memory from the pool, not from a workspace."""
+    if _has_form(a, precision):
         return a
     padded = cast(Array, allocate(*form(a, precision)))
     pack(a, padded, precision)
@@ -47,7 +47,7 @@ def pack(a: Array, padded: Array, precision: int) -> None:
         _cuda.pack(a, BF16 if a.itemsize == 2 else FP32, padded, precision, stream())
 
 
-def _lies_so(a: Array, precision: int) -> bool:
+def _has_form(a: Array, precision: int) -> bool:
     shape, dtype = form(a, precision)
     as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
     return as_it_is and precision != FP16

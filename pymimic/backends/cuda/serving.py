@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from ... import _cuda
 from ...devices import cupy, to
-from .. import get
-from ..interface import ACTIVATIONS, Activation, Array
+from ..interface import ACTIVATIONS, Activation, Array, quantised
 from . import operands
-from .backend import Cuda
 from .memory import empty, scratch, stream
 
 _PRECISIONS = {"float32": operands.FP32, "bfloat16": operands.BF16}
-Quantised = tuple[Array, Array]  # whole numbers of at most 127, and for each row what one of them is worth
 
 
 class Served:
@@ -23,26 +20,23 @@ class Served:
 
     Parameters
     ----------
+    weights : V (unless there is no bottleneck), U, b, W and c by name, float32 arrays on the device
+    activation, mean, scale : of the net; mean and scale may be None
     dtype : of V, U and W
-    matrices : V (unless there is no bottleneck), U and W by name: float32 arrays there, or with int8 quantised ones of the host
-    b, c, mean, scale : float32 arrays there; mean and scale may be None
     """
 
-    def __init__(
-        self, dtype: str, activation: Activation, matrices: dict[str, Array | Quantised], b: Array, c: Array, mean: Array | None,
-        scale: Array | None,
-    ) -> None:  # fmt: skip
+    def __init__(self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str) -> None:
+        matrices = {name: weights[name] for name in "VUW" if name in weights}
         packed = {name: _packed(dtype, matrix) for name, matrix in matrices.items()}
-        shapes = {name: (matrix[0] if isinstance(matrix, tuple) else matrix).shape for name, matrix in matrices.items()}
-        (H, k), self.outputs = shapes["U"], shapes["W"][1]
-        self.inputs = shapes["V"][1] if "V" in shapes else k
-        cast(Cuda, get("cuda")).demand_sizes(k, self.outputs)
-        arrays = (*(array for pair in packed.values() for array in pair), b, c, mean, scale)
-        self.array: type = cupy().ndarray  # what `predict` takes
+        (H, k), self.outputs = matrices["U"].shape, matrices["W"].shape[1]
+        D = matrices["V"].shape[1] if "V" in matrices else k
+        mean, scale = (None if array is None else to("cuda", array) for array in (mean, scale))
+        vectors = (weights["b"], weights["c"], mean, scale)
+        arrays = (*(array for pair in packed.values() for array in pair), *vectors)
+        self.array: type = cupy().ndarray
         self.nbytes = sum(int(array.nbytes) for array in arrays if array is not None)
         self._native = _cuda.Predictor(
-            dtype, ACTIVATIONS.index(activation), self.inputs, k, H, self.outputs, packed.get("V"), packed["U"], packed["W"], b, c, mean,
-            scale,
+            dtype, ACTIVATIONS.index(activation), D, k, H, self.outputs, packed.get("V"), packed["U"], packed["W"], *vectors
         )  # fmt: skip
 
     def predict(self, x: Array) -> Array:
@@ -52,11 +46,11 @@ class Served:
         return y
 
 
-def _packed(dtype: str, matrix: Array | Quantised) -> tuple[Array, Array | None]:
+def _packed(dtype: str, matrix: Array) -> tuple[Array, Array | None]:
     """As an operand, and with int8 the scales of its rows."""
-    if not isinstance(matrix, tuple):
-        return operands.held(matrix, _PRECISIONS[dtype]), None
-    values, scale = matrix
+    if dtype != "int8":
+        return operands.packed(matrix, _PRECISIONS[dtype]), None
+    values, scale = quantised(to("cpu", matrix))
     padded: Any = np.zeros((len(values), -(-values.shape[1] // 16) * 16), np.int8)
     padded[:, : values.shape[1]] = values
     return to("cuda", padded), to("cuda", scale)
