@@ -89,15 +89,8 @@ class Cpu(Reference):
         return grads
 
     def shallow_step(
-        self,
-        dy: Array,
-        net: Shallow,
-        c: Array,
-        slots: Slots,
-        updates: dict[str, Update],
-        saved: Array | None,
-        need_dz: bool,
-    ) -> Array | None:
+        self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
         z, plan = net.z, net.plan
         if len(z) == 0:
             return super().shallow_step(dy, net, c, slots, updates, None, need_dz)

@@ -170,15 +170,8 @@ class Backend(ABC):
 
     @abstractmethod
     def shallow_step(
-        self,
-        dy: Array,
-        net: Shallow,
-        c: Array,
-        slots: Slots,
-        updates: dict[str, Update],
-        saved: Array | None,
-        need_dz: bool,
-    ) -> Array | None:
+        self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
         """Update U, b, W and c in place; returns dz of the weights as they were, if it is needed."""
 
     @abstractmethod

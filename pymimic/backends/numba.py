@@ -91,15 +91,8 @@ class Numba(Reference):
         return grads
 
     def shallow_step(
-        self,
-        dy: Array,
-        net: Shallow,
-        c: Array,
-        slots: Slots,
-        updates: dict[str, Update],
-        saved: Array | None,
-        need_dz: bool,
-    ) -> Array | None:
+        self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
         """Slab by slab: its part of dz and its gradients first, then its weights change."""
         z, U, b, W, *_ = net
         dz = np.zeros_like(z) if need_dz else None
@@ -121,16 +114,9 @@ class Numba(Reference):
         return out
 
     def linear_dropout_backward(
-        self,
-        dout: Array,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        out: Array,
-        activation: Activation,
-        mask: Mask,
+        self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask,
         needs: frozenset[str],
-    ) -> LinearGrads:
+    ) -> LinearGrads:  # fmt: skip
         dx = np.zeros_like(x) if "x" in needs else None
         dweight = np.zeros_like(weight) if "weight" in needs else None
         dbias = np.zeros(len(weight), x.dtype) if "bias" in needs else None

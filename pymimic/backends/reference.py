@@ -155,15 +155,8 @@ class Reference(Backend):
         return grads
 
     def shallow_step(
-        self,
-        dy: Array,
-        net: Shallow,
-        c: Array,
-        slots: Slots,
-        updates: dict[str, Update],
-        saved: Array | None,
-        need_dz: bool,
-    ) -> Array | None:
+        self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
         needs = frozenset("zUbWc" if need_dz else "UbWc")
         grads = Reference.shallow_backward(self, dy, net, saved, needs)
         for key, param in {"U": net.U, "b": net.b, "W": net.W, "c": c}.items():
@@ -177,16 +170,9 @@ class Reference(Backend):
         return np.multiply(activate(a, activation)[0], multiplier(a.shape, mask, a.dtype), out=out)
 
     def linear_dropout_backward(
-        self,
-        dout: Array,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        out: Array,
-        activation: Activation,
-        mask: Mask,
+        self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask,
         needs: frozenset[str],
-    ) -> LinearGrads:
+    ) -> LinearGrads:  # fmt: skip
         kept = multiplier(out.shape, mask, out.dtype)
         slope = activate(x @ weight.T + bias, "gelu")[1] if activation == "gelu" else slope_from_output(out, activation, mask)
         da = dout * (slope * kept)

@@ -69,18 +69,19 @@ class Cuda(Backend):
         self._weights.changed()
 
     def net(self, weights: dict[str, Array], activation: Activation) -> Net:
-        return Net(self, weights, activation)
+        self._demand_sizes(weights["U"].shape[1], len(weights["c"]))
+        return Net(self.forward_packed, self.code, weights, activation)
 
     def predictor(
         self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
     ) -> Served:
-        self.demand_sizes(weights["U"].shape[1], len(weights["c"]))
+        self._demand_sizes(weights["U"].shape[1], len(weights["c"]))
         return Served(weights, activation, mean, scale, dtype)
 
     def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         if (bf16 := self._as_bfloat16(net)) is not None:
             return bf16.shallow_forward(net, c, save, room, out)
-        self.demand_sizes(net.U.shape[1], net.W.shape[1])
+        self._demand_sizes(net.U.shape[1], net.W.shape[1])
         packed = self._weights.read(net.U, net.W)
         if not save:
             return self.forward_packed(net, c, packed, 0, out), None
@@ -107,7 +108,7 @@ class Cuda(Backend):
         self._demand_training()
         z, U, W = net.z, net.U, net.W
         B, k, H, C = sizes = (*z.shape, *W.shape)
-        self.demand_sizes(k, C)
+        self._demand_sizes(k, C)
         grads = gradient_arrays(needs, out, z, U, W, empty)
         if B == 0 or H == 0:
             for grad in grads:
@@ -129,15 +130,8 @@ class Cuda(Backend):
         return grads
 
     def shallow_step(
-        self,
-        dy: Array,
-        net: Shallow,
-        c: Array,
-        slots: Slots,
-        updates: dict[str, Update],
-        saved: Array | None,
-        need_dz: bool,
-    ) -> Array | None:
+        self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
         """dz from the weights as they were, then the update inside the backward pass. All memory is taken before anything changes."""
         z, U, b, W, *_ = net
         B, k, H, C = sizes = (*z.shape, *W.shape)
@@ -148,7 +142,7 @@ class Cuda(Backend):
                     self.optimizer_update(array, cast(Array, getattr(zeros, name)), slots[name], updates[name])
                 return zeros.z
             self._demand_training()
-            self.demand_sizes(k, C)
+            self._demand_sizes(k, C)
             if by_cublas.is_long(k, C, self.code):
                 return self._long_step(dy, net, c, slots, updates, saved, need_dz)
             in_place = _cuda.shallow_step_in_place(self.code, B, k, H, C)
@@ -166,15 +160,8 @@ class Cuda(Backend):
             return dz
 
     def _long_step(
-        self,
-        dy: Array,
-        net: Shallow,
-        c: Array,
-        slots: Slots,
-        updates: dict[str, Update],
-        saved: Array | None,
-        need_dz: bool,
-    ) -> Array | None:
+        self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
+    ) -> Array | None:  # fmt: skip
         """A slab's weights are updated when dz has its part of them, so that gradients are a slab's too."""
         k, C = net.U.shape[1], net.W.shape[1]
         dz, dc = empty(net.z.shape) if need_dz else None, empty((C,))
@@ -203,16 +190,9 @@ class Cuda(Backend):
         return out
 
     def linear_dropout_backward(
-        self,
-        dout: Array,
-        x: Array,
-        weight: Array,
-        bias: Array | None,
-        out: Array,
-        activation: Activation,
-        mask: Mask,
+        self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask,
         needs: frozenset[str],
-    ) -> LinearGrads:
+    ) -> LinearGrads:  # fmt: skip
         da = dout
         dx = empty(x.shape) if "x" in needs else None
         dweight = empty(weight.shape) if "weight" in needs else None
@@ -304,7 +284,7 @@ class Cuda(Backend):
         if self.code == FP16:
             raise ValueError("backend: expected 'cuda', 'cuda-tf32' or 'cuda-bf16' for gradients, got 'cuda-fp16', which is for prediction")
 
-    def demand_sizes(self, k: int, C: int) -> None:
+    def _demand_sizes(self, k: int, C: int) -> None:
         for axis, size, most in (("k", k, _cuda.MAX_K), ("C", C, _cuda.MAX_C)):
             if size > most:
                 raise ValueError(f"{axis}: expected at most {most} with backend {self.name!r}, got {size}; the CPU takes any")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from ... import _cuda
 from ...plan import plan
 from .. import interface
 from ..interface import Activation, Array, Mask, Shallow
 from . import operands
+from .handle import Pair
 from .memory import empty, scratch, stream
 
-if TYPE_CHECKING:
-    from .backend import Cuda
+ForwardPacked = Callable[[Shallow, Array, Pair, int, Array | None], Array]
+"""y of (net, c, packed U and W, splits of H, out)."""
 
 
 class Net(interface.Net):
@@ -22,24 +23,23 @@ class Net(interface.Net):
     multiplied in, because cuBLAS chooses by the number of rows in which order to sum.
     """
 
-    def __init__(self, backend: Cuda, weights: dict[str, Array], activation: Activation) -> None:
-        backend.demand_sizes(weights["U"].shape[1], len(weights["c"]))
-        self._cuda, self._weights, self._activation = backend, weights, activation
-        self._packed = operands.packed(weights["U"], backend.code), operands.packed(weights["W"], backend.code)
+    def __init__(self, forward: ForwardPacked, code: int, weights: dict[str, Array], activation: Activation) -> None:
+        self._forward, self._code, self._weights, self._activation = forward, code, weights, activation
+        self._packed = operands.packed(weights["U"], code), operands.packed(weights["W"], code)
         (H, k), C = weights["U"].shape, len(weights["c"])
-        self._splits = _cuda.shallow_forward_splits(backend.code, k, H, C)
+        self._splits = _cuda.shallow_forward_splits(code, k, H, C)
 
     @property
     def row_bytes(self) -> int:
         (H, k), C = self._weights["U"].shape, len(self._weights["c"])
-        return _cuda.shallow_forward_workspace(self._cuda.code, 1, k, H, C, self._splits)
+        return _cuda.shallow_forward_workspace(self._code, 1, k, H, C, self._splits)
 
     def predict(self, x: Array, out: Array | None) -> Array:
         w = self._weights
         z = self._bottleneck(x, w["V"]) if "V" in w else x
         (B, k), (H, C) = z.shape, w["W"].shape
         net = Shallow(z, w["U"], w["b"], w["W"], self._activation, Mask(), plan(B, k, k, H, C))
-        return self._cuda.forward_packed(net, w["c"], self._packed, self._splits, out)
+        return self._forward(net, w["c"], self._packed, self._splits, out)
 
     def _bottleneck(self, x: Array, V: Array) -> Array:
         (B, D), k = x.shape, len(V)
