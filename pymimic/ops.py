@@ -1,27 +1,28 @@
 """Wide shallow layers as pure functions: arrays in, arrays out, no hidden state.
 
-Shapes use one notation everywhere: B rows, D inputs, k bottleneck units, H hidden units, C outputs;
-`V (k, D)`, `U (H, k)`, `b (H,)`, `W (H, C)`, `c (C,)`, of one dtype, float32 or on the CPU float64. In the shallow ops z, U and W
-may be bfloat16 (ml_dtypes): then h and da are rounded to it as well, sums are float32, and so are b, c, y and all gradients. The backend
-follows the arrays: NumPy's run on the CPU, CuPy's on their device and on CuPy's current stream; `backend=` names one of "cpu", "numba",
-"reference" or, by how it multiplies float32, "cpu-bf16x3", as exact and faster where there is AMX, and "cpu-bf16" (`pymimic.backends.cpu`
-has more of them), "cuda", as exact as the CPU, "cuda-tf32", "cuda-bf16" and "cuda-fp16" (`pymimic.backends.cuda`). Inputs that are not
-C-contiguous are copied once; they are never written to. The same inputs give the same bits, run after run and for any number of threads.
+Shapes use one notation everywhere: B rows, D inputs, k bottleneck units, H hidden units, C outputs; `V (k, D)`, `U (H, k)`, `b (H,)`,
+`W (H, C)`, `c (C,)`.
 
-Arrays of others that lie in a device's memory and say so by DLPack or `__cuda_array_interface__` (torch's CUDA tensors, Numba's arrays)
-are used where they are, `out` too; results are CuPy arrays, which `torch.from_dlpack` and others take in the same way. On the CPU only
-NumPy's arrays are taken. On a device losses are 0-d arrays, and nothing waits for the device but the check of labels, and CuPy
-where an array names its stream in `__cuda_array_interface__` and does not speak DLPack; calls can be captured into CUDA graphs inside a
-`pymimic.Workspace`.
+**Types.** The arrays of a call have one dtype: float32, or on the CPU float64. In the shallow ops z, U and W may be bfloat16 (ml_dtypes):
+then h and da are rounded to bfloat16 too, and sums, b, c, y and all gradients are float32. An input that is not C-contiguous is copied
+once. Inputs are never written to.
 
-Dropout keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below keep = floor(256 (1 - p) + 0.5),
-and scales survivors by 256 / keep. `seed` (64 bits) is the key, `offset` (32 bits) the training step, ints
-or on a device also 0-d int64 arrays, and
-`origin=(row, unit)`, a multiple of (16, 32), says where this block lies in the whole, so that a shard makes
-the whole's mask. `dropout` is a probability in [0, 1).
+**Backends.** The backend follows the arrays: NumPy arrays run on the CPU, CuPy arrays on their device, on CuPy's current stream. `backend=`
+names another one: "cpu", "cpu-bf16x3" (as exact, and faster with Intel AMX), "cpu-bf16", "numba" or "reference"; "cuda" (as exact as the
+CPU), "cuda-tf32", "cuda-bf16" or "cuda-fp16". The same inputs give the same bits, run after run and for any number of threads.
 
-Every function raises TypeError for a wrong kind of array or dtype, and ValueError for a wrong shape or value;
-the message names the argument, what was expected and what came.
+**Device arrays of other libraries** (torch's CUDA tensors, Numba's arrays) are used where they are, `out` too, if they speak DLPack or
+`__cuda_array_interface__`. Results are CuPy arrays, which `torch.from_dlpack` takes without a copy. Losses are 0-d arrays there. A call
+does not wait for the device, with two exceptions: `cross_entropy` checks its labels, and CuPy waits for an array that names its stream
+in `__cuda_array_interface__` and does not speak DLPack. Inside a `pymimic.Workspace` calls can be captured into CUDA graphs.
+
+**Dropout** keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below keep = floor(256 (1 - p) + 0.5), and scales the units
+that it keeps by 256 / keep. `dropout` is the probability p in [0, 1). `seed` (64 bits) is the generator's key, `offset` (32 bits) the
+training step: ints, or on a device also 0-d int64 arrays. `origin=(row, unit)`, a multiple of (16, 32), says where this block lies in the
+whole, so that a shard makes the whole's mask.
+
+**Errors.** Every function raises TypeError for a wrong kind of array or dtype, and ValueError for a wrong shape or value. The message
+names the argument, what was expected and what came.
 """
 
 from __future__ import annotations
@@ -75,15 +76,21 @@ def shallow_forward(
 
     Parameters
     ----------
-    z : (B, k) array, or bfloat16 as U and W are
-    U, b, W, c : (H, k), (H,), (H, C) and (C,) arrays; b and c are float32 or bfloat16 where the others are bfloat16
+    z : (B, k) array
+    U : (H, k) array
+    b : (H,) array; float32 is allowed beside bfloat16 operands
+    W : (H, C) array
+    c : (C,) array, as b
     activation : "relu", "identity", "tanh", "sigmoid" or "gelu" (the erf form)
-    dropout, seed, offset, origin : see the module's docstring
-    save : keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16" or the operands are.
-        What an earlier call returned says the same, and that its memory, if it is as large, may be written over
+    dropout : probability in [0, 1) that a hidden unit is dropped
+    seed : of the mask
+    offset : the training step, which gives each step a mask of its own
+    origin : (row, unit) of this block in the whole
+    save : whether to keep h for `shallow_backward`: B x H values, in bfloat16 if `plan` says "keep-bf16" or the operands are bfloat16.
+        A `Saved` of an earlier call means the same, and lends its memory to this call if the size fits
     plan : what `pymimic.plan` returned for this shape, or None
     out : (B, C) array to write y into
-    backend : see the module's docstring
+    backend : a name, see `pymimic.ops`; None follows the arrays
 
     Returns
     -------
@@ -116,12 +123,15 @@ def shallow_backward(
 
     Parameters
     ----------
-    dy, z, U, b, W : (B, C), (B, k), (H, k), (H,) and (H, C) arrays
+    dy : (B, C) array
+    z, U, b, W : as given to the forward pass
     activation, dropout, seed, offset, origin : as given to the forward pass
     saved : what `shallow_forward(save=True)` returned for the same arguments
     needs : which gradients to compute; the others are None
-    out : ShallowGrads of arrays to write into, None where a new one is wanted. Gradients of a wide layer are large: memory that the
-        system has yet to provide can take as long as the products
+    plan : as given to the forward pass
+    out : ShallowGrads of arrays to write into, with None where a new array is wanted. Gradients of a wide layer are large, and the
+        system can take as long to provide fresh memory as the products take
+    backend : as given to the forward pass
 
     Returns
     -------
@@ -148,10 +158,13 @@ def factorized_matmul(
 
     Parameters
     ----------
-    x, V, U : (B, D), (k, D) and (H, k) arrays
+    x : (B, D) array
+    V : (k, D) array
+    U : (H, k) array
     b : (H,) array or None
-    activation : see `shallow_forward`
+    activation : as in `shallow_forward`
     out : (B, H) array to write into
+    backend : as in `shallow_forward`
     """
     dims = _check.Dims()
     x, V, U = dims.array("x", x, "B", "D"), dims.array("V", V, "k", "D"), dims.array("U", U, "H", "k")
@@ -200,8 +213,10 @@ def linear_dropout(
 
     Parameters
     ----------
-    x, weight, bias : (B, in), (out, in) and (out,) arrays
-    activation, dropout, seed, offset, origin : see `shallow_forward`
+    x : (B, in) array
+    weight : (out, in) array
+    bias : (out,) array
+    activation, dropout, seed, offset, origin, backend : as in `shallow_forward`
     out : (B, out) array to write into
     """
     dims = _check.Dims()
@@ -243,8 +258,8 @@ def dropout(
 ) -> Array:  # fmt: skip
     """x with units zeroed with probability p and the others scaled by 256 / keep, over the last two axes (row, unit).
 
-    Leading axes, if any, all get the same mask. Srivastava et al. 2014; the mask as in the module's docstring. `out`, an array like x,
-    is written into: memory that the system has yet to provide takes longer than the masking.
+    Srivastava et al. 2014; `pymimic.ops` defines the mask. Leading axes, if any, all get the same one. `out` is an array like x to write
+    into: the system takes longer to provide fresh memory than the masking takes.
     """
     return _masked("x", x, p, seed, offset, origin, out, backend)
 

@@ -481,28 +481,41 @@ def test_command_wants_a_folder_before_the_work(tmp_path):
         command.bench(json=tmp_path / "nowhere" / "a.json")
 
 
-def make_readme():
-    path = Path(__file__).parents[1] / "benchmarks" / "make_readme.py"
+def make_tables():
+    path = Path(__file__).parents[1] / "benchmarks" / "make_tables.py"
     if not path.exists():
         pytest.skip("not a checkout")
-    spec = importlib.util.spec_from_file_location("make_readme", path)
+    spec = importlib.util.spec_from_file_location("make_tables", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_readme_is_made_of_the_newest_results(result, tmp_path):
-    made = make_readme()
+def test_tables_are_made_of_the_newest_results(result, tmp_path):
+    made = make_tables()
     (tmp_path / "old.json").write_text(json.dumps(result | {"date": "2020-01-01T00:00:00+00:00", "results": []}))
     (tmp_path / "new.json").write_text(json.dumps(result))
-    text = made.with_tables(f"before\n{made.BEGIN}\nold\n{made.END}\nafter\n", made.newest(tmp_path))
+    text = made.with_tables(f"before\n{made.BEGIN}\nold\n{made.END}\nafter\n", tmp_path)
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "| mnist-8k | 37 | **" in text
-    assert made.with_tables(text, made.newest(tmp_path)) == text
+    assert "| mnist-8k | 37 | forward | **" in text
+    assert "2020-01-01" not in text
+    assert made.with_tables(text, tmp_path) == text
 
 
-def test_readme_is_up_to_date():
-    made = make_readme()
-    text = (made.HERE / "README.md").read_text()
-    assert made.with_tables(text, made.newest(made.HERE / "results")) == text
+def test_each_machine_has_a_table(result, tmp_path):
+    made = make_tables()
+    other = json.loads(json.dumps(result))
+    other["machine"]["cpu"] = "another processor"
+    other["date"] = "2020-01-01T00:00:00+00:00"
+    for name, run in (("a.json", result), ("b.json", other)):
+        (tmp_path / name).write_text(json.dumps(run))
+    text = made.with_tables(made.BEGIN + made.END, tmp_path)
+    assert "### another processor" in text
+    assert f"### {result['machine']['cpu']}" in text
+
+
+def test_tables_are_up_to_date():
+    made = make_tables()
+    text = made.PAGE.read_text()
+    assert made.with_tables(text, made.HERE / "results") == text

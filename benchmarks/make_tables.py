@@ -1,0 +1,111 @@
+"""Write results/*.json into docs/performance.md, one table a machine: `python benchmarks/make_tables.py`.
+
+With --check it writes nothing, and fails if the page differs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pymimic.bench.report import best_peer, call_time, ours, races
+from pymimic.bench.shapes import SHAPES
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- made by benchmarks/make_tables.py: begin -->", "<!-- made by benchmarks/make_tables.py: end -->"
+WORK = {"forward": "forward", "step": "step", "adamw": "step with AdamW", "serving": "serve one row"}
+OPS = (  # title, test in test_kernels.py, rival there
+    ("`factorized_matmul` beside NumPy", "test_factorized_matmul[{}]", "numpy"),
+    ("`dropout` beside a copy on one thread", "test_dropout[{}-forward]", "copy"),
+    ("`dropout` beside torch's dropout of relu", "test_dropout[{}-forward]", "torch"),
+    ("`dropout_backward` beside a copy", "test_dropout[{}-backward]", "copy"),
+    ("`dropout_backward` beside torch's", "test_dropout[{}-backward]", "torch"),
+)
+COLUMNS = (
+    "shape", "B", "work", "pymimic", "of the ceiling", "fastest other", "its time", "ratio", "pymimic bf16", "other bf16", "pymimic int8",
+    "MiB: pymimic", "MiB: other",
+)  # fmt: skip
+
+
+def runs(folder: Path) -> list[dict[str, Any]]:
+    """The newest run of each machine, the one of most races first."""
+    newest: dict[str, dict[str, Any]] = {}
+    for run in sorted((json.loads(path.read_text()) for path in folder.glob("*.json")), key=lambda run: str(run["date"])):
+        newest[run["machine"]["cpu"]] = run
+    return sorted(newest.values(), key=lambda run: -len(run["results"]))
+
+
+def section(run: dict[str, Any]) -> str:
+    """One machine: what it is, what it can do at most, and its table."""
+    machine, ceilings = run["machine"], run["ceilings"]
+    peaks = ", ".join(f"{ceilings[dtype]:.0f} in {dtype}" for dtype in ("float32", "float64", "bfloat16") if ceilings[dtype])
+    read = ", ".join(f"{rate:.0f} from {int(size) >> 20} MiB" for size, rate in ceilings["read"].items())
+    versions = dict(version for row in run["results"] if (version := (row["title"].split(",")[0], row["versions"])))
+    thrown, counted = (sum(row[key] for row in run["results"]) for key in ("discarded", "rounds"))
+    return "\n\n".join(
+        [
+            f"### {machine['cpu']}",
+            f"{run['date'][:10]}, {machine['cores']} cores, {machine['threads']} threads, {machine['instruction_set']}, "
+            f"{machine['memory_bytes'] / 2**30:.0f} GiB, {machine['system']}, Python {machine['python']}.\n"
+            f"Ceilings: GFLOP/s: {peaks}; GB/s read: {read}; GB/s copied: {ceilings['copy']:.0f}.\n"
+            f"Versions: {', '.join(f'{title} {version}' for title, version in versions.items())}.\n"
+            f"Turns discarded for other load: {thrown} of {thrown + counted}.",
+            table(COLUMNS, [line(group) for group in races(run["results"])]),
+        ]
+    )
+
+
+def line(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """One race: this library's fastest way in float32 beside the fastest other's, and both in fewer bits."""
+    first, mine, other = rows[0], ours(rows), best_peer(rows)
+    small = [ours(rows, "bfloat16"), best_peer(rows, "bfloat16"), ours(rows, "int8") if first["what"] == "serving" else None]
+    return [
+        first["shape"], str(first["B"]), WORK[first["what"]],
+        f"**{call_time(mine)}**{turns(mine)}" if mine else "", f"{mine['of_ceiling']:.0%}" if mine else "",
+        other["title"] if other else "", call_time(other) + turns(other) if other else "",
+        f"{other['seconds'] / mine['seconds']:.2f} x" if mine and other else "",
+        *(call_time(row) if row else "" for row in small),
+        *(f"{row['peak_bytes'] / 2**20:.0f}" if row and row["peak_bytes"] else "" for row in (mine, other)),
+    ]  # fmt: skip
+
+
+def turns(row: dict[str, Any]) -> str:
+    """How many there were, where they are few."""
+    return f" ({row['rounds']} turn{'s' * (row['rounds'] > 1)})" if row["rounds"] < 3 else ""
+
+
+def ops_section(run: dict[str, Any]) -> str:
+    """Single ops of one pytest-benchmark run: the times of others over ours."""
+    lines = []
+    for title, test, rival in OPS:
+        figures = [run["ops"].get(test.format(shape), {}).get(f"x {rival}") for shape in SHAPES]
+        lines.append([title, *("" if figure is None else f"{figure:.1f} x" for figure in figures)])
+    machine = run["machine"]
+    about = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['instruction_set']}."
+    return "\n\n".join(["### Single ops", about, table(("the other's time over ours", *SHAPES), lines)])
+
+
+def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *lines))
+
+
+def with_tables(text: str, folder: Path) -> str:
+    """A page with the part between the marks made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    parts = [section(run) for run in runs(folder)]
+    parts += [ops_section(json.loads(path.read_text())) for path in sorted((folder / "ops").glob("*.json"))[-1:]]
+    return f"{before}{BEGIN}\n\n" + "\n\n".join(parts or ["No results yet."]) + f"\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    have = PAGE.read_text()
+    want = with_tables(have, HERE / "results")
+    if "--check" in sys.argv:
+        sys.exit(have != want and f"{PAGE.name}: differs from results/: run python benchmarks/make_tables.py")
+    PAGE.write_text(want)

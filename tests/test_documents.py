@@ -1,0 +1,138 @@
+"""What the documents show works as it stands: blocks run, command lines parse, links lead somewhere, and the README can be finished."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+if not (ROOT / "docs").is_dir():
+    pytest.skip("not a checkout", allow_module_level=True)
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
+NOT_RUN = 'title="not run: '
+MOST_NOT_RUN = 6
+CHEAP = ("info",)  # commands that are run, and not only parsed
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    line: int  # of its first line of code, from 1
+    language: str
+    attributes: str  # what stands behind the language
+    code: str
+
+
+def blocks(page):
+    """The fenced blocks of a page, in order."""
+    found, opened, code = [], None, []
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        fence = re.match(r"```(.*)$", line)
+        if fence is None:
+            code.append(line)
+        elif opened is None:
+            opened, code = (number + 1, *(fence[1].strip() + " ").split(" ", 1)), []
+        else:
+            found.append(Block(*(part.strip() if isinstance(part, str) else part for part in opened), "\n".join(code)))
+            opened = None
+    assert opened is None, f"{page}: a fence that is not closed"
+    return found
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+def python_blocks(page):
+    return [block for block in blocks(page) if block.language == "python" and NOT_RUN not in block.attributes]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=name)
+def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
+    """One after the other, as a reader would run them: in one namespace and one folder."""
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for block in python_blocks(page):
+        exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), namespace)
+
+
+def test_what_is_not_run_says_why():
+    marked = [(name(page), block.attributes) for page in PAGES for block in blocks(page) if "not run" in block.attributes]
+    assert all(re.fullmatch(rf'{NOT_RUN}\w[^"]+"', attributes) for _, attributes in marked), marked
+    assert len(marked) <= MOST_NOT_RUN, marked
+
+
+def command_lines(page):
+    """The lines of a page's shell blocks, as words."""
+    lines = [line for block in blocks(page) if block.language == "sh" for line in block.code.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [part for line in words if line for part in split_at(line, "&&")]
+
+
+def split_at(words, separator):
+    parts = [[]]
+    for word in words:
+        if word == separator:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+@pytest.mark.parametrize("page", [page for page in DOCUMENTS if command_lines(page)], ids=name)
+def test_command_lines_can_be_typed(page, capsys):
+    typer = pytest.importorskip("typer")
+    from pymimic import cli
+
+    commands = typer.main.get_command(cli.app).commands
+    for program, *words in command_lines(page):
+        if program == "pymimic":
+            assert words[0] in commands, words
+            commands[words[0]].make_context(words[0], list(words[1:]))
+            if words[0] in CHEAP:
+                with pytest.raises(SystemExit) as stopped:
+                    cli.run(words)
+                assert stopped.value.code == 0
+        elif program == "python":
+            assert (ROOT / words[0]).is_file(), words
+        else:
+            assert program in ("pip", "pytest", "mkdocs"), program
+            extras = re.findall(r"\.\[(\w+)\]", " ".join(words))
+            assert all(re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE) for extra in extras), words
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name)
+def test_relative_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target):
+            file, _, anchor = target.partition("#")
+            aim = page if not file else (page.parent / file)
+            assert aim.exists(), target
+            assert not anchor or anchor in anchors(aim), target
+
+
+def anchors(page):
+    """Of the headings of a page, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_scripts_that_documents_name_exist():
+    for page in DOCUMENTS:
+        for path in re.findall(r"`((?:examples|benchmarks|tools|tests|pymimic|csrc|kernels|docs)/[\w./-]*)`", page.read_text()):
+            assert (ROOT / path).exists(), f"{name(page)}: {path}"
+
+
+def test_every_page_is_in_the_site():
+    nav = (ROOT / "mkdocs.yml").read_text()
+    assert [page for page in PAGES[1:] if str(page.relative_to(ROOT / "docs")) not in nav] == []
+
+
+def test_readme_can_be_finished():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120

@@ -1,0 +1,77 @@
+"""The scripts of examples/ run in seconds and show what they say."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+if not EXAMPLES:
+    pytest.skip("not a checkout", allow_module_level=True)
+
+
+def printed(script):
+    """What the example prints, run in a process of its own as a reader would."""
+    pytest.importorskip("sklearn")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    run = subprocess.run([sys.executable, ROOT / "examples" / script], capture_output=True, text=True, timeout=240, env=env)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def number(text, before):
+    """The number behind a word."""
+    return float(re.search(rf"{before}:? ([\d.]+)", text)[1])
+
+
+def losses(text):
+    return [float(loss) for loss in re.findall(r"^epoch \d+: loss ([\d.]+)$", text, re.MULTILINE)]
+
+
+def test_trainer_on_ops():
+    said = printed("own_trainer.py")
+    assert len(losses(said)) == 10
+    assert losses(said)[-1] < losses(said)[0] / 5
+    assert number(said, "test accuracy") > 0.94
+
+
+def test_teacher():
+    said = printed("own_teacher.py")
+    assert number(said, "teacher accuracy") > 0.97
+    assert number(said, "student accuracy") > 0.95
+    assert number(said, "agreement") > 0.95
+
+
+def test_large_transfer_set():
+    said = printed("large_transfer_set.py")
+    rows, shards, size = map(int, re.search(r"(\d+) rows in (\d+) shards, (\d+) bytes", said).groups())
+    assert (rows, shards) == (8 * 1797, -(-8 * 1797 // 2048))
+    assert rows * 4 * (64 + 10) < size < rows * 4 * (64 + 10) + 2 * shards * 200
+    assert "labelled again: False" in said
+    assert losses(said)[-1] < losses(said)[0] / 5
+    assert number(said, "agreement") > 0.95
+
+
+def test_resume():
+    said = printed("resume.py")
+    assert re.search(r"^stopped; the checkpoint has \d+ bytes$", said, re.MULTILINE)
+    assert "the resumed run has the bits of the whole one: True" in said
+
+
+def test_serve():
+    said = printed("serve.py")
+    assert "the served logits equal student.predict: True" in said
+    assert number(said, "int8") < 0.4
+    assert number(said, "largest error") < 0.05
+
+
+def test_each_example_is_tested_and_short():
+    tested = Path(__file__).read_text()
+    for example in EXAMPLES:
+        assert f'printed("{example.name}")' in tested
+        assert 20 <= len(example.read_text().splitlines()) <= 55
+        assert example.read_text().startswith('"""')
