@@ -1,25 +1,18 @@
-"""Serve a student over HTTP: a `Predictor` answers a row or a few at a time, from any thread.
+"""Serve a student over HTTP: a `Predictor` answers a row or a few at a time, from any thread, with the bits of `Student.predict`.
 
-The float32 predictor gives the bits of `Student.predict`. Weights in int8 take a quarter of the memory, and for a few rows reading the
-weights is what takes the time.
+Weights in int8 take a quarter of the memory, and for a few rows reading the weights is what takes the time.
 """
 
 import json
-import tempfile
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 
 import pymimic as pm
 
-with tempfile.TemporaryDirectory() as folder:  # a trained student's file; here a fresh one's
-    path = Path(folder) / "student.safetensors"
-    pm.Student(inputs=64, hidden=4096, outputs=10, rank=32).save(path)
-    student = pm.Student.load(path)
-
+student = pm.Student(inputs=64, hidden=4096, outputs=10, rank=32)  # in earnest: pm.Student.load("student.safetensors")
 predictor = pm.Predictor(student)
 
 
@@ -27,7 +20,6 @@ class Handler(BaseHTTPRequestHandler):
     """POST a JSON list of rows, get a JSON list of logits."""
 
     def do_POST(self):
-        """Answer one request."""
         rows = np.array(json.loads(self.rfile.read(int(self.headers["Content-Length"]))), np.float32)
         answer = json.dumps(predictor.predict(rows).tolist()).encode()
         self.send_response(200)
@@ -36,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *arguments):
-        """Say nothing."""
+        pass
 
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
