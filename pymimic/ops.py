@@ -16,10 +16,10 @@ CPU), "cuda-tf32", "cuda-bf16" or "cuda-fp16". The same inputs give the same bit
 does not wait for the device, with two exceptions: `cross_entropy` checks its labels, and CuPy waits for an array that names its stream
 in `__cuda_array_interface__` and does not speak DLPack. Inside a `pymimic.Workspace` calls can be captured into CUDA graphs.
 
-**Dropout** keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below keep = floor(256 (1 - p) + 0.5), and scales the units
-that it keeps by 256 / keep. `dropout` is the probability p in [0, 1). `seed` (64 bits) is the generator's key, `offset` (32 bits) the
-training step: ints, or on a device also 0-d int64 arrays. `origin=(row, unit)`, a multiple of (16, 32), says where this block lies in the
-whole, so that a shard makes the whole's mask.
+**Dropout** keeps a unit when its byte of Philox4x32-7 (Salmon et al. 2011) is below threshold = floor(256 (1 - p) + 0.5), and scales the
+units that it keeps by 256 / threshold. `dropout` is the probability p in [0, 1). `seed` (64 bits) is the generator's key, and `offset`
+(32 bits) the training step: ints, or on a device also 0-d int64 arrays. `origin=(row, unit)`, a multiple of (16, 32), says where this block
+lies in the whole, so that a shard makes the whole's mask.
 
 **Errors.** Every function raises TypeError for a wrong kind of array or dtype, and ValueError for a wrong shape or value. The message
 names the argument, what was expected and what came.
@@ -256,7 +256,7 @@ def dropout(
     x: Array, p: float, *, seed: Seed, offset: Seed = 0, origin: tuple[int, int] = (0, 0), out: Array | None = None,
     backend: str | None = None,
 ) -> Array:  # fmt: skip
-    """x with units zeroed with probability p and the others scaled by 256 / keep, over the last two axes (row, unit).
+    """x with units zeroed with probability p and the others scaled by 256 / threshold, over the last two axes (row, unit).
 
     Srivastava et al. 2014; `pymimic.ops` defines the mask. Leading axes, if any, all get the same one. `out` is an array like x to write
     into: the system takes longer to provide fresh memory than the masking takes.

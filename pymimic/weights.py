@@ -22,15 +22,15 @@ class ShallowWeights:
 
     Parameters
     ----------
-    U, b, W, c : arrays; copied. CuPy arrays stay on their device, where U and W have a second copy as the kernels read it: made once
-        after each change, and rewritten by `step`
-    dtype : "float32", "float64" (not on a device) or "bfloat16". With bfloat16 z, dy, U, W, h and da are rounded to it as they enter a
-        product; sums, b, c and the weights themselves, which the optimizer updates, are float32
+    U, b, W, c : arrays, which are copied. CuPy arrays stay on their device; there U and W have a second copy in the kernels' layout,
+        which `step` keeps up to date
+    dtype : "float32", "float64" (not on a device) or "bfloat16". With bfloat16 the operands z, dy, U, W, h and da are rounded as they enter
+        a product; sums are float32, and so are b, c and the weights that the optimizer updates
     activation : see `pymimic.ops.shallow_forward`
     backend : see `pymimic.ops`; None takes the fastest here, and on a device "cuda"
-    memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits (on a device it is kept only where
-        k or C is above 256, or 512 as float32)
-    keep : "float32", that is `dtype`, or "bfloat16": the type in which `forward(save=True)` keeps h, see `pymimic.plan`
+    memory_budget : bytes that h may take between `forward` and `backward`; `keeps` says whether it fits. On a device h is kept only where
+        k or C is above 256 (512 as float32)
+    keep : the type in which `forward(save=True)` keeps h: "float32", which means `dtype`, or "bfloat16"; see `pymimic.plan`
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class ShallowWeights:
         return sum(array.nbytes for array in self._arrays.values())
 
     def arrays(self, copy: bool = True) -> dict[str, Array]:
-        """U, b, W and c by name: copies, or with `copy=False` the weights themselves, to be updated in place, and `changed()` said then."""
+        """U, b, W and c by name: copies, or with `copy=False` the weights themselves. Call `changed()` after you write to those."""
         return {name: array.copy() if copy else array for name, array in self._arrays.items()}
 
     def changed(self) -> None:
-        """Say that the arrays of `arrays(copy=False)` were written to."""
+        """Say that you wrote to the arrays of `arrays(copy=False)`."""
         self._backend.changed()
 
     def forward(
@@ -136,10 +136,10 @@ class ShallowWeights:
     ) -> Array | None:  # fmt: skip
         """Update the weights and the optimizer's slots inside the backward pass; returns dz (B, k) of the weights as they were.
 
-        Without `need_dz`, as where z is the input itself, dz is not computed, and None returned.
+        With `need_dz=False`, for a z that is the input itself, it returns None and does not compute dz.
 
-        Calls `optimizer.advance()`, so that arrays of the caller's (V) are updated after it with `optimizer.update`. Captured into a CUDA
-        graph, it takes no step: each replay does, after an `advance()` of the caller's (see `pymimic.Workspace`).
+        It calls `optimizer.advance()`. Update arrays of your own (V) after it, by `optimizer.update`. A capture into a CUDA graph takes no
+        step: each replay does, after an `advance()` of yours (see `pymimic.Workspace`).
         """
         dy, net, array = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
         taken = optimizer.steps

@@ -32,7 +32,7 @@ def dropout_bytes(rows: int, units: int, mask: Mask) -> Array:
 
 
 def multiplier(shape: tuple[int, ...], mask: Mask, dtype: np.dtype[np.floating]) -> Array:
-    """What dropout multiplies each (row, unit), the last two axes of `shape`, by: 0, or 256 / keep."""
+    """What dropout multiplies each (row, unit), the last two axes of `shape`, by: 0, or 256 / threshold."""
     rows, units = shape[-2:]
     if mask.threshold == 256:
         return np.ones((rows, units), dtype)

@@ -14,24 +14,26 @@ DTYPES = ("float32", "bfloat16", "int8")
 
 
 class Predictor:
-    """A student's net, x to y, for a few rows at a time: bound by reading the weights once, and all of it one call.
+    """A student's net, x to y, for a few rows at a time: one call, bound by reading the weights once.
 
-    It runs where the student is. float32 gives the bits of `Student.predict` on the CPU; it shares the student's weights or copies them
-    into a faster layout, as `copy` says. bfloat16 and int8 are copies of half and a quarter of the size. Only weights are rounded: sums are
-    float32 or exact; with int8, x, z and h (times W's scales, 2048 units at a time) are taken to 16 bits of their largest value in a row.
-    int8 weights have a scale per row of V, U and W, largest / 127. A row's bits do not depend on the rows beside it. A value that is not
-    finite makes its row NaN with int8, and propagates as usual otherwise.
+    It runs where the student is. A row's bits do not depend on the rows beside it. Only weights are rounded; sums are float32 or exact.
 
-    On a device x, z and h stay float32 and all sums are float32, so that values which are not finite propagate with int8 as well; float32
-    shares the student's weights where rows of U, V and W are multiples of 16 values. Weights are read once for every 8 rows, so that for
-    many rows `Student.predict` is faster. Calls wait for nothing and can be captured into CUDA graphs inside a `pymimic.Workspace`.
+    - float32 gives the bits of `Student.predict` on the CPU. It shares the student's weights, or copies them into a layout that is read
+      faster.
+    - bfloat16 takes half the memory.
+    - int8 takes a quarter, and has a scale for each row of V, U and W: largest / 127. On the CPU x, z and h are taken to 16 bits of the
+      largest value in their row (h with W's scales, 2048 units at a time), and a value that is not finite makes its row NaN. Otherwise
+      such values propagate.
+
+    On a device x, z, h and all sums are float32. float32 shares the student's weights there if rows of U, V and W are multiples of 16
+    values. Weights are read once for every 8 rows, so `Student.predict` is faster for many rows. A call does not wait for the device, and
+    can be captured into a CUDA graph inside a `pymimic.Workspace`.
 
     Parameters
     ----------
     student : the net, on the CPU or on a device; later changes to it are not seen
     dtype : "float32", "bfloat16" or "int8"
-    copy : whether float32 weights on the CPU are copied into the faster layout, which large ones are read from at up to 1.2 times the rate;
-        None: those that take at most 64 MiB are
+    copy : whether to copy float32 weights on the CPU into the faster layout; None copies weights of at most 64 MiB
 
     Raises
     ------
@@ -52,9 +54,14 @@ class Predictor:
         self._device = student.device
 
     def predict(self, x: Array) -> Array:
-        """Logits y (B, C) float32 of x (B, D), float32 or float64; TypeError and ValueError where it is neither, or of another shape.
+        """Logits y (B, C) float32 of x (B, D), float32 or float64.
 
-        y is where x is; a student on a device takes x from the host too.
+        y is where x is. A student on a device takes NumPy arrays too.
+
+        Raises
+        ------
+        TypeError, ValueError
+            x has another dtype or shape.
         """
         if _check.are_float32_rows(x, self._net.array, self.inputs):
             return self._net.predict(x)

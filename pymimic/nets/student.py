@@ -191,13 +191,16 @@ class Student:
         self.set_arrays(V=V)
 
     def predict(self, x: Array, backend: str | None = None) -> Array:
-        """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; of any strides, memory-mapped too.
+        """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; strided and memory-mapped too.
 
-        Works in slabs of rows, so that memory beyond x and y stays below some 100 MiB for any B (on a device beside copies of U and W as
-        the kernels read them). y is where x is; a student on a device takes x from the host too. A row's bits do not depend on the rows
-        beside it, except on "reference", and on "cpu-bf16x3", which takes up to 8 rows for plain float32. NaN propagates. On the CPU up to
-        8 rows go through a `Predictor`, which keeps a copy of weights of at most 64 MiB; make one of your own for weights in bfloat16 or
-        int8.
+        y is where x is. A student on a device takes NumPy arrays too. NaN propagates. The rows are taken in slabs: beyond x and y, memory
+        stays below some 100 MiB for any B (and on a device copies of U and W).
+
+        A row's bits do not depend on the rows beside it. There are two exceptions: backend "reference", and "cpu-bf16x3", which multiplies
+        up to 8 rows in plain float32.
+
+        On the CPU up to 8 rows go through a `Predictor`, which the student keeps, with a copy of weights of at most 64 MiB. Make a
+        `Predictor` of your own for weights in bfloat16 or int8.
 
         Raises
         ------

@@ -36,8 +36,8 @@ from .state import TrainingState
 class Trainer:
     """Trains a student on a teacher's logits or on labels.
 
-    Everything random follows from `seed`: epoch e's permutation from `SeedSequence(seed, spawn_key=(e,))`, the generator that
-    `augment` gets from `spawn_key=(e, first row)`, dropout's key from `SeedSequence(seed)` itself, its offset being the step.
+    Everything random follows from `seed`. `SeedSequence(seed, spawn_key=(e,))` gives epoch e's order of rows, `spawn_key=(e, first row)`
+    the generator that `augment` gets, and `SeedSequence(seed)` itself the key of dropout, whose offset is the step.
 
     Parameters
     ----------
@@ -47,26 +47,25 @@ class Trainer:
     batch_size : rows of one forward and backward pass
     loss : "mimic" (Ba & Caruana 2014, equation 1), "distillation" (Hinton et al. 2015) or a `Loss`, on logits; "cross_entropy", on labels
     temperature : of "distillation"
-    seed : see above
+    seed : of the order of rows, dropout and `augment`
     patience : stop after so many epochs without a better validation value, and keep the best weights; None keeps the last
     monitor : what patience watches: validation "loss" or "accuracy"
     clip_norm : rescale the gradient to at most this norm over all arrays; None does not
     accumulate : batches whose gradients make one optimizer step, as one batch of accumulate * batch_size rows would
-    ema : decay per step of a running average of the weights, 0.995 for instance, which is then what is validated and kept; None for none
+    ema : decay a step, 0.995 for instance, of a running average of the weights, which is validated and kept in their place; None for none
     augment : an `Augment`, for fresh random cases at every step: it must be a function of its arguments alone
     standardise_inputs : give the student, unless it has one, the standardisation of the training inputs to mean 0 and deviation 1
     standardise_targets : train on logits of mean 0 and deviation 1, and fold the inverse into W and c at the end; losses are of these
     checkpoint : file to keep the run's state in, for `fit(resume=)`; written every `checkpoint_every` steps, at ctrl-C and at the end
     progress : draw a bar, if standard error is a terminal
-    device : "cpu" or "cuda": where to train. The student is moved there meanwhile, batches are read ahead and copied while the device
-        computes, and a `Loss` of yours gets CuPy arrays
-    backend : see `pymimic.ops`; None takes the fastest that is as exact: on the CPU "cpu-bf16x3", on a device "cuda", or "cuda-tf32"
-        beside a `dtype` of bfloat16
-    memory_budget : bytes that h (B x H) may take between forward and backward pass; it is computed again where it would take more
-    dtype : "float32" or "bfloat16", the type of what is multiplied in the wide layer; sums and weights are float32 either way. bfloat16 is
-        what AMX and AVX512_BF16 are for, on a device the tensor cores
-    keep : "float32" or "bfloat16", the type of h between the passes where `dtype` is float32; bfloat16 is half the traffic and puts up to
-        4e-3 into dW
+    device : where to train, "cpu" or "cuda". `fit` moves the student to "cuda" and back, and copies batches while the device computes.
+        A `Loss` of yours gets CuPy arrays there
+    backend : a name, see `pymimic.ops`. None takes the fastest that is as exact as float32: "cpu-bf16x3" on the CPU, "cuda" on a device
+        ("cuda-tf32" beside a `dtype` of bfloat16)
+    memory_budget : bytes that h (B x H) may take between the forward and the backward pass; a larger h is made again
+    dtype : "float32" or "bfloat16", the type of the wide layer's operands; sums and weights are float32 either way. AMX, AVX512_BF16 and
+        a device's tensor cores multiply bfloat16 faster
+    keep : the type of a kept h where `dtype` is float32. "bfloat16" halves its memory, and puts errors of up to 4e-3 into dW
 
     Raises
     ------
