@@ -1,5 +1,6 @@
 """What the documents show works as it stands: blocks run, command lines parse, links lead somewhere, and the README can be finished."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -132,6 +133,56 @@ def test_scripts_that_documents_name_exist():
 def test_every_page_is_in_the_site():
     nav = (ROOT / "mkdocs.yml").read_text()
     assert [page for page in PAGES[1:] if str(page.relative_to(ROOT / "docs")) not in nav] == []
+
+
+def test_docstrings_are_read_as_numpydoc():
+    pytest.importorskip("griffe")
+    spec = importlib.util.spec_from_file_location("docstrings", ROOT / "tools" / "docstrings.py")
+    docstrings = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(docstrings)
+    text = """\
+Says.
+
+Parameters
+----------
+x, y : both
+    of them
+z : one
+
+Returns
+-------
+A sum: x + y.
+
+Raises
+------
+ValueError
+    Never.
+"""
+    wanted = """\
+Says.
+
+Parameters
+----------
+x
+    both
+    of them
+y
+    both
+    of them
+z
+    one
+
+Returns
+-------
+Array
+    A sum: x + y.
+
+Raises
+------
+ValueError
+    Never.
+"""
+    assert docstrings.rewritten(text, "Array") == wanted
 
 
 def test_readme_can_be_finished():

@@ -23,28 +23,26 @@ class OneLineParameters(griffe.Extension):
 
 def rewritten(text: str, returned: str) -> str:
     """The docstring as numpydoc has it; `returned` is the type that the signature says."""
+    source = text.splitlines()
     lines: list[str] = []
     section = ""
     names: list[str] = []  # of parameters that share a description, which begins at lines[start]
     start = 0
-    for line in [*text.splitlines(), ""]:
+    for line, following in zip([*source, ""], [*source[1:], "", ""]):
         item = _ITEM.match(line) if section in ("Parameters", "Attributes") else None
         if names and not line.startswith(" "):
             description = lines[start:]
             for name in names[1:]:
                 lines += [name, *description]
             names = []
-        if _UNDERLINE.match(line) and lines:
-            section = lines[-1]
+        if _UNDERLINE.match(following):
+            section = line
             lines.append(line)
-            if section in ("Returns", "Yields"):
-                lines.append(returned if section == "Returns" else "Array")
+        elif _UNDERLINE.match(line):
+            lines += [line, *({"Returns": [returned], "Yields": ["Array"]}.get(section, []))]
         elif item is not None:
-            names = item[1].split(", ")
-            start = len(lines) + 1
+            names, start = item[1].split(", "), len(lines) + 1
             lines += [names[0], f"    {item[2]}"]
-        elif section in ("Returns", "Yields") and line:
-            lines.append(f"    {line}")
         else:
-            lines.append(line)
+            lines.append(f"    {line}" if section in ("Returns", "Yields") and line else line)
     return "\n".join(lines)

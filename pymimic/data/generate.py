@@ -18,13 +18,12 @@ _CHUNK = 1 << 21  # distances held at once
 def munge(x: Array, copies: int, p: float, s: float, seed: int, discrete: Sequence[int] = ()) -> Iterator[Array]:
     """Yield `copies` munged versions of x, each of shape (N, D): copies * N cases that lie near the manifold of x.
 
-    Bucila, Caruana & Niculescu-Mizil 2006, algorithm 1. In each copy every example e is visited once, in the
-    order of x, and paired with its nearest neighbour e' in x; both rows of the copy are then changed. With
-    probability p for each attribute a: e_a ~ N(e'_a, sd) and e'_a ~ N(e_a, sd) of the values as they were, with
-    sd = |e_a - e'_a| / s; discrete attributes swap. Nothing is clipped. The nearest neighbour is the one by
-    Euclidean distance over continuous attributes, where a discrete attribute that differs adds 1 to the squared distance; of
-    several equally near (to rounding) the first in x. Pairs that share no row are drawn together: the
-    result is that of visiting one example after the other.
+    Bucila, Caruana & Niculescu-Mizil 2006, algorithm 1. A copy visits every example e once, in the order of x, and pairs it with its
+    nearest neighbour e' in x. With probability p an attribute a is exchanged between these two rows of the copy: e_a ~ N(e'_a, sd) and
+    e'_a ~ N(e_a, sd) of the values as they were, with sd = |e_a - e'_a| / s. Discrete attributes swap. Nothing is clipped.
+
+    The nearest neighbour is the one by Euclidean distance over continuous attributes, where a discrete attribute that differs adds 1 to the
+    squared distance; of several equally near (to rounding) it is the first in x.
 
     One copy is in memory at a time, so a set larger than memory can be made: `TransferSet.create` takes the generator.
 
@@ -104,6 +103,7 @@ def _streams(seed: int) -> Callable[[int], np.random.Generator]:
 def _munged(
     x: Array, neighbour: Array, rounds: list[Array], p: float, s: float, swaps: list[int], rng: np.random.Generator
 ) -> Array:  # fmt: skip
+    """One copy. Pairs that share no row are drawn together: the result is that of visiting one example after the other."""
     copy = x.copy()
     for rows in rounds:
         others = neighbour[rows]
