@@ -1,6 +1,6 @@
 """Seconds of a forward pass and of a fused step against B, k, H, C and threads: measured over a grid, and fitted.
 
-    python benchmarks/cost_model.py --json benchmarks/results/cost-model-DATE.json
+    python benchmarks/cost_model.py --json docs/cost-model.json
 
 The model has four terms, each with a meaning, and no other: multiply-adds that one thread executes, values of h that it handles outside
 products (bias, activation, packing), bytes of weights that all threads together stream from memory, and meetings of the threads.
@@ -71,6 +71,12 @@ def fit(rows: list[list[float]], seconds: list[float]) -> np.ndarray:
     return result
 
 
+def as_text(result: dict) -> str:
+    """JSON with a line for each sample."""
+    samples = ",\n".join(json.dumps(sample) for sample in result["samples"])
+    return json.dumps(result | {"samples": []}, indent=1).replace('"samples": []', f'"samples": [\n{samples}\n]') + "\n"
+
+
 def main() -> None:
     """Measure, fit, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,7 +96,7 @@ def main() -> None:
         print(f"{what}: " + ", ".join(f"{value:.3g} {term}" for term, value in zip(TERMS, terms)))
         print(f"  {2e-9 / terms[0]:.0f} GFLOP/s a thread; off by {np.median(off):.0%} in the median, {off.max():.0%} at worst")
     if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
+        given.json.write_text(as_text(result))
 
 
 if __name__ == "__main__":
