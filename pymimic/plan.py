@@ -58,14 +58,16 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
 
     Parameters
     ----------
-    B, D, k, H, C : int
-        Rows, inputs, bottleneck units (k = D without a bottleneck), hidden units, outputs; not negative.
+    B : rows, at least 0, as all sizes
+    D : inputs
+    k : bottleneck units; D without a bottleneck
+    H : hidden units
+    C : outputs
     dtype : "float32", "float64" or "bfloat16"
-    memory_budget : int
-        Bytes that h may take between the forward and the backward pass; above it h is recomputed.
-    h : "auto", "recompute", "keep" or "keep-bf16"
-        "auto" keeps h, in `dtype`, where it fits the budget, and with dtype "bfloat16" only where k is above 512: below, making it again
-        takes less time. "keep-bf16" beside float32 takes half the memory and puts up to 4e-3 into dW; it is never chosen unless asked for.
+    memory_budget : bytes that h may take between the forward and the backward pass; a larger h is made again
+    h : "auto", "recompute", "keep" or "keep-bf16". "auto" keeps h, in `dtype`, where it fits the budget; with dtype "bfloat16" only where k
+        is above 512, because making it again takes less time below. "keep-bf16" beside float32 takes half the memory and puts errors of up
+        to 4e-3 into dW; it is never chosen unless asked for
 
     Raises
     ------

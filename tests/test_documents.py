@@ -136,6 +136,11 @@ def test_the_plan_that_is_shown_is_the_plan():
     assert str(pymimic.plan(512, 1845, 250, 8000, 183)) in (ROOT / "docs" / "concepts" / "plans.md").read_text()
 
 
+def test_every_public_name_is_in_the_reference():
+    reference = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    assert [public for public in pymimic.__all__ if not re.search(rf"^::: pymimic\.(plan\.)?{public}$", reference, re.MULTILINE)] == []
+
+
 def test_every_page_is_in_the_site():
     nav = (ROOT / "mkdocs.yml").read_text()
     assert [page for page in PAGES[1:] if str(page.relative_to(ROOT / "docs")) not in nav] == []

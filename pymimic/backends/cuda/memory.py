@@ -20,11 +20,12 @@ _SHORT = 2  # cudaErrorMemoryAllocation
 class Workspace:
     """Device memory that the same calls use again each time, as a CUDA graph needs it.
 
-    Inside `with workspace:`, what the ops allocate, results that no `out` takes included, comes from it: each request gets the buffer
-    that the same request got the last time. So a result lasts until the workspace is entered again. Run the calls once to fill it, then
-    capture them on the same stream; `seed` and `offset` can be 0-d int64 device arrays, to be changed between replays. A captured
-    `ShallowWeights.step` or `Optimizer.update` takes no step; one is begun by `optimizer.advance()`, which sends its numbers to the device,
-    and done by a replay:
+    Inside `with workspace:` everything that the ops allocate comes from it, and so do results without an `out`. Each request gets the
+    buffer that the same request got the last time, so a result lasts until the workspace is entered again.
+
+    Run the calls once to fill the workspace, then capture them on the same stream. `seed` and `offset` can be 0-d int64 device arrays,
+    which you change between replays. A captured `ShallowWeights.step` or `Optimizer.update` takes no step: `optimizer.advance()` begins one
+    and sends its numbers to the device, and a replay does it:
 
         with stream:
             with workspace:
@@ -37,8 +38,8 @@ class Workspace:
                 optimizer.advance()
                 graph.launch()
 
-    A graph keeps nothing alive: keep the workspace, the handle, the optimizer and the arguments while it may be launched. It writes to the
-    handle's weights and to the optimizer's slots: after `Optimizer.load_state` it has to be captured anew.
+    A graph keeps nothing alive: keep the workspace, the handle, the optimizer and the arguments as long as you may launch it. It writes to
+    the handle's weights and to the optimizer's slots, so capture it anew after `Optimizer.load_state`.
     """
 
     def __init__(self) -> None:
