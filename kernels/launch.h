@@ -223,6 +223,13 @@ cudaError_t pymimic_pack(const void* from, enum pymimic_precision from_precision
                          enum pymimic_precision to_precision, int64_t ld_to, int64_t rows, int64_t columns,
                          cudaStream_t stream);
 
+// ---- What ran -------------------------------------------------------------------------------------------------------
+
+// The kernels that this thread launched since it last asked, at most the last 16, as cudaFuncGetAttributes takes them.
+// Returns how many there are.
+#define PYMIMIC_RECENT_KERNELS 16
+int pymimic_recent_kernels(const void* kernels[PYMIMIC_RECENT_KERNELS]);
+
 #ifdef __cplusplus
 }
 #endif

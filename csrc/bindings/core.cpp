@@ -141,7 +141,10 @@ const Isa* isa_in_use = nullptr;
 PYBIND11_MODULE(_core, m) {
   using namespace mimic;
   m.doc() = "The compiled CPU kernels.";
-  isa_in_use = runnable_isas().back();
+  const std::vector<const Isa*> runnable = runnable_isas();
+  if (runnable.empty())
+    throw py::import_error("pymimic._core was compiled for instruction sets that this machine lacks");
+  isa_in_use = runnable.back();
   m.def("compiled_isas", [] { return names(compiled_isas()); });
   m.def("runnable_isas", [] { return names(runnable_isas()); });
   m.def("isa", [] { return std::string(isa_in_use->name); });

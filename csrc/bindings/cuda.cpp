@@ -109,6 +109,18 @@ std::vector<std::string> devices() {
   return lines;
 }
 
+// Of each kernel that this thread launched since the last call: its name, ptxVersion, binaryVersion and numRegs.
+std::vector<std::tuple<std::string, int, int, int>> recent_kernels() {
+  const void* kernels[PYMIMIC_RECENT_KERNELS];
+  std::vector<std::tuple<std::string, int, int, int>> found;
+  for (int i = 0, count = pymimic_recent_kernels(kernels); i < count; ++i) {
+    KernelReport report;
+    demand("recent_kernels", describe_kernel(kernels[i], &report));
+    found.emplace_back(report.name, report.ptx_version, report.binary_version, report.registers);
+  }
+  return found;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -116,6 +128,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.attr("MAX_K") = PYMIMIC_MAX_K;
   m.attr("MAX_C") = PYMIMIC_MAX_C;
   m.def("devices", &devices);
+  m.def("recent_kernels", &recent_kernels);
   m.def("shallow_forward", &shallow_forward);
   m.def("shallow_forward_workspace", &forward_workspace);
   m.def("shallow_forward_splits", &forward_splits);

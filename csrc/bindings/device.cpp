@@ -1,5 +1,9 @@
 #include "bindings/device.h"
 
+#include <cxxabi.h>
+
+#include <cstdlib>
+
 namespace mimic {
 namespace {
 
@@ -49,6 +53,18 @@ cudaError_t device_of(const void* memory, int* device, int* current) {
   const bool on_device = attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
   *device = on_device ? attributes.device : -1;
   return error;
+}
+
+cudaError_t describe_kernel(const void* kernel, KernelReport* report) {
+  cudaFuncAttributes attributes = {};
+  const char* mangled = nullptr;
+  cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error == cudaSuccess) error = cudaFuncGetName(&mangled, kernel);
+  if (error != cudaSuccess) return error;
+  char* name = abi::__cxa_demangle(mangled, nullptr, nullptr, nullptr);
+  *report = {name ? name : mangled, attributes.ptxVersion, attributes.binaryVersion, attributes.numRegs};
+  std::free(name);
+  return cudaSuccess;
 }
 
 cudaError_t list_devices(std::vector<std::string>* lines) {

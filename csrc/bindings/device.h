@@ -16,6 +16,13 @@ Error describe(cudaError_t error);
 // The device that memory is of: -1 where it is none's. `current` is where launches go.
 cudaError_t device_of(const void* memory, int* device, int* current);
 
+// What the compiler made of a kernel for the current device.
+struct KernelReport {
+  std::string name;
+  int ptx_version, binary_version, registers;
+};
+cudaError_t describe_kernel(const void* kernel, KernelReport* report);
+
 // One line a device, in the order of their numbers.
 cudaError_t list_devices(std::vector<std::string>* lines);
 

@@ -11,20 +11,24 @@
 
 namespace mimic {
 
-std::vector<const Isa*> compiled_isas() {
-#ifdef MIMIC_X86
-  return {&isa_amx_model, &isa_baseline, &isa_avx2, &isa_avx512, &isa_avx512_bf16, &isa_amx};
-#else
-  return {&isa_amx_model, &isa_baseline};
-#endif
-}
-
-#ifdef MIMIC_X86
 namespace {
 
+inline bool always() { return true; }
+
+#ifdef MIMIC_X86
+inline bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+inline bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+inline bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
 // The processor multiplies tiles of bfloat16, and the system lets this process have the registers, which are large.
-bool may_use_tiles() {
+inline bool has_amx() {
 #ifdef __linux__
+  if (!has_avx512_bf16()) return false;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -34,24 +38,40 @@ bool may_use_tiles() {
   return false;
 #endif
 }
+#endif
+
+// Slowest first. CMake's PYMIMIC_ISAS says which are compiled.
+constexpr struct {
+  const Isa* isa;
+  bool (*runs_here)();
+} builds[] = {
+#ifdef MIMIC_HAS_baseline
+    {&isa_amx_model, always},  {&isa_baseline, always},
+#endif
+#ifdef MIMIC_HAS_avx2
+    {&isa_avx2, has_avx2},
+#endif
+#ifdef MIMIC_HAS_avx512
+    {&isa_avx512, has_avx512}, {&isa_avx512_bf16, has_avx512_bf16},
+    {&isa_amx, has_amx},
+#endif
+};
 
 }  // namespace
-#endif
+
+std::vector<const Isa*> compiled_isas() {
+  std::vector<const Isa*> isas;
+  for (const auto& build : builds) isas.push_back(build.isa);
+  return isas;
+}
 
 std::vector<const Isa*> runnable_isas() {
-  std::vector<const Isa*> isas = {&isa_amx_model, &isa_baseline};
 #ifdef MIMIC_X86
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) isas.push_back(&isa_avx2);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    isas.push_back(&isa_avx512);
-    if (__builtin_cpu_supports("avx512bf16")) {
-      isas.push_back(&isa_avx512_bf16);
-      if (may_use_tiles()) isas.push_back(&isa_amx);
-    }
-  }
 #endif
+  std::vector<const Isa*> isas;
+  for (const auto& build : builds)
+    if (build.runs_here()) isas.push_back(build.isa);
   return isas;
 }
 

@@ -1,6 +1,7 @@
 // launch() of kernels/tile/launch.cuh on the host.
 #pragma once
 
+#include "../../kernels/recent.h"
 #include "cuda_runtime_api.h"
 
 namespace simt {
@@ -21,6 +22,7 @@ bool has_code_for_sm_90a(void (*)(P...)) {
 
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t, A... args) {
+  remember_launch(reinterpret_cast<const void*>(kernel));
   const auto call = [=] { kernel(P(args)...); };
   return simt::launch(grid, threads, shared_bytes, [](const void* c) { (*static_cast<decltype(&call)>(c))(); }, &call);
 }

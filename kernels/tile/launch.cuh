@@ -7,6 +7,8 @@
 
 #include <cuda_runtime.h>
 
+#include "recent.h"
+
 namespace mimic {
 
 // Whether the device runs what was compiled for sm_90a; elsewhere it runs code for older chips, compiled anew or not.
@@ -39,6 +41,7 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t sha
       error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(most));
     if (error != cudaSuccess) return error;
   }
+  remember_launch(reinterpret_cast<const void*>(kernel));
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
