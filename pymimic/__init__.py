@@ -3,8 +3,6 @@
 z = x V^T,  h = dropout(f(z U^T + b)),  y = h W + c.  Ba & Caruana 2014; the design keeps h out of memory.
 """
 
-from importlib.metadata import version as _version
-
 from . import ops
 from .backends.cuda.memory import Workspace
 from .data.cases import Cases, LabelledSet
@@ -22,7 +20,7 @@ from .training.history import History, Record
 from .training.trainer import Trainer
 from .weights import ShallowWeights
 
-__version__ = _version("pymimic")
+__version__ = "0.1.0"  # pyproject.toml reads it here
 __all__ = [
     "SGD", "AdamW", "BackendUnavailableError", "Cases", "CudaError", "DeepNet", "Ensemble", "FileFormatError", "History", "LabelledSet",
     "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Teacher", "Trainer", "TrainingDivergedError",
