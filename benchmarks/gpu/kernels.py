@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import ceilings_cuda
@@ -12,32 +14,34 @@ import numpy as np
 from gpu import truth
 from gpu.checks import random_problem
 from gpu.measure import timed
+from gpu.watch import about_to
 from pymimic import AdamW, _cuda
+from pymimic.backends.cuda import cublas
 from pymimic.backends.cuda.backend import parameter
 from pymimic.bench import machine
 from pymimic.bench.shapes import SHAPES, Shape
 
 CODES = {"bf16": 0, "fp16": 1, "tf32": 2, "float32": 3}  # pymimic_precision
 _SHAPES = SHAPES | {"k = C = 128": Shape("k = C = 128", 512, 128, None, 100_000, 128)}
+CEILING_SIZE, CEILING_BYTES = 8192, 1 << 30  # of square matrices, and of what is copied
 _NO_MASK = (256, 0, 0, 0, 0)
 _RELU = 0
 
 
 def ceilings() -> Iterator[dict[str, Any]]:
-    """The machine, then rates in GFLOP/s and GB/s; bfloat16 also by torch, whose cuBLAS gets operands of 16 bits."""
-    import torch
-
-    versions = {"torch": torch.__version__, "cupy": cupy.__version__, "cuda": torch.version.cuda, "numpy": np.__version__}
+    """The machine, then rates in GFLOP/s and GB/s; of bfloat16 also with operands of 16 bits."""
+    versions = {"cupy": cupy.__version__, "numpy": np.__version__, **{name: version(name) for name in ("torch",) if find_spec(name)}}
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     yield {"machine": machine.describe("cuda") | {"versions": versions | {"driver": driver, "runtime": runtime}}}
-    yield {"ceilings": ceilings_cuda.measure()}
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    out = torch.empty_like(a)
-    product = timed(lambda: torch.mm(a, b, out=out), 1.0)
-    x = torch.randn(1 << 29, device="cuda")
-    y = torch.empty_like(x)
-    copy = timed(lambda: y.copy_(x), 1.0)
-    yield {"gemm_bf16": 2 * 8192**3 / product["seconds"] / 1e9, "copy": 2 * 4 * len(x) / copy["seconds"] / 1e9}
+    about_to("ceilings")
+    yield {"ceilings": ceilings_cuda.measure(20, CEILING_SIZE, CEILING_BYTES)}
+    about_to("ceilings")
+    a = operand(random_problem(1, CEILING_SIZE, CEILING_SIZE, 1)[2], "bf16")
+    out = cupy.empty((CEILING_SIZE, CEILING_SIZE), np.float32)
+    product = timed(lambda: cublas.multiply(a, a, out, cublas.COMPUTE_TYPES["cuda-bf16"], transpose_b=True), 1.0)
+    x, y = cupy.ones(CEILING_BYTES // 4, np.float32), cupy.empty(CEILING_BYTES // 4, np.float32)
+    copy = timed(lambda: cupy.copyto(y, x), 1.0)
+    yield {"gemm_bf16": 2 * CEILING_SIZE**3 / product["seconds"] / 1e9, "copy": 2 * CEILING_BYTES / copy["seconds"] / 1e9}
 
 
 def operand(a: Any, precision: str) -> Any:
@@ -79,15 +83,26 @@ def calls(B: int, k: int, H: int, C: int, precision: str) -> Iterator[tuple[str,
     yield "step", lambda: _cuda.shallow_backward_step(*problem, dy, to_U, to_b, to_W, 0), 4 * B * H * (k + C), 0
 
 
-def shallow(shape: str, batches: list[int], precisions: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
-    """The shallow kernels, bf16 at all `batches`, the others at theirs."""
+def shallow(shape: str, batches: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
+    """The shallow kernels, each precision at its batches."""
     net = _SHAPES[shape]
-    for precision, sizes in ({"bf16": batches} | precisions).items():
+    for precision, sizes in batches.items():
         for B in sizes:
             for kernel, call, operations, workspace in calls(B, net.rank, net.H, net.C, precision):
+                if not about_to(f"{precision} {kernel}"):
+                    continue
                 found = timed(call)
                 row = {"shape": shape, "B": B, "precision": precision, "kernel": kernel, "workspace_bytes": workspace}
                 yield row | found | {"operations": operations, "gflops": operations / found["seconds"] / 1e9}
+
+
+def once(shape: str, B: int, tool: str) -> None:
+    """The three kernels of a step in bf16, for a tool to look at."""
+    net = _SHAPES[shape]
+    for kernel, call, _, _ in calls(B, net.rank, net.H, net.C, "bf16"):
+        if kernel != "step" and about_to(f"{tool}, bf16 {kernel}", f"bf16 {kernel}"):
+            call()
+            cupy.cuda.runtime.deviceSynchronize()
 
 
 class Serving(NamedTuple):
@@ -128,6 +143,8 @@ def serving(shapes: list[str]) -> Iterator[dict[str, Any]]:
         net = SHAPES[shape]
         for weights in ("bf16", "int8"):
             for B in (1, 8):
+                if not about_to(f"serve {weights}"):
+                    continue
                 served = serving_call(weights, B, net.rank, net.H, net.C)
                 served.call()
                 error = truth.error(served.y, truth.shallow(None, *served.arrays)["y"])

@@ -11,6 +11,7 @@ import cupy
 
 from gpu import truth
 from gpu.measure import prepare, timed, used_bytes
+from gpu.watch import about_to
 from pymimic.bench import worker
 from pymimic.bench.shapes import SHAPES, arrays
 from pymimic.bench.verify import LEARNING_RATE, WEIGHT_DECAY
@@ -28,14 +29,23 @@ def free() -> None:
     cupy.get_default_memory_pool().free_all_blocks()
 
 
-def race(shape: str, peer: str, batches: list[int], whats: list[str]) -> Iterator[dict[str, Any]]:
-    """A row for each batch and kind of work. A figure with a wrong result is marked, not left out: machines are rare."""
+KERNELS = {"forward": ("forward",), "step": ("forward", "rows", "units"), "adamw": ("forward", "rows", "step")}  # of ours
+
+
+def race(shape: str, peer: str, batches: list[int], whats: list[str], patience: float = 30.0) -> Iterator[dict[str, Any]]:
+    """A row for each batch and kind of work. A figure with a wrong result is marked, not left out: machines are rare.
+
+    The first call, which may compile, must come back within `patience` seconds.
+    """
     contestant = worker.load(peer)
     prepare()
     for B in batches:
         a = arrays(SHAPES[shape]._replace(B=B))
         expected = truth.net(a)
         for what in whats:
+            kinds = [f"{peer} {what}", *(f"bf16 {kernel}" for kernel in KERNELS[what] if peer == "pymimic_cuda_bf16")]
+            if not about_to(*kinds, within=patience):
+                continue
             free()
             before = used_bytes()
             if what == "adamw":
@@ -47,6 +57,7 @@ def race(shape: str, peer: str, batches: list[int], whats: list[str]) -> Iterato
             errors = _errors(what, got, a, expected)
             del result, got
             cupy.get_default_memory_pool().free_all_blocks()
+            about_to(*kinds)
             found = timed(run, 1.0)
             yield {
                 "shape": shape, "B": B, "peer": peer, "title": contestant.TITLE, "what": what, "errors": errors,

@@ -9,32 +9,51 @@ from typing import Any
 from gpu.tasks import OURS
 
 Row = dict[str, Any]
+Tasks = dict[str, Any]
+CHECKED = ("accuracy", "layers", "same bits", "pytest", "memcheck", "racecheck")  # their names begin so
 
 
-def table(state: dict[str, Any]) -> str:
-    """All parts, failures last."""
-    parts = state["parts"]
-    sections = (build, ceilings, checks, kernels, ways, serving, steps, training, failures)
-    return "\n\n".join(text for section in sections if (text := "\n".join(section(parts)))) + "\n"
+def table(state: dict[str, Any], left: dict[str, list[str]]) -> str:
+    """What was found, what failed, and what is left of each call."""
+    sections = (build, smoke, ceilings, checks, profile, kernels, ways, serving, steps, training, failures)
+    texts = ["\n".join(section(state["tasks"])) for section in sections]
+    texts.append("\n".join(f"left for the next time, {call}: {'; '.join(names)}" for call, names in left.items() if names))
+    return "\n\n".join(filter(None, texts)) + "\n"
 
 
-def rows(parts: dict[str, Any], part: str, begin: str = "") -> list[Row]:
-    """Those of a part's tasks whose names begin so."""
-    return [row for name, record in parts.get(part, {}).items() if name.startswith(begin) for row in record["rows"]]
+def rows(tasks: Tasks, begin: str) -> list[Row]:
+    """Those of the tasks whose names begin so."""
+    return [row for name, record in tasks.items() if name.startswith(begin) for row in record["rows"]]
 
 
-def build(parts: dict[str, Any]) -> Iterator[str]:
-    for row in rows(parts, "build"):
-        yield f"Build: {row['compiler']}; configured in {row['configure_seconds']} s, built in {row['build_seconds']} s"
+def build(tasks: Tasks) -> Iterator[str]:
+    for row in rows(tasks, "build"):
+        if row["built"]:
+            slowest = ", ".join(f"{unit} {seconds:.0f} s" for unit, seconds in row["slowest"].items())
+            yield f"Build: {row['compiler']}; configured in {row['configure_seconds']} s, built in {row['build_seconds']} s ({slowest})"
 
 
-def found_ceilings(parts: dict[str, Any]) -> Row:
+def smoke(tasks: Tasks) -> Iterator[str]:
+    for row in rows(tasks, "smoke"):
+        if "driver" in row:
+            yield f"Driver {row['driver']}, runtime {row['runtime']}, {row['device']}"
+        else:
+            for kernel in row["kernels"]:
+                yield (
+                    f"    {kernel['name'][:60]:60} ptxVersion {kernel['ptxVersion']}, binaryVersion {kernel['binaryVersion']}, "
+                    f"numRegs {kernel['numRegs']}"
+                )
+            if not row["ok"]:
+                yield f"    {row['call']}: WRONG: errors {row['errors']}, bound {row['bound']}"
+
+
+def found_ceilings(tasks: Tasks) -> Row:
     """Of the three rows of that task, as one."""
-    return {key: value for row in rows(parts, "bench", "ceilings") for key, value in row.items()}
+    return {key: value for row in rows(tasks, "ceilings") for key, value in row.items()}
 
 
-def ceilings(parts: dict[str, Any]) -> Iterator[str]:
-    found = found_ceilings(parts)
+def ceilings(tasks: Tasks) -> Iterator[str]:
+    found = found_ceilings(tasks)
     if "machine" in found:
         versions = ", ".join(f"{name} {version}" for name, version in found["machine"]["versions"].items())
         yield f"Machine: {found['machine'].get('device')}; {found['machine']['cpu']}, {found['machine']['cores']} cores; {versions}"
@@ -42,8 +61,8 @@ def ceilings(parts: dict[str, Any]) -> Iterator[str]:
         yield f"Ceilings: bf16 product {found['gemm_bf16'] / 1e3:.0f} TFLOP/s, copy {found['copy']:.0f} GB/s read and written"
 
 
-def checks(parts: dict[str, Any]) -> Iterator[str]:
-    for name, record in parts.get("test", {}).items():
+def checks(tasks: Tasks) -> Iterator[str]:
+    for name, record in ((name, record) for name, record in tasks.items() if name.startswith(CHECKED)):
         for row in record["rows"]:
             if "passed" in row:
                 yield f"{name}: {row['passed']} passed, {row['skipped']} skipped, {len(row['failed'])} failed"
@@ -57,9 +76,16 @@ def checks(parts: dict[str, Any]) -> Iterator[str]:
             yield from (f"    wrong: {row}" for row in wrong)
 
 
-def kernels(parts: dict[str, Any]) -> Iterator[str]:
-    found = rows(parts, "bench", "kernels")
-    peak = found_ceilings(parts).get("gemm_bf16")
+def profile(tasks: Tasks) -> Iterator[str]:
+    for row in rows(tasks, "Nsight Compute"):
+        yield f"Nsight Compute: {row.get('skipped') or row['report']}"
+        for name, metrics in row.get("kernels", {}).items():
+            yield f"    {name[:40]:40} " + ", ".join(f"{metric} {value}" for metric, value in metrics.items())
+
+
+def kernels(tasks: Tasks) -> Iterator[str]:
+    found = rows(tasks, "kernels")
+    peak = found_ceilings(tasks).get("gemm_bf16")
     if found:
         yield f"{'kernel':8} {'shape':12} {'batch':>5} {'type':8} {'time':>10} {'TFLOP/s':>8} {'of GEMM':>8} {'workspace':>10}"
     for row in found:
@@ -70,9 +96,9 @@ def kernels(parts: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def ways(parts: dict[str, Any]) -> Iterator[str]:
+def ways(tasks: Tasks) -> Iterator[str]:
     """x: the time over that of the kernels."""
-    found = rows(parts, "bench", "ways")
+    found = rows(tasks, "ways")
     kernels_take = {(row["k"], row["C"], row["dtype"], row["B"]): row["seconds"] for row in found if row["way"] == "kernels"}
     if found:
         yield f"{'forward, backward by':21} {'type':8} {'k':>5} {'C':>5} {'batch':>5} {'time':>10} {'x':>6} {'error':>8}"
@@ -85,8 +111,8 @@ def ways(parts: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def serving(parts: dict[str, Any]) -> Iterator[str]:
-    found = rows(parts, "bench", "serving")
+def serving(tasks: Tasks) -> Iterator[str]:
+    found = rows(tasks, "serving")
     if found:
         yield f"{'serving':21} {'rows':>5} {'type':8} {'time':>10} {'GB/s':>8}"
     for row in found:
@@ -94,9 +120,9 @@ def serving(parts: dict[str, Any]) -> Iterator[str]:
         yield f"{row['shape']:21} {row['B']:5} {row['weights']:8} {duration(row['seconds']):>10} {row['gbps']:8.0f}{wrong}"
 
 
-def steps(parts: dict[str, Any]) -> Iterator[str]:
+def steps(tasks: Tasks) -> Iterator[str]:
     """x: the time over that of this library in bfloat16."""
-    found = rows(parts, "bench", "step")
+    found = rows(tasks, "step")
     ours = {(row["shape"], row["B"], row["what"]): row["seconds"] for row in found if row["peer"] == OURS}
     if found:
         yield f"{'what':8} {'shape':12} {'batch':>5} {'contestant':20} {'time':>10} {'x':>6} {'host':>10} {'memory':>10} {'error':>8}"
@@ -110,8 +136,8 @@ def steps(parts: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def training(parts: dict[str, Any]) -> Iterator[str]:
-    found = rows(parts, "train")
+def training(tasks: Tasks) -> Iterator[str]:
+    found = rows(tasks, "training")
     if found:
         what = "MNIST" if found[0]["data"] == "mnist" else "a generated set of mnist's sizes, as MNIST was not at hand"
         yield f"Training the mnist student on {what}; logits against those of the CPU's student:"
@@ -124,11 +150,12 @@ def training(parts: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def failures(parts: dict[str, Any]) -> Iterator[str]:
-    for part, records in parts.items():
-        for name, record in records.items():
-            if record["status"] != "ok":
-                yield f"NOT FINISHED: {part}, {name}: {record['error']} ({len(record['rows'])} rows before that)"
+def failures(tasks: Tasks) -> Iterator[str]:
+    for name, record in tasks.items():
+        if record["status"] != "ok":
+            yield f"NOT FINISHED: {name}: {record['error']} ({len(record['rows'])} rows before that)"
+        if "left out" in record:
+            yield f"LEFT OUT of {name}, as such calls hung: {', '.join(record['left out'])}"
 
 
 def duration(seconds: float) -> str:

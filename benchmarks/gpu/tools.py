@@ -1,56 +1,39 @@
-"""Tasks that other programs do: the build, pytest and compute-sanitizer."""
+"""Tasks that other programs do: pytest, compute-sanitizer and Nsight Compute; "skipped" says why one of them did nothing."""
 
 from __future__ import annotations
 
-import os
+import csv
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
-import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gpu.session import ROOT
+from gpu.watch import about_to
 
-MODULES = ("_core", "_cuda")
-
-
-def is_built() -> bool:
-    """Whether the modules lie in the package, made for this Python, and no source is newer."""
-    found = [ROOT / "pymimic" / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}" for name in MODULES]
-    sources = [ROOT / "CMakeLists.txt", *(ROOT / "csrc").rglob("*"), *(ROOT / "kernels").rglob("*")]
-    return all(path.exists() for path in found) and max(map(_age, sources)) <= min(map(_age, found))
+# What the report says of each kernel, by the names of Nsight Compute's details page.
+METRICS = ("Duration", "SM Frequency", "Compute (SM) Throughput", "Memory Throughput", "Achieved Occupancy", "Registers Per Thread")
 
 
-def _age(path: Path) -> float:
-    return path.stat().st_mtime
+def program(name: str) -> str | None:
+    """Its path; the CUDA toolkit's folder need not be among those that are searched."""
+    return shutil.which(name) or shutil.which(name, path="/usr/local/cuda/bin")
 
 
-def build(in_place: bool = True) -> Iterator[dict[str, Any]]:
-    """Both modules by CMake, without pip and without a network: into the package or, for a dry run, beside it."""
-    import pybind11
-
-    folder = ROOT / "build" / f"gpu-session-{sys.implementation.cache_tag}"
-    target = ROOT / "pymimic" if in_place else folder / "pymimic"
-    settings = {
-        "CMAKE_BUILD_TYPE": "Release", "PYMIMIC_CUDA": "ON", "Python_EXECUTABLE": sys.executable, "pybind11_DIR": pybind11.get_cmake_dir(),
-        "CMAKE_LIBRARY_OUTPUT_DIRECTORY": target,
-    }  # fmt: skip
-    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
-    start = time.monotonic()
-    configure = ("cmake", "-S", ROOT, "-B", folder, *generator, *(f"-D{name}={value}" for name, value in settings.items()))
-    said = _run(*configure)
-    configured = time.monotonic()
-    _run("cmake", "--build", folder, "--target", *MODULES, "-j", str(len(os.sched_getaffinity(0))))
-    about = re.search(r"CUDA kernels: (.*)", said)
-    row = {"configure_seconds": round(configured - start, 1), "build_seconds": round(time.monotonic() - configured, 1)}
-    modules = {path.name: path.stat().st_size for name in MODULES for path in target.glob(f"{name}*.so")}
-    yield row | {"compiler": about[1] if about else "", "module_bytes": modules}
+def lines_of(*command: Any) -> tuple[list[str], int]:
+    """What a program printed, which the log has as it came, and its exit status."""
+    words = [str(word) for word in command]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    printed = []
+    for line in process.stdout or ():
+        print(line, end="")
+        printed.append(line.rstrip())
+    return printed, process.wait()
 
 
 def pytest(folder: str) -> Iterator[dict[str, Any]]:
@@ -59,7 +42,7 @@ def pytest(folder: str) -> Iterator[dict[str, Any]]:
         report = Path(scratch) / "report.xml"
         # the options of pyproject.toml ask for plugins that may not be here
         options = ("-q", "-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow", f"--junitxml={report}")
-        subprocess.run([sys.executable, "-m", "pytest", folder, *options], cwd=ROOT)
+        lines_of(sys.executable, "-m", "pytest", folder, *options)
         if not report.exists():
             raise RuntimeError("pytest wrote no report: see the log")
         yield counted(report.read_text())
@@ -78,23 +61,14 @@ def counted(report: str) -> dict[str, Any]:
 
 
 def sanitizer(tool: str) -> Iterator[dict[str, Any]]:
-    """compute-sanitizer over `checks.small_calls`: how many errors, and the first of them; "skipped" where there is no such program."""
-    program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-    if program is None:
+    """compute-sanitizer over `smoke.small_calls`: how many errors, and the first of them."""
+    path = program("compute-sanitizer")
+    if path is None:
         yield {"tool": tool, "skipped": "no compute-sanitizer on this machine"}
         return
-    with tempfile.TemporaryDirectory() as folder:
-        answers = Path(folder) / "answers"
-        worker = (sys.executable, "-m", "gpu.worker", "checks:small_calls", "{}", answers)
-        process = subprocess.Popen(
-            [program, "--tool", tool, *worker], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        printed = []
-        for line in process.stdout or ():  # as it comes: the log has it even where this is stopped
-            print(line, end="")
-            printed.append(line.rstrip())
-        status = process.wait()
-        calls = len(answers.read_text().splitlines()) if answers.exists() else 0
+    script = f"from gpu import smoke\nfor call in smoke.small_calls({tool!r}): print('called', call, flush=True)"
+    printed, status = lines_of(path, "--tool", tool, sys.executable, "-c", script)
+    calls = sum(line.startswith("called ") for line in printed)
     complaints = [line for line in printed if line.startswith("=========")]
     summary = next((line for line in reversed(complaints) if "SUMMARY" in line), None)
     if summary is None or status != 0 or calls == 0:
@@ -105,10 +79,24 @@ def sanitizer(tool: str) -> Iterator[dict[str, Any]]:
     yield row | ({"first": complaints[1:12]} if count else {})
 
 
-def _run(*command: Any) -> str:
-    """What it printed; RuntimeError with the end of it where it fails."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(done.stdout)
-    if done.returncode:
-        raise RuntimeError(f"{command[0]} {command[1]} exited with {done.returncode}: {done.stdout[-2000:]}")
-    return done.stdout
+def profile(report: str, shape: str, B: int) -> Iterator[dict[str, Any]]:
+    """Nsight Compute's report of the three kernels of a step in bf16, in that file, and some of what it says."""
+    path = program("ncu")
+    if path is None:
+        yield {"tool": "Nsight Compute", "skipped": "no ncu on this machine"}
+        return
+    script = f"from gpu import kernels\nkernels.once({shape!r}, {B}, 'Nsight Compute')"
+    choice = ("--kernel-name", "regex:^shallow_", "--set", "full", "--force-overwrite", "--export", report)
+    printed, status = lines_of(path, *choice, sys.executable, "-c", script)
+    if any("ERR_NVGPUCTRPERM" in line for line in printed):
+        yield {"tool": "Nsight Compute", "skipped": "this user may not read the GPU's performance counters (ERR_NVGPUCTRPERM)"}
+        return
+    if status != 0 or not Path(report).exists():
+        raise RuntimeError(f"ncu did not get through (exit status {status}): see the log")
+    about_to("Nsight Compute, reading its report")
+    table = subprocess.run([path, "--import", report, "--page", "details", "--csv"], capture_output=True, text=True).stdout
+    kernels: dict[str, dict[str, str]] = {}
+    for line in csv.DictReader(table[max(0, table.find('"ID"')) :].splitlines()):
+        if line.get("Metric Name") in METRICS:
+            kernels.setdefault(line["Kernel Name"], {})[line["Metric Name"]] = f"{line['Metric Value']} {line['Metric Unit']}".strip()
+    yield {"tool": "Nsight Compute", "report": Path(report).name, "shape": shape, "B": B, "kernels": kernels}

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gpu.watch import about_to
 from pymimic import AdamW, DeepNet, LabelledSet, Student, Trainer, TransferSet, cosine
 from pymimic.demo import datasets
 from pymimic.demo.datasets import Dataset, Rows
@@ -34,6 +35,7 @@ def generated(train: int = 50_000, test: int = 10_000) -> Dataset:
 def student(device: str, dtype: str, folder: str | None) -> Iterator[dict[str, Any]]:
     """Losses, accuracies, seconds, and the first logits. The teacher is the same in every process: its training is deterministic."""
     data = datasets.mnist(Path(folder)) if folder else generated()
+    about_to("training a teacher", within=120)
     started = time.perf_counter()
     teacher = DeepNet([784, 512, 512, 10], dropout=0.25, seed=1).to("cuda")
     teacher.fit(data.train.x, data.train.labels, epochs=6, batch_size=256, standardise="all", progress=False)
@@ -41,8 +43,15 @@ def student(device: str, dtype: str, folder: str | None) -> Iterator[dict[str, A
     teacher_seconds = time.perf_counter() - started
     steps = EPOCHS * -(-len(data.train.x) // BATCH)
     net = Student(784, 8192, 10, rank=64, seed=2)
+    schedule = cosine(LEARNING_RATE, steps)
+
+    def watched(step: int) -> float:
+        if step % 10 == 0:
+            about_to(f"training, {device}, {dtype}")
+        return schedule(step)
+
     trainer = Trainer(
-        net, AdamW(cosine(LEARNING_RATE, steps)), epochs=EPOCHS, batch_size=BATCH, seed=3, standardise_inputs=True,
+        net, AdamW(watched), epochs=EPOCHS, batch_size=BATCH, seed=3, standardise_inputs=True,
         standardise_targets=True, device=device, dtype=dtype, progress=False,
     )  # fmt: skip
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One task: `python -m gpu.worker MODULE:FUNCTION ARGUMENTS FILE` writes each row that the function yields to the file, a JSON a line."""
+"""One task: `python -m gpu.worker MODULE:FUNCTION ARGUMENTS` tells the session each row that the function yields."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 import sys
 import traceback
 
+from gpu.watch import tell
 
-def main(function: str, arguments: str, path: str) -> int:
+
+def main(function: str, arguments: str) -> int:
     """The exit status; what is raised becomes the last line, {"error": ...}."""
     module, name = function.split(":")
-    with open(path, "a", buffering=1) as file:
-        try:
-            for row in getattr(importlib.import_module(f"gpu.{module}"), name)(**json.loads(arguments)):
-                file.write(json.dumps({"row": row}) + "\n")
-        except Exception as error:  # whatever happened is for the reader of the results
-            traceback.print_exc()
-            file.write(json.dumps({"error": f"{type(error).__name__}: {error}"[:4000]}) + "\n")
-            return 1
+    try:
+        for row in getattr(importlib.import_module(f"gpu.{module}"), name)(**json.loads(arguments)):
+            tell({"row": row})
+    except Exception as error:  # whatever happened is for the reader of the results
+        traceback.print_exc()
+        tell({"error": f"{type(error).__name__}: {error}"[:4000]})
+        return 1
     return 0
 
 

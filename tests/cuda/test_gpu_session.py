@@ -1,11 +1,15 @@
 """What benchmarks/gpu_session.py runs on a device, in small sizes: its references agree with the kernels, its rows are whole."""
 
 import importlib
+import importlib.util
 import sys
+from itertools import product
 
 import pytest
 from gpu.session import BENCHMARKS
+from gpu_checkout import Checkout
 
+import pymimic
 from pymimic.bench.shapes import SHAPES
 
 NAMES = ("mnist-8k", "timit-dense")
@@ -64,12 +68,12 @@ def test_a_wrong_result_is_seen(session, monkeypatch):
 
 @pytest.mark.slow
 def test_small_calls(session):
-    assert len(list(session("checks").small_calls())) == 49
+    assert len(list(session("smoke").small_calls("memcheck"))) == 87
 
 
 def test_kernels_and_serving(session):
     kernels = session("kernels")
-    rows = list(kernels.shallow("mnist-8k", [9], {"fp16": [9], "float32": [5]}))
+    rows = list(kernels.shallow("mnist-8k", {"bf16": [9], "fp16": [9], "float32": [5]}))
     assert [row["kernel"] for row in rows] == ["forward", "rows", "units", "step", "forward", "forward", "rows", "units", "step"]
     assert all(row["seconds"] > 0 and row["gflops"] > 0 for row in rows)
     served = list(kernels.serving(["mnist-8k"]))
@@ -102,3 +106,88 @@ def test_training(session, monkeypatch):
     (row,) = train.student("cuda", "bfloat16", None)
     assert row["data"] == "generated"
     assert len(row["logits"]) == train.SHOWN
+
+
+@pytest.fixture
+def checkout(emulated, tmp_path):
+    """For gpu_session.py, run as a program by a Python that has no pymimic and no metadata of it."""
+    core = importlib.util.find_spec("pymimic._core")
+    if emulated is None or core is None:
+        pytest.skip("this needs the emulated kernels and the compiled core")
+    return Checkout(tmp_path, [emulated.__file__, core.origin])
+
+
+def test_a_task_from_an_in_place_build_without_metadata(checkout):
+    status, records, _, said = checkout.call("--call", "A", "--task", "ceilings")
+    assert [(record["task"], record["status"]) for record in records] == [(name, "ok") for name in ("build", "smoke", "ceilings")], records
+    assert records[-1]["rows"][0]["machine"]["pymimic"] == pymimic.__version__
+    assert said == ""
+    assert status == 0
+
+
+def test_call_a_and_the_same_tree_sent_again(checkout):
+    status, records, table, said = checkout.call("--call", "A")
+    names = [
+        "build",
+        "smoke",
+        "accuracy, mnist-8k",
+        "kernels, k = C = 128",
+        "kernels, timit-400k",
+        "ceilings",
+        "Nsight Compute",
+        "memcheck",
+    ]
+    assert [(record["task"], record["status"]) for record in records] == [(name, "ok") for name in names], records
+    assert status == 0, said
+    assert "PYMIMIC_ISAS=" in checkout.cmake_log.read_text()
+    assert "CMAKE_CUDA_ARCHITECTURES=90a-real" in checkout.cmake_log.read_text()
+    smoke = {row["call"]: row for row in records[1]["rows"] if "call" in row}
+    assert {"bf16 forward", "bf16 rows", "bf16 units", "bf16 step", "serve int8"} <= smoke.keys()
+    assert all(kernel.keys() == {"name", "ptxVersion", "binaryVersion", "numRegs"} for kernel in smoke["bf16 forward"]["kernels"])
+    assert [(row["B"], row["kernel"]) for row in records[4]["rows"]] == [*product((9, 5), ("forward", "rows", "units", "step"))]
+    assert [row["skipped"] for row in (*records[6]["rows"], *records[7]["rows"])] == [
+        "no ncu on this machine",
+        "no compute-sanitizer on this machine",
+    ]
+    assert "left for the next time, rest: racecheck; pytest; ways; serving; training" in table
+    assert "next time, A" not in table
+
+    built = checkout.cmake_log.read_text()
+    checkout.send_again()
+    status, records, _, _ = checkout.call("--call", "A")
+    assert [(record["task"], record["rows"]) for record in records] == [("build", [{"built": False}])]
+    assert (status, checkout.cmake_log.read_text()) == (0, built)
+
+
+def test_call_b(checkout):
+    status, records, table, said = checkout.call("--call", "B")
+    ours, rival = "pymimic_cuda_bf16", "torch_compile_cuda_bf16"
+    steps = [f"step, {shape}, {ours}" for shape in ("wide-100k", "mnist-8k", "timit-400k")]
+    compiled = [f"step, {shape}, {rival}, {B}" for shape, B in product(("wide-100k", "mnist-8k", "timit-400k"), (9, 5))]
+    bits = ["same bits, mnist-8k, bfloat16", "same bits, wide-100k, bfloat16"]
+    names = ["build", "smoke", *steps, compiled[0], *bits, *compiled[1:]]
+    assert [(record["task"], record["status"]) for record in records] == [(name, "ok") for name in names], records
+    assert [(row["B"], row["what"]) for row in records[2]["rows"]] == [(9, "adamw"), (5, "adamw")]
+    assert status == 0, said
+    assert "left for the next time, A: accuracy, mnist-8k; " in table
+
+
+def test_nothing_runs_after_a_wrong_result_of_the_first_try(checkout):
+    checkout.replace("benchmarks/gpu/smoke.py", r'"bf16": 2e-2', '"bf16": 1e-9')
+    for _ in range(2):
+        status, records, _, said = checkout.call("--call", "B")
+        assert [record["task"] for record in records] == ["build", "smoke"]
+        assert (status, said) == (1, "smoke failed: nothing after it was run\n")
+
+
+def test_a_kernel_that_hangs_is_not_tried_again(checkout):
+    checkout.replace("benchmarks/gpu/kernels.py", r'yield "units", lambda: ', 'yield "units", lambda: __import__("time").sleep(100) or ')
+    checkout.replace("benchmarks/gpu/watch.py", r"within: float = 30\.0", "within: float = 5.0")
+    status, records, table, _ = checkout.call("--call", "A", "--task", "^kernels")
+    first, second = "kernels, k = C = 128", "kernels, timit-400k"
+    assert [(record["task"], record["status"]) for record in records[2:]] == [(first, "hung"), (second, "ok"), (first, "ok")]
+    assert records[2]["error"] == "nothing came back from bf16 units"
+    assert all(record["left out"] == ["bf16 units"] * 2 for record in records[3:])
+    assert [row["kernel"] for row in records[4]["rows"]] == ["forward", "rows", "step"] * 2
+    assert f"LEFT OUT of {second}, as such calls hung: bf16 units" in table
+    assert status == 1

@@ -1,8 +1,6 @@
 // csrc/bindings/device.h for the emulator: one device, whose memory is the host's. Tests say what else should be so.
 #include "bindings/device.h"
 
-#include <dlfcn.h>
-
 namespace {
 uintptr_t elsewhere[2], hostside[2];  // address ranges of "another device" and of "the host"
 bool inside(const uintptr_t range[2], const void* memory) {
@@ -26,9 +24,7 @@ cudaError_t device_of(const void* memory, int* device, int* current) {
 }
 
 cudaError_t describe_kernel(const void* kernel, KernelReport* report) {
-  Dl_info found = {};
-  dladdr(kernel, &found);
-  *report = {found.dli_sname ? found.dli_sname : "a kernel", 0, 0, 0};
+  *report = {"kernel at " + std::to_string(reinterpret_cast<uintptr_t>(kernel)), 0, 0, 0};
   return cudaSuccess;
 }
 
