@@ -16,7 +16,6 @@ of call that hangs is left out from then on. The exit status is 0 if all that wa
 from __future__ import annotations
 
 import argparse
-import platform
 import re
 import sys
 from functools import partial
@@ -45,7 +44,7 @@ def main(words: list[str] | None = None) -> int:
     if compute_capability() is None:
         print("no GPU on this machine (libcuda.so.1 finds none): nothing was run", file=sys.stderr)
         return 2
-    session = Session(given.out, f"{build.contents()} on {platform.node()}")
+    session = Session(given.out, build.identity())
     folder = given.data or next((folder for folder in MNIST if folder.is_dir()), None)
     plans = {call: tasks.plan(call, given.out, None if folder is None else str(folder.resolve())) for call in tasks.BUDGETS}
     chosen = [task for task in plans[given.call] if task.gate or given.task.search(task.name)]
@@ -54,7 +53,8 @@ def main(words: list[str] | None = None) -> int:
     session.records.pop("build", None)  # it is quick where nothing changed
     stopped_by = session.run(chosen, given.budget or tasks.BUDGETS[given.call], partial(print, flush=True))
     left = {call: [task.name for task in session.missing(plan) if not task.gate] for call, plan in plans.items()}
-    text = table(session.state, left)
+    groups = {call: [*dict.fromkeys(name.split(",")[0] for name in names)] for call, names in left.items()}
+    text = table(session.state, groups | {given.call: left[given.call]})
     (given.out / "session.txt").write_text(text)
     print(text)
     if stopped_by:

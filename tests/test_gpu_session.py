@@ -177,7 +177,7 @@ def made_up(tmp_path, monkeypatch):
         ("os._exit(3)", "failed", "exited with 3"),
         ("os.kill(os.getpid(), 11)", "failed", "died of SIGSEGV"),
         ("subprocess.Popen(['sleep', '60']); time.sleep(60)", "timeout", "stopped after 2 s"),
-        ("about_to('b', within=60); time.sleep(60)", "timeout", "stopped after 2 s"),
+        ("about_to('b', within=60); time.sleep(60)", "timeout", "stopped after 2 s, during b"),
         ("about_to('b', within=0.2); yield {}; time.sleep(1)", "ok", None),
         ("about_to('b', within=60); about_to('c', within=0.2); time.sleep(60)", "hung", "nothing came back from c"),
     ],

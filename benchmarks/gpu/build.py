@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -48,9 +49,9 @@ def sources() -> dict[str, str]:
     return {str(path.relative_to(ROOT)): _digest(path) for path in sorted(files)}
 
 
-def contents() -> str:
-    """One digest of all that `sources` and `settings` say."""
-    return hashlib.sha256(json.dumps([sources(), settings()]).encode()).hexdigest()[:12]
+def identity() -> str:
+    """One digest of sources, settings and the machine: results of another one are of something else."""
+    return hashlib.sha256(json.dumps([sources(), settings(), platform.node()]).encode()).hexdigest()[:12]
 
 
 def modules() -> dict[str, str]:

@@ -98,7 +98,7 @@ def run_task(task: Task, limit: float, hung: list[str]) -> tuple[Record, str]:
         if call:
             outcome, error = "hung", f"nothing came back from {call}"
         elif status is None:
-            outcome, error = "timeout", f"stopped after {limit:.0f} s"
+            outcome, error = "timeout", f"stopped after {limit:.0f} s" + (f", during {lines.call}" if lines.call else "")
         elif error is None and status != 0:
             error = f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"
         if process.returncode is None:
@@ -112,7 +112,7 @@ def run_task(task: Task, limit: float, hung: list[str]) -> tuple[Record, str]:
 class Session:
     """A folder's session.json: {"format", "hung": {kind of calls: of}, "tasks": {name: record}}.
 
-    `of` says what is run and where: what is known of something else is shown, but done again.
+    `of` stands for what is run and where: what is known of something else is shown, but done again.
     """
 
     def __init__(self, folder: Path, of: str) -> None:

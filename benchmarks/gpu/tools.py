@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,28 @@ def program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/local/cuda/bin")
 
 
-def lines_of(*command: Any) -> tuple[list[str], int]:
-    """What a program printed, which the log has as it came, and its exit status."""
+def lines_of(*command: Any, each: Callable[[], Any] = bool) -> tuple[list[str], int]:
+    """What a program printed, which the log has as it came, and its exit status; `each` is called after each line."""
     words = [str(word) for word in command]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     printed = []
     for line in process.stdout or ():
         print(line, end="")
         printed.append(line.rstrip())
+        each()
     return printed, process.wait()
 
 
 def pytest(folder: str) -> Iterator[dict[str, Any]]:
-    """How many tests passed and were skipped, and the others' names and messages."""
+    """How many tests passed and were skipped, and the others' names and messages. None takes a minute."""
+    going_on = partial(about_to, "pytest", within=60.0)
+    if not going_on():
+        return
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
         # the options of pyproject.toml ask for plugins that may not be here
-        options = ("-q", "-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow", f"--junitxml={report}")
-        lines_of(sys.executable, "-m", "pytest", folder, *options)
+        options = ("-v", "-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow", f"--junitxml={report}")
+        lines_of(sys.executable, "-m", "pytest", folder, *options, each=going_on)
         if not report.exists():
             raise RuntimeError("pytest wrote no report: see the log")
         yield counted(report.read_text())

@@ -73,6 +73,16 @@ def test_no_nvcc_is_tried_when_it_is_off(configure, broken_nvcc):
     assert configure("-DPYMIMIC_CUDA=PERHAPS")[0] != 0
 
 
+def test_instruction_sets_to_choose_from(configure):
+    status, said, build = configure("-DPYMIMIC_CUDA=OFF", "-DPYMIMIC_ISAS=baseline")
+    assert status == 0, said
+    targets = subprocess.run(["cmake", "--build", build, "--target", "help"], capture_output=True, text=True).stdout
+    assert ("isa_baseline" in targets, "isa_avx2" in targets, "isa_avx512" in targets) == (True, False, False)
+    status, said, _ = configure("-DPYMIMIC_CUDA=OFF", "-DPYMIMIC_ISAS=baseline;mmx")
+    assert status != 0
+    assert "PYMIMIC_ISAS: expected some of" in said
+
+
 def imports_and_refuses(folder, imported):
     done = subprocess.run([sys.executable, "-c", CALL.format(folder=str(folder), imported=imported)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

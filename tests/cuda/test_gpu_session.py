@@ -169,7 +169,7 @@ def test_call_b(checkout):
     assert [(record["task"], record["status"]) for record in records] == [(name, "ok") for name in names], records
     assert [(row["B"], row["what"]) for row in records[2]["rows"]] == [(9, "adamw"), (5, "adamw")]
     assert status == 0, said
-    assert "left for the next time, A: accuracy, mnist-8k; " in table
+    assert "left for the next time, A: accuracy; kernels; ceilings; Nsight Compute; memcheck\n" in table
 
 
 def test_nothing_runs_after_a_wrong_result_of_the_first_try(checkout):
