@@ -306,6 +306,19 @@ def test_a_report_of_pytest():
     assert tools.counted(report) == {"passed": 1, "skipped": 1, "failed": [["a::z", "no"]], "ok": False}
 
 
+def test_the_tests_are_watched_line_by_line(tmp_path, monkeypatch):
+    lines = tmp_path / "lines"
+    monkeypatch.setenv(watch.LINES, str(lines))
+    monkeypatch.setattr(tools, "ROOT", tmp_path)
+    (tmp_path / "test_a.py").write_text(f"import os\ndef test_b():\n    assert {watch.LINES!r} not in os.environ\n")
+    assert list(tools.pytest("test_a.py")) == [{"passed": 1, "skipped": 0, "failed": [], "ok": True}]
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(told) > 3
+    assert all(line == {"about to": "pytest", "within": 60.0} for line in told)
+    monkeypatch.setenv(watch.HUNG, '["pytest"]')
+    assert list(tools.pytest("test_a.py")) == []
+
+
 def test_without_a_gpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_session, "compute_capability", lambda: None)
     assert gpu_session.main(["--out", str(tmp_path / "none"), "--call", "A"]) == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu.session import ROOT
-from gpu.watch import about_to
+from gpu.watch import HUNG, LINES, about_to
 
 # What the report says of each kernel, by the names of Nsight Compute's details page.
 METRICS = ("Duration", "SM Frequency", "Compute (SM) Throughput", "Memory Throughput", "Achieved Occupancy", "Registers Per Thread")
@@ -47,7 +47,8 @@ def pytest(folder: str) -> Iterator[dict[str, Any]]:
         report = Path(scratch) / "report.xml"
         # the options of pyproject.toml ask for plugins that may not be here
         options = ("-v", "-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-m", "not slow", f"--junitxml={report}")
-        lines_of(sys.executable, "-m", "pytest", folder, *options, each=going_on)
+        alone = ("env", "-u", LINES, "-u", HUNG)  # what a test is about to do is none of the session's business
+        lines_of(*alone, sys.executable, "-m", "pytest", folder, *options, each=going_on)
         if not report.exists():
             raise RuntimeError("pytest wrote no report: see the log")
         yield counted(report.read_text())
