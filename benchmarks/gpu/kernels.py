@@ -12,8 +12,8 @@ import cupy
 import numpy as np
 
 from gpu import truth
-from gpu.checks import random_problem
 from gpu.measure import timed
+from gpu.problems import random_problem
 from gpu.watch import about_to
 from pymimic import AdamW, _cuda
 from pymimic.backends.cuda import cublas

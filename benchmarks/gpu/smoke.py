@@ -15,8 +15,9 @@ import cupy
 import numpy as np
 
 from gpu.watch import about_to
-from pymimic import AdamW, Predictor, ShallowWeights, Student, _cuda, ops, predictor
-from pymimic.backends import slabs
+from pymimic import AdamW, Predictor, ShallowWeights, Student, _cuda, ops
+from pymimic.backends.cuda import by_cublas
+from pymimic.nets.predictor import DTYPES
 
 SIZES = (130, 70, 200, 11)  # B, k, H, C
 SANITIZED = ((5, 20, 70, 11), (37, 64, 200, 10), (130, 300, 65, 183))
@@ -173,5 +174,5 @@ def predictions(B: int, D: int, H: int, C: int) -> Iterator[Call]:
         on_host, on_device = Student(D, H, C, rank=rank), Student(D, H, C, rank=rank).to("cuda")
         y = on_host.predict(x)
         yield Call("predict", lambda student=on_device: {"y": student.predict(there)}, {"y": y}, BOUNDS["float32"])
-        for dtype, bound in zip(predictor.DTYPES, (BOUNDS["float32"], 2e-2, 5e-2)):
+        for dtype, bound in zip(DTYPES, (BOUNDS["float32"], 2e-2, 5e-2)):
             yield Call(f"serve {dtype}", partial(few, on_device, dtype), {"y": y[:9]}, bound)

@@ -8,8 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from gpu import truth
-from gpu.checks import random_problem
 from gpu.measure import timed
+from gpu.problems import random_problem
 from gpu.watch import about_to
 from pymimic import ShallowWeights
 from pymimic.backends.cuda import by_cublas

@@ -65,7 +65,7 @@ target_include_directories(kernels PRIVATE csrc kernels)
 target_compile_options(kernels PRIVATE -Xptxas=-warn-spills)
 
 pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/bindings/blas.cpp csrc/bindings/cuda.cpp csrc/bindings/cuda_arrays.cpp
-  csrc/bindings/cuda_layers.cpp csrc/bindings/cuda_predictor.cpp csrc/bindings/device.cpp kernels/recent.cpp $<TARGET_OBJECTS:kernels>)
+  csrc/bindings/cuda_layers.cpp csrc/bindings/cuda_predictor.cpp csrc/bindings/device.cpp kernels/tile/recent.cpp $<TARGET_OBJECTS:kernels>)
 set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static LINKER_LANGUAGE CXX)
 target_include_directories(_cuda PRIVATE csrc kernels)
 target_link_libraries(_cuda PRIVATE warnings CUDA::cudart_static ${CMAKE_DL_LIBS})

@@ -1,8 +1,8 @@
 // launch() of kernels/tile/launch.cuh on the host.
 #pragma once
 
-#include "../../kernels/recent.h"
 #include "cuda_runtime_api.h"
+#include "tile/recent.h"
 
 namespace simt {
 

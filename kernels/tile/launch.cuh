@@ -7,7 +7,7 @@
 
 #include <cuda_runtime.h>
 
-#include "recent.h"
+#include "tile/recent.h"
 
 namespace mimic {
 

@@ -28,11 +28,14 @@ def session(device, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     for name in NAMES:
         monkeypatch.setitem(SHAPES, name, SHAPES[name].small())
-    checks, measure = importlib.import_module("gpu.checks"), importlib.import_module("gpu.measure")
-    for name, value in {"BATCHES": (1, 9), "RUNS": 3, "POISON_VALUES": 1 << 12}.items():
-        monkeypatch.setattr(checks, name, value)
-    for name, value in {"FLUSH_BYTES": 1 << 12, "MOST": 5}.items():
-        monkeypatch.setattr(measure, name, value)
+    small = {
+        "checks": {"BATCHES": (1, 9), "RUNS": 3},
+        "problems": {"POISON_VALUES": 1 << 12},
+        "measure": {"FLUSH_BYTES": 1 << 12, "MOST": 5},
+    }
+    for module, values in small.items():
+        for name, value in values.items():
+            monkeypatch.setattr(importlib.import_module(f"gpu.{module}"), name, value)
     yield lambda name: importlib.import_module(f"gpu.{name}")
     for name in loaded():
         sys.modules.pop(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bare import bare_python
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COPIED = (
     "CMakeLists.txt",
     "benchmarks/gpu_session.py",
@@ -24,7 +24,8 @@ COPIED = (
     "pymimic",
 )
 SMALL = {
-    "gpu/checks.py": {"BATCHES": "(1, 9)", "RUNS": "3", "POISON_VALUES": "1 << 12"},
+    "gpu/checks.py": {"BATCHES": "(1, 9)", "RUNS": "3"},
+    "gpu/problems.py": {"POISON_VALUES": "1 << 12"},
     "gpu/kernels.py": {"CEILING_SIZE, CEILING_BYTES": "32, 1 << 20", "_SHAPES": 'SHAPES | {"k = C = 128": SHAPES["letter-4k"]}'},
     "gpu/measure.py": {"FLUSH_BYTES": "1 << 12", "LEAST, MOST": "2, 2"},
     "gpu/smoke.py": {"SIZES": "(9, 20, 70, 11)"},

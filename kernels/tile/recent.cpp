@@ -1,5 +1,5 @@
 // Which kernels this thread launched last.
-#include "recent.h"
+#include "tile/recent.h"
 
 #include "launch.h"
 
