@@ -29,6 +29,14 @@ def tiny(monkeypatch):
     return start
 
 
+@pytest.fixture(scope="module")
+def result():
+    """Of the tiny recipe with seed 0, once for all who only read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "recipe", lambda name, fast: TINY)
+        return run_demo("digits", seed=0)
+
+
 def figures(result):
     """All that must follow from the seed."""
     return [(m.parameters, m.accuracy, m.agreement, m.curve, m.validation_accuracy) for m in result.models.values()]
@@ -42,8 +50,7 @@ def test_everything_follows_from_the_seed(tiny, how):
         assert np.array_equal(array, again.student.arrays()[name])
 
 
-def test_json_plot_and_student_are_as_documented(tiny, tmp_path, capsys):
-    result = tiny()
+def test_json_plot_and_student_are_as_documented(result, tmp_path, capsys):
     report.write_json(result, tmp_path / "d.json")
     report.draw(result, tmp_path / "d.png")
     report.show(result)
@@ -74,8 +81,25 @@ def test_json_plot_and_student_are_as_documented(tiny, tmp_path, capsys):
     assert written["models"]["mimic"]["parameters"] == 16 * 64 + 64 * 16 + 64 + 64 * 10 + 10
 
 
-def test_the_best_of_the_ways_on_labels_is_chosen_on_validation_rows(tiny):
-    both, poor = tiny(), tiny(replace(TINY, labels=TINY.labels[1:]))
+@pytest.mark.parametrize("width", [80, 50])
+def test_the_table_on_a_terminal_has_every_number_whole(result, capsys, monkeypatch, width):
+    models = {
+        name: replace(model, parameters=12_345_678, bytes=112_345_678, bytes_compact=212_345_678, train_seconds=12345.6, us_per_row=1234.5)
+        for name, model in result.models.items()
+    }
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    report.show(replace(result, models=models))
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if line.startswith((" model", " teacher", " shallow"))]
+    assert all(len(line) <= width for line in table)
+    cells = " ".join(table).split()
+    for number in ("12,345,678", "112,345,678", "212,345,678", "12345.6", "1234.5"):
+        assert cells.count(number) == 3
+
+
+def test_the_best_of_the_ways_on_labels_is_chosen_on_validation_rows(result, tiny):
+    both, poor = result, tiny(replace(TINY, labels=TINY.labels[1:]))
     good = tiny(replace(TINY, labels=TINY.labels[:1]))
     assert good.models["shallow"].validation_accuracy > poor.models["shallow"].validation_accuracy
     assert both.models["shallow"].curve == good.models["shallow"].curve
@@ -112,8 +136,7 @@ def test_a_forest_has_no_parameter_count_and_is_counted_compactly(tiny):
         (0.90, "Here nothing was won"),
     ],
 )
-def test_the_closing_sentence_is_honest(tiny, mimic, says):
-    result = tiny()
+def test_the_closing_sentence_is_honest(result, mimic, says):
     models = result.models
     models = {
         "teacher": replace(models["teacher"], accuracy=0.92), "shallow": replace(models["shallow"], accuracy=0.9),

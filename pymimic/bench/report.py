@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
+from ..tables import print_table
 from .suite import OURS, Row
 
 _MIB = 1 << 20
@@ -75,43 +74,35 @@ def show_race(console: Console, rows: Sequence[Row]) -> None:
     console.print(f"\n[bold]{first['shape']}: {first['what']}[/]  {sizes}  ({turns(rows)})", highlight=False)
     if not all(row["quiet"] for row in rows):
         console.print("[red]~: other load disturbed every turn[/]", highlight=False)
-    table = _table("", "median", "spread", "GFLOP/s", "GB/s", "ceiling", "ratio", "MiB")
+    cells = []
     for row in sorted(rows, key=_seconds):
         ratio = row["seconds"] / mine["seconds"] if mine else float("nan")
         colour = "cyan" if row["peer"].startswith(OURS) else "green" if ratio > 1 else "red"
         peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / _MIB:.0f}"
-        table.add_row(
+        cells.append([
             f"[{colour}]{row['title']}[/]", call_time(row), f"±{(row['high'] - row['low']) / 2 / row['seconds']:.0%}",
             f"{row['gflops']:.1f}", f"{row['gbps']:.1f}", f"{row['of_ceiling']:.0%} {row['bound']}", f"[{colour}]{ratio:.2f}[/]", peak,
-        )  # fmt: skip
-    console.print(table)
+        ])  # fmt: skip
+    print_table(console, ("", "median", "spread", "GFLOP/s", "GB/s", "ceiling", "ratio", "MiB"), cells)
 
 
 def show_summary(console: Console, rows: Sequence[Row], skipped: Sequence[Row]) -> None:
     """One line a race, then who was left out."""
     console.print("\n[bold]pymimic beside the best of the others, in float32[/]")
-    table = _table("shape", "batch", "work", "pymimic", "ceiling", "best other", "takes", "speedup")
+    cells = []
     for group in races(rows):
         mine, other = ours(group), best_peer(group)
         if mine is None or other is None:
             continue
         ratio = other["seconds"] / mine["seconds"]
-        table.add_row(
+        cells.append([
             mine["shape"], str(mine["B"]), mine["what"], call_time(mine), f"{mine['of_ceiling']:.0%}", other["title"], call_time(other),
             f"[{'bold green' if ratio >= 1 else 'bold red'}]{ratio:.2f} x[/]",
-        )  # fmt: skip
-    if table.row_count:
-        console.print(table)
+        ])  # fmt: skip
+    if cells:
+        print_table(console, ("shape", "batch", "work", "pymimic", "ceiling", "best other", "takes", "speedup"), cells, keys=3)
     for row in skipped:
         console.print(f"[yellow]skipped:[/] {row['shape']}, batch {row['B']}, {row['what']}: {row['peer']}: {row['why']}", highlight=False)
-
-
-def _table(*columns: str) -> Table:
-    """Numbers to the right, and nothing is broken into lines."""
-    table = Table(box=SIMPLE, padding=(0, 1), pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(column, no_wrap=True, justify="left" if column in ("", "shape", "work", "best other") else "right")
-    return table
 
 
 def _seconds(row: Row) -> float:

@@ -19,15 +19,14 @@ _IN_JSON = ("parameters", "bytes", "bytes_compact", "accuracy", "agreement", "tr
 def show(result: Result) -> None:
     """Print the table, by rich where standard output is a terminal and rich is there, and what was won."""
     rows = [_cells(_TITLES[name], model) for name, model in result.models.items()]
+    print(_title(result))
     if sys.stdout.isatty() and _try_import("rich") is not None:
-        table = importlib.import_module("rich.table").Table(title=_title(result))
-        for i, column in enumerate(_COLUMNS):
-            table.add_column(column, justify="right" if i else "left")
-        for row in rows:
-            table.add_row(*row)
-        importlib.import_module("rich.console").Console().print(table)
+        from rich.console import Console
+
+        from ..tables import print_table
+
+        print_table(Console(), _COLUMNS, rows)
     else:
-        print(_title(result))
         print(plain_table(rows))
     print(f"\n{verdict(result)}")
 
