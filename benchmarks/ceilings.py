@@ -1,4 +1,4 @@
-"""What the machine at hand can do at most: `python benchmarks/ceilings.py`, with --json for programs.
+"""What the machine at hand can do at most: `python benchmarks/ceilings.py`, with --json for programs, --again for fewer tries.
 
 float32, float64, bfloat16: GFLOP/s of multiply-adds on every thread, values in registers, best instruction set (0: not offered).
 read: GB/s of summing an array of so many bytes, on every thread. copy: GB/s read and written by copying 256 MiB.
@@ -78,7 +78,7 @@ def measure(tries: int = 50, seconds: float = 0.01, largest: int = 1 << 30) -> d
 
 
 if __name__ == "__main__":
-    found = measure(3, 0.001, 4 << 20) if "--fast" in sys.argv else measure()
+    found = measure(3, 0.001, 4 << 20) if "--fast" in sys.argv else measure(5) if "--again" in sys.argv else measure()
     if "--json" in sys.argv:
         print(json.dumps(found))
     else:

@@ -1,4 +1,4 @@
-"""What the GPU at hand can do at most: `python benchmarks/ceilings_cuda.py`, with --json for programs.
+"""What the GPU at hand can do at most: `python benchmarks/ceilings_cuda.py`, with --json for programs, --again for fewer tries.
 
 float32, bfloat16: GFLOP/s of cuBLAS on random square matrices; float32 by true float32, bfloat16 by its tensor cores (float64: not
 measured). read: GB/s of summing an array of so many bytes. copy: GB/s read and written by copying. Device events; each is the best of
@@ -55,7 +55,7 @@ def measure(tries: int = 20, size: int = 8192, largest: int = 1 << 30) -> dict[s
 
 
 if __name__ == "__main__":
-    found = measure(3, 256, 4 << 20) if "--fast" in sys.argv else measure()
+    found = measure(3, 256, 4 << 20) if "--fast" in sys.argv else measure(5) if "--again" in sys.argv else measure()
     if "--json" in sys.argv:
         print(json.dumps(found))
     else:

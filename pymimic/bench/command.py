@@ -40,9 +40,9 @@ def bench(
     all gradients, adamw is a step and all updates, serving is x to y with one row.
 
     Columns: median of the turns' time of a call, and half of the distance of their quartiles; GFLOP/s, of the operations that
-    nobody can do without; GB/s, of arguments and results; the share of what this machine reaches in a loop of multiply-adds (FMA) or
-    of reads (RAM), whichever bounds, counting what a contestant computes twice; time over pymimic's fastest; peak memory of the
-    process, arguments and libraries included.
+    nobody can do without; GB/s, of arguments and results; the share of the most that this machine has reached, before or after any
+    race, in a loop of multiply-adds (FMA) or of reads (RAM), whichever bounds, counting what a contestant computes twice; time over
+    pymimic's fastest; peak memory of the process, arguments and libraries included.
     """
     for file in (json, plot):
         if file is not None and not file.absolute().parent.is_dir():

@@ -57,8 +57,8 @@ def describe(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def ceilings(folder: Path, *, fast: bool = False, device: str = "cpu") -> dict[str, Any]:
-    """What ceilings.py measures, or ceilings_cuda.py, in a process of its own; `fast` gives rough figures.
+def ceilings(folder: Path, *, fast: bool = False, again: bool = False, device: str = "cpu") -> dict[str, Any]:
+    """What ceilings.py measures, or ceilings_cuda.py, in a process of its own; `fast` gives rough figures, `again` tries less often.
 
     Raises
     ------
@@ -69,13 +69,22 @@ def ceilings(folder: Path, *, fast: bool = False, device: str = "cpu") -> dict[s
         sys.executable,
         str(folder / ("ceilings_cuda.py" if device == "cuda" else "ceilings.py")),
         "--json",
-        *(["--fast"] if fast else []),
+        *(["--fast"] if fast else ["--again"] if again else []),
     ]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": python_path()})
     if done.returncode:
         raise BackendUnavailableError(f"ceilings: cannot be measured: {(done.stderr.strip().splitlines() or ['it died'])[-1]}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+def highest(*measured: dict[str, Any]) -> dict[str, Any]:
+    """Of several measurements of the ceilings the highest of each: other load lowers a rate, and nothing raises it."""
+    together: dict[str, Any] = {}
+    for ceilings in measured:
+        for name, rate in ceilings.items():
+            together[name] = highest(together.get(name, {}), rate) if isinstance(rate, dict) else max(together.get(name, rate), rate)
+    return together
 
 
 class CoreSpeed:

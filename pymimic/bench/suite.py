@@ -79,15 +79,20 @@ def run(
         shape = SHAPES[name].small() if fast else SHAPES[name]
         for number, B in enumerate(batches or [1 if set(whats) == {"serving"} else shape.B]):
             here = [what for what in whats if what != "serving" or number == 0]
-            for rows, missing in _run_case(shape._replace(B=B), here, peers, pace, probe, head["ceilings"], say, device):
+            for rows, missing in _run_case(shape._replace(B=B), here, peers, pace, probe, say, device):
+                if rows:
+                    say("measuring again what the machine can do")
+                    beside = {dtype: rate / 1e9 for dtype, rate in probe.best.items()}  # of the race's turns
+                    again = machine.ceilings(peers_folder(), fast=fast, again=True, device=device)
+                    head["ceilings"] = machine.highest(head["ceilings"], beside, again)
                 results += rows
                 skipped += missing
-                done(head, rows)
-    return head | {"results": results, "skipped": skipped}
+                done(head, _with_shares(rows, head["ceilings"]))
+    return head | {"results": _with_shares(results, head["ceilings"]), "skipped": skipped}
 
 
 def _run_case(
-    shape: Shape, whats: Sequence[What], peers: Sequence[str], pace: Pace, probe: Probe, ceilings: dict[str, Any], say: Say, device: str
+    shape: Shape, whats: Sequence[What], peers: Sequence[str], pace: Pace, probe: Probe, say: Say, device: str
 ) -> Iterator[tuple[list[Row], list[Row]]]:
     """The rows of one race after the other, with who was left out of it and why."""
     where = f"{shape.name}, batch {shape.B}"
@@ -111,7 +116,7 @@ def _run_case(
             ready = [c for c in contestants if c.name in errors]
             outcome = race(ready, pace, probe, partial(_say_where, say, f"{where}: {what}")) if ready else None
             missing = [*left_out, *(outcome.lost if outcome else {}).items()]
-            rows = [_row(sized, what, c, outcome, errors[c.name], ceilings) for c in ready if outcome and c.name in outcome.timings]
+            rows = [_row(sized, what, c, outcome, errors[c.name]) for c in ready if outcome and c.name in outcome.timings]
             yield rows, [*absent, *({"shape": shape.name, "B": sized.B, "what": what, "peer": name, "why": why} for name, why in missing)]
             absent = []
 
@@ -134,21 +139,28 @@ def _verified(
     return errors, left_out
 
 
-def _row(shape: Shape, what: What, contestant: Contestant, outcome: Race, error: float, ceilings: dict[str, Any]) -> Row:
-    """All figures of one contestant in one race."""
+def _row(shape: Shape, what: What, contestant: Contestant, outcome: Race, error: float) -> Row:
+    """All figures of one contestant in one race but the share of the ceiling."""
     about, timing = contestant.introduction, outcome.timings[contestant.name]
     seconds, (low, high) = timing.median, timing.quartiles
     operations, moved = shape.operations(what), shape.least_bytes(what, about["weight_bytes"])
     executed = shape.operations(what, about["recomputes"])
-    compute, memory = bounds(ceilings, about["precision"], executed, moved)
     return {
         **shape._asdict(), "shape": shape.name, "what": what, "peer": contestant.name, "title": contestant.title,
         "versions": about["versions"], "precision": about["precision"], "seconds": seconds, "low": low, "high": high,
         "samples": timing.samples, "rounds": len(timing.samples), "discarded": timing.discarded, "quiet": timing.quiet,
         "peak_bytes": timing.peak, "error": error, "operations": operations, "executed": executed, "least_bytes": moved,
         "gflops": operations / seconds / 1e9, "gbps": moved / seconds / 1e9,
-        "bound": "FMA" if compute > memory else "RAM", "of_ceiling": max(compute, memory) / seconds,
     }  # fmt: skip
+
+
+def _with_shares(rows: Sequence[Row], ceilings: dict[str, Any]) -> list[Row]:
+    """The rows, each with what bounds it and its share of that ceiling."""
+    shared = []
+    for row in rows:
+        compute, memory = bounds(ceilings, row["precision"], row["executed"], row["least_bytes"])
+        shared.append(row | {"bound": "FMA" if compute > memory else "RAM", "of_ceiling": max(compute, memory) / row["seconds"]})
+    return shared
 
 
 def bounds(ceilings: dict[str, Any], precision: str, operations: float, moved: float) -> tuple[float, float]:
