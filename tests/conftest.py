@@ -7,6 +7,7 @@ import signal
 # before NumPy and Numba are imported: the reference must not fight for cores, and the tests ask for up to five threads on any machine
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "5")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # Numba's and torch's threads: five that spin take two cores from all others
 
 import pytest
 from hypothesis import HealthCheck, settings
