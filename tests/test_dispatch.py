@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-CPU = Path(__file__).parents[1] / "csrc" / "cpu"
+CSRC = Path(__file__).parents[1] / "csrc"
 TABLES = {"baseline": ("amx_model", "baseline"), "avx2": ("avx2",), "avx512": ("avx512", "avx512_bf16", "amx")}
 MAIN = """
 #include <cstdio>
-#include "dispatch.h"
+#include "cpu/dispatch.h"
 namespace mimic {{ {tables} }}
 int main() {{
   for (const auto* isa : mimic::compiled_isas()) std::printf("%s ", isa->name);
@@ -34,8 +34,8 @@ def offers(tmp_path_factory):
         tables = "".join(f'extern const Isa isa_{name} = {{"{name}"}};' for isa in isas for name in TABLES[isa])
         (folder / "main.cpp").write_text(MAIN.format(tables=tables))
         chosen = [f"-DMIMIC_HAS_{isa}" for isa in isas]
-        flags = ["-std=c++17", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror", "-DMIMIC_X86", f"-I{CPU}"]
-        command = [compiler, *flags, *chosen, folder / "main.cpp", CPU / "dispatch.cpp", "-o", folder / "main"]
+        flags = ["-std=c++17", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror", "-DMIMIC_X86", f"-I{CSRC}"]
+        command = [compiler, *flags, *chosen, folder / "main.cpp", CSRC / "cpu" / "dispatch.cpp", "-o", folder / "main"]
         subprocess.run(command, check=True)
         printed = subprocess.run([folder / "main"], check=True, capture_output=True, text=True).stdout
         return [line.split() for line in printed.split("\n")]
