@@ -40,15 +40,16 @@ def test_compiles_without_spills(nvcc, source, architecture, tmp_path):
     assert "wgmma.mma_async instructions are serialized" not in done.stderr
     kernels = re.findall(r"Compiling entry function", done.stderr)
     clean = re.findall(r"^ *0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads$", done.stderr, re.MULTILINE)
-    assert len(kernels) == len(clean) > 0, done.stderr
-    assert max(int(n) for n in re.findall(r"Used (\d+) registers", done.stderr)) <= MOST_REGISTERS
+    assert len(kernels) == len(clean), done.stderr
+    assert bool(kernels) == ("__global__" in source.read_text() or "split_sums.cuh" in source.read_text())
+    assert max((int(n) for n in re.findall(r"Used (\d+) registers", done.stderr)), default=0) <= MOST_REGISTERS
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_matrix_kernels_are_few_and_use_tensor_cores(nvcc, architecture, tmp_path):
     """Counted in PTX, as no disassembler comes with nvcc."""
     matrix_kernels = 0
-    for source in sorted(KERNELS.glob("shallow/*.cu")):
+    for source in sorted(KERNELS.glob("shallow/*_sm*.cu")):
         target = tmp_path / "out.ptx"
         subprocess.run(
             [nvcc, "-std=c++17", *INCLUDES, f"-arch={architecture.replace('sm', 'compute')}", "-ptx", "-o", target, source], check=True

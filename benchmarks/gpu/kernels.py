@@ -62,18 +62,18 @@ def calls(B: int, k: int, H: int, C: int, precision: str) -> Iterator[tuple[str,
     def scratch(nbytes: int) -> Any:
         return cupy.empty(nbytes, np.uint8) if nbytes else None
 
-    y, room = cupy.empty((B, C), np.float32), scratch(_cuda.shallow_forward_workspace(code, B, k, H, C, 0))
+    y, room = cupy.empty((B, C), np.float32), scratch(_cuda.shallow_forward_plan(code, B, k, H, C, 0).workspace)
     yield "forward", lambda: _cuda.shallow_forward(*problem, c, y, room, 0), 2 * B * H * (k + C), 0 if room is None else room.nbytes
     if precision == "fp16":
         return
-    dz, more = cupy.empty((B, k), np.float32), scratch(_cuda.shallow_backward_rows_workspace(code, B, k, H, C, 0))
+    dz, more = cupy.empty((B, k), np.float32), scratch(_cuda.shallow_backward_rows_plan(code, B, k, H, C, 0).workspace)
     nbytes = 0 if more is None else more.nbytes
     yield "rows", lambda: _cuda.shallow_backward_rows(*problem, dy, dz, more, 0), 2 * B * H * (2 * k + C), nbytes
     dU, db, dW = (cupy.empty_like(a) for a in (U32, b, W32))
     yield "units", lambda: _cuda.shallow_backward_units(*problem, dy, dU, db, dW, 0), 4 * B * H * (k + C), 0
     optimizer = AdamW(1e-5, weight_decay=0.01)
     optimizer.advance()
-    in_place = _cuda.shallow_step_in_place(code, B, k, H, C)
+    in_place = _cuda.shallow_backward_units_plan(code, B, k, H, C, True, True).in_place
     to_U, to_b, to_W = (
         parameter(
             value, optimizer.slots_for(name, value), working if in_place or working is None else working.copy(), optimizer.rule(value)
@@ -129,7 +129,7 @@ def serving_call(weights: str, B: int, k: int, H: int, C: int) -> Serving:
         U32, W32 = truth.rounded(U32, "bf16"), truth.rounded(W32, "bf16")
     matrices = (None, (U, scales[0]), (W, scales[1]))
     net = _cuda.Predictor("int8" if weights == "int8" else "bfloat16", _RELU, k, k, H, C, *matrices, b, c, None, None)
-    room, y = cupy.empty(max(1, net.workspace(B)), np.uint8), cupy.full((B, C), np.nan, np.float32)
+    room, y = cupy.empty(max(1, net.plan(B).workspace), np.uint8), cupy.full((B, C), np.nan, np.float32)
 
     def call() -> None:
         net.predict(z, y, room, 0)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bindings/arrays.h"
+#include "bindings/update.h"
 #include "cpu/dispatch.h"
 
 namespace mimic {
@@ -46,24 +47,12 @@ inline Activation activation_of(int code) {
   return Activation(code);
 }
 
-// (kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2)
-using UpdateTuple = std::tuple<std::string, double, double, double, bool, double, double, double, double, double>;
-
 template <class T>
 Parameter<T> parameter_of(const char* name, const py::array& value, const std::vector<py::array>& slots,
                           const UpdateTuple& t) {
-  const auto& [kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] =
-      t;
-  const bool adamw = kind == "adamw";
-  if (slots.size() != (adamw ? 2u : momentum != 0 ? 1u : 0u))
-    throw py::value_error(std::string(name) + ": wrong number of slots");
-  Parameter<T> p = {out<T>(name, value, value.size()), {nullptr, nullptr}, {}};
+  Parameter<T> p = {out<T>(name, value, value.size()), {nullptr, nullptr}, update_of<T>(t)};
+  demand_slots(name, slots.size(), p.update);
   for (size_t i = 0; i < slots.size(); ++i) p.slot[i] = out<T>(name, slots[i], value.size());
-  p.update.rule = adamw ? Rule::adamw : Rule::sgd;
-  p.update.nesterov = nesterov;
-  p.update.learning_rate = T(learning_rate), p.update.weight_decay = T(weight_decay), p.update.momentum = T(momentum);
-  p.update.beta1 = T(beta1), p.update.beta2 = T(beta2), p.update.epsilon = T(epsilon);
-  p.update.step_size = T(learning_rate / correction1), p.update.inverse_correction2 = T(1 / correction2);
   return p;
 }
 

@@ -5,7 +5,7 @@
 namespace mimic {
 namespace {
 
-// Of cublas_api.h, which is not there where pymimic is built.
+// Of cublas_api.h, which is not needed to build pymimic.
 enum { kNoTranspose = 0, kTranspose = 1, kFloat32 = 0, kBfloat16 = 14, kDefaultAlgorithm = -1 };
 
 struct Library {
@@ -22,24 +22,24 @@ struct Library {
       set_stream = reinterpret_cast<decltype(set_stream)>(dlsym(library, "cublasSetStream_v2"));
       gemm = reinterpret_cast<decltype(gemm)>(dlsym(library, "cublasGemmEx"));
       status_string = reinterpret_cast<decltype(status_string)>(dlsym(library, "cublasGetStatusString"));
-      if (is_there()) return;
+      if (is_complete()) return;
     }
   }
-  bool is_there() const { return set_stream && gemm && status_string; }
+  bool is_complete() const { return set_stream && gemm && status_string; }
 };
 
 }  // namespace
 
 std::string multiply(const Product& p, uintptr_t handle, cudaStream_t stream) {
   static const Library cublas;
-  if (!cublas.is_there()) return "no cuBLAS of CUDA 12 or 13 is loaded, as CuPy's would be";
-  void* const its_handle = reinterpret_cast<void*>(handle);
+  if (!cublas.is_complete()) return "no cuBLAS of CUDA 12 or 13 is loaded, as CuPy's would be";
+  void* const cublas_handle = reinterpret_cast<void*>(handle);
   const float one = 1, beta = p.add ? 1 : 0;
   const int type = p.halves ? kBfloat16 : kFloat32;
-  int status = cublas.set_stream(its_handle, stream);
+  int status = cublas.set_stream(cublas_handle, stream);
   if (status == 0) {
     status =
-        cublas.gemm(its_handle, p.transpose_a ? kTranspose : kNoTranspose, p.transpose_b ? kTranspose : kNoTranspose,
+        cublas.gemm(cublas_handle, p.transpose_a ? kTranspose : kNoTranspose, p.transpose_b ? kTranspose : kNoTranspose,
                     int(p.m), int(p.n), int(p.k), &one, p.a, type, int(p.lda), p.b, type, int(p.ldb), &beta, p.c,
                     kFloat32, int(p.ldc), p.compute, kDefaultAlgorithm);
   }

@@ -1,5 +1,5 @@
-// Plain matrix products by the cuBLAS that this process has loaded, which is CuPy's: CuPy's own wrapper of it refuses
-// to work while a graph is captured. The emulator has its own, in tests/cuda/binding.
+// Matrix products by the cuBLAS that this process has loaded, which is CuPy's. CuPy's own functions refuse to work
+// while a graph is captured. The emulator has its own version, in tests/cuda/binding.
 #pragma once
 
 #include <cuda_runtime_api.h>

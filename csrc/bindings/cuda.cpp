@@ -7,7 +7,7 @@ namespace {
 using namespace mimic;
 
 // precision, activation, splits, k, C, mask
-using HowTuple = std::tuple<int, int, int, int64_t, int64_t, MaskTuple>;
+using ProblemTuple = std::tuple<int, int, int, int64_t, int64_t, MaskTuple>;
 
 pymimic_shallow sizes_of(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
   pymimic_shallow p = {};
@@ -16,9 +16,9 @@ pymimic_shallow sizes_of(int precision, int64_t B, int64_t k, int64_t H, int64_t
   return p;
 }
 
-pymimic_shallow problem(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+pymimic_shallow shallow(const ProblemTuple& problem, const py::object& z, const py::object& U, const py::object& b,
                         const py::object& W) {
-  const auto& [precision, activation, splits, k, C, mask] = how;
+  const auto& [precision, activation, splits, k, C, mask] = problem;
   precision_of(precision);
   const OperandArray Z = operand("z", z, precision, k, false), K = operand("U", U, precision, k, false),
                      V = operand("W", W, precision, C, false);
@@ -39,53 +39,54 @@ OperandArray gradient(const pymimic_shallow& p, const py::object& dy) {
   return g;
 }
 
-void shallow_forward(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+void shallow_forward(const ProblemTuple& problem, const py::object& z, const py::object& U, const py::object& b,
                      const py::object& W, const py::object& c, const py::object& y, const Optional& scratch,
                      uintptr_t stream) {
-  const pymimic_shallow p = problem(how, z, U, b, W);
-  const size_t bytes = pymimic_shallow_forward_workspace(&p);
+  const pymimic_shallow p = shallow(problem, z, U, b, W);
+  const size_t bytes = pymimic_shallow_forward_plan(&p).workspace;
   run("shallow_forward", pymimic_shallow_forward, &p, in("c", c, {p.C}), out("y", y, {p.B, p.C}),
       workspace(scratch, bytes), stream_of(stream));
 }
 
-void shallow_backward_rows(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+void shallow_backward_rows(const ProblemTuple& problem, const py::object& z, const py::object& U, const py::object& b,
                            const py::object& W, const py::object& dy, const py::object& dz, const Optional& scratch,
                            uintptr_t stream) {
-  const pymimic_shallow p = problem(how, z, U, b, W);
+  const pymimic_shallow p = shallow(problem, z, U, b, W);
   const OperandArray g = gradient(p, dy);
-  const size_t bytes = pymimic_shallow_backward_rows_workspace(&p);
+  const size_t bytes = pymimic_shallow_backward_rows_plan(&p).workspace;
   run("shallow_backward_rows", pymimic_shallow_backward_rows, &p, static_cast<const void*>(g.data), g.ld,
       out("dz", dz, {p.B, p.k}), workspace(scratch, bytes), stream_of(stream));
 }
 
-void shallow_backward_units(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+void shallow_backward_units(const ProblemTuple& problem, const py::object& z, const py::object& U, const py::object& b,
                             const py::object& W, const py::object& dy, const Optional& dU, const Optional& db,
                             const Optional& dW, uintptr_t stream) {
-  const pymimic_shallow p = problem(how, z, U, b, W);
+  const pymimic_shallow p = shallow(problem, z, U, b, W);
   const OperandArray g = gradient(p, dy);
   run("shallow_backward_units", pymimic_shallow_backward_units, &p, static_cast<const void*>(g.data), g.ld,
       out("dU", dU, {p.H, p.k}), out("db", db, {p.H}), out("dW", dW, {p.H, p.C}), stream_of(stream));
 }
 
-void shallow_backward_step(const HowTuple& how, const py::object& z, const py::object& U, const py::object& b,
+void shallow_backward_step(const ProblemTuple& problem, const py::object& z, const py::object& U, const py::object& b,
                            const py::object& W, const py::object& dy, const ParameterTuple& to_U,
                            const ParameterTuple& to_b, const ParameterTuple& to_W, uintptr_t stream) {
-  const pymimic_shallow p = problem(how, z, U, b, W);
+  const pymimic_shallow p = shallow(problem, z, U, b, W);
   const OperandArray g = gradient(p, dy);
-  const int precision = std::get<0>(how);
+  const int precision = std::get<0>(problem);
   const pymimic_parameter u = parameter_of("U", to_U, precision, {p.H, p.k});
   const pymimic_parameter bias = parameter_of("b", to_b, precision, {p.H});
   const pymimic_parameter w = parameter_of("W", to_W, precision, {p.H, p.C});
   const bool reads_what_it_writes = u.working == p.U || w.working == p.W || bias.value == p.b;
-  if (reads_what_it_writes && !pymimic_shallow_step_in_place(&p))
+  if (reads_what_it_writes && !pymimic_shallow_backward_units_plan(&p, 1, 1).in_place)
     throw py::value_error("U: expected buffers apart from those that are read, as this shape is not updated in place");
   run("shallow_backward_step", pymimic_shallow_backward_step, &p, static_cast<const void*>(g.data), g.ld, &u, &bias, &w,
       stream_of(stream));
 }
 
-size_t forward_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
+template <pymimic_plan (*plan)(const pymimic_shallow*)>
+pymimic_plan plan_of(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
-  return pymimic_shallow_forward_workspace(&p);
+  return plan(&p);
 }
 
 int forward_splits(int precision, int64_t k, int64_t H, int64_t C) {
@@ -93,14 +94,9 @@ int forward_splits(int precision, int64_t k, int64_t H, int64_t C) {
   return pymimic_shallow_forward_splits(&p);
 }
 
-size_t backward_rows_workspace(int precision, int64_t B, int64_t k, int64_t H, int64_t C, int splits) {
-  const pymimic_shallow p = sizes_of(precision, B, k, H, C, splits);
-  return pymimic_shallow_backward_rows_workspace(&p);
-}
-
-bool step_in_place(int precision, int64_t B, int64_t k, int64_t H, int64_t C) {
+pymimic_plan backward_units_plan(int precision, int64_t B, int64_t k, int64_t H, int64_t C, bool dU, bool dW) {
   const pymimic_shallow p = sizes_of(precision, B, k, H, C, 0);
-  return pymimic_shallow_step_in_place(&p) != 0;
+  return pymimic_shallow_backward_units_plan(&p, dU, dW);
 }
 
 std::vector<std::string> devices() {
@@ -129,14 +125,22 @@ PYBIND11_MODULE(_cuda, m) {
   m.attr("MAX_C") = PYMIMIC_MAX_C;
   m.def("devices", &devices);
   m.def("recent_kernels", &recent_kernels);
+  py::class_<pymimic_plan>(m, "Plan", py::module_local())
+      .def_readonly("kernel", &pymimic_plan::kernel)
+      .def_readonly("row_block", &pymimic_plan::row_block)
+      .def_readonly("slab", &pymimic_plan::slab)
+      .def_readonly("splits", &pymimic_plan::splits)
+      .def_readonly("column_chunks", &pymimic_plan::column_chunks)
+      .def_property_readonly("in_place", [](const pymimic_plan& plan) { return plan.in_place != 0; })
+      .def_readonly("workspace", &pymimic_plan::workspace);
   m.def("shallow_forward", &shallow_forward);
-  m.def("shallow_forward_workspace", &forward_workspace);
+  m.def("shallow_forward_plan", &plan_of<pymimic_shallow_forward_plan>);
   m.def("shallow_forward_splits", &forward_splits);
   m.def("shallow_backward_rows", &shallow_backward_rows);
-  m.def("shallow_backward_rows_workspace", &backward_rows_workspace);
+  m.def("shallow_backward_rows_plan", &plan_of<pymimic_shallow_backward_rows_plan>);
   m.def("shallow_backward_units", &shallow_backward_units);
   m.def("shallow_backward_step", &shallow_backward_step);
-  m.def("shallow_step_in_place", &step_in_place);
+  m.def("shallow_backward_units_plan", &backward_units_plan);
   bind_layers(m);
   bind_predictor(m);
 }

@@ -35,7 +35,7 @@ void raise(const char* what, cudaError_t error) {
   raise(std::string(what) + ": " + e.name + " (" + e.text + "): " + e.advice);
 }
 
-void demand_here(const char* name, const void* memory) {
+void demand_on_device(const char* name, const void* memory) {
   int device = 0, current = 0;
   demand(name, device_of(memory, &device, &current));
   if (device < 0) refuse(name, "device memory", "host memory");
@@ -73,7 +73,7 @@ DeviceArray device_array(const char* name, const py::object& object, bool writab
     refuse(name, "memory aligned to its " + std::to_string(array.itemsize) + "-byte elements",
            "address " + std::to_string(address));
   }
-  demand_here(name, array.data);
+  demand_on_device(name, array.data);
   return array;
 }
 
@@ -120,10 +120,10 @@ pymimic_activation activation_of(int code) {
 }
 
 pymimic_mask mask_of(const MaskTuple& t) {
-  const auto& [keep, seed, offset, row, unit] = t;
-  if (keep < 1 || keep > 256 || row < 0 || unit < 0 || row % 16 || unit % 32)
+  const auto& [threshold, seed, offset, row, unit] = t;
+  if (threshold < 1 || threshold > 256 || row < 0 || unit < 0 || row % 16 || unit % 32)
     throw py::value_error("mask: expected keep in [1, 256] and an origin of multiples of (16, 32)");
-  pymimic_mask mask = {keep, 0, 0, nullptr, nullptr, row, unit};
+  pymimic_mask mask = {threshold, 0, 0, nullptr, nullptr, row, unit};
   const auto take = [](const char* name, const py::object& value, int64_t* number, const int64_t** pointer) {
     if (py::isinstance<py::int_>(value)) {
       *number = int64_t(value.cast<uint64_t>());
@@ -136,26 +136,12 @@ pymimic_mask mask_of(const MaskTuple& t) {
   return mask;
 }
 
-pymimic_update update_of(const UpdateTuple& t) {
-  const auto& [kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] =
-      t;
-  pymimic_update u = {};
-  u.rule = kind == "adamw" ? PYMIMIC_ADAMW : PYMIMIC_SGD;
-  u.nesterov = nesterov;
-  u.learning_rate = float(learning_rate), u.weight_decay = float(weight_decay);
-  u.momentum = float(momentum);
-  u.beta1 = float(beta1), u.beta2 = float(beta2), u.epsilon = float(epsilon);
-  u.step_size = float(learning_rate / correction1), u.inverse_correction2 = float(1 / correction2);
-  return u;
-}
-
 pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
                                const std::vector<int64_t>& shape) {
-  const auto& [value, slots, working, rule, numbers] = t;
+  const auto& [value, slots, working, update, numbers] = t;
   pymimic_parameter p = {};
-  p.update = update_of(rule);
-  if (slots.size() != (p.update.rule == PYMIMIC_ADAMW ? 2u : p.update.momentum != 0 ? 1u : 0u))
-    throw py::value_error(std::string(name) + ": wrong number of slots");
+  p.update = update_of<float>(update);
+  demand_slots(name, slots.size(), p.update);
   p.value = out(name, value, shape);
   for (size_t i = 0; i < slots.size(); ++i) p.slot[i] = out(name, slots[i], shape);
   if (working) {
@@ -164,11 +150,11 @@ pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int pr
     p.working = to.data, p.ld = to.ld;
   }
   if (numbers) {
-    const DeviceArray there = device_array(name, *numbers, false);
-    const auto address = reinterpret_cast<uintptr_t>(there.data);
-    if (there.size * there.itemsize != sizeof(pymimic_update) || address % alignof(pymimic_update))
-      refuse(name, std::to_string(sizeof(pymimic_update)) + " aligned bytes for a step's numbers", "others");
-    p.device_update = static_cast<const pymimic_update*>(there.data);
+    const DeviceArray bytes = device_array(name, *numbers, false);
+    const auto address = reinterpret_cast<uintptr_t>(bytes.data);
+    if (bytes.size * bytes.itemsize != sizeof(p.update) || address % alignof(Update<float>))
+      refuse(name, std::to_string(sizeof(p.update)) + " aligned bytes for a step's numbers", "others");
+    p.device_update = static_cast<const Update<float>*>(bytes.data);
   }
   return p;
 }

@@ -1,5 +1,5 @@
-// Device arrays as pointers: whatever has __cuda_array_interface__. What is checked here is what would otherwise read
-// or write outside an array, or on another device.
+// Device arrays (whatever has __cuda_array_interface__) as pointers. Python has checked shapes and types; the checks
+// here are those without which a kernel would read or write outside an array, or on another device.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/device.h"
+#include "bindings/update.h"
 #include "launch.h"
 
 namespace mimic {
@@ -33,8 +34,8 @@ struct DeviceArray {
 };
 // A C-contiguous array in memory of the current device.
 DeviceArray device_array(const char* name, const py::object& object, bool writable);
-// Demands that memory is the current device's.
-void demand_here(const char* name, const void* memory);
+// Demands memory of the current device.
+void demand_on_device(const char* name, const void* memory);
 
 // A float32 (or, with another type, int64) array of a shape; null where it is absent.
 const float* in(const char* name, const Optional& array, const std::vector<int64_t>& shape);
@@ -55,14 +56,11 @@ inline cudaStream_t stream_of(uintptr_t stream) { return reinterpret_cast<cudaSt
 pymimic_precision precision_of(int code);
 pymimic_activation activation_of(int code);
 
-// keep, seed, offset, row, unit; seed and offset are ints or 0-d int64 device arrays.
+// threshold, seed, offset, row, unit; seed and offset are ints or 0-d int64 device arrays.
 using MaskTuple = std::tuple<uint32_t, py::object, py::object, int64_t, int64_t>;
 pymimic_mask mask_of(const MaskTuple& t);
 
-// (kind, learning_rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2)
-using UpdateTuple = std::tuple<std::string, double, double, double, bool, double, double, double, double, double>;
-pymimic_update update_of(const UpdateTuple& t);
-// value, slots, working operand, rule, and a pymimic_update in device memory whose numbers count instead of the rule's
+// value, slots, working operand, update, and the numbers of an update in device memory, which replace the update's
 using ParameterTuple = std::tuple<py::object, std::vector<py::object>, Optional, UpdateTuple, Optional>;
 pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
                                const std::vector<int64_t>& shape);

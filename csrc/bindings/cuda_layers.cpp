@@ -1,4 +1,4 @@
-// The binding of what goes around products and losses.
+// The binding of losses, of what is around products by cuBLAS, and of the products themselves.
 #include "bindings/blas.h"
 #include "bindings/cuda_arrays.h"
 
@@ -15,7 +15,7 @@ Matrix matrix(const char* name, const py::object& object) {
   return {array.shape[0], array.shape[1]};
 }
 
-// Of the same rows and ld as another one, to be written.
+// An operand to write, with the rows and ld of another one.
 OperandArray operand_like(const char* name, const py::object& array, int precision, const OperandArray& like) {
   const OperandArray o = operand(name, array, precision, 0, true);
   if (o.rows != like.rows || o.ld != like.ld) {
@@ -44,35 +44,35 @@ void linear_dropout_backward(const py::object& dout, const py::object& result, c
       stream_of(stream));
 }
 
-// Arrays (B, ld), of which as many columns are in use as b has units.
+// Arrays (B, ld), whose first columns are the units of b.
 pymimic_hidden hidden(int precision, int activation, const MaskTuple& mask, const Optional& a, const py::object& b,
-                      const Optional& kept, const OperandArray& like) {
+                      const Optional& saved, const OperandArray& like) {
   pymimic_hidden p = {};
   p.B = like.rows, p.ld = like.ld, p.precision = precision_of(precision), p.activation = activation_of(activation);
   p.mask = mask_of(mask);
   const DeviceArray bias = device_array("b", b, false);
   p.units = bias.size, p.b = in("b", b, {bias.size});
   if (a) p.a = in("a", a, {p.B, p.ld});
-  if (!kept) return p;
-  p.kept_precision = device_array("kept", *kept, true).itemsize == 2 ? PYMIMIC_BF16 : PYMIMIC_FP32;
-  p.kept = operand_like("kept", *kept, p.kept_precision, like).data;
+  if (!saved) return p;
+  p.saved_precision = device_array("saved", *saved, true).itemsize == 2 ? PYMIMIC_BF16 : PYMIMIC_FP32;
+  p.saved = operand_like("saved", *saved, p.saved_precision, like).data;
   return p;
 }
 
 void hidden_forward(int precision, int activation, const MaskTuple& mask, const py::object& a, const py::object& b,
-                    const Optional& kept, const Optional& h, uintptr_t stream) {
+                    const Optional& saved, const Optional& h, uintptr_t stream) {
   const OperandArray product = operand("a", a, PYMIMIC_FP32, 0, false);
-  const pymimic_hidden p = hidden(precision, activation, mask, a, b, kept, product);
+  const pymimic_hidden p = hidden(precision, activation, mask, a, b, saved, product);
   run("hidden_forward", pymimic_hidden_forward, &p, h ? operand_like("h", *h, precision, product).data : nullptr,
       stream_of(stream));
 }
 
 void hidden_backward(int precision, int activation, const MaskTuple& mask, const Optional& a, const py::object& b,
-                     const Optional& kept, const py::object& dh, const Optional& h, const py::object& da,
+                     const Optional& saved, const py::object& dh, const Optional& h, const py::object& da,
                      const Optional& db, const Optional& scratch, uintptr_t stream) {
   const OperandArray gradient = operand("dh", dh, PYMIMIC_FP32, 0, false);
-  const pymimic_hidden p = hidden(precision, activation, mask, a, b, kept, gradient);
-  if (!p.a && !p.kept) throw py::value_error("a: expected an array where nothing was kept, got None");
+  const pymimic_hidden p = hidden(precision, activation, mask, a, b, saved, gradient);
+  if (!p.a && !p.saved) throw py::value_error("a: expected an array where nothing was kept, got None");
   const size_t bytes = pymimic_hidden_backward_workspace(p.B, p.units);
   run("hidden_backward", pymimic_hidden_backward, &p, static_cast<const float*>(gradient.data),
       h ? operand_like("h", *h, precision, gradient).data : nullptr, operand_like("da", da, precision, gradient).data,
@@ -130,12 +130,6 @@ void bottleneck(const py::object& x, const py::object& V, const py::object& z, c
       workspace(scratch, bytes), stream_of(stream));
 }
 
-size_t bottleneck_workspace(int64_t B, int64_t D, int64_t k) { return pymimic_bottleneck_workspace(B, D, k); }
-size_t loss_workspace(int64_t B, int64_t C) { return pymimic_loss_workspace(B, C); }
-size_t sums_workspace(int64_t rows, int64_t columns) { return pymimic_column_sums_workspace(rows, columns); }
-size_t hidden_workspace(int64_t B, int64_t units) { return pymimic_hidden_backward_workspace(B, units); }
-size_t linear_workspace(int64_t rows, int64_t units) { return pymimic_linear_dropout_backward_workspace(rows, units); }
-
 // `columns` of `from`, which may be a plain array, as an operand.
 void pack(const py::object& from, int from_precision, const py::object& to, int to_precision, uintptr_t stream) {
   const DeviceArray source = device_array("from", from, false);
@@ -160,20 +154,13 @@ void multiply_matrices(uintptr_t handle, std::tuple<int64_t, int64_t, int64_t> s
     if (size < 1 || size > INT32_MAX)
       throw py::value_error("multiply: expected sizes in [1, 2^31), got " + std::to_string(size));
   }
-  const Product p = {std::get<0>(transposed),
-                     std::get<1>(transposed),
-                     m,
-                     n,
-                     k,
-                     reinterpret_cast<const void*>(std::get<0>(a)),
-                     std::get<1>(a),
-                     reinterpret_cast<const void*>(std::get<0>(b)),
-                     std::get<1>(b),
-                     reinterpret_cast<float*>(std::get<0>(c)),
-                     std::get<1>(c),
-                     halves,
-                     add,
-                     compute};
+  Product p = {};
+  p.transpose_a = std::get<0>(transposed), p.transpose_b = std::get<1>(transposed);
+  p.m = m, p.n = n, p.k = k;
+  p.a = reinterpret_cast<const void*>(std::get<0>(a)), p.lda = std::get<1>(a);
+  p.b = reinterpret_cast<const void*>(std::get<0>(b)), p.ldb = std::get<1>(b);
+  p.c = reinterpret_cast<float*>(std::get<0>(c)), p.ldc = std::get<1>(c);
+  p.halves = halves, p.add = add, p.compute = compute;
   std::string wrong;
   {
     py::gil_scoped_release released;
@@ -182,9 +169,9 @@ void multiply_matrices(uintptr_t handle, std::tuple<int64_t, int64_t, int64_t> s
   if (!wrong.empty()) raise("cuBLAS: " + wrong + ": free device memory, or take fewer rows at once, if that is short");
 }
 
-// What goes to the device memory that a parameter's numbers are read from.
-py::bytes update_numbers(const UpdateTuple& rule) {
-  const pymimic_update u = update_of(rule);
+// The bytes for the device memory from which a parameter's numbers are read.
+py::bytes update_numbers(const UpdateTuple& update) {
+  const Update<float> u = update_of<float>(update);
   return py::bytes(reinterpret_cast<const char*>(&u), sizeof(u));
 }
 
@@ -201,20 +188,20 @@ void optimizer_update(const ParameterTuple& parameter, int precision, const py::
 
 void bind_layers(py::module_& m) {
   m.def("bottleneck", &bottleneck);
-  m.def("bottleneck_workspace", &bottleneck_workspace);
+  m.def("bottleneck_workspace", &pymimic_bottleneck_workspace);
   m.def("linear_dropout", &linear_dropout);
   m.def("linear_dropout_backward", &linear_dropout_backward);
-  m.def("linear_dropout_backward_workspace", &linear_workspace);
+  m.def("linear_dropout_backward_workspace", &pymimic_linear_dropout_backward_workspace);
   m.def("hidden_forward", &hidden_forward);
   m.def("hidden_backward", &hidden_backward);
-  m.def("hidden_backward_workspace", &hidden_workspace);
+  m.def("hidden_backward_workspace", &pymimic_hidden_backward_workspace);
   m.def("column_sums", &column_sums);
-  m.def("column_sums_workspace", &sums_workspace);
+  m.def("column_sums_workspace", &pymimic_column_sums_workspace);
   m.def("dropout", &dropout);
   m.def("mimic_loss", &mimic_loss);
   m.def("cross_entropy", &cross_entropy);
   m.def("distillation_loss", &distillation_loss);
-  m.def("loss_workspace", &loss_workspace);
+  m.def("loss_workspace", &pymimic_loss_workspace);
   m.def("multiply", &multiply_matrices);
   m.def("pack", &pack);
   m.def("optimizer_update", &optimizer_update);

@@ -1,10 +1,10 @@
-// _cuda.Predictor: a net's weights on a device, checked once, so that a call costs next to nothing.
+// _cuda.Predictor: a net's weights on a device, checked once, so that a call costs little.
 #include "bindings/cuda_arrays.h"
 
 namespace mimic {
 namespace {
 
-// An operand of its type of weights and, for int8, what one of each row is worth.
+// An operand in the type of the weights and, for int8, the scale of each row.
 using Matrix = std::tuple<py::object, Optional>;
 
 class DevicePredictor {
@@ -21,21 +21,21 @@ class DevicePredictor {
     if (V) p_.V = matrix("V", *V, k, D, &p_.ldv, &p_.V_scale);
     p_.U = matrix("U", U, H, k, &p_.ldu, &p_.U_scale);
     p_.W = matrix("W", W, H, C, &p_.ldw, &p_.W_scale);
-    p_.b = keep("b", b, H), p_.c = keep("c", c, C);
-    p_.mean = keep("mean", mean, D), p_.scale = keep("scale", scale, D);
+    p_.b = own("b", b, H), p_.c = own("c", c, C);
+    p_.mean = own("mean", mean, D), p_.scale = own("scale", scale, D);
   }
 
-  size_t workspace_bytes(int64_t B) const {
+  pymimic_plan plan(int64_t B) const {
     const pymimic_serving p = of(B);
-    return pymimic_serve_workspace(&p);
+    return pymimic_serve_plan(&p);
   }
 
   void predict(const py::object& x, const py::object& y, const Optional& scratch, uintptr_t stream) const {
     const DeviceArray rows = device_array("x", x, false);
     pymimic_serving p = of(rows.shape.empty() ? 0 : rows.shape[0]);
     p.x = in("x", x, {p.B, p.D});
-    demand_here("weights", p.U);
-    const size_t bytes = pymimic_serve_workspace(&p);
+    demand_on_device("weights", p.U);
+    const size_t bytes = pymimic_serve_plan(&p).workspace;
     run("serve", pymimic_serve, &p, out("y", y, {p.B, p.C}), workspace(scratch, bytes), stream_of(stream));
   }
 
@@ -53,7 +53,7 @@ class DevicePredictor {
     return p;
   }
 
-  const float* keep(const char* name, const Optional& array, int64_t size) {
+  const float* own(const char* name, const Optional& array, int64_t size) {
     if (array) owned_.push_back(*array);
     return in(name, array, {size});
   }
@@ -72,7 +72,7 @@ class DevicePredictor {
       throw py::value_error(std::string(name) + ": expected scales with int8 alone");
     owned_.push_back(object);
     *ld = array.shape[1];
-    *scale = keep(name, scales, rows);
+    *scale = own(name, scales, rows);
     return array.data;
   }
 
@@ -87,7 +87,7 @@ void bind_predictor(py::module_& m) {
       .def(py::init<const std::string&, int, int64_t, int64_t, int64_t, int64_t, const std::optional<Matrix>&,
                     const Matrix&, const Matrix&, const py::object&, const py::object&, const Optional&,
                     const Optional&>())
-      .def("workspace", &DevicePredictor::workspace_bytes)
+      .def("plan", &DevicePredictor::plan)
       .def("predict", &DevicePredictor::predict);
 }
 

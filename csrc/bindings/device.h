@@ -13,7 +13,7 @@ struct Error {
 };
 Error describe(cudaError_t error);
 
-// The device that memory is of: -1 where it is none's. `current` is where launches go.
+// The device that has the memory: -1 where none has it. `current` is where launches go.
 cudaError_t device_of(const void* memory, int* device, int* current);
 
 // What the compiler made of a kernel for the current device.
@@ -23,7 +23,7 @@ struct KernelReport {
 };
 cudaError_t describe_kernel(const void* kernel, KernelReport* report);
 
-// One line a device, in the order of their numbers.
+// A line for each device, in the order of their numbers.
 cudaError_t list_devices(std::vector<std::string>* lines);
 
 }  // namespace mimic

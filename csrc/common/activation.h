@@ -1,5 +1,5 @@
-// f(a) and f'(a), for one element. In float the transcendental functions are built from arithmetic alone, so
-// that a loop over them becomes vector code and CPU and GPU agree; in double they are the C library's.
+// f(a) and f'(a), for one element. In float the transcendental functions are plain arithmetic, so that loops over them
+// become vector code and CPU and GPU agree. In double they are the C library's.
 #pragma once
 
 #include "common/host_device.h"

@@ -1,4 +1,4 @@
-// What CPU and GPU must agree on is written once, as functions that both compilers take.
+// Functions on which CPU and GPU must agree are written once, for both compilers.
 #pragma once
 
 #include <stdint.h>

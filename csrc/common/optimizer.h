@@ -7,11 +7,11 @@ namespace mimic {
 
 enum class Rule : int { sgd, adamw };
 
-// Numbers of one step; the same for every element of an array.
+// The numbers of one step, the same for every element of an array. Kernels read them from device memory too.
 template <class T>
 struct Update {
   Rule rule;
-  bool nesterov;
+  int nesterov;
   T learning_rate, weight_decay;
   T momentum;      // sgd; 0 means that there is no slot
   T beta1, beta2;  // adamw ...

@@ -1,5 +1,5 @@
 // Philox4x32-7 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4),
-// and where the random byte of a (row, unit) lies: the accumulator layout of mma.m16n8.
+// and which random byte belongs to a (row, unit): the accumulator layout of mma.m16n8.
 #pragma once
 
 #include "common/host_device.h"
@@ -32,7 +32,7 @@ MIMIC_HD uint32_t mask_lane(int64_t row, int64_t unit) { return uint32_t(4 * (ro
 
 MIMIC_HD int mask_byte(int64_t row, int64_t unit) { return int(4 * (unit % 32 / 8) + 2 * (row % 16 / 8) + unit % 2); }
 
-// The random byte of one (row, unit): a unit is kept when it is below `keep`.
+// The random byte of one (row, unit): a unit is kept where it is below the threshold.
 MIMIC_HD uint32_t dropout_byte(uint64_t seed, uint32_t offset, int64_t row, int64_t unit) {
   const Philox4 counter = {{offset, mask_lane(row, unit), uint32_t(row / kMaskRows), uint32_t(unit / kMaskUnits)}};
   const Philox4 random = philox4x32(counter, uint32_t(seed), uint32_t(seed >> 32));

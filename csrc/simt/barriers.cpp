@@ -7,7 +7,7 @@
 namespace simt {
 namespace {
 
-constexpr uint64_t kMark = 0x5AFEBA221E25A11Du;  // lies where a barrier is, so that one that was written over is seen
+constexpr uint64_t kMark = 0x5AFEBA221E25A11Du;  // where a barrier is, to detect that it was overwritten
 constexpr int kRowBytes = 128;
 
 int64_t prefetched_bytes = 0;
@@ -65,8 +65,8 @@ bool is_valid(const TensorMap& map) {
          map.columns <= kMostSize && map.box_rows > 0 && map.box_rows <= 256;
 }
 
-// Until it arrives, at a random moment, its place holds NaNs. The 16-byte chunks of a row are exchanged by three bits
-// of the address above the row's.
+// The copy is done at a random moment; until then its destination holds NaNs. The place of a row's 16-byte chunks is
+// XORed with the three bits of the address above the row's.
 void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t at, const Location& where) {
   if (to % 1024) block.fail("copy_box: misaligned destination", where);
   if (!barrier_at(at, where).fenced) block.fail("copy_box: the copy engine does not see its barrier yet", where);
@@ -92,7 +92,7 @@ void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t a
   });
 }
 
-// Looks at the memory, so that a sanitizer sees what is asked for beyond an array.
+// Reads the memory, so that a sanitizer sees a prefetch beyond an array.
 void prefetch(const void* from, uint32_t bytes, const Location& where) {
   if (reinterpret_cast<uintptr_t>(from) % 16 || bytes % 16 || bytes == 0)
     block.fail("prefetch: not whole 16 bytes", where);
@@ -103,6 +103,6 @@ void prefetch(const void* from, uint32_t bytes, const Location& where) {
 }  // namespace simt
 
 extern "C" {
-// What was asked for since the last call.
+// Prefetched since the last call.
 int64_t simt_prefetched_bytes() { return std::exchange(simt::prefetched_bytes, 0); }
 }

@@ -6,7 +6,7 @@
 namespace simt {
 
 void mbarrier_init(uint32_t at, uint32_t arrivals, const Location& where);
-void mbarrier_init_fence(const Location& where);  // the copy engine sees what this thread has made
+void mbarrier_init_fence(const Location& where);  // the copy engine now sees the barriers that this thread has made
 void mbarrier_arrive(uint32_t at, uint32_t expected_bytes, const Location& where);
 void mbarrier_wait(uint32_t at, uint32_t parity, const Location& where);
 

@@ -9,7 +9,7 @@ namespace simt {
 namespace {
 
 #ifdef __SANITIZE_ADDRESS__
-constexpr size_t kStack = 1 << 18;  // redzones take room
+constexpr size_t kStack = 1 << 18;  // redzones need room
 #else
 constexpr size_t kStack = 1 << 16;
 #endif

@@ -1,4 +1,4 @@
-// One block at a time: its threads as fibers, a random schedule, barriers, shared memory, and copies under way.
+// One block at a time: its threads are fibers under a random schedule. Barriers, shared memory, asynchronous copies.
 #pragma once
 
 #include <stdint.h>
@@ -17,12 +17,12 @@ namespace simt {
 
 constexpr int kLanes = 32, kMaxThreads = 1024, kMaxWarps = kMaxThreads / kLanes, kNamedBarriers = 16;
 
-// A copy to shared memory that has been asked for; bytes beyond `valid` become zeros.
+// An asynchronous copy to shared memory that has not been done yet; bytes beyond `valid` become zeros.
 struct Copy {
   uint32_t to;
   const void* from;
   int bytes, valid;
-  int group;  // of its thread's, counted from the start of the block
+  int group;  // the thread's groups are counted from the start of the block
 };
 
 enum class State : uint8_t { ready, waiting, done };
@@ -36,27 +36,27 @@ struct Thread {
   int groups;  // committed
 };
 
-// Products of a warp that run behind its back (warpgroup.h).
+// A warp's asynchronous products (warpgroup.h).
 struct Products {
   struct Job {
     int group;
     std::function<void()> run;
   };
-  // Registers that products use: sums, with what they will be, or fragments.
+  // Registers that products use: fragments, or sums with the values that they will have.
   struct Registers {
     float* of_lane[kLanes];
     std::vector<float> sums;
-    int last_group = -1;  // that uses them; -1: none under way
-    int fences = 0;       // how many there had been when the threads got them back
+    int last_group = -1;  // the last that uses them; -1: none
+    int fences = 0;       // passed when the threads got them back
   };
   std::deque<Job> jobs;
   std::map<const void*, Registers> registers;  // by lane 0's address
-  int groups = 0, fences = 0, issued = 0;      // committed, passed, ever
+  int groups = 0, fences = 0, issued = 0;      // committed; passed; in all
 };
 
 struct Warp {
   uint32_t ready;  // lanes
-  int arrived;     // at the collective under way ...
+  int arrived;     // lanes at the collective that is under way ...
   const char* what;
   Location where;
   void* argument[kLanes];
@@ -65,8 +65,8 @@ struct Warp {
 
 // A barrier in shared memory (barriers.h).
 struct MBarrier {
-  int arrivals, pending;  // of a phase; still to come
-  int64_t bytes;          // still to come, less what came before it was expected
+  int arrivals, pending;  // of a phase; those still to come
+  int64_t bytes;          // still to come; negative where bytes came before they were expected
   uint32_t phase;
   int maker;
   bool fenced;
@@ -97,7 +97,7 @@ class Block {
 
   void arrive(int barrier, int expected, bool wait, const char* what, const Location& where);
   void deliver(Thread& owner, size_t copy);
-  void later(std::function<void()> job);  // at a random moment, at the latest when all threads wait
+  void later(std::function<void()> job);  // does the job at a random moment, at the latest when all threads wait
 
   std::map<uint32_t, MBarrier> mbarriers;
 
@@ -123,7 +123,7 @@ class Block {
   void (*body_)(const void*) = nullptr;
   const void* argument_ = nullptr;
   bool failed_ = false;
-  // This block's schedule: one in 2^leave_warp_ switches leaves the warp, one in 2^deliver_ delivers a copy.
+  // This block's schedule: one of 2^leave_warp_ switches leaves the warp, one of 2^deliver_ delivers a copy.
   int leave_warp_ = 0, deliver_ = 0;
   uint64_t random_ = 0;
 };

@@ -8,7 +8,7 @@
 #endif
 
 #ifndef SIMT_UCONTEXT
-// Keeps what a call must keep on the old stack, and takes it off the new one.
+// Pushes the registers that a call must preserve on the old stack, and pops them from the new one.
 extern "C" void simt_switch(void** save, void* load);
 
 #ifdef __x86_64__
@@ -78,7 +78,7 @@ void prepare(Fiber& fiber, void* stack, size_t bytes, void (*entry)()) {
   fiber.bytes = bytes;
   fiber.fake_stack = nullptr;
 #ifdef __SANITIZE_ADDRESS__
-  __asan_unpoison_memory_region(stack, bytes);  // a fiber that was abandoned has left its marks
+  __asan_unpoison_memory_region(stack, bytes);  // an abandoned fiber has left its marks
 #endif
 #ifdef SIMT_UCONTEXT
   getcontext(&fiber.context);

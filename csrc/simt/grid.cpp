@@ -11,9 +11,10 @@ namespace {
 
 std::mt19937_64 random_blocks;
 std::string error;
-// Exactly as large as asked for, so that AddressSanitizer sees plain accesses beyond it.
+// Exactly as large as the launch says, so that AddressSanitizer sees plain accesses beyond it.
 std::vector<unsigned char> shared_memory;
 size_t largest_shared = 0;
+std::vector<dim3> grids;
 int capability = 80;
 
 size_t shared_limit = 227 * 1024;
@@ -42,6 +43,7 @@ cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body
     return cudaErrorInvalidValue;
   }
   largest_shared = std::max(largest_shared, shared_bytes);
+  grids.push_back(grid);
   shared_memory = std::vector<unsigned char>(shared_bytes);
   gridDim = grid;
   blockDim = dim3(threads);
@@ -63,11 +65,16 @@ extern "C" {
 void simt_seed(uint64_t seed) {
   simt::random_blocks.seed(seed);
   simt::largest_shared = 0;
+  simt::grids.clear();
+}
+// The grid of a launch, counted since simt_seed; null beyond the last.
+const dim3* simt_grid(int64_t launch) {
+  return size_t(launch) < simt::grids.size() ? &simt::grids[size_t(launch)] : nullptr;
 }
 const char* simt_error() { return simt::error.c_str(); }
 void simt_compute_capability(int capability) { simt::capability = capability; }
-// The most shared memory that a launch has asked for since simt_seed.
+// The most shared memory of any launch since simt_seed.
 size_t simt_shared_bytes() { return simt::largest_shared; }
-// What a block may ask for, as on the device that is played.
+// The most shared memory that a block may have on the emulated device.
 void simt_limit_shared(size_t bytes) { simt::shared_limit = bytes; }
 }

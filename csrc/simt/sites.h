@@ -1,4 +1,4 @@
-// Call sites of the vocabulary: which of them a run has visited, and the one whose effect is switched off (a mutant).
+// Call sites that a run has visited, and the one whose effect is switched off (a mutant).
 #pragma once
 
 #include <stdint.h>

@@ -7,7 +7,7 @@ namespace simt {
 
 enum class Operand { bf16, fp16, tf32 };
 
-// Waits for the other lanes; the last to come calls complete(the 32 arguments).
+// Waits for the other lanes; the last one calls complete(the 32 arguments).
 void meet(const char* what, const Location& where, void* argument, void (*complete)(void**, const Location&));
 
 struct MatrixLoad {

@@ -10,8 +10,8 @@ namespace mimic {
 
 using Site = simt::Location;
 
-// Kernels of all generations run here.
-constexpr bool kGeneration80 = true, kGeneration90 = true;
+// The kernels for all chips run here.
+constexpr bool kForSm80 = true, kForSm90a = true;
 
 inline void not_for_this_chip(Site site = Site::current()) {
   simt::block.fail("a kernel that the launcher should not have chosen", site);
@@ -51,7 +51,7 @@ inline float shuffle_xor(float value, int mask, Site site = Site::current()) {
 
 inline void store_global(float* to, float4 value) { *reinterpret_cast<float4*>(to) = value; }
 
-// Until it arrives, at a random moment, its place in shared memory holds NaNs.
+// The copy is done at a random moment; until then its destination holds NaNs.
 template <int bytes>
 void copy_async(uint32_t at, const void* from, bool valid, Site site = Site::current()) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16);

@@ -25,7 +25,7 @@ inline void mbarrier_arrive(uint32_t at, Site site = Site::current()) {
   if (!simt::removed("mbarrier_arrive", site)) simt::mbarrier_arrive(at, 0, site);
 }
 
-// Its mutant arrives, but has nobody wait for the bytes.
+// Its mutant arrives, but does not make the phase wait for the bytes.
 inline void mbarrier_arrive_expecting(uint32_t at, uint32_t bytes, Site site = Site::current()) {
   simt::mbarrier_arrive(at, simt::removed("mbarrier_arrive_expecting", site) ? 0 : bytes, site);
 }
@@ -40,7 +40,7 @@ inline void copy_box(uint32_t to, const TensorMap& map, int column, int row, uin
 }
 
 inline void prefetch(const void* from, uint32_t bytes, Site site = Site::current()) {
-  simt::prefetch(from, bytes, site);  // no mutant: it changes nothing
+  simt::prefetch(from, bytes, site);  // has no mutant, as it changes no result
 }
 
 inline void wgmma_fence(Site site = Site::current()) { simt::wgmma_fence(site); }
@@ -51,7 +51,7 @@ void wgmma_wait(Site site = Site::current()) {
   simt::wgmma_wait(still_under_way, site);
 }
 
-// Nothing to hold back here: sums change inside the wait.
+// Does nothing here: sums change inside the wait.
 template <int tiles>
 void wgmma_done(float (&)[tiles][4]) {}
 

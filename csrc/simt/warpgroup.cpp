@@ -10,8 +10,8 @@ namespace {
 
 constexpr int kDepth = 16, kMostTiles = 16;
 
-// Row i of 16 bytes or more of an operand in shared memory: groups of 8 rows of 128 bytes whose 16-byte chunks are
-// exchanged by three bits of the address (a descriptor's swizzle 1).
+// An operand in shared memory: groups of 8 rows of 128 bytes. The place of a row's 16-byte chunks is XORed with three
+// bits of the address (a descriptor's swizzle 1).
 struct Piece {
   uint32_t start, group_stride;
 
@@ -29,7 +29,7 @@ struct Piece {
   }
 };
 
-// What a warp's product needs when it is made; a points to the lanes' registers as they are then.
+// What a warp's product needs when it is made. It reads the lanes' registers `a` only then.
 struct Job {
   WideProduct p;
   const uint32_t* a[kLanes];
@@ -80,7 +80,7 @@ Products::Registers& claim(Products& products, const void* key, const Location& 
   return registers;
 }
 
-// The last lane to come has the warp's product wait.
+// The last lane to arrive puts the warp's product into the queue.
 void issue(void** arguments, const Location& where) {
   const WideProduct& p = *static_cast<const WideProduct*>(arguments[0]);
   const int mutant = visit(p.b_down ? "wgmma_down" : "wgmma_along", where, 2);

@@ -1,4 +1,4 @@
-// Models of wgmma: a warp's products wait in a queue and are made at random moments, in order, at the latest when the
+// Models of wgmma. A warp's products wait in a queue; they are made in order, at random moments, at the latest when the
 // warp waits for them. Until then their sums are NaNs.
 #pragma once
 

@@ -6,8 +6,8 @@
 
 namespace mimic {
 
-// a = f(a), two tiles at a time, the others moving up through their registers meanwhile: the code of a long f stays
-// short, and so does the list of what must be held at once.
+// a = f(a), two tiles in each turn; the other tiles move up through their registers. So the code of a long f appears
+// once, and few intermediate values are live at a time.
 template <int tiles, class F>
 __device__ __forceinline__ void each_in_turn(float (&a)[tiles][4], F f) {
   static_assert(tiles % 2 == 0);

@@ -7,7 +7,7 @@
 
 namespace mimic {
 
-// s += bias, which is in shared memory.
+// s += the bias in shared memory.
 template <int tiles>
 __device__ __forceinline__ void add_bias(float (&s)[tiles][4], uint32_t bias, int lane) {
 #pragma unroll
@@ -18,16 +18,16 @@ __device__ __forceinline__ void add_bias(float (&s)[tiles][4], uint32_t bias, in
   }
 }
 
-// Which of 16 rows by 8 tiles units are kept, a bit each: made while products run, applied when they are done.
+// The mask of 16 rows by 8 tiles units, a bit each: made while products run, applied when they are done.
 template <int tiles>
-struct Kept {
+struct MaskBits {
   uint32_t word[tiles / 8];
 
   __device__ void make(const MaskState& m, int lane, int row, int unit) {
 #pragma unroll
     for (int i = 0; i < tiles / 8; ++i)
-      word[i] = kept_rows<1, 4>(m, lane, row, unit + 2 * i * kMaskUnits) |
-                kept_rows<1, 4>(m, lane, row, unit + (2 * i + 1) * kMaskUnits) << 16;
+      word[i] = mask_bits_of_rows<1, 4>(m, lane, row, unit + 2 * i * kMaskUnits) |
+                mask_bits_of_rows<1, 4>(m, lane, row, unit + (2 * i + 1) * kMaskUnits) << 16;
   }
   __device__ void apply(float (&x)[tiles][4], float scale) const {
 #pragma unroll
@@ -35,14 +35,14 @@ struct Kept {
   }
 };
 
-// Bias, activation, mask, rounding. s is used up.
+// Bias, activation, mask, rounding. Overwrites s.
 template <class Element, int tiles>
 __device__ __forceinline__ void make_hidden(uint32_t (&h)[tiles * 8 / kDepth<Element>][4], float (&s)[tiles][4],
                                             uint32_t bias, pymimic_activation activation, const MaskState& mask,
                                             int lane, int64_t row, int64_t unit) {
   add_bias(s, bias, lane);
   activate(activation, s);
-  if (mask.keep < 256) {
+  if (mask.threshold < 256) {
 #pragma unroll
     for (int part = 0; part < tiles * 8 / kMaskUnits; ++part) {
       const Philox4 bytes = mask_lane_bytes(mask, lane, row, unit + part * kMaskUnits);

@@ -1,4 +1,4 @@
-// What becomes of a gradient that a block holds in shared memory: it is stored, or used at once for a step.
+// What a block does with a gradient in shared memory: it stores it, or uses it at once for an optimizer step.
 #pragma once
 
 #include "common/bfloat16.h"
@@ -29,13 +29,13 @@ __device__ __forceinline__ void store_working(void* operand, int64_t i, float va
     static_cast<float*>(operand)[i] = value;
 }
 
-// A tile of units x tile_columns floats, `stride` bytes apart, is that of units from `unit` on (and before end_unit)
-// and columns from `column` on. `bytes`: of an element of the working operand.
+// Stores or uses a tile of units x tile_columns floats, whose rows are `stride` bytes apart. Its first element is of
+// `unit` and `column`; units from end_unit on are left out. `bytes`: of an element of the working operand.
 template <int bytes, int units, int tile_columns, int threads>
 __device__ __forceinline__ void finish(const Gradient& to, uint32_t tile, uint32_t stride, int unit, int end_unit,
                                        int column) {
-  // So many rounds of loads are on their way together: with two slots 24 KiB of 256 threads, which is a
-  // multiprocessor's share of 4 TB/s over 0.8 us of latency.
+  // A thread has loads of so many rounds in flight: with two slots 256 threads have 24 KiB in flight, which is a
+  // multiprocessor's share of 4 TB/s at 0.8 us of latency.
   constexpr int kAtOnce = 8;
   const pymimic_parameter& p = to.parameter;
   const Update<float> update = update_of(p);

@@ -8,7 +8,7 @@
 namespace mimic {
 
 struct MaskState {
-  uint32_t keep;
+  uint32_t threshold;
   float scale;
   uint64_t seed;
   uint32_t offset;
@@ -17,12 +17,13 @@ struct MaskState {
 
 __device__ __forceinline__ MaskState mask_state(const pymimic_mask& m) {
   const int64_t seed = m.device_seed ? *m.device_seed : m.seed, offset = m.device_offset ? *m.device_offset : m.offset;
-  return {m.keep,           256.0f / float(m.keep),      uint64_t(seed),
+  return {m.threshold,      256.0f / float(m.threshold), uint64_t(seed),
           uint32_t(offset), uint32_t(m.row / kMaskRows), uint32_t(m.unit / kMaskUnits)};
 }
 
 inline bool is_valid(const pymimic_mask& m) {
-  return m.keep > 0 && m.keep <= 256 && m.row >= 0 && m.row % kMaskRows == 0 && m.unit >= 0 && m.unit % kMaskUnits == 0;
+  return m.threshold > 0 && m.threshold <= 256 && m.row >= 0 && m.row % kMaskRows == 0 && m.unit >= 0 &&
+         m.unit % kMaskUnits == 0;
 }
 
 // This lane's random bytes of the tile whose first element is (row, unit): byte j is element
@@ -34,42 +35,43 @@ __device__ __forceinline__ Philox4 mask_lane_bytes(const MaskState& m, int lane,
 }
 
 __device__ __forceinline__ float mask_factor(const MaskState& m, const Philox4& bytes, int j) {
-  return (bytes.word[j / 4] >> (8 * (j % 4)) & 255u) < m.keep ? m.scale : 0.0f;
+  return (bytes.word[j / 4] >> (8 * (j % 4)) & 255u) < m.threshold ? m.scale : 0.0f;
 }
 
-// Which of a warp's accumulators are kept, a bit each: element [m][n][i] is bit 4 (tiles m + n) + i. What waits for a
-// product to be summed fits one register so.
+// MASK BITS say which of a warp's accumulators are kept: element [m][n][i] is bit 4 (tiles m + n) + i. While a product
+// runs, they take a single register.
 template <int rows, int tiles>
-__device__ __forceinline__ void apply_mask(float (&x)[rows][tiles][4], uint32_t kept, float scale) {
+__device__ __forceinline__ void apply_mask(float (&x)[rows][tiles][4], uint32_t mask_bits, float scale) {
   static_assert(rows * tiles * 4 <= 32);
 #pragma unroll
-  for (int j = 0; j < rows * tiles * 4; ++j) x[j / 4 / tiles][j / 4 % tiles][j % 4] *= kept >> j & 1 ? scale : 0.0f;
+  for (int j = 0; j < rows * tiles * 4; ++j)
+    x[j / 4 / tiles][j / 4 % tiles][j % 4] *= mask_bits >> j & 1 ? scale : 0.0f;
 }
 
 // For accumulators [row, unit], 16 rows by 8 tiles units each.
 template <int rows, int tiles>
-__device__ __forceinline__ uint32_t kept_rows(const MaskState& m, int lane, int row, int unit) {
+__device__ __forceinline__ uint32_t mask_bits_of_rows(const MaskState& m, int lane, int row, int unit) {
   static_assert(tiles * 8 == kMaskUnits || tiles * 16 == kMaskUnits);
-  uint32_t kept = 0;
+  uint32_t mask_bits = 0;
 #pragma unroll
   for (int r = 0; r < rows; ++r) {
     Philox4 bytes = mask_lane_bytes(m, lane, row + 16 * r, unit);
     if (unit % kMaskUnits != 0) bytes = {{bytes.word[2], bytes.word[3]}};
 #pragma unroll
     for (int j = 0; j < 4 * tiles; ++j)
-      kept |= uint32_t((bytes.word[j / 4] >> (8 * (j % 4)) & 255u) < m.keep) << (4 * tiles * r + j);
+      mask_bits |= uint32_t((bytes.word[j / 4] >> (8 * (j % 4)) & 255u) < m.threshold) << (4 * tiles * r + j);
   }
-  return kept;
+  return mask_bits;
 }
 
-// For accumulators [unit, row], 32 units by 8 tiles rows. Element (unit 8 w + lane / 4, row 8 half + 2 (lane % 4) + e)
-// of a mask's tile is a byte of the call number e of a pair that two lanes, whose units are neighbours, both need: each
-// makes one call and trades half of its bytes.
+// For accumulators [unit, row], 32 units by 8 tiles rows. Two lanes whose units are neighbours need bytes of the same
+// two Philox calls: element (unit 8 w + lane / 4, row 8 half + 2 (lane % 4) + e) of a mask's tile is a byte of call e.
+// Each of them makes one call, and they exchange half of the bytes.
 template <int tiles>
-__device__ __forceinline__ uint32_t kept_units(const MaskState& m, int lane, int row, int unit) {
+__device__ __forceinline__ uint32_t mask_bits_of_units(const MaskState& m, int lane, int row, int unit) {
   constexpr uint32_t kEven = 0x00FF00FFu;
   const int odd = lane / 4 % 2;  // of the unit; also e of the call that this lane makes
-  uint32_t kept = 0;
+  uint32_t mask_bits = 0;
 #pragma unroll
   for (int n = 0; n < tiles; n += 2) {
     const Philox4 made = mask_lane_bytes(m, 4 * (2 * (lane % 4) + odd) + lane / 8, row + 8 * n, unit);
@@ -88,11 +90,11 @@ __device__ __forceinline__ uint32_t kept_units(const MaskState& m, int lane, int
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           const uint32_t byte = (e == odd ? mine : other) >> (16 * half) & 255u;
-          kept |= uint32_t(byte < m.keep) << (4 * (tiles * (w / 2) + n + half) + w % 2 * 2 + e);
+          mask_bits |= uint32_t(byte < m.threshold) << (4 * (tiles * (w / 2) + n + half) + w % 2 * 2 + e);
         }
     }
   }
-  return kept;
+  return mask_bits;
 }
 
 }  // namespace mimic

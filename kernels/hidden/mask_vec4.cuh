@@ -1,4 +1,4 @@
-// The dropout mask for kernels that pass over memory: a lane takes units that lie side by side.
+// The dropout mask for kernels that pass over memory: a lane takes quads of neighbouring units.
 #pragma once
 
 #include "hidden/mask.cuh"
@@ -6,7 +6,7 @@
 
 namespace mimic {
 
-// The warps of a block take tiles side by side, each then those below it.
+// The warps of a block take neighbouring tiles of the same rows, and then the tiles below them.
 constexpr int kTileThreads = 256, kTileUnits = kTileThreads / 32 * kMaskUnits;
 
 inline dim3 tile_grid(int64_t rows, int64_t units) {
@@ -23,8 +23,8 @@ class MaskedQuads {
  public:
   // All lanes of a warp together.
   __device__ __forceinline__ MaskedQuads(const MaskState& m, int lane, int64_t row, int64_t unit) : m_(m), words_() {
-    if (m.keep == 256) return;
-    // Word j is of units 8 j + 2 (lane % 4) + {0, 1}: neighbours trade, the even lane gets j = 0, 1, the odd one 2, 3.
+    if (m.threshold == 256) return;
+    // Word j is of units 8 j + 2 (lane % 4) + {0, 1}. Neighbours swap words: even lanes get j = 0, 1, odd ones 2, 3.
     const Philox4 bytes = mask_lane_bytes(m, lane, row, unit);
     const bool odd = lane % 2;
 #pragma unroll
@@ -38,7 +38,7 @@ class MaskedQuads {
   // What unit i of quad q is multiplied by.
   __device__ __forceinline__ float factor(int q, int i) const {
     const uint32_t byte = words_[q / 2][i / 2] >> (8 * (2 * (q % 2) + i % 2)) & 255u;
-    return m_.keep == 256 ? 1.0f : byte < m_.keep ? m_.scale : 0.0f;
+    return m_.threshold == 256 ? 1.0f : byte < m_.threshold ? m_.scale : 0.0f;
   }
 
  private:

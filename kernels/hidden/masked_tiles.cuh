@@ -2,13 +2,13 @@
 #pragma once
 
 #include "hidden/mask_vec4.cuh"
-#include "tile/split_sums.cuh"
+#include "tile/splits.cuh"
 
 namespace mimic {
 
 using TileQuads = float[kMaskQuads][kQuad];  // of a lane
 
-// Elements of 16 bits want an address and an ld that are multiples of 8 bytes.
+// Where elements have 16 bits, the address and the ld are multiples of 8 bytes.
 struct TiledMatrix {
   void* data;
   pymimic_precision precision;
@@ -61,7 +61,7 @@ __device__ __forceinline__ void apply_mask(TileQuads& a, const MaskedQuads& mask
   for (int j = 0; j < kMaskQuads * kQuad; ++j) a[j / kQuad][j % kQuad] *= masked.factor(j / kQuad, j % kQuad);
 }
 
-// Sums over the rows of the tiles that a warp has gone through, one below the other.
+// Sums over the rows of the tiles that a warp takes, one below the other.
 struct UnitSums {
   float at[kMaskQuads / 2][kQuad] = {};
 
@@ -72,7 +72,7 @@ struct UnitSums {
       for (int i = 0; i < kQuad; ++i) at[q / 2][i] += a[q][i];
   }
 
-  // Lanes 4 apart have the same units.
+  // Lanes that differ by a multiple of 4 have the same units.
   __device__ __forceinline__ void store(float* to, int lane, int64_t unit, int64_t units) const {
 #pragma unroll
     for (int j = 0; j < kMaskQuads / 2; ++j) {
@@ -89,7 +89,7 @@ struct UnitSums {
   }
 };
 
-// The tiles of rows that a part of the grid goes through.
+// The tiles of rows that a part of the grid takes.
 struct RowTiles {
   int64_t first, end;
 };
@@ -99,9 +99,9 @@ __device__ __forceinline__ RowTiles row_tiles(int64_t rows, unsigned part, unsig
   return {tiles * part / parts, tiles * (part + 1) / parts};
 }
 
-// Parts of the rows whose sums are added at the end.
-inline int row_parts(int64_t rows, int64_t units) {
-  return choose_splits(0, units > 0 ? ceil_div(units, kTileUnits) : 1, ceil_div(rows, kMaskRows));
+// Into how many parts the rows are split; their sums are added at the end.
+inline int row_splits(int64_t rows, int64_t units) {
+  return choose_splits(0, ceil_div(units, kTileUnits), ceil_div(rows, kMaskRows));
 }
 
 }  // namespace mimic

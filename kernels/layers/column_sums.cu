@@ -11,7 +11,7 @@ namespace {
 constexpr int kMostMembers = 32, kRowsOfSlab = 32;
 
 __global__ void __launch_bounds__(kTeamThreads)
-    column_sums(const float* a, float* parts, int64_t rows, int64_t columns, Teams teams) {
+    column_sums(const float* a, float* parts, int64_t rows, int64_t columns, RowTeams teams) {
   const int64_t column = (int64_t(blockIdx.x) * teams.size + teams.member()) * kQuad, count = columns - column;
   const int64_t slabs = (rows + kRowsOfSlab - 1) / kRowsOfSlab;
   const int64_t first = slabs * blockIdx.y / gridDim.y * kRowsOfSlab;
@@ -36,24 +36,23 @@ __global__ void __launch_bounds__(kTeamThreads)
 }
 
 struct SumPlan {
-  Teams teams;
+  RowTeams teams;
   int64_t blocks;
   int splits;
 };
 
-SumPlan plan(int64_t rows, int64_t columns) {
+SumPlan make_plan(int64_t rows, int64_t columns) {
   const int64_t quads = ceil_div(columns, kQuad);
-  const Teams teams = teams_for(quads, kMostMembers);
+  const RowTeams teams = teams_for(quads, kMostMembers);
   const int64_t blocks = ceil_div(quads, teams.size);
-  return {teams, blocks, choose_splits(0, blocks > 0 ? blocks : 1, ceil_div(rows, kRowsOfSlab))};
+  return {teams, blocks, choose_splits(0, blocks, ceil_div(rows, kRowsOfSlab))};
 }
 
 }  // namespace
 }  // namespace mimic
 
 extern "C" size_t pymimic_column_sums_workspace(int64_t rows, int64_t columns) {
-  const int splits = mimic::plan(rows, columns).splits;
-  return splits > 1 ? size_t(splits) * size_t(columns) * sizeof(float) : 0;
+  return mimic::split_bytes(mimic::make_plan(rows, columns).splits, columns);
 }
 
 extern "C" cudaError_t pymimic_column_sums(const float* a, float* sums, int64_t rows, int64_t columns, void* workspace,
@@ -61,10 +60,10 @@ extern "C" cudaError_t pymimic_column_sums(const float* a, float* sums, int64_t 
   using namespace mimic;
   if (rows < 0 || columns < 0) return cudaErrorInvalidValue;
   if (columns == 0) return cudaSuccess;
-  const SumPlan how = plan(rows, columns);
-  float* const parts = how.splits > 1 ? static_cast<float*>(workspace) : sums;
-  const cudaError_t error = launch(column_sums, dim3(unsigned(how.blocks), unsigned(how.splits)), kTeamThreads,
-                                   kTeamThreads * sizeof(Quad), stream, a, parts, rows, columns, how.teams);
-  if (error != cudaSuccess || how.splits == 1) return error;
-  return launch_sum_splits(parts, how.splits, 1, columns, nullptr, sums, stream);
+  const SumPlan plan = make_plan(rows, columns);
+  float* const parts = plan.splits > 1 ? static_cast<float*>(workspace) : sums;
+  const cudaError_t error = launch(column_sums, dim3(unsigned(plan.blocks), unsigned(plan.splits)), kTeamThreads,
+                                   kTeamThreads * sizeof(Quad), stream, a, parts, rows, columns, plan.teams);
+  if (error != cudaSuccess || plan.splits == 1) return error;
+  return launch_sum_splits(parts, plan.splits, 1, columns, nullptr, sums, stream);
 }

@@ -1,13 +1,14 @@
-// What stands around a product that cuBLAS makes: out = mask(f(product + bias)), and backward its gate together with
-// the gradient of the bias. A warp takes tiles of the mask, 16 rows by 32 units, one below the other.
+// Around a product by cuBLAS: out = mask(f(product + bias)); and backward the gradient at the product, with the
+// gradient of the bias. A warp takes tiles of the mask, 16 rows by 32 units, one below the other.
 #include "hidden/activate.cuh"
 #include "hidden/masked_tiles.cuh"
 #include "tile/launch.cuh"
+#include "tile/split_sums.cuh"
 
 namespace mimic {
 namespace {
 
-// f' in place of the layer's result; for gelu in place of its argument. `unscale` takes dropout's scale off.
+// Replaces the layer's result, or for gelu its argument, by f'. `unscale` undoes the scale of dropout.
 __device__ __forceinline__ void to_slopes(pymimic_activation activation, TileQuads& a, float unscale) {
   if (activation == PYMIMIC_GELU) return each_in_turn(a, [](float x) { return activate_gelu(x).slope; });
 #pragma unroll
@@ -49,7 +50,7 @@ struct Backward {
 
 __global__ void __launch_bounds__(kTileThreads, 2) linear_dropout_backward(const Backward f) {
   const MaskState m = mask_state(f.mask);
-  const float unscale = float(m.keep) / 256;
+  const float unscale = float(m.threshold) / 256;
   const int lane = threadIdx.x % 32;
   const int64_t unit = int64_t(blockIdx.x) * kTileUnits + threadIdx.x / 32 * kMaskUnits;
   const RowTiles tiles = row_tiles(f.rows, blockIdx.y, gridDim.y);
@@ -85,8 +86,7 @@ extern "C" cudaError_t pymimic_linear_dropout(const float* product, const float*
 }
 
 extern "C" size_t pymimic_linear_dropout_backward_workspace(int64_t rows, int64_t units) {
-  const int splits = mimic::row_parts(rows, units);
-  return splits > 1 ? size_t(splits) * size_t(units) * sizeof(float) : 0;
+  return mimic::split_bytes(mimic::row_splits(rows, units), units);
 }
 
 extern "C" cudaError_t pymimic_linear_dropout_backward(const float* dout, const float* out, const float* bias,
@@ -96,12 +96,12 @@ extern "C" cudaError_t pymimic_linear_dropout_backward(const float* dout, const 
   using namespace mimic;
   if (rows < 0 || units < 0 || !is_valid(mask)) return cudaErrorInvalidValue;
   if (units == 0 || (rows == 0 && !dbias)) return cudaSuccess;
-  const int splits = row_parts(rows, units);
-  const bool apart = dbias && splits > 1;
-  const Backward f = {dout, out,   bias,       da,  apart ? static_cast<float*>(workspace) : dbias,
+  const int splits = row_splits(rows, units);
+  const bool split = dbias && splits > 1;
+  const Backward f = {dout, out,   bias,       da,  split ? static_cast<float*>(workspace) : dbias,
                       rows, units, activation, mask};
   const dim3 grid(unsigned(ceil_div(units, kTileUnits)), unsigned(splits));
   const cudaError_t error = launch(linear_dropout_backward, grid, kTileThreads, 0, stream, f);
-  if (error != cudaSuccess || !apart) return error;
+  if (error != cudaSuccess || !split) return error;
   return launch_sum_splits(f.sums, splits, 1, units, nullptr, dbias, stream);
 }

@@ -1,5 +1,5 @@
-// Three losses, each with its gradient. A team of threads takes a row; the rows' losses are summed in an order that
-// the sizes alone decide: by thread, by block, then over the blocks.
+// Three losses, each with its gradient. A team of threads takes a row. The rows' losses are summed by thread, then by
+// block, then over the blocks: sizes alone decide the order.
 #include <math.h>
 
 #include "common/activation.h"
@@ -32,16 +32,16 @@ __global__ void __launch_bounds__(kTeamThreads) sum_blocks(const float* parts, i
   if (threadIdx.x == 0) *loss = factor * sum;
 }
 
-// f(row) for the rows of this team, whole warps at a time: a team without a row gets one beyond the last.
+// f(row) for the rows of this team. All teams of a warp call f together: one without a row gets a row beyond the last.
 template <class F>
-__device__ __forceinline__ void each_row(const Teams& teams, int64_t rows, F f) {
+__device__ __forceinline__ void each_row(const RowTeams& teams, int64_t rows, F f) {
   const int64_t step = int64_t(gridDim.x) * teams.count();
   for (int64_t first = int64_t(blockIdx.x) * teams.count(); first < rows; first += step) f(first + teams.team());
 }
 
 // f(column, how many) for the quads of this thread in a row.
 template <class F>
-__device__ __forceinline__ void each_quad(const Teams& teams, int64_t columns, F f) {
+__device__ __forceinline__ void each_quad(const RowTeams& teams, int64_t columns, F f) {
   for (int64_t c = int64_t(teams.member()) * kQuad; c < columns; c += int64_t(teams.size) * kQuad) f(c, columns - c);
 }
 
@@ -54,7 +54,7 @@ struct Loss {
   int64_t B, C;
   float* parts;  // a block's sum each
   float* dy;
-  Teams teams;
+  RowTeams teams;
 
   __device__ float weight(int64_t row) const { return (weights ? weights[row] : 1.0f) / float(B); }
 };
@@ -88,9 +88,9 @@ struct LogSoftmax {
   __device__ float operator()(float x) const { return x * inverse_temperature - largest - log_sum; }
 };
 
-// All threads of a warp together, with a row each team; null where a team has none.
+// All threads of a warp call it together, with a row for each team, or null.
 __device__ __forceinline__ LogSoftmax log_softmax(const float* row, float inverse_temperature, int64_t columns,
-                                                  const Teams& teams) {
+                                                  const RowTeams& teams) {
   LogSoftmax s = {inverse_temperature, -__builtin_inff(), 0};
   const int64_t mine = row ? columns : 0;
   each_quad(teams, mine, [&](int64_t column, int64_t count) {
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kTeamThreads) distillation_loss(const Loss f) 
   if (threadIdx.x == 0) f.parts[blockIdx.x] = sum;
 }
 
-Teams teams_of(int64_t C) { return teams_for(ceil_div(C, kQuad), kMostMembers); }
+RowTeams teams_of(int64_t C) { return teams_for(ceil_div(C, kQuad), kMostMembers); }
 
 unsigned blocks_of(int64_t B, int64_t C) { return C == 0 ? 0 : blocks_for(B, teams_of(C).count(), kMostBlocks); }
 

@@ -1,4 +1,4 @@
-// One optimizer step over an array whose gradient is at hand; the working operand is rewritten from the new values.
+// One optimizer step of an array from its gradient. The working operand is rewritten from the new values.
 #include "hidden/optimizer.cuh"
 #include "launch.h"
 #include "tile/operands.cuh"
@@ -14,10 +14,10 @@ struct Step {
   pymimic_precision working_precision;
   const float* grad;
   int64_t rows, columns;
-  Teams teams;
+  RowTeams teams;
 };
 
-// Columns [column, column + count) of a row of the working operand; what is behind the true columns stays zero.
+// Columns [column, column + count) of a row of the working operand. Zeros beyond the true columns stay zeros.
 __device__ __forceinline__ void store_working(void* row, int64_t column, pymimic_precision precision, const Quad& q,
                                               int64_t count) {
   if (precision >= PYMIMIC_TF32) return store_quad(static_cast<float*>(row) + column, q, count);
@@ -59,7 +59,7 @@ extern "C" cudaError_t pymimic_optimizer_update(const pymimic_parameter* paramet
   if (rows < 0 || columns < 0 || !is_valid(p, columns)) return cudaErrorInvalidValue;
   if (rows == 0 || columns == 0) return cudaSuccess;
   Step s = {p, working_precision, grad, rows, columns, {}};
-  if (!p.working) {  // nothing asks for rows then: one long one
+  if (!p.working) {  // rows do not matter then: take all as one
     s.rows = 1;
     s.columns = rows * columns;
   }

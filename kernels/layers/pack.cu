@@ -1,4 +1,5 @@
-// Operands: rows of one type to padded rows of another, zeros behind the true columns. A thread makes 8 columns.
+// Makes operands: rows become padded rows of another type, with zeros beyond the true columns. A thread makes 8
+// columns.
 #include "launch.h"
 #include "tile/operands.cuh"
 #include "tile/vec4.cuh"
@@ -15,7 +16,7 @@ struct Pack {
   void* to;
   pymimic_precision to_precision;
   int64_t ld_to, rows, columns;
-  Teams teams;
+  RowTeams teams;
 };
 
 struct Eight {
@@ -29,14 +30,14 @@ __device__ __forceinline__ Eight load_halves(const uint16_t* from, pymimic_preci
     const uint32_t words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float2 two = widen(precision, words[i]);
+      const float2 two = from_16bit(precision, words[i]);
       e.at[2 * i] = two.x;
       e.at[2 * i + 1] = two.y;
     }
   } else {
 #pragma unroll
     for (int i = 0; i < kColumns; ++i)
-      if (i < count) e.at[i] = widen(precision, from[i]).x;
+      if (i < count) e.at[i] = from_16bit(precision, from[i]).x;
   }
   return e;
 }
@@ -60,8 +61,8 @@ __global__ void __launch_bounds__(kTeamThreads) pack(const Pack p) {
         store_quad(static_cast<float*>(p.to) + to + kQuad, {{e.at[4], e.at[5], e.at[6], e.at[7]}}, kQuad);
       } else {
         *reinterpret_cast<uint4*>(static_cast<uint16_t*>(p.to) + to) = {
-            narrow(p.to_precision, e.at[0], e.at[1]), narrow(p.to_precision, e.at[2], e.at[3]),
-            narrow(p.to_precision, e.at[4], e.at[5]), narrow(p.to_precision, e.at[6], e.at[7])};
+            to_16bit(p.to_precision, e.at[0], e.at[1]), to_16bit(p.to_precision, e.at[2], e.at[3]),
+            to_16bit(p.to_precision, e.at[4], e.at[5]), to_16bit(p.to_precision, e.at[6], e.at[7])};
       }
     }
   }
@@ -76,7 +77,7 @@ extern "C" cudaError_t pymimic_pack(const void* from, pymimic_precision from_pre
   using namespace mimic;
   if (rows < 0 || columns < 0 || ld_from < columns || !is_operand(to, ld_to, columns)) return cudaErrorInvalidValue;
   if (rows == 0 || ld_to == 0) return cudaSuccess;
-  const Teams teams = teams_for(ld_to / kColumns, kTeamThreads);
+  const RowTeams teams = teams_for(ld_to / kColumns, kTeamThreads);
   const dim3 grid(blocks_for(ld_to / kColumns, teams.size, kMostGridColumns),
                   blocks_for(rows, teams.count(), kMostGridRows));
   const Pack p = {from, from_precision, ld_from, to, to_precision, ld_to, rows, columns, teams};

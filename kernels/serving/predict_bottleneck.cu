@@ -1,8 +1,8 @@
-// z = x V^T in float32, for prediction: the sums of an element run in an order that D and k alone decide, so that a
-// row's bits depend on no other row, nor on how many there are. (A library's product is chosen by its sizes.)
+// z = x V^T in float32, for prediction. D and k alone decide in which order an element is summed, so that a row's bits
+// do not depend on other rows or on how many rows there are. (cuBLAS chooses the order by all sizes.)
 //
-// A block makes 128 rows by 64 units of z from a part of D; a thread 8 by 8 of them, from steps of 16 columns that go
-// through shared memory transposed, the next one on its way in registers.
+// A block makes 128 rows by 64 units of z from a part of D, a thread 8 by 8 of them. They walk over steps of 16
+// columns, which go through shared memory transposed; the next step is loaded into registers meanwhile.
 #include "launch.h"
 #include "tile/split_sums.cuh"
 #include "tile/vec4.cuh"
@@ -11,16 +11,16 @@ namespace mimic {
 namespace {
 
 constexpr int kThreads = 128, kRows = 128, kUnits = 64, kStep = 16, kOfWarp = 32;
-constexpr int kHalves = 2, kMost = 8;  // a thread's rows are two quads, 16 rows apart; parts of D
-constexpr int kRowsAt = kRows + kQuad, kUnitsAt = kUnits + kQuad;  // padded: fewer meet in a bank as they are stored
+constexpr int kHalves = 2, kMostSplits = 8;                        // a thread's rows are two quads, 16 rows apart
+constexpr int kRowsAt = kRows + kQuad, kUnitsAt = kUnits + kQuad;  // padded, for fewer bank conflicts in stores
 constexpr uint32_t kStepBytes = kStep * kRowsAt * sizeof(float),
                    kSharedBytes = kStepBytes + kStep * kUnitsAt * sizeof(float);
 
 struct Bottleneck {
   const float *x, *V;
-  float* z;  // (parts, B, k)
+  float* z;  // (splits, B, k)
   int64_t B, D;
-  int k, parts;
+  int k, splits;
 };
 
 // Every kThreads / kStep-th row of one step of columns, from memory ...
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, 2) bottleneck(const Bottleneck f) {
   const int64_t row = int64_t(blockIdx.x) * kRows, left = f.B - row - warp_row;
   const int unit = int(blockIdx.y) * kUnits, part = blockIdx.z;
   const int64_t steps = (f.D + kStep - 1) / kStep;
-  const int64_t first = steps * part / f.parts * kStep, end_step = steps * (part + 1) / f.parts * kStep;
+  const int64_t first = steps * part / f.splits * kStep, end_step = steps * (part + 1) / f.splits * kStep;
   const int64_t end = end_step < f.D ? end_step : f.D;
   const uint32_t x_at = (warp_row + lane / 8 * kQuad) * uint32_t(sizeof(float));
   const uint32_t V_at = kStepBytes + lane % 8 * kQuad * uint32_t(sizeof(float));
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads, 2) bottleneck(const Bottleneck f) {
   load_step<kUnits>(V, f.V, unit, f.k, f.D, first, end);
   float sums[kHalves][kQuad][kHalves][kQuad] = {};
   for (int64_t column = first; column < end; column += kStep) {
-    sync_block();  // nobody reads the step before
+    sync_block();  // nobody reads the step before any more
     store_step<kRows>(0, x);
     store_step<kUnits>(kStepBytes, V);
     sync_block();
@@ -103,21 +103,20 @@ __global__ void __launch_bounds__(kThreads, 2) bottleneck(const Bottleneck f) {
       }
 }
 
-// Parts of D: blocks enough for few rows, and few sums to add for many; none shorter than 8 steps.
-int parts_of(int64_t D, int64_t k) {
+// Parts of D, none shorter than 8 steps: enough blocks for few rows, and few sums to add for many.
+int splits_of(int64_t D, int64_t k) {
   constexpr int64_t kBlocks = 128, kLeast = 8 * kStep;
   const int64_t unit_blocks = ceil_div(k > 0 ? k : 1, kUnits), wanted = ceil_div(kBlocks, unit_blocks);
-  int64_t parts = wanted < kMost ? wanted : kMost;
-  if (parts > D / kLeast) parts = D / kLeast;
-  return int(parts < 1 ? 1 : parts);
+  int64_t splits = wanted < kMostSplits ? wanted : kMostSplits;
+  if (splits > D / kLeast) splits = D / kLeast;
+  return int(splits < 1 ? 1 : splits);
 }
 
 }  // namespace
 }  // namespace mimic
 
 extern "C" size_t pymimic_bottleneck_workspace(int64_t B, int64_t D, int64_t k) {
-  const int parts = mimic::parts_of(D, k);
-  return parts > 1 ? size_t(parts) * size_t(B * k) * sizeof(float) : 0;
+  return mimic::split_bytes(mimic::splits_of(D, k), B * k);
 }
 
 extern "C" cudaError_t pymimic_bottleneck(const float* x, const float* V, int64_t B, int64_t D, int64_t k, float* z,
@@ -126,10 +125,10 @@ extern "C" cudaError_t pymimic_bottleneck(const float* x, const float* V, int64_
   constexpr int64_t kMostRows = INT32_MAX - 1024;
   if (B < 0 || B > kMostRows || D < 0 || D > kMostRows || k < 0 || k > PYMIMIC_MAX_K) return cudaErrorInvalidValue;
   if (B == 0 || k == 0) return cudaSuccess;
-  const int parts = parts_of(D, k);
-  const Bottleneck f = {x, V, parts > 1 ? static_cast<float*>(workspace) : z, B, D, int(k), parts};
-  const dim3 grid(unsigned(ceil_div(B, kRows)), unsigned(ceil_div(k, kUnits)), unsigned(parts));
+  const int splits = splits_of(D, k);
+  const Bottleneck f = {x, V, splits > 1 ? static_cast<float*>(workspace) : z, B, D, int(k), splits};
+  const dim3 grid(unsigned(ceil_div(B, kRows)), unsigned(ceil_div(k, kUnits)), unsigned(splits));
   const cudaError_t error = launch(bottleneck, grid, kThreads, kSharedBytes, stream, f);
-  if (error != cudaSuccess || parts == 1) return error;
-  return launch_sum_splits(f.z, parts, B, k, nullptr, z, stream);
+  if (error != cudaSuccess || splits == 1) return error;
+  return launch_sum_splits(f.z, splits, B, k, nullptr, z, stream);
 }

@@ -1,9 +1,9 @@
-// y = f(z U^T + b) W + c for up to 8 rows, bound by the bandwidth of U and W, each of which is read once; and the
-// launcher of the whole net.
+// y = f(z U^T + b) W + c for up to 8 rows, bound by the bandwidth of U and W, which are read once each; and the plan
+// and the launcher of the whole net.
 //
-// A block walks over slabs of 128 units. Pieces of U come through a ring of copies, a thread computes the sums of one
-// unit for all rows, and h goes through shared memory. Then a thread owns 8 columns of y and every so many-th unit:
-// W comes straight to its registers. Rows are not mixed, and nothing but the output depends on how many there are.
+// A block walks over slabs of 128 units. A ring of asynchronous copies brings the pieces of U. A thread makes the sums
+// of one unit for all rows, and h goes through shared memory. Then a thread owns 8 columns of y and every n-th unit,
+// and loads W into its registers. A row's bits do not depend on the other rows.
 #include "hidden/activate.cuh"
 #include "launch.h"
 #include "serving/weights.cuh"
@@ -15,18 +15,19 @@
 namespace mimic {
 namespace {
 
-constexpr int kRows = kServedRows, kThreads = 128, kSlab = kThreads, kStages = 3, kColumns = 8;
+constexpr int kRows = kFewRows, kThreads = 128, kSlab = kThreads, kStages = 3, kColumns = 8;
 constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes;
 constexpr uint32_t kHiddenBytes = kSlab * kRows * sizeof(float), kFixedBytes = kStages * kPieceBytes + kHiddenBytes;
 static_assert(PYMIMIC_MAX_C <= kThreads * kColumns);
-static_assert(kStages * kPieceBytes >= kThreads * kRows * kColumns * sizeof(float));  // the ring, used once more
+static_assert(kStages * kPieceBytes >=
+              kThreads * kRows * kColumns * sizeof(float));  // at the end the ring's memory is used again
 
 struct Serve {
   Operand U;
-  const float *z, *mean, *scale;  // mean: null where z is taken as it is
+  const float *z, *mean, *scale;  // mean: null where z is not standardised
   const void* W;
   int64_t ldw;
-  const float *U_scale, *W_scale, *b, *c;  // c: null where parts of H are summed later
+  const float *U_scale, *W_scale, *b, *c;  // c: null where parts of H are added later
   float* y;                                // (gridDim.x, B, C)
   int64_t H;
   int B, k, C, slabs, pieces;  // pieces of U
@@ -34,11 +35,11 @@ struct Serve {
   pymimic_activation activation;
 };
 
-// sums[r] += row r of z, from the column that lies at `z`, times one chunk of a unit's weights.
+// sums[r] += some columns of row r of z times one chunk of a unit's weights; row 0's first of these columns is at `z`.
 template <class Served>
 __device__ __forceinline__ void multiply_chunk(float (&sums)[kRows], const uint4& chunk, uint32_t z, const Serve& f) {
   float weights[Served::kOfChunk];
-  Served::widen(weights, chunk);
+  Served::to_floats(weights, chunk);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     if (r >= f.B) continue;
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(kThreads, 4) serve(const Serve f) {
     float h[kRows / 4][4] = {};
     for (int piece = 0; piece < f.pieces; ++piece) {
       copy_async_wait<kStages - 2>();
-      sync_block();  // and nobody reads the piece before this one, nor the h of the slab before
+      sync_block();  // after it nobody reads the piece before this one, nor the h of the slab before
       load_next();
       float sums[kRows];
 #pragma unroll
@@ -125,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 4) serve(const Serve f) {
 #pragma unroll 4
     for (int u = share < shares ? share : units; u < units; u += shares) {
       float weights[kColumns];
-      Served::widen(weights, *reinterpret_cast<const typename Served::Columns*>(W));
+      Served::to_floats(weights, *reinterpret_cast<const typename Served::Columns*>(W));
       W += shares * f.ldw * int64_t(sizeof(typename Served::Columns) / kColumns);
 #pragma unroll
       for (int r = 0; r < kRows; r += 4) {
@@ -142,7 +143,7 @@ __global__ void __launch_bounds__(kThreads, 4) serve(const Serve f) {
     }
   }
 
-  // The shares of each element, summed by one thread.
+  // One thread sums the shares of each element.
   const uint32_t row_bytes = owners * kColumns * uint32_t(sizeof(float));
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
@@ -161,15 +162,6 @@ __global__ void __launch_bounds__(kThreads, 4) serve(const Serve f) {
   }
 }
 
-int slabs_of(const pymimic_serving& p) { return int(ceil_div(p.H, kSlab)); }
-
-// Parts of H, one block each: H alone decides, so that a row's bits depend on no other.
-int splits_of(const pymimic_serving& p) {
-  constexpr int kMost = 512;
-  const int slabs = slabs_of(p);
-  return slabs < 1 ? 1 : slabs < kMost ? slabs : kMost;
-}
-
 bool is_valid(const pymimic_serving& p) {
   constexpr int64_t kMost = INT32_MAX - 1024;
   const bool int8 = p.weights == PYMIMIC_SERVE_INT8, scaled = p.U_scale && p.W_scale && (!p.V || p.V_scale);
@@ -178,73 +170,82 @@ bool is_valid(const pymimic_serving& p) {
          is_operand(p.U, p.ldu, p.k) && is_operand(p.W, p.ldw, p.C) && (!int8 || scaled) && !p.mean == !p.scale;
 }
 
-int64_t rows_at_once(const pymimic_serving& p) { return p.B < kRows ? p.B : kRows; }
+struct ServePlan : pymimic_plan {
+  int slabs;
+  uint32_t U_bytes, z_bytes;            // of a row of U, and of z in shared memory: whole chunks
+  int64_t parts_size, bottleneck_size;  // floats of the workspace: the parts of y, then z
+};
 
-// Floats of the workspace: the parts of y, behind them z.
-int64_t parts_size(const pymimic_serving& p) {
-  const int splits = splits_of(p);
-  return splits > 1 ? splits * rows_at_once(p) * p.C : 0;
+// H alone decides into how many parts it is split, so that a row's bits do not depend on other rows.
+ServePlan make_plan(const pymimic_serving& p, size_t shared_bytes) {
+  constexpr int kMostSplits = 512;
+  const int size = served_bytes(p.weights);
+  ServePlan plan = {};
+  plan.kernel = "serve", plan.slab = kSlab, plan.column_chunks = 1;
+  plan.slabs = int(ceil_div(p.H, kSlab));
+  plan.splits = plan.slabs < 1 ? 1 : plan.slabs < kMostSplits ? plan.slabs : kMostSplits;
+  plan.U_bytes = uint32_t(ceil_div(p.k * size, kChunkBytes) * kChunkBytes);
+  plan.z_bytes = uint32_t(plan.U_bytes / size * sizeof(float));
+  const size_t room = shared_bytes > kFixedBytes ? shared_bytes - kFixedBytes : 0;
+  plan.row_block = room >= plan.z_bytes * size_t(kRows) ? kRows : int(room / plan.z_bytes);
+  const int64_t rows = p.B < plan.row_block ? p.B : plan.row_block;
+  plan.parts_size = plan.splits > 1 ? plan.splits * rows * p.C : 0;
+  plan.bottleneck_size = p.V ? rows * p.k : 0;
+  plan.workspace = size_t(plan.parts_size + plan.bottleneck_size) * sizeof(float);
+  return plan;
 }
-int64_t bottleneck_size(const pymimic_serving& p) { return p.V ? rows_at_once(p) * p.k : 0; }
 
-// Rows [row, row + f.B), of a problem that is described in f but for what depends on them.
-cudaError_t run(const pymimic_serving& p, Serve f, int64_t row, float* y, float* workspace, cudaStream_t stream) {
-  const int splits = splits_of(p);
-  const bool apart = splits > 1;
+// Rows [row, row + f.B). f has what is the same for all rows.
+cudaError_t run(const pymimic_serving& p, const ServePlan& plan, Serve f, int64_t row, float* y, float* workspace,
+                cudaStream_t stream) {
+  const bool split = plan.splits > 1;
   f.z = p.x + row * p.D;
   if (p.V) {
-    float* const z = workspace + parts_size(p);
+    float* const z = workspace + plan.parts_size;
     const cudaError_t error = run_bottleneck(p, f.z, f.B, z, stream);
     if (error != cudaSuccess) return error;
     f.z = z;
   }
-  f.c = apart ? nullptr : p.c;
-  f.y = apart ? workspace : y + row * p.C;
+  f.c = split ? nullptr : p.c;
+  f.y = split ? workspace : y + row * p.C;
   const auto kernel = p.weights == PYMIMIC_SERVE_FP32   ? serve<ServedFp32>
                       : p.weights == PYMIMIC_SERVE_BF16 ? serve<ServedBf16>
                                                         : serve<ServedInt8>;
   const size_t shared = kFixedBytes + f.B * f.z_row;
-  const cudaError_t error = launch(kernel, dim3(unsigned(splits)), kThreads, shared, stream, f);
-  if (error != cudaSuccess || !apart) return error;
-  return launch_sum_splits(f.y, splits, f.B, p.C, p.c, y + row * p.C, stream);
+  const cudaError_t error = launch(kernel, dim3(unsigned(plan.splits)), kThreads, shared, stream, f);
+  if (error != cudaSuccess || !split) return error;
+  return launch_sum_splits(f.y, plan.splits, f.B, p.C, p.c, y + row * p.C, stream);
 }
 
 }  // namespace
 }  // namespace mimic
 
-extern "C" size_t pymimic_serve_workspace(const pymimic_serving* p) {
-  return size_t(mimic::parts_size(*p) + mimic::bottleneck_size(*p)) * sizeof(float);
+extern "C" pymimic_plan pymimic_serve_plan(const pymimic_serving* p) {
+  size_t shared_bytes = 0;
+  if (mimic::most_shared_bytes(shared_bytes) != cudaSuccess) shared_bytes = 0;
+  return mimic::make_plan(*p, shared_bytes);
 }
 
 extern "C" cudaError_t pymimic_serve(const pymimic_serving* p, float* y, void* workspace, cudaStream_t stream) {
   using namespace mimic;
   if (!is_valid(*p)) return cudaErrorInvalidValue;
   if (p->B == 0 || p->C == 0) return cudaSuccess;
-  const int size = served_bytes(p->weights);
+  size_t shared_bytes = 0;
+  if (const cudaError_t error = most_shared_bytes(shared_bytes); error != cudaSuccess) return error;
+  const ServePlan plan = make_plan(*p, shared_bytes);
+  if (plan.row_block == 0) return cudaErrorInvalidValue;
   Serve f = {};
-  f.U = {static_cast<const unsigned char*>(p->U), p->ldu * size, p->H,
-         int(ceil_div(p->k * size, kChunkBytes) * kChunkBytes)};
-  f.mean = p->V ? nullptr : p->mean;
-  f.scale = p->V ? nullptr : p->scale;
-  f.W = p->W;
-  f.ldw = p->ldw;
-  f.U_scale = p->U_scale;
-  f.W_scale = p->W_scale;
-  f.b = p->b;
-  f.H = p->H;
-  f.k = int(p->k);
-  f.C = int(p->C);
-  f.slabs = slabs_of(*p);
-  f.pieces = f.U.bytes ? int(ceil_div(f.U.bytes, kPieceRowBytes)) : 1;
-  f.z_row = uint32_t(f.U.bytes / size * sizeof(float));
-  f.activation = p->activation;
-  size_t most = 0;
-  if (const cudaError_t error = most_shared_bytes(most); error != cudaSuccess) return error;
-  if (most < kFixedBytes + f.z_row) return cudaErrorInvalidValue;
-  const int64_t fit = f.z_row ? int64_t((most - kFixedBytes) / f.z_row) : kRows, rows = fit < kRows ? fit : kRows;
-  for (int64_t row = 0; row < p->B; row += rows) {
-    f.B = int(p->B - row < rows ? p->B - row : rows);
-    const cudaError_t error = run(*p, f, row, y, static_cast<float*>(workspace), stream);
+  f.U = {static_cast<const unsigned char*>(p->U), p->ldu * served_bytes(p->weights), p->H, int(plan.U_bytes)};
+  f.mean = p->V ? nullptr : p->mean, f.scale = p->V ? nullptr : p->scale;
+  f.W = p->W, f.ldw = p->ldw;
+  f.U_scale = p->U_scale, f.W_scale = p->W_scale;
+  f.b = p->b, f.H = p->H;
+  f.k = int(p->k), f.C = int(p->C);
+  f.slabs = plan.slabs, f.pieces = f.U.bytes ? int(ceil_div(f.U.bytes, kPieceRowBytes)) : 1;
+  f.z_row = plan.z_bytes, f.activation = p->activation;
+  for (int64_t row = 0; row < p->B; row += plan.row_block) {
+    f.B = int(p->B - row < plan.row_block ? p->B - row : plan.row_block);
+    const cudaError_t error = run(*p, plan, f, row, y, static_cast<float*>(workspace), stream);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -1,5 +1,5 @@
 // z = ((x - mean) scale) V^T for up to 8 rows: a warp makes one unit of z for all of them, so that each row of V is
-// read once. A row's sums run in the order of its columns alone: what lies beside it changes nothing.
+// read once. A row's bits do not depend on the other rows.
 #include "serving/weights.cuh"
 #include "tile/launch.cuh"
 #include "tile/vec4.cuh"
@@ -12,7 +12,7 @@ constexpr int kThreads = 128, kWarps = kThreads / 32;
 struct Bottleneck {
   const unsigned char* V;
   int64_t ld_bytes, D;
-  const float *V_scale, *x, *mean, *scale;  // mean: null where x is taken as it is
+  const float *V_scale, *x, *mean, *scale;  // mean: null where x is not standardised
   float* z;                                 // (B, k)
   int B, k, chunks;                         // chunks: of a row of V
 };
@@ -22,17 +22,17 @@ __global__ void __launch_bounds__(kThreads) serve_bottleneck(const Bottleneck f)
   const int lane = threadIdx.x % 32, unit = int(blockIdx.x) * kWarps + int(threadIdx.x) / 32;
   if (unit >= f.k) return;
   const auto* V = reinterpret_cast<const uint4*>(f.V + unit * f.ld_bytes);
-  float sums[kServedRows] = {};
+  float sums[kFewRows] = {};
   for (int chunk = lane; chunk < f.chunks; chunk += 32) {
     float weights[Served::kOfChunk];
-    Served::widen(weights, V[chunk]);
+    Served::to_floats(weights, V[chunk]);
 #pragma unroll
     for (int i = 0; i < Served::kOfChunk; i += kQuad) {
       const int64_t column = int64_t(chunk) * Served::kOfChunk + i, count = f.D - column;
       Quad mean = {}, scale = {{1, 1, 1, 1}};
       if (f.mean) mean = load_quad(f.mean + column, count), scale = load_quad(f.scale + column, count);
 #pragma unroll
-      for (int r = 0; r < kServedRows; ++r) {
+      for (int r = 0; r < kFewRows; ++r) {
         if (r >= f.B) continue;
         const Quad x = load_quad(f.x + r * f.D + column, count);
 #pragma unroll
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads) serve_bottleneck(const Bottleneck f)
   }
   const float scale = Served::kScaled ? f.V_scale[unit] : 1.0f;
 #pragma unroll
-  for (int r = 0; r < kServedRows; ++r) {
+  for (int r = 0; r < kFewRows; ++r) {
     if (r >= f.B) continue;  // all lanes alike
 #pragma unroll
     for (int other = 16; other > 0; other /= 2) sums[r] += shuffle_xor(sums[r], other);

@@ -1,21 +1,21 @@
 // dz = da U with da = (dy W^T) f'(a) mask and a = z U^T + b, for chips with mma.sync and cp.async.
 //
-// A block owns 128 rows, up to kColumns columns of dz, and a part of H. It walks over slabs of hidden units as wide as
-// a piece; pieces of W, then of U, then of U once more, come through a ring of copies. Two warps share 32 rows: each
-// makes da of half of a slab's units, they meet in shared memory, and each sums half of the columns of every piece of
-// dz.
+// A block owns 128 rows and up to kColumns columns of dz, and sums a part of H. It walks over slabs of hidden units, as
+// many as a piece has columns. A ring of asynchronous copies brings pieces of W, then of U, then of U once more. Two
+// warps share 32 rows: each makes da of half of a slab's units, they exchange it through shared memory, and each sums
+// half of the columns of every piece of dz.
 #include "hidden/activate.cuh"
 #include "hidden/mask.cuh"
-#include "shallow/backward_rows.cuh"
+#include "shallow/rows.cuh"
 #include "tile/launch.cuh"
 #include "tile/mma_products.cuh"
 #include "tile/ring.cuh"
-#include "tile/split_sums.cuh"
 
 namespace mimic {
 namespace {
 
-constexpr int kThreads = 256, kRows = 128, kColumns = 256, kWarpRowTiles = 2, kWarpRows = 16 * kWarpRowTiles;
+constexpr int kThreads = 256, kRows = kBackwardRows, kColumns = kBackwardRowsK, kWarpRowTiles = 2,
+              kWarpRows = 16 * kWarpRowTiles;
 constexpr int kWarpGroups = kPieceGroups / 2;  // of the columns of a piece, and of a slab's units
 constexpr uint32_t kRowPieceBytes = kRows * kPieceRowBytes;
 
@@ -33,11 +33,11 @@ struct BackwardRows {
   Ring ring;
 };
 
-// dh becomes da: s is z U^T, 16 kWarpRowTiles rows by half a slab, whose bias is at `bias`.
+// dh becomes da. s is z U^T, 16 kWarpRowTiles rows by half a slab; its bias is at the offset `bias`.
 template <int tiles>
 __device__ __forceinline__ void to_da(float (&dh)[kWarpRowTiles][tiles][4], float (&s)[kWarpRowTiles][tiles][4],
                                       uint32_t bias, pymimic_activation activation, bool has_mask, uint32_t mask_at,
-                                      uint32_t kept, int lane) {
+                                      uint32_t mask_bits, int lane) {
 #pragma unroll
   for (int n = 0; n < tiles; ++n) {
     const float2 b = load_shared<float2>(bias + (8 * n + 2 * (lane % 4)) * sizeof(float));
@@ -45,7 +45,7 @@ __device__ __forceinline__ void to_da(float (&dh)[kWarpRowTiles][tiles][4], floa
     for (int j = 0; j < 4 * kWarpRowTiles; ++j) s[j / 4][n][j % 4] += j % 2 ? b.y : b.x;
   }
   activate_and_differentiate(activation, s, dh);
-  if (has_mask) apply_mask(dh, kept, load_shared<MaskState>(mask_at).scale);
+  if (has_mask) apply_mask(dh, mask_bits, load_shared<MaskState>(mask_at).scale);
 }
 
 template <class Element>
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
         const Operand rows = past_W < 0 ? Operand(f.dy) : Operand(f.z);
         copy_piece<kRows, kThreads>(slot + kSlabPieceBytes, rows, row, piece, thread);
       }
-      // A slab has two pieces at least, so that kMostStages biases outlast the ring.
+      // A slab has at least two pieces: the ring is done with a bias before the bias of kMostStages slabs later comes.
       if (load_piece == 0 && thread < kSlab<Element>)
         copy_async<4>(bias_at + load_slab % kMostStages * kBiasBytes + thread * sizeof(float), f.b + unit + thread,
                       unit + thread < f.U.rows);
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
     }
     copy_async_commit();
   };
-  // The slot of the next piece, arrived. Past the barrier nobody reads the piece before it, whose slot is loaded anew.
+  // Waits for the next piece, returns its slot, and refills the slot before it, which nobody reads after the barrier.
   const auto next_slot = [&] {
     wait_for_piece(ring);
     sync_block();
@@ -110,10 +110,10 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
   float dz[kWarpRowTiles][kChunkPieces * kPieceTiles][4] = {};
   sync_block();
   for (int slab = first_slab; slab < end_slab; ++slab) {
-    uint32_t kept = 0;
-    if (f.mask.keep < 256)
-      kept = kept_rows<kWarpRowTiles, kUnitTiles>(load_shared<MaskState>(mask_at), lane, row + warp_row,
-                                                  slab * kSlab<Element> + half * 8 * kUnitTiles);
+    uint32_t mask_bits = 0;
+    if (f.mask.threshold < 256)
+      mask_bits = mask_bits_of_rows<kWarpRowTiles, kUnitTiles>(load_shared<MaskState>(mask_at), lane, row + warp_row,
+                                                               slab * kSlab<Element> + half * 8 * kUnitTiles);
 
     float dh[kWarpRowTiles][kUnitTiles][4] = {}, s[kWarpRowTiles][kUnitTiles][4] = {};
     for (int piece = 0; piece < f.W_pieces; ++piece) {
@@ -125,18 +125,18 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
       if (has_rows) multiply_piece_along<Element>(s, z, row_at, U, unit_at, f.z.groups_from(piece));
     }
 
-    // The warps that share these rows have read the da before this one: barriers of this slab's pieces lie between.
+    // The two warps of these rows have read the da of the slab before: this slab's pieces had barriers since.
     if (has_rows) {
       const int thread = fresh_thread(), my_lane = thread % 32, my_half = thread / 32 % 2;
       const int my_row = thread / 64 * kWarpRows, my_unit = my_half * 8 * kUnitTiles;
-      to_da(dh, s, bias_at + slab % kMostStages * kBiasBytes + my_unit * sizeof(float), f.activation, f.mask.keep < 256,
-            mask_at, kept, my_lane);
+      to_da(dh, s, bias_at + slab % kMostStages * kBiasBytes + my_unit * sizeof(float), f.activation,
+            f.mask.threshold < 256, mask_at, mask_bits, my_lane);
 #pragma unroll
       for (int r = 0; r < kWarpRowTiles; ++r)
         store_fragments<Element>(da_at + (my_row + 16 * r) * kPieceRowBytes, 4 * my_half, dh[r], my_lane);
     }
 
-    uint32_t da[kWarpRowTiles][kPieceGroups][4] = {};  // not left from the slab before, as far as ptxas can see
+    uint32_t da[kWarpRowTiles][kPieceGroups][4] = {};  // zeros, so that ptxas carries nothing over from the slab before
 #pragma unroll
     for (int piece = 0; piece < kChunkPieces; ++piece) {
       if (piece >= f.dz_pieces) continue;
@@ -174,89 +174,38 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
   }
 }
 
-// What the shapes decide.
-struct Plan {
-  int U_pieces, W_pieces, dz_pieces, column_blocks, slabs, splits;
-  int64_t row_blocks;
-};
-
-Plan plan(const pymimic_shallow& p) {
-  const int most = int(pieces_of(kColumns, p.precision)), slab = int(kPieceRowBytes) / element_bytes(p.precision);
-  Plan how;
-  how.U_pieces = int(pieces_of(p.k, p.precision));
-  how.W_pieces = int(pieces_of(p.C, p.precision));
-  how.column_blocks = (how.U_pieces + most - 1) / most;
-  how.dz_pieces = how.column_blocks ? (how.U_pieces + how.column_blocks - 1) / how.column_blocks : 0;
-  how.slabs = int((p.H + slab - 1) / slab);
-  how.row_blocks = (p.B + kRows - 1) / kRows;
-  const int64_t blocks = how.row_blocks * how.column_blocks;
-  how.splits = choose_splits(p.splits, blocks > 0 ? blocks : 1, how.slabs);
-  return how;
-}
-
 template <class Element>
-cudaError_t run(BackwardRows& f, const Plan& how, cudaStream_t stream) {
+cudaError_t run(BackwardRows& f, const RowPlan& plan, cudaStream_t stream) {
   constexpr uint32_t kRest = kRowPieceBytes + kMostStages * kSlab<Element> * sizeof(float) + sizeof(MaskState);
   size_t most = 0;
   if (const cudaError_t error = most_shared_bytes(most); error != cudaSuccess) return error;
-  if (!fit_ring(f.ring, how.U_pieces + how.W_pieces, kRowPieceBytes, kSlab<Element> * kPieceRowBytes, kRest, most))
+  if (!fit_ring(f.ring, plan.U_pieces + plan.W_pieces, kRowPieceBytes, kSlab<Element> * kPieceRowBytes, kRest, most))
     return cudaErrorInvalidValue;
-  const dim3 grid(unsigned(how.row_blocks), unsigned(how.splits), unsigned(how.column_blocks));
-  return launch(shallow_backward_rows<Element>, grid, kThreads, f.ring.bytes, stream, f);
+  return launch(shallow_backward_rows<Element>, plan.grid(), kThreads, f.ring.bytes, stream, f);
 }
 
-cudaError_t run(pymimic_precision precision, BackwardRows& f, const Plan& how, cudaStream_t stream) {
-  switch (precision) {
-    case PYMIMIC_BF16: return run<Bf16>(f, how, stream);
-    case PYMIMIC_TF32: return run<Tf32>(f, how, stream);
-    case PYMIMIC_FP32: return run<ThreeTf32>(f, how, stream);
-    case PYMIMIC_FP16: break;  // its range is too small for gradients
-  }
-  return cudaErrorInvalidValue;
-}
+}  // namespace
 
-cudaError_t run_backward_rows_80(const pymimic_shallow& p, const void* dy, int64_t lddy, const Plan& how, float* sums,
-                                 cudaStream_t stream) {
+cudaError_t run_backward_rows_sm80(const pymimic_shallow& p, const void* dy, int64_t lddy, const RowPlan& plan,
+                                   float* dz, cudaStream_t stream) {
   BackwardRows f;
   f.z = operand(p.z, p.ldz, p.B, p.k, p.precision);
   f.dy = operand(dy, lddy, p.B, p.C, p.precision);
   f.U = operand(p.U, p.ldu, p.H, p.k, p.precision);
   f.W = operand(p.W, p.ldw, p.H, p.C, p.precision);
-  f.b = p.b;
-  f.dz = sums;
-  f.B = p.B;
-  f.k = p.k;
-  f.slabs = how.slabs;
-  f.splits = how.splits;
-  f.U_pieces = how.U_pieces;
-  f.W_pieces = how.W_pieces;
-  f.dz_pieces = how.dz_pieces;
-  f.activation = p.activation;
-  f.mask = p.mask;
-  return run(p.precision, f, how, stream);
+  f.b = p.b, f.dz = dz;
+  f.B = p.B, f.k = p.k;
+  f.slabs = plan.slabs, f.splits = plan.splits;
+  f.U_pieces = plan.U_pieces, f.W_pieces = plan.W_pieces;
+  f.dz_pieces = plan.chunk_pieces;
+  f.activation = p.activation, f.mask = p.mask;
+  switch (p.precision) {
+    case PYMIMIC_BF16: return run<Bf16>(f, plan, stream);
+    case PYMIMIC_TF32: return run<Tf32>(f, plan, stream);
+    case PYMIMIC_FP32: return run<ThreeTf32>(f, plan, stream);
+    case PYMIMIC_FP16: break;  // its range is too small for gradients
+  }
+  return cudaErrorInvalidValue;
 }
 
-}  // namespace
 }  // namespace mimic
-
-extern "C" size_t pymimic_shallow_backward_rows_workspace(const pymimic_shallow* p) {
-  const int splits = mimic::plan(*p).splits;
-  return splits > 1 ? size_t(splits) * size_t(p->B * p->k) * sizeof(float) : 0;
-}
-
-extern "C" cudaError_t pymimic_shallow_backward_rows(const pymimic_shallow* p, const void* dy, int64_t lddy, float* dz,
-                                                     void* workspace, cudaStream_t stream) {
-  using namespace mimic;
-  if (!is_valid(*p) || !is_valid(p->mask) || !is_operand(dy, lddy, p->C)) return cudaErrorInvalidValue;
-  if (p->B == 0 || p->k == 0) return cudaSuccess;
-  const Plan how = plan(*p);
-  const bool apart = how.splits > 1;
-  float* const sums = apart ? static_cast<float*>(workspace) : dz;
-  cudaError_t error;
-  if (takes_backward_rows_90(*p))
-    error = run_backward_rows_90(*p, dy, lddy, how.slabs, how.splits, sums, stream);
-  else
-    error = run_backward_rows_80(*p, dy, lddy, how, sums, stream);
-  if (error != cudaSuccess || !apart) return error;
-  return launch_sum_splits(sums, how.splits, p->B, p->k, nullptr, dz, stream);
-}

@@ -1,11 +1,11 @@
 // dz = da U with da = (dy W^T) f'(a) mask and a = z U^T + b, for sm_90a: wgmma, fed by the copy engine. For shapes
-// whose z, dy and sums dz stay where they are; the launcher takes the others to backward_rows_sm80.cu.
+// whose z and dy fit shared memory and whose dz fits registers; the launcher has backward_rows_sm80.cu do the others.
 //
-// A block owns 128 rows and a part of H. One warp walks ahead over slabs of 64 hidden units and has pieces of W, then
-// of U, copied into a ring. Two warpgroups of 64 rows each follow: dy W^T and z U^T become, in their registers, da as
-// the A operand of da U, which takes the pieces of U that z U^T has used.
+// A block owns 128 rows and sums a part of H. One warp walks ahead over slabs of 64 hidden units and has the copy
+// engine bring the pieces of W, then those of U, into a ring. Two warpgroups of 64 rows each follow: dy W^T and z U^T
+// become, in their registers, da as the A operand of da U, which reads the pieces of U that z U^T has read.
 #include "hidden/fragments.cuh"
-#include "shallow/backward_rows.cuh"
+#include "shallow/rows.cuh"
 #include "tile/launch.cuh"
 #include "tile/ring_sm90a.cuh"
 #include "tile/tensor_map.cuh"
@@ -13,18 +13,19 @@
 namespace mimic {
 namespace {
 
-constexpr int kRows = 128, kSlab = 64, kSlabTiles = kSlab / 8, kGroupRows = 64, kConsumers = kRows / kGroupRows;
+constexpr int kRows = kBackwardRows, kSlab = 64, kSlabTiles = kSlab / 8, kGroupRows = 64,
+              kConsumers = kRows / kGroupRows;
 constexpr int kThreads = (kConsumers + 1) * 128, kStages = 12;
-constexpr int kBiases = (kStages + 2) / 2;  // outlast the ring: a slab has two pieces at least
-constexpr int kUPieces = kBackwardRows90K / kBoxColumns;
+constexpr int kBiases = (kStages + 2) / 2;  // a slab has at least two pieces: no bias is replaced while it is read
+constexpr int kUPieces = kBackwardRowsK / kBoxColumns;
 constexpr uint32_t kRowPieceBytes = kRows * kPieceRowBytes, kPieceBytes = kSlab * kPieceRowBytes;
 constexpr uint32_t kBiasBytes = kSlab * sizeof(float);
 constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
 static_assert(kStages > kUPieces + 1);
-// Of the 168 registers that each of 384 threads starts with.
+// Each of 384 threads starts with 168 registers.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
 
-struct BackwardRows90 {
+struct BackwardRows {
   TensorMap z, dy, U, W;
   const float* b;
   float* dz;  // (splits, B, k)
@@ -37,7 +38,7 @@ struct BackwardRows90 {
 // dy, then z, then the ring.
 struct SharedLayout {
   PieceRing ring;
-  uint32_t z, biases, mask, rows_there, bytes;
+  uint32_t z, biases, mask, rows_barrier, bytes;
 
   __device__ uint32_t bias(int slab) const { return biases + slab % kBiases * kBiasBytes; }
 };
@@ -49,29 +50,29 @@ MIMIC_HD SharedLayout shared_layout(int U_pieces, int W_pieces) {
   s.biases = s.ring.slots + kStages * kPieceBytes;
   s.mask = s.biases + kBiases * kBiasBytes;
   s.ring.barriers = s.mask + uint32_t(sizeof(MaskState));
-  s.rows_there = s.ring.barriers + kStages * 16;
-  s.bytes = s.rows_there + 8;
+  s.rows_barrier = s.ring.barriers + kStages * 16;
+  s.bytes = s.rows_barrier + 8;
   return s;
 }
 
-// What a block does.
+// The part of the problem that a block has.
 struct Part {
   int row, first_slab, end_slab;
 };
 
-// The part of the warp that fills the ring; its first lane talks to the copy engine.
-__device__ __forceinline__ void produce(const BackwardRows90& f, const Part& part, const SharedLayout& shared) {
+// The producer warp fills the ring; its first lane starts the copies.
+__device__ __forceinline__ void produce(const BackwardRows& f, const Part& part, const SharedLayout& shared) {
   const int lane = threadIdx.x % 32;
   if (lane == 0) {
-    mbarrier_arrive_expecting(shared.rows_there, (f.W_pieces + f.U_pieces) * kRowPieceBytes);
+    mbarrier_arrive_expecting(shared.rows_barrier, (f.W_pieces + f.U_pieces) * kRowPieceBytes);
     for (int piece = 0; piece < f.W_pieces; ++piece)
-      copy_box(piece * kRowPieceBytes, f.dy, piece * kBoxColumns, part.row, shared.rows_there);
+      copy_box(piece * kRowPieceBytes, f.dy, piece * kBoxColumns, part.row, shared.rows_barrier);
     for (int piece = 0; piece < f.U_pieces; ++piece)
-      copy_box(shared.z + piece * kRowPieceBytes, f.z, piece * kBoxColumns, part.row, shared.rows_there);
+      copy_box(shared.z + piece * kRowPieceBytes, f.z, piece * kBoxColumns, part.row, shared.rows_barrier);
   }
   Biases<kSlab> biases;
   biases.load(f.b, int64_t(part.first_slab) * kSlab, f.H, lane);
-  Place next = {kStages};
+  RingPosition next = {kStages};
   for (int slab = part.first_slab; slab < part.end_slab; ++slab)
     for (int piece = 0; piece < f.W_pieces + f.U_pieces; ++piece, next.advance()) {
       mbarrier_wait(shared.ring.emptied(next.slot), next.parity ^ 1);
@@ -90,48 +91,49 @@ __device__ __forceinline__ void produce(const BackwardRows90& f, const Part& par
     }
 }
 
-// The part of a warp whose warpgroup owns 64 rows of dz.
-__device__ __forceinline__ void consume(const BackwardRows90& f, const Part& part, const SharedLayout& shared,
+// A consumer warp: its warpgroup owns 64 rows of dz.
+__device__ __forceinline__ void consume(const BackwardRows& f, const Part& part, const SharedLayout& shared,
                                         int group) {
   const int lane = threadIdx.x % 32, row = part.row + int(threadIdx.x) / 32 * 16;
   const uint32_t my_rows = group * kGroupRows * kPieceRowBytes;
-  Place next = {kStages}, held = next, first_U = next;  // the piece to be read next; the first one not given back
-  const auto give_back = [&](const Place& end) {        // all pieces before it
-    for (; held.slot != end.slot; held.advance())
-      if (lane == 0) mbarrier_arrive(shared.ring.emptied(held.slot));
+  RingPosition next = {kStages}, oldest = next, first_U = next;  // the piece to read next, the oldest not released
+  const auto release = [&](const RingPosition& end) {            // all pieces before it
+    for (; oldest.slot != end.slot; oldest.advance())
+      if (lane == 0) mbarrier_arrive(shared.ring.emptied(oldest.slot));
   };
   // sums = or += rows times the next piece, along.
   const auto start_along = [&](float (&sums)[kSlabTiles][4], uint32_t rows, int piece, int groups) {
     mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-    multiply_along<Bf16>(sums, rows + piece * kRowPieceBytes + my_rows, shared.ring.slot(next.slot),
-                         groups - piece * kPieceGroups, piece > 0);
+    start_multiply_along<Bf16>(sums, rows + piece * kRowPieceBytes + my_rows, shared.ring.slot(next.slot),
+                               groups - piece * kPieceGroups, piece > 0);
   };
 
   float dz[kUPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4];
   uint32_t da[kSlab / 16][4];
   const auto make_da = [&](int slab) {
-    Kept<kSlabTiles> kept;
+    MaskBits<kSlabTiles> mask_bits;
     for (int piece = 0; piece < f.W_pieces; ++piece, next.advance()) {
       start_along(dh[0], 0, piece, f.W_groups);
-      if (piece == 0 && f.mask.keep < 256) kept.make(load_shared<MaskState>(shared.mask), lane, row, slab * kSlab);
+      if (piece == 0 && f.mask.threshold < 256)
+        mask_bits.make(load_shared<MaskState>(shared.mask), lane, row, slab * kSlab);
       wgmma_wait<1>();
-      give_back(next);
+      release(next);
     }
     first_U = next;
     for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.z, piece, f.U_groups);
     wgmma_wait<0>();
     wgmma_done(dh[0]);
     wgmma_done(s[0]);
-    give_back(first_U);
+    release(first_U);
 
     add_bias(s[0], shared.bias(slab), lane);
     activate_and_differentiate(f.activation, s, dh);
-    if (f.mask.keep < 256) kept.apply(dh[0], load_shared<MaskState>(shared.mask).scale);
+    if (f.mask.threshold < 256) mask_bits.apply(dh[0], load_shared<MaskState>(shared.mask).scale);
     to_fragments<Bf16>(da, dh[0]);
     wgmma_fence();
   };
-  const auto start_dz = [&] {  // dz += da U, under way until the next make_da
-    Place U = first_U;
+  const auto start_dz = [&] {  // dz += da U, asynchronously: the next make_da waits for it
+    RingPosition U = first_U;
 #pragma unroll
     for (int piece = 0; piece < kUPieces; ++piece) {
       if (piece >= f.U_pieces) continue;
@@ -143,10 +145,11 @@ __device__ __forceinline__ void consume(const BackwardRows90& f, const Part& par
     wgmma_commit();
   };
 
-  mbarrier_wait(shared.rows_there, 0);
+  mbarrier_wait(shared.rows_barrier, 0);
   wgmma_fence();
   make_da(part.first_slab);
-  for (int slab = part.first_slab + 1; slab < part.end_slab; ++slab) {  // ptxas wants none under way from turn to turn
+  for (int slab = part.first_slab + 1; slab < part.end_slab;
+       ++slab) {  // ptxas wants no product under way at the loop's end
     start_dz();
     make_da(slab);
   }
@@ -172,15 +175,15 @@ __device__ __forceinline__ void consume(const BackwardRows90& f, const Part& par
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows_90(const __grid_constant__ BackwardRows90 f) {
-  if constexpr (kGeneration90) {
+__global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows_sm90a(const __grid_constant__ BackwardRows f) {
+  if constexpr (kForSm90a) {
     const int group = uniform(threadIdx.x / 128);
     const SharedLayout shared = shared_layout(f.U_pieces, f.W_pieces);
     const Slabs slabs = slabs_of(blockIdx.y, f.splits, f.slabs, f.slabs_each);
     const Part part = {int(blockIdx.x) * kRows, slabs.first, slabs.end};
     if (threadIdx.x == 0) {
       store_shared(shared.mask, mask_state(f.mask));
-      mbarrier_init(shared.rows_there, 1);
+      mbarrier_init(shared.rows_barrier, 1);
       open_ring(shared.ring, kConsumers * 4);
       mbarrier_init_fence();
     }
@@ -199,35 +202,26 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows_90(const __
 
 }  // namespace
 
-bool takes_backward_rows_90(const pymimic_shallow& p) {
-  return p.precision == PYMIMIC_BF16 && p.k > 0 && p.k <= kBackwardRows90K && p.C > 0 && p.C <= kBackwardRows90C &&
-         p.H > 0 && has_code_for_sm_90a(shallow_backward_rows_90);
-}
+bool has_backward_rows_sm90a() { return has_code_for_sm_90a(shallow_backward_rows_sm90a); }
 
-cudaError_t run_backward_rows_90(const pymimic_shallow& p, const void* dy, int64_t lddy, int slabs, int splits,
-                                 float* dz, cudaStream_t stream) {
-  BackwardRows90 f;
+cudaError_t run_backward_rows_sm90a(const pymimic_shallow& p, const void* dy, int64_t lddy, const RowPlan& plan,
+                                    float* dz, cudaStream_t stream) {
+  BackwardRows f;
   cudaError_t error = make_tensor_map(f.z, p.z, p.ldz, p.B, p.k, p.precision, kRows);
   if (error == cudaSuccess) error = make_tensor_map(f.dy, dy, lddy, p.B, p.C, p.precision, kRows);
   if (error == cudaSuccess) error = make_tensor_map(f.U, p.U, p.ldu, p.H, p.k, p.precision, kSlab);
   if (error == cudaSuccess) error = make_tensor_map(f.W, p.W, p.ldw, p.H, p.C, p.precision, kSlab);
   if (error != cudaSuccess) return error;
-  f.b = p.b;
-  f.dz = dz;
-  f.B = p.B;
-  f.H = p.H;
+  f.b = p.b, f.dz = dz;
+  f.B = p.B, f.H = p.H;
   f.k = p.k;
-  f.slabs = slabs;
-  f.splits = splits;
-  f.slabs_each = slabs / splits;
-  f.U_pieces = int(pieces_of(p.k, p.precision));
-  f.W_pieces = int(pieces_of(p.C, p.precision));
-  f.U_groups = groups_of(p.k);
-  f.W_groups = groups_of(p.C);
-  f.activation = p.activation;
-  f.mask = p.mask;
-  const dim3 grid(unsigned((p.B + kRows - 1) / kRows), unsigned(splits));
-  return launch(shallow_backward_rows_90, grid, kThreads, shared_layout(f.U_pieces, f.W_pieces).bytes, stream, f);
+  f.slabs = plan.slabs, f.splits = plan.splits;
+  f.slabs_each = plan.slabs / plan.splits;
+  f.U_pieces = plan.U_pieces, f.W_pieces = plan.W_pieces;
+  f.U_groups = groups_of(p.k), f.W_groups = groups_of(p.C);
+  f.activation = p.activation, f.mask = p.mask;
+  return launch(shallow_backward_rows_sm90a, plan.grid(), kThreads, shared_layout(f.U_pieces, f.W_pieces).bytes, stream,
+                f);
 }
 
 }  // namespace mimic

@@ -1,10 +1,11 @@
 // dU = da^T z, db = column sums of da, dW = h^T dy, stored or used at once for an optimizer step, for chips with
 // mma.sync and cp.async. h = mask(f(a)), da = (dy W^T) f'(a) mask and a = z U^T + b are made again.
 //
-// A block owns 64 hidden units and up to kColumns columns of dU and dW, side by side. It walks over slabs of two
-// pieces' worth of rows; pieces of dy, of z, then of those columns once more, come through a ring of copies. Eight
-// warps stand in two rows of four: each makes da and h of 32 units and a quarter of the slab's rows, they meet in
-// shared memory, and each sums, for its units, a quarter of the columns of every piece.
+// A block owns 64 hidden units and up to kColumns columns of dU and dW, taken as one row of columns. It walks over
+// slabs of rows, twice as many as a piece has columns. A ring of asynchronous copies brings pieces of dy, of z, and
+// then once more the pieces of dy and z that the block's columns need. The eight warps are two rows of four: each makes
+// da and h of 32 units and a quarter of the slab's rows, they exchange them through shared memory, and each sums, for
+// its units, a quarter of the columns of every piece.
 #include "hidden/activate.cuh"
 #include "hidden/mask.cuh"
 #include "shallow/backward_units.cuh"
@@ -15,8 +16,9 @@
 namespace mimic {
 namespace {
 
-constexpr int kThreads = 256, kUnits = 64, kColumns = 448, kQuarters = 4, kWarpUnitTiles = 2;
-constexpr int kWarpUnits = 16 * kWarpUnitTiles, kSlabPieces = 2;
+constexpr int kThreads = 256, kUnits = kBackwardUnits, kColumns = kBackwardUnitsColumns, kQuarters = 4,
+              kWarpUnitTiles = 2;
+constexpr int kWarpUnits = 16 * kWarpUnitTiles, kSlabPieces = kBackwardUnitsSlabPieces;
 constexpr uint32_t kUnitPieceBytes = kUnits * kPieceRowBytes, kTileBytes = kSlabPieces * kUnitPieceBytes;
 
 template <class Element>
@@ -38,7 +40,7 @@ struct BackwardUnits {
 template <int tiles>
 __device__ __forceinline__ void to_h_and_da(float (&s)[kWarpUnitTiles][tiles][4], float (&dh)[kWarpUnitTiles][tiles][4],
                                             uint32_t bias, pymimic_activation activation, bool has_mask,
-                                            uint32_t mask_at, uint32_t kept, int lane) {
+                                            uint32_t mask_at, uint32_t mask_bits, int lane) {
 #pragma unroll
   for (int w = 0; w < 2 * kWarpUnitTiles; ++w) {
     const float b = load_shared<float>(bias + (8 * w + lane / 4) * sizeof(float));
@@ -48,8 +50,8 @@ __device__ __forceinline__ void to_h_and_da(float (&s)[kWarpUnitTiles][tiles][4]
   activate_and_differentiate(activation, s, dh);
   if (!has_mask) return;
   const float scale = load_shared<MaskState>(mask_at).scale;
-  apply_mask(s, kept, scale);
-  apply_mask(dh, kept, scale);
+  apply_mask(s, mask_bits, scale);
+  apply_mask(dh, mask_bits, scale);
 }
 
 template <class Element>
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
     }
     copy_async_commit();
   };
-  // The slot of the next piece, arrived. Past the barrier nobody reads the piece before it, whose slot is loaded anew.
+  // Waits for the next piece, returns its slot, and refills the slot before it, which nobody reads after the barrier.
   const auto next_slot = [&] {
     wait_for_piece(ring);
     sync_block();
@@ -119,10 +121,10 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
   float sums[kWarpUnitTiles][kChunkPieces * kPieceTiles][4] = {};
   sync_block();
   for (int slab = 0; slab < f.slabs; ++slab) {
-    uint32_t kept = 0;
-    if (f.mask.keep < 256)
-      kept = kept_units<kRowTiles>(load_shared<MaskState>(mask_at), lane,
-                                   slab * kSlab<Element> + quarter * 8 * kRowTiles, unit + warp_unit);
+    uint32_t mask_bits = 0;
+    if (f.mask.threshold < 256)
+      mask_bits = mask_bits_of_units<kRowTiles>(load_shared<MaskState>(mask_at), lane,
+                                                slab * kSlab<Element> + quarter * 8 * kRowTiles, unit + warp_unit);
 
     float dh[kWarpUnitTiles][kRowTiles][4] = {}, s[kWarpUnitTiles][kRowTiles][4] = {};
     for (int piece = 0; piece < dy_pieces; ++piece) {
@@ -134,10 +136,11 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
       multiply_piece_along<Element>(s, U, unit_at, z, row_at, f.z.groups_from(piece));
     }
 
-    {  // All warps have read the tiles before these: barriers of this slab's pieces lie between.
+    {  // All warps have read the tiles of the slab before: this slab's pieces had barriers since.
       const int thread = fresh_thread(), my_lane = thread % 32, my_quarter = thread / 32 % kQuarters;
       const int my_unit = thread / (32 * kQuarters) * kWarpUnits;
-      to_h_and_da(s, dh, bias_at + my_unit * sizeof(float), f.activation, f.mask.keep < 256, mask_at, kept, my_lane);
+      to_h_and_da(s, dh, bias_at + my_unit * sizeof(float), f.activation, f.mask.threshold < 256, mask_at, mask_bits,
+                  my_lane);
 #pragma unroll
       for (int w = 0; w < 2 * kWarpUnitTiles; ++w) {
         float sum = 0;
@@ -156,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
       }
     }
 
-    uint32_t left[kWarpUnitTiles][kSteps][4] = {};  // not left from the slab before, as far as ptxas can see
+    uint32_t left[kWarpUnitTiles][kSteps][4] = {};  // zeros, so that ptxas carries nothing over from the slab before
 #pragma unroll
     for (int i = 0; i < kChunkPieces; ++i) {
       const int piece = first_piece + i, dW_piece = piece - f.dU_pieces;
@@ -177,8 +180,8 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
     }
   }
 
-  // Through shared memory, so that neighbours in memory are neighbours in a warp: a piece's columns at a time, its sums
-  // brought to the front of the registers.
+  // Sums go through shared memory, a piece at a time, so that a warp's threads access neighbouring elements. The
+  // piece's sums are moved to the first registers.
   constexpr uint32_t kStride = (kPieceColumns<Element> + 8) * sizeof(float);
 #pragma unroll 1
   for (int piece = first_piece; piece < end_piece; ++piece) {
@@ -211,87 +214,40 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
   finish<kElementBytes<Element>, kUnits, 1, kThreads>(f.db, db_at, sizeof(float), unit, int(f.U.rows), 0);
 }
 
-// What the shapes decide: how many blocks share the columns of the same units.
-struct Plan {
-  int unit_blocks, chunk_pieces, chunks;
-};
-
-Plan plan(const pymimic_shallow& p, int pieces) {
-  constexpr int kBlocks = 128;  // about as many as a large chip has multiprocessors
-  const int most = int(pieces_of(kColumns, p.precision));
-  Plan how;
-  how.unit_blocks = int((p.H + kUnits - 1) / kUnits);
-  const int wanted = 2 * how.unit_blocks <= kBlocks && p.H > 0 ? kBlocks / how.unit_blocks : 1;
-  const int least = (pieces + wanted - 1) / wanted;
-  how.chunk_pieces = least < 1 ? 1 : least < most ? least : most;
-  how.chunks = pieces > 0 ? (pieces + how.chunk_pieces - 1) / how.chunk_pieces : 1;
-  return how;
-}
-
 template <class Element>
-cudaError_t run(BackwardUnits& f, const Plan& how, cudaStream_t stream) {
+cudaError_t run(BackwardUnits& f, const UnitPlan& plan, cudaStream_t stream) {
   constexpr uint32_t kRest = 2 * kTileBytes + kUnits * sizeof(float) + sizeof(MaskState) + kThreads * sizeof(float);
   size_t most = 0;
   if (const cudaError_t error = most_shared_bytes(most); error != cudaSuccess) return error;
   if (!fit_ring(f.ring, f.U_pieces + f.W_pieces, kUnitPieceBytes, kSlab<Element> * kPieceRowBytes, kRest, most))
     return cudaErrorInvalidValue;
   f.slabs = (int(f.z.rows) + kSlab<Element> - 1) / kSlab<Element>;
-  f.chunk_pieces = how.chunk_pieces;
-  const dim3 grid(unsigned(how.unit_blocks), unsigned(how.chunks));
+  f.chunk_pieces = plan.chunk_pieces;
+  const dim3 grid(unsigned(plan.unit_blocks), unsigned(plan.column_chunks));
   return launch(shallow_backward_units<Element>, grid, kThreads, f.ring.bytes, stream, f);
 }
 
-cudaError_t run(const pymimic_shallow& p, const void* dy, int64_t lddy, Gradient dU, Gradient db, Gradient dW,
-                cudaStream_t stream) {
-  if (!is_valid(p) || !is_valid(p.mask) || !is_operand(dy, lddy, p.C)) return cudaErrorInvalidValue;
-  dU.columns = int(p.k), db.columns = 1, dW.columns = int(p.C);
-  dU.needed = dU.needed && p.k > 0, dW.needed = dW.needed && p.C > 0;
-  if (p.H == 0 || !(dU.needed || db.needed || dW.needed)) return cudaSuccess;
+}  // namespace
+
+cudaError_t run_backward_units_sm80(const pymimic_shallow& p, const void* dy, int64_t lddy, const UnitGradients& to,
+                                    const UnitPlan& plan, cudaStream_t stream) {
   BackwardUnits f;
   f.z = operand(p.z, p.ldz, p.B, p.k, p.precision);
   f.dy = operand(dy, lddy, p.B, p.C, p.precision);
   f.U = operand(p.U, p.ldu, p.H, p.k, p.precision);
   f.W = operand(p.W, p.ldw, p.H, p.C, p.precision);
   f.b = p.b;
-  f.dU = dU, f.db = db, f.dW = dW;
-  f.U_pieces = p.k > 0 ? int(pieces_of(p.k, p.precision)) : 1;
-  f.W_pieces = int(pieces_of(p.C, p.precision));
-  f.dU_pieces = dU.needed ? f.U_pieces : 0;
-  f.dW_pieces = dW.needed ? f.W_pieces : 0;
-  f.activation = p.activation;
-  f.mask = p.mask;
-  const Plan how = plan(p, f.dU_pieces + f.dW_pieces);
-  if (dU.needed && dW.needed && how.chunks == 1 && takes_backward_units_90(p))
-    return run_backward_units_90(p, dy, lddy, dU, db, dW, stream);
+  f.dU = to.dU, f.db = to.db, f.dW = to.dW;
+  f.U_pieces = plan.U_pieces, f.W_pieces = plan.W_pieces;
+  f.dU_pieces = plan.dU_pieces, f.dW_pieces = plan.dW_pieces;
+  f.activation = p.activation, f.mask = p.mask;
   switch (p.precision) {
-    case PYMIMIC_BF16: return run<Bf16>(f, how, stream);
-    case PYMIMIC_TF32: return run<Tf32>(f, how, stream);
-    case PYMIMIC_FP32: return run<ThreeTf32>(f, how, stream);
+    case PYMIMIC_BF16: return run<Bf16>(f, plan, stream);
+    case PYMIMIC_TF32: return run<Tf32>(f, plan, stream);
+    case PYMIMIC_FP32: return run<ThreeTf32>(f, plan, stream);
     case PYMIMIC_FP16: break;  // its range is too small for gradients
   }
   return cudaErrorInvalidValue;
 }
 
-}  // namespace
 }  // namespace mimic
-
-extern "C" cudaError_t pymimic_shallow_backward_units(const pymimic_shallow* p, const void* dy, int64_t lddy, float* dU,
-                                                      float* db, float* dW, cudaStream_t stream) {
-  using mimic::stored;
-  return mimic::run(*p, dy, lddy, stored(dU), stored(db), stored(dW), stream);
-}
-
-// A block that makes all columns of its units has read these units' weights before it writes them, and no other block
-// reads them at all.
-extern "C" int pymimic_shallow_step_in_place(const pymimic_shallow* p) {
-  return mimic::plan(*p, int(mimic::pieces_of(p->k, p->precision) + mimic::pieces_of(p->C, p->precision))).chunks == 1;
-}
-
-extern "C" cudaError_t pymimic_shallow_backward_step(const pymimic_shallow* p, const void* dy, int64_t lddy,
-                                                     const pymimic_parameter* U, const pymimic_parameter* b,
-                                                     const pymimic_parameter* W, cudaStream_t stream) {
-  using mimic::stepped;
-  if ((U && !mimic::is_valid(*U, p->k)) || (b && !mimic::is_valid(*b, 1)) || (W && !mimic::is_valid(*W, p->C)))
-    return cudaErrorInvalidValue;
-  return mimic::run(*p, dy, lddy, stepped(U), stepped(b), stepped(W), stream);
-}

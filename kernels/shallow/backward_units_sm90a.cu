@@ -1,51 +1,53 @@
 // dU = da^T z, db = column sums of da, dW = h^T dy, stored or used at once for an optimizer step, for sm_90a: wgmma,
-// fed by the copy engine. For problems that need both dU and dW, whose units' weights stay in shared memory; the
-// launcher takes the others to backward_units_sm80.cu.
+// fed by the copy engine. For problems that need both dU and dW and whose units' weights fit shared memory; the
+// launcher has backward_units_sm80.cu do the others.
 //
-// A block owns 64 hidden units. One warp walks ahead over slabs of 64 rows and has pieces of dy, then of z, copied into
-// a ring. Two warpgroups follow, with units as the rows of their products. Where U and W have many columns, one of them
-// makes W dy^T and U z^T, then, in its registers, da^T as the A operand of da^T z; the other one makes U z^T too, and
-// h^T as the A operand of h^T dy. Where they have few, each makes all of every other slab, without making h twice.
+// A block owns 64 hidden units. One warp walks ahead over slabs of 64 rows and has the copy engine bring the pieces of
+// dy, then those of z, into a ring. Two warpgroups follow; units are the rows of their products. Where U and W have
+// many columns, the first warpgroup makes W dy^T and U z^T, and from them, in its registers, da^T as the A operand of
+// da^T z; the second makes U z^T as well, and h^T as the A operand of h^T dy. Where they have few columns, the
+// warpgroups alternate: each makes both products of every other slab, and h is made once.
 #include "shallow/backward_units_sm90a_alternating.cuh"
 #include "tile/launch.cuh"
 
 namespace mimic {
 namespace {
 
-// The part of a warp of the warpgroup that makes dU and db, or of the one that makes dW.
+// A consumer warp of the warpgroup that makes dU and db, or of the one that makes dW.
 template <bool makes_dU>
-__device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLayout& shared) {
+__device__ __forceinline__ void consume(const BackwardUnits& f, const SharedLayout& shared) {
   const int lane = threadIdx.x % 32;
   const auto warp_unit = [] { return fresh_thread() / 32 % 4 * 16; };
   const int pieces = makes_dU ? f.U_pieces : f.W_pieces;
-  Place next = {kStages}, held = next, first = next;  // to be read next; not given back; of what is summed
-  const auto give_back = [&](const Place& end) {      // all pieces before it
-    for (; held.slot != end.slot; held.advance())
-      if (lane == 0) mbarrier_arrive(shared.ring.emptied(held.slot));
+  RingPosition next = {kStages}, oldest = next, first = next;  // to read next; not released; of what is summed
+  const auto release = [&](const RingPosition& end) {          // all pieces before it
+    for (; oldest.slot != end.slot; oldest.advance())
+      if (lane == 0) mbarrier_arrive(shared.ring.emptied(oldest.slot));
   };
 
   float sums[kPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4], db[2] = {};
   uint32_t left[kSlab / 16][4];
   const auto make_left = [&](int slab) {
-    Place first_dy = next;
+    RingPosition first_dy = next;
     if constexpr (makes_dU) {
       for (int piece = 0; piece < f.W_pieces; ++piece, next.advance()) {
         start_along(dh[0], shared, next, 0, piece, f.W_groups);
         wgmma_wait<1>();
-        give_back(next);
+        release(next);
       }
     } else {
       for (int piece = 0; piece < f.W_pieces; ++piece) next.advance();
     }
-    const Place first_z = next;
+    const RingPosition first_z = next;
     for (int piece = 0; piece < f.U_pieces; ++piece, next.advance())
       start_along(s[0], shared, next, shared.U, piece, f.U_groups);
-    Kept<kSlabTiles> kept;
-    if (f.mask.keep < 256) kept = kept_slab(load_shared<MaskState>(shared.mask), lane, slab * kSlab, warp_unit());
+    MaskBits<kSlabTiles> mask_bits;
+    if (f.mask.threshold < 256)
+      mask_bits = mask_bits_of_slab(load_shared<MaskState>(shared.mask), lane, slab * kSlab, warp_unit());
     wgmma_wait<0>();
     wgmma_done(s[0]);
     first = makes_dU ? first_z : first_dy;
-    give_back(first);
+    release(first);
 
     add_unit_bias(s[0], shared.bias + warp_unit() * uint32_t(sizeof(float)), lane);
     if constexpr (makes_dU) {
@@ -55,13 +57,13 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLa
       activate(f.activation, s[0]);
     }
     float (&made)[kSlabTiles][4] = makes_dU ? dh[0] : s[0];
-    if (f.mask.keep < 256) kept.apply(made, load_shared<MaskState>(shared.mask).scale);
+    if (f.mask.threshold < 256) mask_bits.apply(made, load_shared<MaskState>(shared.mask).scale);
     if constexpr (makes_dU) add_up(db, made);
     to_fragments<Bf16>(left, made);
     wgmma_fence();
   };
-  const auto start_sums = [&] {  // under way until the next make_left
-    Place place = first;
+  const auto start_sums = [&] {  // asynchronously: the next make_left waits for them
+    RingPosition place = first;
 #pragma unroll
     for (int piece = 0; piece < kPieces; ++piece) {
       if (piece >= pieces) continue;
@@ -74,10 +76,10 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLa
     wgmma_commit();
   };
 
-  mbarrier_wait(shared.weights_there, 0);
+  mbarrier_wait(shared.weights_barrier, 0);
   wgmma_fence();
   make_left(0);
-  for (int slab = 1; slab < f.slabs; ++slab) {  // ptxas wants none under way from turn to turn
+  for (int slab = 1; slab < f.slabs; ++slab) {  // ptxas wants no product under way at the loop's end
     start_sums();
     make_left(slab);
   }
@@ -86,7 +88,7 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLa
 #pragma unroll
   for (int piece = 0; piece < kPieces; ++piece) wgmma_done(sums[piece]);
 
-  // Through shared memory, so that neighbours in memory are neighbours in a warp.
+  // Sums go through shared memory, so that a warp's threads access neighbouring elements.
   sync_some<kConsumerThreads>(1);
   const uint32_t tile = shared.ring.slots + (makes_dU ? 0 : kTileBytes);
 #pragma unroll
@@ -103,8 +105,8 @@ __device__ __forceinline__ void consume(const BackwardUnits90& f, const SharedLa
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const __grid_constant__ BackwardUnits90 f) {
-  if constexpr (kGeneration90) {
+__global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_sm90a(const __grid_constant__ BackwardUnits f) {
+  if constexpr (kForSm90a) {
     const int group = uniform(threadIdx.x / 128);
     const SharedLayout shared = shared_layout(f.U_pieces, f.W_pieces);
     const int unit = int(blockIdx.x) * kUnits;
@@ -112,8 +114,8 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const _
       MaskState mask = mask_state(f.mask);
       mask.unit_tile += unit / kMaskUnits;  // counted from this block's first unit on
       store_shared(shared.mask, mask);
-      mbarrier_init(shared.weights_there, 1);
-      open_ring(shared.ring, takes_turns(f.U_pieces + f.W_pieces) ? 4 : kConsumerThreads / 32);
+      mbarrier_init(shared.weights_barrier, 1);
+      open_ring(shared.ring, alternates(f.U_pieces + f.W_pieces) ? 4 : kConsumerThreads / 32);
       mbarrier_init_fence();
     }
     if (threadIdx.x < kUnits) {
@@ -126,14 +128,15 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const _
       if (threadIdx.x == kConsumerThreads) produce(f, unit, shared);
     } else {
       take_registers<kConsumerRegisters>();
-      if (takes_turns(f.U_pieces + f.W_pieces))
-        consume_few(f, shared, group);
+      if (alternates(f.U_pieces + f.W_pieces))
+        consume_alternating(f, shared, group);
       else
         group == 0 ? consume<true>(f, shared) : consume<false>(f, shared);
       sync_some<kConsumerThreads>(1);
       const uint32_t tiles = shared.ring.slots;
-      finish<2, kUnits, kBackwardUnits90Columns, kConsumerThreads>(f.dU, tiles, kTileStride, unit, f.H, 0);
-      finish<2, kUnits, kBackwardUnits90Columns, kConsumerThreads>(f.dW, tiles + kTileBytes, kTileStride, unit, f.H, 0);
+      finish<2, kUnits, kBackwardUnitsSm90aColumns, kConsumerThreads>(f.dU, tiles, kTileStride, unit, f.H, 0);
+      finish<2, kUnits, kBackwardUnitsSm90aColumns, kConsumerThreads>(f.dW, tiles + kTileBytes, kTileStride, unit, f.H,
+                                                                      0);
       if (f.db.needed) finish<2, kUnits, 1, kConsumerThreads>(f.db, shared.db, sizeof(float), unit, f.H, 0);
     }
   } else {
@@ -143,30 +146,24 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_90(const _
 
 }  // namespace
 
-bool takes_backward_units_90(const pymimic_shallow& p) {
-  return p.precision == PYMIMIC_BF16 && p.B > 0 && p.k > 0 && p.k <= kBackwardUnits90Columns && p.C > 0 &&
-         p.C <= kBackwardUnits90Columns && has_code_for_sm_90a(shallow_backward_units_90);
-}
+bool has_backward_units_sm90a() { return has_code_for_sm_90a(shallow_backward_units_sm90a); }
 
-cudaError_t run_backward_units_90(const pymimic_shallow& p, const void* dy, int64_t lddy, const Gradient& dU,
-                                  const Gradient& db, const Gradient& dW, cudaStream_t stream) {
-  BackwardUnits90 f;
+cudaError_t run_backward_units_sm90a(const pymimic_shallow& p, const void* dy, int64_t lddy, const UnitGradients& to,
+                                     const UnitPlan& plan, cudaStream_t stream) {
+  BackwardUnits f;
   cudaError_t error = make_tensor_map(f.z, p.z, p.ldz, p.B, p.k, p.precision, kSlab);
   if (error == cudaSuccess) error = make_tensor_map(f.dy, dy, lddy, p.B, p.C, p.precision, kSlab);
   if (error == cudaSuccess) error = make_tensor_map(f.U, p.U, p.ldu, p.H, p.k, p.precision, kUnits);
   if (error == cudaSuccess) error = make_tensor_map(f.W, p.W, p.ldw, p.H, p.C, p.precision, kUnits);
   if (error != cudaSuccess) return error;
   f.b = p.b;
-  f.dU = dU, f.db = db, f.dW = dW;
+  f.dU = to.dU, f.db = to.db, f.dW = to.dW;
   f.H = int(p.H);
   f.slabs = int((p.B + kSlab - 1) / kSlab);
-  f.U_pieces = int(pieces_of(p.k, p.precision));
-  f.W_pieces = int(pieces_of(p.C, p.precision));
-  f.U_groups = groups_of(p.k);
-  f.W_groups = groups_of(p.C);
-  f.activation = p.activation;
-  f.mask = p.mask;
-  return launch(shallow_backward_units_90, dim3(unsigned((p.H + kUnits - 1) / kUnits)), kThreads,
+  f.U_pieces = plan.U_pieces, f.W_pieces = plan.W_pieces;
+  f.U_groups = groups_of(p.k), f.W_groups = groups_of(p.C);
+  f.activation = p.activation, f.mask = p.mask;
+  return launch(shallow_backward_units_sm90a, dim3(unsigned(plan.unit_blocks)), kThreads,
                 shared_layout(f.U_pieces, f.W_pieces).bytes, stream, f);
 }
 

@@ -1,4 +1,4 @@
-// A part of backward_units_sm90a.cu: U and W of few columns.
+// The consumers of backward_units_sm90a.cu where U and W have few columns: the warpgroups alternate.
 #pragma once
 
 #include "shallow/backward_units_sm90a.cuh"
@@ -6,12 +6,11 @@
 namespace mimic {
 namespace {
 
-// The part of a warp where both warpgroups make everything, of every other slab each: few columns, whose sums one of
-// them can hold.
-__device__ __forceinline__ void consume_few(const BackwardUnits90& f, const SharedLayout& shared, int group) {
+// A consumer warp: its warpgroup makes dU, db and dW of every other slab.
+__device__ __forceinline__ void consume_alternating(const BackwardUnits& f, const SharedLayout& shared, int group) {
   const int lane = threadIdx.x % 32, pieces = f.W_pieces + f.U_pieces;
   const auto warp_unit = [] { return fresh_thread() / 32 % 4 * 16; };
-  Place next = {shared.ring.stages}, first = next;  // the piece to be read next; the first one of what is summed
+  RingPosition next = {shared.ring.stages}, first = next;  // the piece to read next; the first one of what is summed
   const auto skip_slab = [&] {
     for (int piece = 0; piece < pieces; ++piece) next.advance();
   };
@@ -20,10 +19,10 @@ __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const Shar
     next.advance();
   };
 
-  float sums[kFewPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4], db[2] = {};
+  float sums[kAlternatingPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4], db[2] = {};
   uint32_t h[kSlab / 16][4], da[kSlab / 16][4];
   const auto make_h_and_da = [&](int slab) {
-    Place before = first;
+    RingPosition before = first;
     first = next;
     start_next(dh[0], 0, 0, f.W_groups);
     wgmma_wait<1>();  // for the sums of the slab before
@@ -36,21 +35,21 @@ __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const Shar
     wgmma_done(s[0]);
     add_unit_bias(s[0], shared.bias + warp_unit() * uint32_t(sizeof(float)), lane);
     activate_and_differentiate(f.activation, s, dh);
-    if (f.mask.keep < 256) {
+    if (f.mask.threshold < 256) {
       const MaskState mask = load_shared<MaskState>(shared.mask);
-      const Kept<kSlabTiles> kept = kept_slab(mask, lane, slab * kSlab, warp_unit());
-      kept.apply(s[0], mask.scale);
-      kept.apply(dh[0], mask.scale);
+      const MaskBits<kSlabTiles> mask_bits = mask_bits_of_slab(mask, lane, slab * kSlab, warp_unit());
+      mask_bits.apply(s[0], mask.scale);
+      mask_bits.apply(dh[0], mask.scale);
     }
     add_up(db, dh[0]);
     to_fragments<Bf16>(h, s[0]);
     to_fragments<Bf16>(da, dh[0]);
     wgmma_fence();
   };
-  const auto start_sums = [&] {  // under way until the next make_h_and_da
-    Place place = first;
+  const auto start_sums = [&] {  // asynchronously: the next make_h_and_da waits for them
+    RingPosition place = first;
 #pragma unroll
-    for (int piece = 0; piece < kFewPieces; ++piece, place.advance()) {
+    for (int piece = 0; piece < kAlternatingPieces; ++piece, place.advance()) {
       if (piece >= pieces) continue;
       const uint64_t b = piece_descriptor(shared.ring.slot(place.slot));
       if (piece < f.W_pieces) {
@@ -64,7 +63,7 @@ __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const Shar
     wgmma_commit();
   };
 
-  mbarrier_wait(shared.weights_there, 0);
+  mbarrier_wait(shared.weights_barrier, 0);
   wgmma_fence();
   if (group < f.slabs) {
     if (group == 1) skip_slab();
@@ -78,9 +77,9 @@ __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const Shar
   }
   wgmma_wait<0>();
 #pragma unroll
-  for (int piece = 0; piece < kFewPieces; ++piece) wgmma_done(sums[piece]);
+  for (int piece = 0; piece < kAlternatingPieces; ++piece) wgmma_done(sums[piece]);
 
-  // The second group's sums first, then the first one's on top.
+  // The second warpgroup stores its sums, then the first one adds its own.
   const int thread = fresh_thread(), my_lane = thread % 32;
   const bool is_first = thread < 128;
   sync_some<kConsumerThreads>(1);
@@ -89,7 +88,7 @@ __device__ __forceinline__ void consume_few(const BackwardUnits90& f, const Shar
   for (int i = 0; i < 2; ++i) {
     const uint32_t my_unit = thread / 32 % 4 * 16 + 8 * i + my_lane / 4;
 #pragma unroll
-    for (int n = 0; n < 8 * kFewPieces; ++n) {
+    for (int n = 0; n < 8 * kAlternatingPieces; ++n) {
       if (n / 8 >= pieces) continue;
       const bool of_dU = n / 8 >= f.W_pieces;
       const uint32_t column = 8 * (of_dU ? n - 8 * f.W_pieces : n) + 2 * (my_lane % 4);

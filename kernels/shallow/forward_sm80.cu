@@ -1,26 +1,24 @@
-// y = h W + c with h = mask(f(z U^T + b)), for chips with mma.sync and cp.async; and the launcher.
+// y = h W + c with h = mask(f(z U^T + b)), for chips with mma.sync and cp.async.
 //
-// A block owns 128 rows and up to kColumnPieces pieces of the columns of y, and a part of H. It walks over slabs of 64
-// hidden units; pieces of U, then of W, of each slab come through a ring of copies. A warp owns 16 kRowTiles rows: its
-// sums z U^T become, in their registers, h as the A operand of h W.
+// A block owns 128 rows and up to kColumnPieces pieces of the columns of y, and sums a part of H. It walks over slabs
+// of 64 hidden units. A ring of asynchronous copies brings the pieces of a slab: those of U, then those of W. A warp
+// owns 16 kRowTiles rows: its sums z U^T become, in their registers, h as the A operand of h W.
 #include "hidden/fragments.cuh"
-#include "shallow/forward.cuh"
+#include "shallow/rows.cuh"
 #include "tile/launch.cuh"
-#include "tile/split_sums.cuh"
 
 namespace mimic {
 namespace {
 
-constexpr int kRows = kForwardRows, kSlab = kForwardSlab80, kSlabTiles = kSlab / 8, kStages = 4;
+constexpr int kRows = kForwardRows, kSlab = kForwardSlabSm80, kSlabTiles = kSlab / 8, kStages = 4;
 constexpr uint32_t kSlabPieceBytes = kSlab * kPieceRowBytes, kRowPieceBytes = kRows * kPieceRowBytes;
 constexpr uint32_t kBiasBytes = kSlab * sizeof(float);
-constexpr int kResidentPieces = 4;  // up to here z stays in shared memory; beyond, its pieces come with those of U
+constexpr int kResidentPieces = 4;  // z of so many pieces stays in shared memory; else its pieces come with those of U
 
 struct Forward {
   Operand z, U, W;
   const float* b;
-  const float* c;  // null where parts of H are summed later
-  float* y;        // (splits, B, C)
+  ForwardTarget target;
   int64_t B, C;
   int slabs, splits, U_pieces, W_pieces;  // W_pieces: of one block
   pymimic_activation activation;
@@ -44,7 +42,7 @@ MIMIC_HD SharedLayout shared_layout(int U_pieces) {
 
 template <class Element, int kRowTiles, int kColumnPieces>
 __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(const Forward f) {
-  if constexpr (kElementBytes<Element> == 2 && !kGeneration80) return not_for_this_chip();
+  if constexpr (kElementBytes<Element> == 2 && !kForSm80) return not_for_this_chip();
   constexpr int kThreads = 256 / kRowTiles, kPieceTiles = kPieceColumns<Element> / 8;
   const int lane = threadIdx.x % 32, warp_row = int(threadIdx.x) / 32 * 16 * kRowTiles;
   const int64_t row = int64_t(blockIdx.x) * kRows;
@@ -64,7 +62,7 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
       if (load_piece < f.U_pieces) {
         copy_piece<kSlab, kThreads>(slot, f.U, unit, load_piece, thread);
         if (!shared.z_resident) copy_piece<kRows, kThreads>(slot + kSlabPieceBytes, f.z, row, load_piece, thread);
-        // A slab has two pieces at least, so that kStages biases outlast the ring.
+        // A slab has at least two pieces: the ring is done with a bias before the bias of kStages slabs later comes.
         if (load_piece == 0 && thread < kSlab)
           copy_async<4>(shared.bias + load_slab % kStages * kBiasBytes + thread * sizeof(float), f.b + unit + thread,
                         unit + thread < f.U.rows);
@@ -76,7 +74,7 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
     }
     copy_async_commit();
   };
-  // The slot of the next piece, arrived. Past the barrier nobody reads the piece before it, whose slot is loaded anew.
+  // Waits for the next piece, returns its slot, and refills the slot before it, which nobody reads after the barrier.
   const auto next_slot = [&] {
     copy_async_wait<kStages - 2>();
     sync_block();
@@ -130,7 +128,7 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
     }
   }
 
-  float* const to = f.y + split * f.B * f.C;
+  float* const to = f.target.sums + split * f.B * f.C;
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r)
 #pragma unroll
@@ -140,86 +138,39 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
         const int64_t i_row = row + warp_row + 16 * r + lane / 4 + 8 * (i / 2);
         const int64_t i_column = first_piece * kPieceColumns<Element> + 8 * n + 2 * (lane % 4) + i % 2;
         if (n < kPieceTiles * f.W_pieces && i_row < f.B && i_column < f.C)
-          to[i_row * f.C + i_column] = f.c ? y[r][n][i] + f.c[i_column] : y[r][n][i];
+          to[i_row * f.C + i_column] = f.target.c ? y[r][n][i] + f.target.c[i_column] : y[r][n][i];
       }
 }
 
-ForwardPlan forward_plan(const pymimic_shallow& p, int slab) {
-  const int W_pieces = int(pieces_of(p.C, p.precision)), most = int(pieces_of(kForwardC, p.precision));
-  ForwardPlan how;
-  how.U_pieces = p.k > 0 ? int(pieces_of(p.k, p.precision)) : 1;
-  how.column_blocks = (W_pieces + most - 1) / most;
-  how.W_pieces = how.column_blocks ? (W_pieces + how.column_blocks - 1) / how.column_blocks : 0;
-  how.slabs = int((p.H + slab - 1) / slab);
-  how.row_blocks = (p.B + kForwardRows - 1) / kForwardRows;
-  const int64_t blocks = how.row_blocks * how.column_blocks;
-  how.splits = choose_splits(p.splits, blocks > 0 ? blocks : 1, how.slabs);
-  return how;
-}
-
-constexpr int kNarrowC = 64;
-
 template <class Element, int kRowTiles, int kC>
-cudaError_t run(const Forward& f, const ForwardPlan& how, cudaStream_t stream) {
-  const dim3 grid(unsigned(how.row_blocks), unsigned(how.splits), unsigned(how.column_blocks));
-  return launch(shallow_forward<Element, kRowTiles, kC / kPieceColumns<Element>>, grid, 256 / kRowTiles,
+cudaError_t run(const Forward& f, const RowPlan& plan, cudaStream_t stream) {
+  return launch(shallow_forward<Element, kRowTiles, kC / kPieceColumns<Element>>, plan.grid(), 256 / kRowTiles,
                 shared_layout(f.U_pieces).bytes, stream, f);
 }
 
-cudaError_t run_forward_80(const pymimic_shallow& p, const ForwardPlan& how, const ForwardTarget& target,
-                           cudaStream_t stream) {
+}  // namespace
+
+cudaError_t run_forward_sm80(const pymimic_shallow& p, const RowPlan& plan, const ForwardTarget& target,
+                             cudaStream_t stream) {
   Forward f;
   f.z = operand(p.z, p.ldz, p.B, p.k, p.precision);
   f.U = operand(p.U, p.ldu, p.H, p.k, p.precision);
   f.W = operand(p.W, p.ldw, p.H, p.C, p.precision);
-  f.b = p.b;
-  f.c = target.c;
-  f.y = target.sums;
-  f.B = p.B;
-  f.C = p.C;
-  f.slabs = how.slabs;
-  f.splits = how.splits;
-  f.U_pieces = how.U_pieces;
-  f.W_pieces = how.W_pieces;
-  f.activation = p.activation;
-  f.mask = p.mask;
+  f.b = p.b, f.target = target;
+  f.B = p.B, f.C = p.C;
+  f.slabs = plan.slabs, f.splits = plan.splits;
+  f.U_pieces = plan.U_pieces, f.W_pieces = plan.chunk_pieces;
+  f.activation = p.activation, f.mask = p.mask;
+  const bool small_C = p.C <= kForwardSmallC;
   switch (p.precision) {
     case PYMIMIC_BF16:
-      return f.C <= kNarrowC ? run<Bf16, 2, kNarrowC>(f, how, stream) : run<Bf16, 1, kForwardC>(f, how, stream);
+      return small_C ? run<Bf16, 2, kForwardSmallC>(f, plan, stream) : run<Bf16, 1, kForwardC>(f, plan, stream);
     case PYMIMIC_FP16:
-      return f.C <= kNarrowC ? run<Fp16, 2, kNarrowC>(f, how, stream) : run<Fp16, 1, kForwardC>(f, how, stream);
-    case PYMIMIC_TF32: return run<Tf32, 1, kForwardC>(f, how, stream);
-    case PYMIMIC_FP32: return run<ThreeTf32, 1, kForwardC>(f, how, stream);
+      return small_C ? run<Fp16, 2, kForwardSmallC>(f, plan, stream) : run<Fp16, 1, kForwardC>(f, plan, stream);
+    case PYMIMIC_TF32: return run<Tf32, 1, kForwardC>(f, plan, stream);
+    case PYMIMIC_FP32: return run<ThreeTf32, 1, kForwardC>(f, plan, stream);
   }
   return cudaErrorInvalidValue;
 }
 
-}  // namespace
 }  // namespace mimic
-
-extern "C" int pymimic_shallow_forward_splits(const pymimic_shallow* p) {
-  pymimic_shallow one = *p;
-  one.B = 1, one.splits = 0;
-  return mimic::forward_plan(one, mimic::kForwardSlab80).splits;
-}
-
-// Of the generation with the shorter slabs, whose parts may be more.
-extern "C" size_t pymimic_shallow_forward_workspace(const pymimic_shallow* p) {
-  const int splits = mimic::forward_plan(*p, mimic::kForwardSlab80).splits;
-  return splits > 1 ? size_t(splits) * size_t(p->B * p->C) * sizeof(float) : 0;
-}
-
-extern "C" cudaError_t pymimic_shallow_forward(const pymimic_shallow* p, const float* c, float* y, void* workspace,
-                                               cudaStream_t stream) {
-  using namespace mimic;
-  if (!is_valid(*p)) return cudaErrorInvalidValue;
-  if (p->B == 0 || p->C == 0) return cudaSuccess;
-  if (p->H == 0) return launch_sum_splits(nullptr, 0, p->B, p->C, c, y, stream);
-  const bool newer = element_bytes(p->precision) == 2 && has_forward_90();
-  const ForwardPlan how = forward_plan(*p, newer ? kForwardSlab90 : kForwardSlab80);
-  const bool apart = how.splits > 1;
-  const ForwardTarget target = {apart ? static_cast<float*>(workspace) : y, apart ? nullptr : c};
-  const cudaError_t error = newer ? run_forward_90(*p, how, target, stream) : run_forward_80(*p, how, target, stream);
-  if (error != cudaSuccess || !apart) return error;
-  return launch_sum_splits(target.sums, how.splits, p->B, p->C, c, y, stream);
-}

@@ -1,11 +1,12 @@
 // y = h W + c with h = mask(f(z U^T + b)), for sm_90a: wgmma, fed by the copy engine.
 //
-// A block owns 128 rows, up to kColumnPieces pieces of the columns of y, and a part of H. One warp walks ahead over
-// slabs of 128 hidden units and has pieces of U, then of W, copied into a ring. Two warpgroups of 64 rows each follow:
-// their sums z U^T become, in their registers, h as the A operand of h W. While one of them makes h, the other one's
-// products run, and so do its own h W of the slab before and the first of the next z U^T.
+// A block owns 128 rows and up to kColumnPieces pieces of the columns of y, and sums a part of H. One warp walks ahead
+// over slabs of 128 hidden units and has the copy engine bring the pieces of U, then those of W, into a ring. Two
+// warpgroups of 64 rows each follow: their sums z U^T become, in their registers, h as the A operand of h W. While one
+// warpgroup makes h, three products run: those of the other warpgroup, its own h W of the slab before, and the first
+// piece of its next z U^T.
 #include "hidden/fragments.cuh"
-#include "shallow/forward.cuh"
+#include "shallow/rows.cuh"
 #include "tile/launch.cuh"
 #include "tile/ring_sm90a.cuh"
 #include "tile/tensor_map.cuh"
@@ -13,25 +14,25 @@
 namespace mimic {
 namespace {
 
-constexpr int kSlab = kForwardSlab90, kSlabTiles = kSlab / 8, kColumnPieces = kForwardC / kBoxColumns;
+constexpr int kSlab = kForwardSlabSm90a, kSlabTiles = kSlab / 8, kColumnPieces = kForwardC / kBoxColumns;
 constexpr int kGroupRows = 64, kConsumers = kForwardRows / kGroupRows, kThreads = (kConsumers + 1) * 128;
 constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes, kBiasBytes = kSlab * sizeof(float);
 constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
-constexpr int kResidentPieces = 4;  // up to here z stays in shared memory; beyond, its pieces come with those of U
+constexpr int kResidentPieces = 4;  // z of so many pieces stays in shared memory; else its pieces come with those of U
 constexpr int kResidentStages = 9, kStreamingStages = 6;
-// The ring is at most kResidentStages pieces ahead and a slab has two at least: so many biases outlast it.
+// The ring is at most kResidentStages pieces ahead, and a slab has at least two: no bias is replaced while it is read.
 constexpr int kBiases = (kResidentStages + 1) / 2;
 static_assert(kForwardRows == kSlab && kStreamingStages > kColumnPieces + 1);
-// Of the 168 registers that each of 384 threads starts with.
+// Each of 384 threads starts with 168 registers.
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 
-struct Forward90 {
+struct Forward {
   TensorMap z, U, W;
   const float* b;
   ForwardTarget target;
   int64_t B, H, C;
   int slabs, splits, slabs_each, U_pieces, U_groups, W_pieces;  // slabs of kSlab; W_pieces: of one block
-  int first_column;                                             // of z and U: 0, or beyond all of them where k is 0
+  int first_column;                                             // of z and U: 0, or beyond the last where k is 0
   pymimic_activation activation;
   pymimic_mask mask;
 };
@@ -39,7 +40,7 @@ struct Forward90 {
 struct SharedLayout {
   bool z_resident;
   PieceRing ring;
-  uint32_t biases, z_there, bytes;
+  uint32_t biases, z_barrier, bytes;
 
   __device__ uint32_t bias(int slab) const { return biases + slab % kBiases * kBiasBytes; }
 };
@@ -52,27 +53,27 @@ MIMIC_HD SharedLayout shared_layout(int U_pieces) {
   s.ring.slot_bytes = s.z_resident ? kPieceBytes : 2 * kPieceBytes;
   s.biases = s.ring.slots + s.ring.stages * s.ring.slot_bytes;
   s.ring.barriers = s.biases + kBiases * kBiasBytes;
-  s.z_there = s.ring.barriers + s.ring.stages * 16;
-  s.bytes = s.z_there + 8;
+  s.z_barrier = s.ring.barriers + s.ring.stages * 16;
+  s.bytes = s.z_barrier + 8;
   return s;
 }
 
-// What a block does.
+// The part of the problem that a block has.
 struct Part {
   int row, first_piece, first_slab, end_slab;
 };
 
-// The part of the warp that fills the ring; its first lane talks to the copy engine.
-__device__ __forceinline__ void produce(const Forward90& f, const Part& part, const SharedLayout& shared) {
+// The producer warp fills the ring; its first lane starts the copies.
+__device__ __forceinline__ void produce(const Forward& f, const Part& part, const SharedLayout& shared) {
   const int lane = threadIdx.x % 32;
   if (shared.z_resident && lane == 0) {
-    mbarrier_arrive_expecting(shared.z_there, f.U_pieces * kPieceBytes);
+    mbarrier_arrive_expecting(shared.z_barrier, f.U_pieces * kPieceBytes);
     for (int piece = 0; piece < f.U_pieces; ++piece)
-      copy_box(piece * kPieceBytes, f.z, f.first_column + piece * kBoxColumns, part.row, shared.z_there);
+      copy_box(piece * kPieceBytes, f.z, f.first_column + piece * kBoxColumns, part.row, shared.z_barrier);
   }
   Biases<kSlab> biases;
   biases.load(f.b, int64_t(part.first_slab) * kSlab, f.H, lane);
-  Place next = {shared.ring.stages};
+  RingPosition next = {shared.ring.stages};
   for (int slab = part.first_slab; slab < part.end_slab; ++slab)
     for (int piece = 0; piece < f.U_pieces + f.W_pieces; ++piece, next.advance()) {
       mbarrier_wait(shared.ring.emptied(next.slot), next.parity ^ 1);
@@ -94,43 +95,43 @@ __device__ __forceinline__ void produce(const Forward90& f, const Part& part, co
     }
 }
 
-// The part of a warp whose warpgroup owns 64 rows of y.
+// A consumer warp: its warpgroup owns 64 rows of y.
 template <class Element>
-__device__ __forceinline__ void consume(const Forward90& f, const Part& part, const SharedLayout& shared, int group) {
+__device__ __forceinline__ void consume(const Forward& f, const Part& part, const SharedLayout& shared, int group) {
   const int lane = threadIdx.x % 32;
   const int row = part.row + int(threadIdx.x) / 32 * 16;
   const uint32_t z_rows = group * kGroupRows * kPieceRowBytes;
   const MaskState mask = mask_state(f.mask);
-  Place next = {shared.ring.stages}, held = next;  // the piece to be read next; the first one not given back
-  const auto give_back = [&] {                     // all pieces before `next`
-    for (; held.slot != next.slot; held.advance())
-      if (lane == 0) mbarrier_arrive(shared.ring.emptied(held.slot));
+  RingPosition next = {shared.ring.stages}, oldest = next;  // the piece to read next, the oldest not released
+  const auto release = [&] {                                // all pieces before `next`
+    for (; oldest.slot != next.slot; oldest.advance())
+      if (lane == 0) mbarrier_arrive(shared.ring.emptied(oldest.slot));
   };
 
   float y[kColumnPieces][8][4] = {}, s[kSlabTiles][4];
   uint32_t h[kSlab / 16][4];
   const auto make_h = [&](int slab) {
-    Kept<kSlabTiles> kept;
+    MaskBits<kSlabTiles> mask_bits;
     for (int piece = 0; piece < f.U_pieces; ++piece) {
       mbarrier_wait(shared.ring.filled(next.slot), next.parity);
       const uint32_t at = shared.ring.slot(next.slot);
       const uint32_t z = (shared.z_resident ? piece * kPieceBytes : at + kPieceBytes) + z_rows;
-      multiply_along<Element>(s, z, at, f.U_groups - piece * kPieceGroups, piece > 0);
-      if (piece == 0 && mask.keep < 256) kept.make(mask, lane, row, slab * kSlab);
+      start_multiply_along<Element>(s, z, at, f.U_groups - piece * kPieceGroups, piece > 0);
+      if (piece == 0 && mask.threshold < 256) mask_bits.make(mask, lane, row, slab * kSlab);
       wgmma_wait<1>();
-      give_back();
+      release();
       next.advance();
     }
     wgmma_wait<0>();
     wgmma_done(s);
-    give_back();
+    release();
     add_bias(s, shared.bias(slab), lane);
     activate(f.activation, s);
-    if (mask.keep < 256) kept.apply(s, mask.scale);
+    if (mask.threshold < 256) mask_bits.apply(s, mask.scale);
     to_fragments<Element>(h, s);
     wgmma_fence();
   };
-  const auto start_y = [&] {  // y += h W, under way until the next make_h
+  const auto start_y = [&] {  // y += h W, asynchronously: the next make_h waits for it
 #pragma unroll
     for (int piece = 0; piece < kColumnPieces; ++piece) {
       if (piece >= f.W_pieces) continue;
@@ -143,10 +144,11 @@ __device__ __forceinline__ void consume(const Forward90& f, const Part& part, co
     wgmma_commit();
   };
 
-  if (shared.z_resident) mbarrier_wait(shared.z_there, 0);
+  if (shared.z_resident) mbarrier_wait(shared.z_barrier, 0);
   wgmma_fence();
   make_h(part.first_slab);
-  for (int slab = part.first_slab + 1; slab < part.end_slab; ++slab) {  // ptxas wants none under way from turn to turn
+  for (int slab = part.first_slab + 1; slab < part.end_slab;
+       ++slab) {  // ptxas wants no product under way at the loop's end
     start_y();
     make_h(slab);
   }
@@ -170,14 +172,14 @@ __device__ __forceinline__ void consume(const Forward90& f, const Part& part, co
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kThreads, 1) shallow_forward_90(const __grid_constant__ Forward90 f) {
-  if constexpr (kGeneration90) {
+__global__ void __launch_bounds__(kThreads, 1) shallow_forward_sm90a(const __grid_constant__ Forward f) {
+  if constexpr (kForSm90a) {
     const int group = uniform(threadIdx.x / 128);
     const SharedLayout shared = shared_layout(f.U_pieces);
     const Slabs slabs = slabs_of(blockIdx.y, f.splits, f.slabs, f.slabs_each);
     const Part part = {int(blockIdx.x) * kForwardRows, int(blockIdx.z) * f.W_pieces, slabs.first, slabs.end};
     if (threadIdx.x == 0) {
-      mbarrier_init(shared.z_there, 1);
+      mbarrier_init(shared.z_barrier, 1);
       open_ring(shared.ring, kConsumers * 4);
       mbarrier_init_fence();
     }
@@ -196,11 +198,11 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_forward_90(const __grid_c
 
 }  // namespace
 
-bool has_forward_90() { return has_code_for_sm_90a(shallow_forward_90<Bf16>); }
+bool has_forward_sm90a() { return has_code_for_sm_90a(shallow_forward_sm90a<Bf16>); }
 
-cudaError_t run_forward_90(const pymimic_shallow& p, const ForwardPlan& how, const ForwardTarget& target,
-                           cudaStream_t stream) {
-  Forward90 f;
+cudaError_t run_forward_sm90a(const pymimic_shallow& p, const RowPlan& plan, const ForwardTarget& target,
+                              cudaStream_t stream) {
+  Forward f;
   cudaError_t error = make_tensor_map(f.W, p.W, p.ldw, p.H, p.C, p.precision, kSlab);
   if (error != cudaSuccess) return error;
   if (p.k > 0) {
@@ -208,26 +210,21 @@ cudaError_t run_forward_90(const pymimic_shallow& p, const ForwardPlan& how, con
     error = make_tensor_map(f.z, p.z, p.ldz, p.B, p.k, p.precision, kSlab);
     if (error == cudaSuccess) error = make_tensor_map(f.U, p.U, p.ldu, p.H, p.k, p.precision, kSlab);
     if (error != cudaSuccess) return error;
-  } else {  // no array has no columns, but beyond the columns of one there are zeros
+  } else {  // a tensor map cannot have 0 columns; beyond the columns of W the copy engine gives zeros
     f.first_column = PYMIMIC_MAX_C;
     f.z = f.U = f.W;
   }
-  f.b = p.b;
-  f.target = target;
-  f.B = p.B;
-  f.H = p.H;
+  f.b = p.b, f.target = target;
+  f.B = p.B, f.H = p.H;
   f.C = p.C;
-  f.slabs = how.slabs;
-  f.splits = how.splits;
-  f.slabs_each = how.slabs / how.splits;
-  f.U_pieces = how.U_pieces;
+  f.slabs = plan.slabs, f.splits = plan.splits;
+  f.slabs_each = plan.slabs / plan.splits;
+  f.U_pieces = plan.U_pieces;
   f.U_groups = p.k > 0 ? groups_of(p.k) : 1;  // of zeros
-  f.W_pieces = how.W_pieces;
-  f.activation = p.activation;
-  f.mask = p.mask;
-  const dim3 grid(unsigned(how.row_blocks), unsigned(how.splits), unsigned(how.column_blocks));
-  return launch(p.precision == PYMIMIC_BF16 ? shallow_forward_90<Bf16> : shallow_forward_90<Fp16>, grid, kThreads,
-                shared_layout(f.U_pieces).bytes, stream, f);
+  f.W_pieces = plan.chunk_pieces;
+  f.activation = p.activation, f.mask = p.mask;
+  return launch(p.precision == PYMIMIC_BF16 ? shallow_forward_sm90a<Bf16> : shallow_forward_sm90a<Fp16>, plan.grid(),
+                kThreads, shared_layout(f.U_pieces).bytes, stream, f);
 }
 
 }  // namespace mimic

@@ -11,8 +11,8 @@
 
 namespace mimic {
 
-// Whether the device runs what was compiled for sm_90a; elsewhere it runs code for older chips, compiled anew or not.
-// What was compiled for plain sm_90 says 90 too, but is a stub of few registers (tile.cuh).
+// Whether the device runs the kernel's code for sm_90a. Other devices run code for older chips, or their PTX. The code
+// for plain sm_90 says 90 too, but is a stub of few registers (tile.cuh).
 template <class... P>
 bool has_code_for_sm_90a(void (*kernel)(P...)) {
   constexpr int kStubRegisters = 64;
@@ -34,7 +34,7 @@ template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t stream,
                    A... args) {
   constexpr size_t kWithoutAsking = 48 * 1024;
-  if (shared_bytes > kWithoutAsking) {  // for the most, always: other threads may launch the same kernel meanwhile
+  if (shared_bytes > kWithoutAsking) {  // always the most: another thread may launch the same kernel meanwhile
     size_t most = 0;
     cudaError_t error = most_shared_bytes(most);
     if (error == cudaSuccess)

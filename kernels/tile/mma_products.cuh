@@ -20,8 +20,8 @@ __device__ __forceinline__ uint32_t bits_from_float(float x) {
   return bits;
 }
 
-// Beside Bf16 and Fp16, two ways with float32 operands: rounded to 10 bits of mantissa, or in three products that
-// together see all bits but those of small times small.
+// Beside Bf16 and Fp16, two ways to multiply float32 operands: rounded to 10 bits of mantissa (Tf32), or split into a
+// large and a small part, in three products that leave out small times small (ThreeTf32).
 struct Tf32 {};
 struct ThreeTf32 {};
 
@@ -43,7 +43,7 @@ constexpr int kDepth = int(kGroupBytes) / kElementBytes<Element>;  // k of one m
 template <class Element>
 constexpr int kPieceColumns = int(kPieceRowBytes) / kElementBytes<Element>;
 
-// d += a b from operands as they lie in memory.
+// d += a b, from operands as they are in memory.
 template <class Element>
 __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   if constexpr (kElementBytes<Element> == 2) {
@@ -66,8 +66,8 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[
   }
 }
 
-// sums += one group of columns of 16 row_tiles rows of a times the same columns of 8 column_tiles rows of b; both point
-// at this lane's place (fragment_at, fragment_along_at) in a piece.
+// sums += one group of columns of 16 row_tiles rows of a times the same columns of 8 column_tiles rows of b. Both are
+// this lane's addresses (fragment_at, fragment_along_at) in a piece.
 template <class Element, int row_tiles, int column_tiles>
 __device__ __forceinline__ void multiply_along(float (&sums)[row_tiles][column_tiles][4], uint32_t a, uint32_t b) {
   uint32_t a_fragment[row_tiles][4];
@@ -85,13 +85,12 @@ __device__ __forceinline__ void multiply_along(float (&sums)[row_tiles][column_t
   }
 }
 
-// The same for all groups of a piece, or its first `groups`; a_at and b_at are this lane's places in the pieces a and
-// b.
+// The same for all groups of pieces a and b, or their first `groups`. a_at and b_at are this lane's offsets in them.
 template <class Element, int row_tiles, int column_tiles>
 __device__ __forceinline__ void multiply_piece_along(float (&sums)[row_tiles][column_tiles][4], uint32_t a,
                                                      uint32_t a_at, uint32_t b, uint32_t b_at, int groups) {
   const int most = groups < kPieceGroups ? groups : kPieceGroups;
-#pragma unroll 2  // the fragments of one group load while the other multiplies; more, and registers run out
+#pragma unroll 2  // one group's fragments load while the other multiplies; more would take too many registers
   for (int i = 0; i < most; ++i)
     multiply_along<Element>(sums, a + (a_at ^ i * kGroupBytes), b + (b_at ^ i * kGroupBytes));
 }
@@ -108,13 +107,13 @@ __device__ __forceinline__ void to_fragments(Fragments<Element, tiles>& to, cons
     for (int j = 0; j < 4; ++j) {
       if constexpr (kElementBytes<Element> == 2)
         to[step][j] = pack2<Element>(sums[2 * step + j / 2][j % 2 * 2], sums[2 * step + j / 2][j % 2 * 2 + 1]);
-      else  // columns 2 t, 2 t + 1 stand where mma has t, t + 4: multiply_down takes its rows in the same order
+      else  // mma's columns t and t + 4 are columns 2 t and 2 t + 1 here; multiply_down takes its rows in this order
         to[step][j] = bits_from_float(sums[step][j % 2 * 2 + j / 2]);
     }
 }
 
-// The same by way of shared memory, for other warps to load: 16 rows of a piece from `rows` on, its 16-byte chunks from
-// `chunk` on. load_matrices at fragment_at gives what to_fragments would have.
+// The same through shared memory, for other warps to load: into 16 rows of a piece from `rows` on, from its 16-byte
+// chunk `chunk` on. load_matrices at fragment_at gives what to_fragments gives.
 template <class Element, int tiles>
 __device__ __forceinline__ void store_fragments(uint32_t rows, int chunk, const float (&sums)[tiles][4], int lane) {
   const int t = lane % 4, g = lane / 4;

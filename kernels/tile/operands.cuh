@@ -1,4 +1,4 @@
-// What the launchers of the shallow kernels ask of their arguments.
+// Operands of the matrix kernels, and what their launchers demand of arguments.
 #pragma once
 
 #include "launch.h"
@@ -25,7 +25,7 @@ inline bool is_operand(const void* data, int64_t ld, int64_t columns) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && ld % 16 == 0 && ld >= columns;
 }
 
-// Sizes within the limits of launch.h, and operands as it describes them.
+// Whether sizes are within the limits of launch.h and operands are as it describes them.
 inline bool is_valid(const pymimic_shallow& p) {
   constexpr int64_t kMostRows = INT32_MAX - 1024;
   return p.B >= 0 && p.B <= kMostRows && p.H >= 0 && p.H <= kMostRows && p.k >= 0 && p.k <= PYMIMIC_MAX_K && p.C >= 0 &&

@@ -1,6 +1,6 @@
-// How a block of the backward kernels divides its shared memory. It owns some rows of two operands, and streams pieces
-// of the others through a ring of slots. What it owns stays in shared memory where the device has room for it, and
-// comes along with the pieces that it meets where not: the sums, and their bits, are the same.
+// How a block of the backward kernels divides its shared memory. It owns some rows of two operands and streams pieces
+// of two others through a ring of slots. Where the device has room, what it owns stays in shared memory (is RESIDENT).
+// Elsewhere each streamed piece brings the owned piece that it is multiplied by. The sums have the same bits.
 #pragma once
 
 #include "tile/launch.cuh"
@@ -13,14 +13,14 @@ constexpr int kMostStages = 3;
 struct Ring {
   bool resident;
   int stages;
-  uint32_t slots, slot_bytes;  // the pieces owned, where resident, come before the slots
-  uint32_t rest, bytes;        // what the kernel keeps behind the slots; all of it
+  uint32_t slots, slot_bytes;  // resident pieces come before the slots
+  uint32_t rest, bytes;        // where the kernel's other memory begins; the end
 
   __device__ uint32_t after(uint32_t slot) const { return slot + slot_bytes < rest ? slot + slot_bytes : slots; }
   __device__ uint32_t before(uint32_t slot) const { return (slot > slots ? slot : rest) - slot_bytes; }
 };
 
-// The best that fits; false where nothing does.
+// The best division that fits; false where none does.
 inline bool fit_ring(Ring& ring, int owned_pieces, uint32_t owned_bytes, uint32_t streamed_bytes, uint32_t rest_bytes,
                      size_t most_bytes) {
   for (const bool resident : {true, false})
@@ -35,7 +35,7 @@ inline bool fit_ring(Ring& ring, int owned_pieces, uint32_t owned_bytes, uint32_
   return false;
 }
 
-// Waits for the oldest piece under way, when all slots but the one in use are taken.
+// Waits for the oldest copy under way, where copies to all slots but one are.
 __device__ __forceinline__ void wait_for_piece(const Ring& ring) {
   if (ring.stages == kMostStages)
     copy_async_wait<kMostStages - 2>();

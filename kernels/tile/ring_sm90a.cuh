@@ -1,4 +1,4 @@
-// A ring of pieces in shared memory, between the warp that has them copied and the warps whose products use them.
+// A ring of pieces in shared memory: one warp, the producer, has them copied, and the products of others use them.
 #pragma once
 
 #include "common/host_device.h"
@@ -10,14 +10,14 @@ namespace mimic {
 struct PieceRing {
   int stages;
   uint32_t slots, slot_bytes;
-  uint32_t barriers;  // two a slot: filled by the copy engine, emptied by all users
+  uint32_t barriers;  // two for each slot: filled (by the copy engine) and emptied (by all users)
 
   __device__ uint32_t slot(int i) const { return slots + i * slot_bytes; }
   __device__ uint32_t filled(int i) const { return barriers + 16 * i; }
   __device__ uint32_t emptied(int i) const { return barriers + 16 * i + 8; }
 };
 
-// By one thread, before the fence that shows barriers to the copy engine.
+// One thread calls it, before mbarrier_init_fence.
 __device__ __forceinline__ void open_ring(const PieceRing& ring, int users) {
   for (int i = 0; i < ring.stages; ++i) {
     mbarrier_init(ring.filled(i), 1);
@@ -25,13 +25,14 @@ __device__ __forceinline__ void open_ring(const PieceRing& ring, int users) {
   }
 }
 
-// sums (64 x 8 tiles) = a b^T, or with `add` added to, along a piece of each, or its first `groups` groups of columns:
-// a group of products.
+// Starts sums (64 x 8 tiles) = a b^T, or with `add` += a b^T, along the first `groups` groups of columns of a piece of
+// each, as one group of products.
 template <class Element, int tiles>
-__device__ __forceinline__ void multiply_along(float (&sums)[tiles][4], uint32_t a, uint32_t b, int groups, bool add) {
+__device__ __forceinline__ void start_multiply_along(float (&sums)[tiles][4], uint32_t a, uint32_t b, int groups,
+                                                     bool add) {
   constexpr uint64_t kStep = kGroupBytes >> 4;  // in descriptors
   const uint64_t a_at = piece_descriptor(a), b_at = piece_descriptor(b);
-  if (groups >= kPieceGroups) {  // apart, with a commit of its own: nvcc 13.0 ends a group at every branch
+  if (groups >= kPieceGroups) {  // with a commit of its own: nvcc 13.0 ends a group at every branch
 #pragma unroll
     for (int i = 0; i < kPieceGroups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, add || i > 0);
     wgmma_commit();
@@ -42,7 +43,7 @@ __device__ __forceinline__ void multiply_along(float (&sums)[tiles][4], uint32_t
   }
 }
 
-// The slabs of a part of H; all parts are equally long, but for the first ones, which are one slab longer.
+// The slabs of a part of H. Parts have `each` slabs, and the first ones one more where the division has a remainder.
 struct Slabs {
   int first, end;
 };
@@ -52,8 +53,8 @@ __device__ __forceinline__ Slabs slabs_of(int part, int parts, int slabs, int ea
   return {first, first + each + (part < longer ? 1 : 0)};
 }
 
-// A slot, and the parity of its phase.
-struct Place {
+// A slot of the ring, and the parity of its phase.
+struct RingPosition {
   int stages, slot = 0;
   uint32_t parity = 0;
 
@@ -62,7 +63,7 @@ struct Place {
   }
 };
 
-// A slab's biases on their way through the registers of a warp: loaded well before they are stored.
+// A slab's biases in the registers of a warp, which loads them well before it stores them to shared memory.
 template <int slab>
 struct Biases {
   float next[slab / 32];

@@ -1,27 +1,19 @@
-// Sums over H in parts: each part of the grid writes its own array, a second kernel adds them in fixed order.
+// Sums in parts: each part of the grid writes an array of its own, and a second kernel adds them in a fixed order.
 #pragma once
 
 #include "launch.h"
 #include "tile/launch.cuh"
+#include "tile/splits.cuh"
 #include "tile/tile.cuh"
 
 namespace mimic {
 
 constexpr int kSumThreads = 256;
 
-// How many parts: enough blocks for several waves on any device, and no part shorter than 8 slabs. Shapes alone decide.
-inline int choose_splits(int asked, int64_t blocks, int64_t slabs) {
-  constexpr int64_t kBlocks = 512, kSlabs = 8, kMost = 128;
-  int64_t splits = asked > 0 ? asked : (kBlocks + blocks - 1) / blocks;
-  if (asked <= 0 && splits > slabs / kSlabs) splits = slabs / kSlabs;
-  if (splits > slabs) splits = slabs;
-  return int(splits < 1 ? 1 : splits > kMost ? kMost : splits);
-}
-
 namespace {
 
-// out[i] = bias[i % columns] + the sum of parts[0][i], parts[1][i], ...; no bias where it is null. Where the parts are
-// many, `slices` warps or groups of warps sum every so many-th of them, and then one sums the slices.
+// out[i] = bias[i % columns] + the sum of parts[0][i], parts[1][i], ...; no bias where it is null. Where there are many
+// parts, each of `slices` warps or groups of warps sums every slices-th part, and then one of them sums the slices.
 __global__ void __launch_bounds__(kSumThreads) sum_splits(const float* parts, int splits, int slices, int64_t size,
                                                           const float* bias, int64_t columns, float* out) {
   const int across = kSumThreads / slices, member = int(threadIdx.x) % across, slice = int(threadIdx.x) / across;

@@ -1,6 +1,6 @@
-// Operands in shared memory: pieces of some rows by 128 bytes (64 columns of 16 bits, 32 of 32). A row of a piece is
-// all banks once; its eight 16-byte chunks are exchanged by row (chunk ^ row % 8), so that fragments meet every bank
-// once.
+// Operands in shared memory: a PIECE is some rows by 128 bytes (64 columns of 16 bits, 32 of 32 bits). A row of a piece
+// covers all banks once. Chunk i of its eight 16-byte chunks is stored in place i ^ row % 8, so that loading a fragment
+// has no bank conflicts.
 #pragma once
 
 #include "tile/tile.cuh"
@@ -15,7 +15,7 @@ struct Operand {
   const unsigned char* data;
   int64_t ld_bytes;
   int64_t rows;
-  int bytes;  // of a row, rounded up to a group; what is beyond its columns is zero
+  int bytes;  // of a row, rounded up to whole groups; zeros beyond its columns
 
   __device__ int groups_from(int piece) const { return bytes / int(kGroupBytes) - piece * kPieceGroups; }
 };
@@ -24,12 +24,12 @@ __device__ __forceinline__ uint32_t piece_at(int row, int chunk) {
   return uint32_t(row) * kPieceRowBytes + uint32_t((chunk ^ row % 8) * 16);
 }
 
-// Starts copying piece number `piece` of rows [row, row + rows_in_piece) to shared memory; rows beyond the last are
-// zeros, groups beyond the last are left out.
+// Starts to copy piece number `piece` of rows [row, row + rows_in_piece) to shared memory. Rows beyond the last become
+// zeros; groups beyond the last are not copied.
 template <int rows_in_piece, int threads>
 __device__ __forceinline__ void copy_piece(uint32_t to, const Operand& m, int64_t row, int piece,
                                            int thread = int(threadIdx.x)) {
-  static_assert(rows_in_piece * 8 % threads == 0 && threads % 64 == 0);  // so that all rows of a thread are alike mod 8
+  static_assert(rows_in_piece * 8 % threads == 0 && threads % 64 == 0);  // all rows of a thread are the same mod 8
   const int chunk = thread % 8, column = piece * int(kPieceRowBytes) + chunk * 16;
   if (column >= m.bytes) return;
   int64_t r = row + thread / 8;
@@ -44,8 +44,8 @@ __device__ __forceinline__ void copy_piece(uint32_t to, const Operand& m, int64_
   }
 }
 
-// Where this lane points load_matrices for 16 rows by one group at the upper left of a piece: to read them as an A
-// fragment, or, transposed, as two B fragments whose k runs down the rows. Groups i further: ^ i kGroupBytes.
+// This lane's address for load_matrices of 16 rows by the first group of a piece, as an A fragment, or transposed as
+// two B fragments whose k runs down the rows. For group i: ^ i kGroupBytes.
 __device__ __forceinline__ uint32_t fragment_at(int lane) { return piece_at(lane % 16, lane / 16); }
 
 // The same for two B fragments whose k runs along the row: registers 0, 1 are of rows 0-7, registers 2, 3 of rows 8-15.

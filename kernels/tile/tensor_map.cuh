@@ -1,4 +1,4 @@
-// What the copy engine must know of an operand of 16-bit elements, made by the launcher and passed to the kernel.
+// What the copy engine must know of an operand of 16-bit elements. The launcher makes it and passes it to the kernel.
 #pragma once
 
 #include "launch.h"
@@ -18,7 +18,7 @@ inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld,
 
 #else
 
-// By way of the driver's own table of functions, so that nothing links to it.
+// The driver's function is looked up at run time, so that nothing links to the driver.
 inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
                                    pymimic_precision precision, int box_rows) {
   void* function = nullptr;

@@ -1,5 +1,5 @@
-// The words that kernels are written in. Inline PTX stays behind them, so that each has a model on the host
-// (csrc/simt/tile.h). Shared memory is addressed by bytes from the start of the block's dynamic shared memory.
+// The functions that kernels are written with. Inline PTX is in them alone, and each has a model on the host
+// (csrc/simt/tile.h). An address in shared memory is an offset in bytes from the start of the block's dynamic memory.
 #pragma once
 
 #include <stdint.h>
@@ -10,12 +10,12 @@
 
 namespace mimic {
 
-// Products of 16-bit operands are made by the kernels of the files that end in _90 where the compiler's target is
-// sm_90a, by the others elsewhere: each is compiled once for a chip.
+// For sm_90a the kernels of the files *_sm90a.cu make the products of 16-bit operands, for other targets the kernels of
+// *_sm80.cu: each chip gets the code of one of them.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-constexpr bool kGeneration80 = false, kGeneration90 = true;
+constexpr bool kForSm80 = false, kForSm90a = true;
 #else
-constexpr bool kGeneration80 = true, kGeneration90 = false;
+constexpr bool kForSm80 = true, kForSm90a = false;
 #endif
 
 __device__ __forceinline__ void not_for_this_chip() { __trap(); }
@@ -36,7 +36,7 @@ __device__ __forceinline__ uint32_t shared_address(uint32_t at) {
   return uint32_t(__cvta_generic_to_shared(shared_bytes)) + at;
 }
 
-// threadIdx.x, read anew: nothing that is computed from it stays in registers over a loop, where these are short.
+// threadIdx.x, read again: what is computed from it need not stay in registers over a loop, where registers are scarce.
 __device__ __forceinline__ int fresh_thread() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
@@ -46,25 +46,25 @@ __device__ __forceinline__ int fresh_thread() {
 __device__ __forceinline__ void sync_block() { __syncthreads(); }
 __device__ __forceinline__ void sync_warp() { __syncwarp(); }
 
-// `value` of another lane; all 32 take part.
+// `value` of another lane. All 32 lanes call it.
 __device__ __forceinline__ uint32_t shuffle(uint32_t value, int lane) { return __shfl_sync(~0u, value, lane); }
 __device__ __forceinline__ uint32_t shuffle_xor(uint32_t value, int mask) { return __shfl_xor_sync(~0u, value, mask); }
 __device__ __forceinline__ float shuffle_xor(float value, int mask) { return __shfl_xor_sync(~0u, value, mask); }
 
-// One 16-byte store: where other ways to store stand beside it, the compiler takes a plain one apart.
+// One 16-byte store. Beside a branch with narrower stores, the compiler would split a plain one.
 __device__ __forceinline__ void store_global(float* to, float4 v) {
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "f"(v.x), "f"(v.y),
                "f"(v.z), "f"(v.w)
                : "memory");
 }
 
-// Copies 4, 8 or 16 aligned bytes of global memory to shared memory behind the thread's back; zeros where not valid.
-// Seen by the thread after the wait for its group, by others after a barrier that follows.
+// Copies 4, 8 or 16 aligned bytes from global to shared memory asynchronously; zeros where not valid. The thread may
+// read them after the wait for the copy's group, other threads after a barrier that follows.
 template <int bytes>
 __device__ __forceinline__ void copy_async(uint32_t at, const void* from, bool valid) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16);
   const int size = valid ? bytes : 0;
-  if constexpr (bytes == 16)  // past L1: nothing here is read twice from it
+  if constexpr (bytes == 16)  // bypasses L1: nothing is read from it twice
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(at)), "l"(from),
                  "r"(size)
                  : "memory");
@@ -74,7 +74,7 @@ __device__ __forceinline__ void copy_async(uint32_t at, const void* from, bool v
                  : "memory");
 }
 
-// Ends a group of copies; a group may be empty.
+// Ends a group of copies. A group may be empty.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Waits for all groups but the last `still_under_way`.
@@ -83,8 +83,8 @@ __device__ __forceinline__ void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(still_under_way) : "memory");
 }
 
-// Four 8 x 8 matrices of 16-bit elements: lanes 8 m .. 8 m + 7 give the addresses of the rows of matrix m, each of
-// 16 bytes; lane 4 g + t gets elements (g, 2 t) and (g, 2 t + 1) of each, or (2 t, g) and (2 t + 1, g) transposed.
+// Four 8 x 8 matrices of 16-bit elements. Lanes 8 m .. 8 m + 7 give the addresses of the rows of matrix m, of 16 bytes
+// each. Lane 4 g + t gets elements (g, 2 t) and (g, 2 t + 1) of each matrix, or transposed (2 t, g) and (2 t + 1, g).
 __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], uint32_t at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])

@@ -1,5 +1,5 @@
-// The words that only sm_90a knows: barriers in shared memory that count bytes, the copy engine, wgmma. Like those of
-// tile.cuh, each has a model on the host (csrc/simt/tile_sm90a.h).
+// The functions that need sm_90a: barriers in shared memory that count bytes, the copy engine, wgmma. As in tile.cuh,
+// each has a model on the host (csrc/simt/tile_sm90a.h).
 #pragma once
 
 #include "tile/tile.cuh"
@@ -12,7 +12,7 @@
 
 namespace mimic {
 
-// `value`, which is the same in all lanes: here the compiler learns of it.
+// `value`, which is the same in all lanes; this tells the compiler.
 __device__ __forceinline__ int uniform(int value) { return __shfl_sync(~0u, value, 0); }
 
 // ---- Barriers: 8 bytes of shared memory. A phase ends when all arrivals and all bytes that it expects have come. ----
@@ -21,7 +21,7 @@ __device__ __forceinline__ void mbarrier_init(uint32_t at, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(at)), "r"(arrivals) : "memory");
 }
 
-// By the thread that has made barriers, before the block's barrier: the copy engine sees them too.
+// Called by the thread that has made barriers, before the block's barrier: now the copy engine sees them.
 __device__ __forceinline__ void mbarrier_init_fence() {
   asm volatile("fence.mbarrier_init.release.cluster; fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -30,13 +30,14 @@ __device__ __forceinline__ void mbarrier_arrive(uint32_t at) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(at)) : "memory");
 }
 
-// Arrives, and has this phase wait for so many bytes of copies as well.
+// Arrives, and makes this phase wait for so many bytes of copies too.
 __device__ __forceinline__ void mbarrier_arrive_expecting(uint32_t at, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(at)), "r"(bytes)
                : "memory");
 }
 
-// Waits until the phase of this parity is over: 0 for the first, 1 for the second; before the first, 1 is over.
+// Waits until the phase of this parity has ended: 0 for the first, 1 for the second. A fresh barrier counts as one
+// whose phase of parity 1 has ended.
 __device__ __forceinline__ void mbarrier_wait(uint32_t at, uint32_t parity) {
   asm volatile(
       "{ .reg .pred over;\n"
@@ -50,8 +51,8 @@ __device__ __forceinline__ void mbarrier_wait(uint32_t at, uint32_t parity) {
 
 using TensorMap = CUtensorMap;
 
-// Copies the box whose first element is (row, column) to `to`, a multiple of 1024, as swizzled.cuh lays it out;
-// elements beyond the array are zeros. Tells the barrier all bytes of the box when they are there. By one thread.
+// One thread copies the box whose first element is (row, column) to `to`, a multiple of 1024, in the layout of
+// swizzled.cuh. Elements beyond the array are zeros. When the copy is done, the barrier counts all bytes of the box.
 __device__ __forceinline__ void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::
@@ -60,16 +61,16 @@ __device__ __forceinline__ void copy_box(uint32_t to, const TensorMap& map, int 
       : "memory");
 }
 
-// Asks for memory to come to the second-level cache: `from` and bytes are multiples of 16. Changes nothing.
+// Prefetches memory into the second-level cache; `from` and bytes are multiples of 16.
 __device__ __forceinline__ void prefetch(const void* from, uint32_t bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes));
 }
 
-// ---- Products of a warpgroup: 4 warps whose first is a multiple of 4. Warp w has rows 16 w ... of the 64, its sums
-// and its A fragments laid out as in mma. A product runs behind the warps' backs until the wait for its group: until
-// then nobody touches its sums, its fragments, its operands in shared memory.
+// ---- Products of a warpgroup: 4 warps, the first a multiple of 4. Warp w has rows 16 w ... of the 64; its sums and
+// its A fragments have the layout of mma. A product runs asynchronously until the wait for its group: until then nobody
+// may touch its sums, its fragments, or its operands in shared memory.
 
-// Between a thread's own accesses to sums or fragments and the products that use them next.
+// Called after a thread's own accesses to sums or fragments, before the products that use them next.
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
 // Ends a group of products.
@@ -81,14 +82,18 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(still_under_way) : "memory");
 }
 
-// After the wait for them: the compiler reads no sum before.
+// Called after the wait: the compiler reads no sum before.
 template <int tiles>
 __device__ __forceinline__ void wgmma_done(float (&d)[tiles][4]) {
 #pragma unroll
   for (int j = 0; j < 4 * tiles; ++j) asm volatile("" : "+f"(d[j / 4][j % 4])::"memory");
 }
 
-// d (64 x 128) = a (64 x 16) b^T, added to d where `add`; a and b (128 x 16) lie along the rows of pieces.
+#define MIMIC_TILE(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define MIMIC_4_TILES(d, n) MIMIC_TILE(d, n), MIMIC_TILE(d, n + 1), MIMIC_TILE(d, n + 2), MIMIC_TILE(d, n + 3)
+#define MIMIC_8_TILES(d, n) MIMIC_4_TILES(d, n), MIMIC_4_TILES(d, n + 4)
+
+// d (64 x 128) = a (64 x 16) b^T, or with `add` added to d. Rows of a and b (128 x 16) are parts of rows of pieces.
 template <class Element>
 __device__ __forceinline__ void wgmma_along(float (&d)[16][4], uint64_t a, uint64_t b, bool add);
 template <>
@@ -101,16 +106,7 @@ __device__ __forceinline__ void wgmma_along<Bf16>(float (&d)[16][4], uint64_t a,
       " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
       "%64, %65, add, 1, 1, 0, 0; }"
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
-        "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
-        "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
-        "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-        "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]),
-        "+f"(d[8][3]), "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
-        "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]), "+f"(d[12][0]),
-        "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),
-        "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]),
-        "+f"(d[15][3])
+      : MIMIC_8_TILES(d, 0), MIMIC_8_TILES(d, 8)
       : "l"(a), "l"(b), "r"(int(add)));
 }
 template <>
@@ -123,16 +119,7 @@ __device__ __forceinline__ void wgmma_along<Fp16>(float (&d)[16][4], uint64_t a,
       " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
       "%64, %65, add, 1, 1, 0, 0; }"
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
-        "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
-        "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
-        "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-        "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]),
-        "+f"(d[8][3]), "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
-        "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]), "+f"(d[12][0]),
-        "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),
-        "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]),
-        "+f"(d[15][3])
+      : MIMIC_8_TILES(d, 0), MIMIC_8_TILES(d, 8)
       : "l"(a), "l"(b), "r"(int(add)));
 }
 // The same with d (64 x 64), b (64 x 16).
@@ -146,11 +133,7 @@ __device__ __forceinline__ void wgmma_along<Bf16>(float (&d)[8][4], uint64_t a, 
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
       "%32, %33, add, 1, 1, 0, 0; }"
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
-        "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
-        "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
-        "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-        "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3])
+      : MIMIC_8_TILES(d, 0)
       : "l"(a), "l"(b), "r"(int(add)));
 }
 
@@ -164,11 +147,7 @@ __device__ __forceinline__ void wgmma_down<Bf16>(float (&d)[8][4], const uint32_
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
       "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
-        "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
-        "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
-        "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-        "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3])
+      : MIMIC_8_TILES(d, 0)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 template <>
@@ -178,13 +157,10 @@ __device__ __forceinline__ void wgmma_down<Fp16>(float (&d)[8][4], const uint32_
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
       "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), "+f"(d[1][2]),
-        "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), "+f"(d[3][0]), "+f"(d[3][1]),
-        "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]),
-        "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]),
-        "+f"(d[7][0]), "+f"(d[7][1]), "+f"(d[7][2]), "+f"(d[7][3])
+      : MIMIC_8_TILES(d, 0)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
+
 // ---- The block's barrier number `id`, from 1 on, for a part of its threads: whole warps. ----------------------------
 
 template <int threads>
@@ -192,7 +168,7 @@ __device__ __forceinline__ void sync_some(int id) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(threads) : "memory");
 }
 
-// ---- Registers change hands between warpgroups; each executes one of these once, at the start of its part. ----------
+// ---- Warpgroups pass registers to each other: each calls one of these once, at its start. ---------------------------
 
 template <int registers>
 __device__ __forceinline__ void give_registers() {
@@ -210,8 +186,8 @@ __device__ __forceinline__ void take_registers() {
 
 namespace mimic {
 
-// Where wgmma finds a piece in shared memory, or 16 columns of it (32 bytes further): groups of 8 rows of 128 swizzled
-// bytes, 1024 bytes from group to group. Read along its rows or down them.
+// Tells wgmma where a piece is in shared memory, or 16 of its columns (32 bytes further): groups of 8 rows of 128
+// swizzled bytes, 1024 bytes from group to group.
 __device__ __forceinline__ uint64_t piece_descriptor(uint32_t at) {
   constexpr uint64_t group = 1024 >> 4, swizzle_128 = 1;
   return (shared_address(at) >> 4 & 0x3FFF) | group << 16 | group << 32 | swizzle_128 << 62;

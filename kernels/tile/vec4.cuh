@@ -1,4 +1,4 @@
-// Four neighbouring elements at a time, in one access where their address allows; and threads that share a row.
+// Quads: four neighbouring elements, in one access where their address allows. And teams of threads that share a row.
 #pragma once
 
 #include <stdint.h>
@@ -19,7 +19,7 @@ __device__ __forceinline__ bool is_aligned(const void* p, unsigned bytes) {
   return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
 
-// The first `count` of four; zeros beyond them.
+// The first `count` of four elements; zeros beyond them.
 __device__ __forceinline__ Quad load_quad(const float* from, int64_t count) {
   Quad q = {};
   if (count >= kQuad && is_aligned(from, 16)) {
@@ -44,15 +44,15 @@ __device__ __forceinline__ void store_quad(float* to, const Quad& q, int64_t cou
 }
 
 // Two elements of a 16-bit type that is known when the kernel runs.
-__device__ __forceinline__ float2 widen(pymimic_precision precision, uint32_t two) {
+__device__ __forceinline__ float2 from_16bit(pymimic_precision precision, uint32_t two) {
   return precision == PYMIMIC_BF16 ? unpack2<Bf16>(two) : unpack2<Fp16>(two);
 }
 
-__device__ __forceinline__ uint32_t narrow(pymimic_precision precision, float low, float high) {
+__device__ __forceinline__ uint32_t to_16bit(pymimic_precision precision, float low, float high) {
   return precision == PYMIMIC_BF16 ? pack2<Bf16>(low, high) : pack2<Fp16>(low, high);
 }
 
-// Four of them from an address that is a multiple of 8 bytes on.
+// Four of them, from an address that is a multiple of 8 bytes.
 __device__ __forceinline__ Quad load_quad(const uint16_t* from, pymimic_precision precision, int64_t count) {
   uint2 words = {};
   if (count >= kQuad) {
@@ -62,12 +62,12 @@ __device__ __forceinline__ Quad load_quad(const uint16_t* from, pymimic_precisio
     for (int i = 0; i < kQuad - 1; ++i)
       if (i < count) (i / 2 ? words.y : words.x) |= uint32_t(from[i]) << (16 * (i % 2));
   }
-  const float2 low = widen(precision, words.x), high = widen(precision, words.y);
+  const float2 low = from_16bit(precision, words.x), high = from_16bit(precision, words.y);
   return {{low.x, low.y, high.x, high.y}};
 }
 
 __device__ __forceinline__ void store_quad(uint16_t* to, pymimic_precision precision, const Quad& q, int64_t count) {
-  const uint2 words = {narrow(precision, q.at[0], q.at[1]), narrow(precision, q.at[2], q.at[3])};
+  const uint2 words = {to_16bit(precision, q.at[0], q.at[1]), to_16bit(precision, q.at[2], q.at[3])};
   if (count >= kQuad) {
     *reinterpret_cast<uint2*>(to) = words;
   } else {
@@ -77,8 +77,8 @@ __device__ __forceinline__ void store_quad(uint16_t* to, pymimic_precision preci
   }
 }
 
-// A block of kTeamThreads as teams of a power of two, each along one row, so that narrow rows leave no thread idle.
-struct Teams {
+// A block of kTeamThreads as teams of a power of two threads. A team takes a row; short rows leave few threads idle.
+struct RowTeams {
   int size;
 
   __device__ int member() const { return int(threadIdx.x) & (size - 1); }
@@ -86,7 +86,7 @@ struct Teams {
   __host__ __device__ int count() const { return kTeamThreads / size; }
 };
 
-inline Teams teams_for(int64_t items_of_a_row, int most) {
+inline RowTeams teams_for(int64_t items_of_a_row, int most) {
   int size = 1;
   while (size < most && size < items_of_a_row) size *= 2;
   return {size};
@@ -94,7 +94,7 @@ inline Teams teams_for(int64_t items_of_a_row, int most) {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Blocks along one dimension of a grid, for loops that go on by the grid's size.
+// Blocks along one dimension of a grid; a block loops, with the grid's size as its step.
 inline unsigned blocks_for(int64_t items, int64_t items_of_a_block, int64_t most) {
   const int64_t blocks = ceil_div(items, items_of_a_block);
   return unsigned(blocks < most ? blocks : most);

@@ -123,7 +123,7 @@ def test_the_binding_refuses_what_it_would_misread(device):
         given = [changed.get(place, array) for place, array in enumerate((z, U, b, W, c, y))]
         with pytest.raises(ValueError, match=said):
             core.shallow_forward(how, *given, None, 0)
-    if core.shallow_forward_workspace(3, 5, 16, 4096, 16, 4):
+    if core.shallow_forward_plan(3, 5, 16, 4096, 16, 4).workspace:
         big = [z, xp.zeros((4096, 16), np.float32), xp.zeros(4096, np.float32), xp.zeros((4096, 16), np.float32), c, y]
         with pytest.raises(ValueError, match=r"workspace: expected at least \d+ bytes, got 0"):
             core.shallow_forward((3, 0, 4, 16, 16, (256, 0, 0, 0, 0)), *big, None, 0)

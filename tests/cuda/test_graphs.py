@@ -60,7 +60,9 @@ def test_replays_are_the_steps_that_would_have_been_taken(device, optimizer, nam
     xp, size = device.xp, SIZES[name]
     captured, plain = (Net(xp, size, OPTIMIZERS[optimizer], dtype) for _ in range(2))
     if name in ("in place", "two buffers"):
-        assert device.core.shallow_step_in_place(3 if dtype == "float32" else 0, *size.values()) == (name == "in place")
+        assert device.core.shallow_backward_units_plan(3 if dtype == "float32" else 0, *size.values(), True, True).in_place == (
+            name == "in place"
+        )
     workspace, stream = Workspace(), xp.cuda.Stream(non_blocking=True)
     xp.cuda.get_current_stream().synchronize()
     with stream:

@@ -196,3 +196,17 @@ def test_bfloat16_arrays(device, size):
     close(ops.shallow_forward(*there.forward, activation="tanh", **HOW), expected, "cuda-bf16")
     for name, gradient in ops.shallow_backward(*there.backward, activation="tanh", **HOW)._asdict().items():
         close(gradient, getattr(grads, name), "cuda-bf16")
+
+
+def test_the_binding_says_what_a_launch_will_do(device):
+    """Float32 runs on the same kernels on every chip. tests/simt/test_plans.py compares plans with launches."""
+    (precision, *size), core = (3, 130, 20, 4200, 10), device.core
+    forward, rows = (plan(precision, *size, 0) for plan in (core.shallow_forward_plan, core.shallow_backward_rows_plan))
+    units = core.shallow_backward_units_plan(precision, *size, True, True)
+    assert [plan.kernel for plan in (forward, rows, units)] == ["forward_sm80", "backward_rows_sm80", "backward_units_sm80"]
+    assert [(plan.row_block, plan.slab, plan.splits, plan.column_chunks) for plan in (forward, rows, units)] == [
+        (128, 64, 8, 1), (128, 32, 16, 1), (64, 64, 1, 1),
+    ]  # fmt: skip
+    assert [plan.workspace for plan in (forward, rows, units)] == [8 * 130 * 10 * 4, 16 * 130 * 20 * 4, 0]
+    assert units.in_place
+    assert not core.shallow_backward_units_plan(precision, 130, 20, 4096, 10, True, True).in_place

@@ -135,7 +135,7 @@ def test_the_binding_refuses_what_it_would_read_outside_of(device):
     good = ("float32", 0, 5, 8, 40, 11, (V, None), (U, None), (W, None), b, c, mean, mean)
     few = device.core.Predictor(*good)
     x, y = xp.zeros((2, 5), np.float32), xp.zeros((2, 11), np.float32)
-    room = xp.zeros(few.workspace(2), np.uint8)
+    room = xp.zeros(few.plan(2).workspace, np.uint8)
     few.predict(x, y, room, 0)
     for place, bad, said in (
         (0, "int4", "weights: expected 'bfloat16', 'int8' or 'float32', got 'int4'"),

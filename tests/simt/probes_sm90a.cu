@@ -84,12 +84,14 @@ __global__ void wide_products(const __grid_constant__ Probe p) {
 
 using namespace mimic;
 
-// pymimic_shallow_backward_units where it would leave few units to blocks that share them.
-extern "C" cudaError_t probe_backward_units_90(const pymimic_shallow* p, const void* dy, int64_t lddy, float* dU,
-                                               float* db, float* dW) {
-  const Gradient to_U = {true, dU, int(p->k), {}}, to_b = {db != nullptr, db, 1, {}}, to_W = {true, dW, int(p->C), {}};
-  if (!takes_backward_units_90(*p)) return cudaErrorInvalidValue;
-  return run_backward_units_90(*p, dy, lddy, to_U, to_b, to_W, nullptr);
+// pymimic_shallow_backward_units by the sm_90a kernel, also where H is so small that the plan is another.
+extern "C" cudaError_t probe_backward_units_sm90a(const pymimic_shallow* p, const void* dy, int64_t lddy, float* dU,
+                                                  float* db, float* dW) {
+  const UnitGradients to = {{true, dU, int(p->k), {}}, {db != nullptr, db, 1, {}}, {true, dW, int(p->C), {}}};
+  UnitPlan plan = {};
+  plan.unit_blocks = int((p->H + kBackwardUnits - 1) / kBackwardUnits);
+  plan.U_pieces = int(pieces_of(p->k, p->precision)), plan.W_pieces = int(pieces_of(p->C, p->precision));
+  return run_backward_units_sm90a(*p, dy, lddy, to, plan, nullptr);
 }
 
 extern "C" cudaError_t probe_wide_products(const uint16_t* a, const uint16_t* b, const uint16_t* c, float* along,

@@ -33,7 +33,7 @@ class Problem:
         simt.seed(seed)
         problem = shallow(self.z, self.U, self.b, self.W, "bf16", self.activation, self.mask, self.size, self.splits)
         dz = guarded((self.size["B"], self.size["k"]))
-        workspace = simt.workspace("pymimic_shallow_backward_rows_workspace", problem)
+        workspace = simt.workspace("pymimic_shallow_backward_rows_plan", problem)
         status = simt.status("pymimic_shallow_backward_rows", problem, self.dy, self.dy.shape[1], dz.array, workspace, None)
         assert dz.intact
         return status, dz.array

@@ -30,7 +30,7 @@ class Problem:
         self.b = guarded(arrays.b.shape).array
         self.b[:] = arrays.b
 
-    def status(self, simt, seed=0, needs=("dU", "db", "dW"), launcher="probe_backward_units_90"):
+    def status(self, simt, seed=0, needs=("dU", "db", "dW"), launcher="probe_backward_units_sm90a"):
         """What a launcher returns, and dU, db, dW."""
         simt.seed(seed)
         problem = shallow(self.z, self.U, self.b, self.W, "bf16", self.activation, self.mask, self.size)
@@ -46,9 +46,9 @@ class Problem:
         operands = (self.dy[:, :C], self.z[:, :k], self.U[:, :k], self.b, self.W[:, :C])
         return emulated_shallow.backward(*operands, self.activation, self.mask, "bf16")
 
-    def is_right(self, simt, expected, seed=0, **how):
+    def is_right(self, simt, expected, seed=0, **launch):
         """Whether it succeeds within the bounds; NaN does not."""
-        status, gradients = self.status(simt, seed, **how)
+        status, gradients = self.status(simt, seed, **launch)
         if status != 0:
             return False
         checks = ((gradient, *getattr(expected, name)) for name, gradient in gradients.items())

@@ -19,13 +19,13 @@ SEEDS = range(6)
 class Slab:
     """A product and a gradient, and what both passes make of them."""
 
-    def __init__(self, rows, units, activation="relu", mask=None, precision="bf16", kept=None, more=0, seed=0):
+    def __init__(self, rows, units, activation="relu", mask=None, precision="bf16", saved=None, more=0, seed=0):
         rng = np.random.default_rng(seed)
-        self.shape, self.activation, self.mask, self.precision, self.kept_as = (rows, units), activation, mask or Mask(), precision, kept
+        self.shape, self.activation, self.mask, self.precision, self.saved_as = (rows, units), activation, mask or Mask(), precision, saved
         self.ld = -(-units // 16) * 16 + more
         self.a, self.dh = (self.room("fp32", rng.standard_normal(self.shape)) for _ in range(2))
         self.b = rng.standard_normal(units).astype(np.float32)
-        self.kept = None if kept is None else self.room(kept)
+        self.saved = None if saved is None else self.room(saved)
 
     def room(self, precision, values=None):
         """(rows, ld): NaN behind the units."""
@@ -40,10 +40,11 @@ class Slab:
         return array[:, : self.shape[1]].astype(np.float64)
 
     def struct(self, reads_a=True):
-        kept = PRECISIONS.index(self.kept_as or "fp32"), self.kept
+        saved_precision = PRECISIONS.index(self.saved_as or "fp32")
         return CHidden(
             *self.shape, self.ld, PRECISIONS.index(self.precision), ACTIVATIONS.index(self.activation), c_mask(self.mask),
-            self.a.ctypes.data if reads_a else None, self.b.ctypes.data, None if kept[1] is None else kept[1].ctypes.data, kept[0],
+            self.a.ctypes.data if reads_a else None, self.b.ctypes.data, None if self.saved is None else self.saved.ctypes.data,
+            saved_precision,
         )  # fmt: skip
 
     def forward(self, simt, with_h=True, in_place=False):
@@ -56,7 +57,7 @@ class Slab:
         h, da = (self.a, self.dh.copy()) if in_place else (self.room(self.precision), self.room(self.precision))
         db = guarded(self.shape[1:])
         simt.call(
-            "pymimic_hidden_backward", self.struct(self.kept is None), da if in_place else self.dh, h if with_h else None, da,
+            "pymimic_hidden_backward", self.struct(self.saved is None), da if in_place else self.dh, h if with_h else None, da,
             db.array if with_b else None, simt.workspace("pymimic_hidden_backward_workspace", *self.shape), None,
         )  # fmt: skip
         assert db.intact
@@ -88,28 +89,28 @@ def same_bits(some, others):
 
 @given(
     rows=st.sampled_from((0, *cases.SIZES, 300)), units=st.sampled_from(UNITS), activation=st.sampled_from(ACTIVATIONS), mask=cases.masks(),
-    precision=st.sampled_from(["bf16", "fp32", "tf32"]), kept=st.sampled_from([None, "bf16", "fp32"]), more=st.sampled_from([0, 16, 80]),
+    precision=st.sampled_from(["bf16", "fp32", "tf32"]), saved=st.sampled_from([None, "bf16", "fp32"]), more=st.sampled_from([0, 16, 80]),
     seed=st.integers(0, 99),
 )  # fmt: skip
 @settings(max_examples=80)
-def test_any_shape(simt, rows, units, activation, mask, precision, kept, more, seed):
-    slab = Slab(rows, units, activation, cases.checked(mask), precision, kept, more, seed)
+def test_any_shape(simt, rows, units, activation, mask, precision, saved, more, seed):
+    slab = Slab(rows, units, activation, cases.checked(mask), precision, saved, more, seed)
     wanted = slab.wanted()
     assert slab.is_h(slab.forward(simt), precision, wanted)
-    if kept is None:
+    if saved is None:
         h, da, db = slab.backward(simt, seed=seed)
         assert slab.is_h(h, precision, wanted)
         assert slab.is_backward(da, db, wanted)
         return
-    stored = slab.values(slab.kept)
+    stored = slab.values(slab.saved)
     if activation == "relu":
-        assert slab.is_h(slab.kept, kept, wanted)
+        assert slab.is_h(slab.saved, saved, wanted)
         h, da, db = slab.backward(simt, seed=seed)
         np.testing.assert_array_equal(slab.values(h), stored.astype(ELEMENTS[precision]))
         assert slab.is_backward(da, db, (stored, (stored > 0) * 256 / slab.mask.threshold, 2.0**-20))
     else:
         a = slab.values(slab.a) + slab.b
-        assert (np.abs(stored - a) <= (ROUNDING[kept] + 2.0**-23) * np.abs(a) + 2.0**-20).all()
+        assert (np.abs(stored - a) <= (ROUNDING[saved] + 2.0**-23) * np.abs(a) + 2.0**-20).all()
         h, da, db = slab.backward(simt, seed=seed)
         assert slab.is_h(h, precision, slab.wanted(stored))
         assert slab.is_backward(da, db, slab.wanted(stored))
@@ -129,18 +130,18 @@ def test_mask_bits(simt, shape, precision):
 def test_relu_keeps_what_it_would_make_again(simt):
     """In the type of the operands: the same bits of h, of da and of db, without a mask being drawn."""
     for precision in ("bf16", "fp32"):
-        again, kept = (Slab(150, 70, "relu", MASK, precision, as_) for as_ in (None, precision))
-        kept.forward(simt, with_h=False)
-        assert same_bits(again.backward(simt), kept.backward(simt))
+        again, saved = (Slab(150, 70, "relu", MASK, precision, as_) for as_ in (None, precision))
+        saved.forward(simt, with_h=False)
+        assert same_bits(again.backward(simt), saved.backward(simt))
 
 
 def test_in_place_and_what_is_not_asked_for(simt):
-    for kept in (None, "fp32"):
-        slab, same = (Slab(70, 90, "tanh", MASK, "fp32", kept) for _ in range(2))
+    for saved in (None, "fp32"):
+        slab, same = (Slab(70, 90, "tanh", MASK, "fp32", saved) for _ in range(2))
         h, (again, da, db) = slab.forward(simt), slab.backward(simt)
-        assert same_bits([same.forward(simt, in_place=kept is not None)], [h])
+        assert same_bits([same.forward(simt, in_place=saved is not None)], [h])
         assert same_bits(same.backward(simt, in_place=True), (again, da, db))
-        if kept is not None:
+        if saved is not None:
             alone, only = slab.backward(simt, with_h=False, with_b=False)[:2]
             assert np.isnan(alone).all()
             assert same_bits([only], [da])
@@ -161,9 +162,9 @@ def test_seed_and_offset_in_device_memory(simt):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("kept", [None, "bf16"])
-def test_nan_propagates(simt, activation, kept):
-    slab = Slab(40, 70, activation, Mask(128), "bf16", kept)
+@pytest.mark.parametrize("saved", [None, "bf16"])
+def test_nan_propagates(simt, activation, saved):
+    slab = Slab(40, 70, activation, Mask(128), "bf16", saved)
     slab.a[4, 22], slab.dh[33, 7] = np.nan, np.nan
     # relu's gate is closed for NaN, identity has no gate
     expected = [[33, 7]] if activation in ("relu", "identity") else [[4, 22], [33, 7]]
@@ -193,7 +194,7 @@ def test_nothing_and_beyond_the_limits(simt):
     assert (db == 0).all()
     for fields in (
         {"B": -1}, {"units": -1}, {"units": 49}, {"ld": 40}, {"ld": 32}, {"precision": PRECISIONS.index("fp16")},
-        {"kept_precision": PRECISIONS.index("fp16")}, {"a": slab.a.ctypes.data + 4}, {"kept": 8}, {"mask": c_mask(Mask(0))},
+        {"saved_precision": PRECISIONS.index("fp16")}, {"a": slab.a.ctypes.data + 4}, {"saved": 8}, {"mask": c_mask(Mask(0))},
         {"mask": c_mask(Mask(128, 0, 0, 8))},
     ):  # fmt: skip
         assert statuses(**fields) == [INVALID_VALUE] * 2, fields

@@ -77,7 +77,7 @@ class Served:
     def status(self, simt, y, seed=0):
         simt.seed(seed)
         struct = self.struct()
-        return simt.status("pymimic_serve", struct, y, simt.workspace("pymimic_serve_workspace", struct), None)
+        return simt.status("pymimic_serve", struct, y, simt.workspace("pymimic_serve_plan", struct), None)
 
     def run(self, simt, seed=0):
         y = guarded((self.size[0], self.size[4]))

@@ -38,7 +38,7 @@ class Problem:
     def status(self, simt, outputs, seed=0):
         simt.seed(seed)
         problem, (dz, *units) = self.struct(), (x and x.array for x in outputs)
-        workspace = simt.workspace("pymimic_shallow_backward_rows_workspace", problem)
+        workspace = simt.workspace("pymimic_shallow_backward_rows_plan", problem)
         status = simt.status("pymimic_shallow_backward_rows", problem, self.dy, self.dy.shape[1], dz, workspace, None)
         return status or simt.status("pymimic_shallow_backward_units", problem, self.dy, self.dy.shape[1], *units, None)
 
@@ -153,7 +153,7 @@ def test_step_is_gradients_and_the_plain_update(simt, capability, rule, size, in
         gradients = problem.run(simt)[1:]
         arrays = cases.shallow(size, "float32")
         U, b, W = parameters = [Parameter(x, precision, rule) for x in (arrays.U, arrays.b, arrays.W)]
-        assert bool(simt.status("pymimic_shallow_step_in_place", problem.struct())) == in_place
+        assert simt.plan("pymimic_shallow_backward_units_plan", problem.struct(), 1, 1).in_place == in_place
         expected = [parameter.stepped(simt, gradient) for parameter, gradient in zip(parameters, gradients)]
         if in_place:
             U.working, b.value, W.working = problem.U, problem.b, problem.W
@@ -161,7 +161,7 @@ def test_step_is_gradients_and_the_plain_update(simt, capability, rule, size, in
         assert all(parameter.same(other) for parameter, other in zip(parameters, expected))
 
 
-def test_a_step_on_sm_90a_sends_for_what_it_updates(simt):
+def test_a_step_on_sm_90a_prefetches_what_it_updates(simt):
     """Masters and slots of U and W, once; no gradient that is stored."""
     simt.compute_capability(90)
     for size in (sized(7, 12, 4200, 4), sized(500, 12, 4200, 4), sized(200, 12, 4161, 4)):
@@ -212,7 +212,7 @@ def test_large_problems_step_in_place_small_ones_and_wide_ones_do_not(simt):
     ):  # fmt: skip
         problem = Problem(sized(1, 1, 1, 1))
         problem.size = size
-        assert simt.status("pymimic_shallow_step_in_place", problem.struct()) == in_place
+        assert simt.plan("pymimic_shallow_backward_units_plan", problem.struct(), 1, 1).in_place == in_place
 
 
 def test_no_bank_conflicts(simt):

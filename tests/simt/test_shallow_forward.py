@@ -37,7 +37,7 @@ class Problem:
     def run(self, simt, seed=0):
         simt.seed(seed)
         problem, y = self.struct(), guarded((self.size["B"], self.size["C"]))
-        simt.call("pymimic_shallow_forward", problem, self.c, y.array, simt.workspace("pymimic_shallow_forward_workspace", problem), None)
+        simt.call("pymimic_shallow_forward", problem, self.c, y.array, simt.workspace("pymimic_shallow_forward_plan", problem), None)
         assert y.intact
         return y.array
 
@@ -119,7 +119,7 @@ def test_the_splits_of_a_single_row_are_those_of_any_number(simt):
         problem.size = sized(B, 40, 2000, 20)
         given_.append(simt.lib.pymimic_shallow_forward_splits(ct.byref(problem.struct())))
         struct = problem.struct()
-        chosen.append(simt.workspace("pymimic_shallow_forward_workspace", struct).size // (B * 20))
+        chosen.append(simt.workspace("pymimic_shallow_forward_plan", struct).size // (B * 20))
     assert given_ == [given_[0]] * 3
     assert chosen[0] == given_[0] > chosen[2]
     few, many = (Problem(sized(B, 40, 2000, 20), splits=given_[0]) for B in (1, 140))
@@ -193,7 +193,7 @@ def survivors(simt, take):
 def _survives(simt, problem, seed):
     simt.seed(seed)
     struct, y = problem.struct(), guarded((problem.size["B"], problem.size["C"]))
-    workspace = simt.workspace("pymimic_shallow_forward_workspace", struct)
+    workspace = simt.workspace("pymimic_shallow_forward_plan", struct)
     return simt.status("pymimic_shallow_forward", struct, problem.c, y.array, workspace, None) == 0 and problem.holds(y.array)
 
 

@@ -27,8 +27,17 @@ class CMask(ct.Structure):
     """pymimic_mask of kernels/launch.h."""
 
     _fields_ = (
-        ("keep", ct.c_uint32), ("seed", ct.c_int64), ("offset", ct.c_int64), ("device_seed", ct.c_void_p),
+        ("threshold", ct.c_uint32), ("seed", ct.c_int64), ("offset", ct.c_int64), ("device_seed", ct.c_void_p),
         ("device_offset", ct.c_void_p), ("row", ct.c_int64), ("unit", ct.c_int64),
+    )  # fmt: skip
+
+
+class CPlan(ct.Structure):
+    """pymimic_plan."""
+
+    _fields_ = (
+        ("kernel", ct.c_char_p), ("row_block", ct.c_int), ("slab", ct.c_int), ("splits", ct.c_int), ("column_chunks", ct.c_int),
+        ("in_place", ct.c_int), ("workspace", ct.c_size_t),
     )  # fmt: skip
 
 
@@ -47,12 +56,12 @@ class CHidden(ct.Structure):
 
     _fields_ = (
         ("B", ct.c_int64), ("units", ct.c_int64), ("ld", ct.c_int64), ("precision", ct.c_int), ("activation", ct.c_int), ("mask", CMask),
-        ("a", ct.c_void_p), ("b", ct.c_void_p), ("kept", ct.c_void_p), ("kept_precision", ct.c_int),
+        ("a", ct.c_void_p), ("b", ct.c_void_p), ("saved", ct.c_void_p), ("saved_precision", ct.c_int),
     )  # fmt: skip
 
 
 class CUpdate(ct.Structure):
-    """pymimic_update."""
+    """mimic::Update<float> of csrc/common/optimizer.h."""
 
     _fields_ = (("rule", ct.c_int), ("nesterov", ct.c_int), *((name, ct.c_float) for name in (
         "learning_rate", "weight_decay", "momentum", "beta1", "beta2", "epsilon", "step_size", "inverse_correction2")))  # fmt: skip
@@ -151,7 +160,7 @@ class Emulator:
         self.compute_capability(80)
 
     def seed(self, seed: int) -> None:
-        """Of the schedules of all launches that follow."""
+        """Of the schedules of all launches that follow, which are counted from here on."""
         self.lib.simt_seed(ct.c_uint64(seed))
 
     def limit_shared(self, bytes_: int) -> None:
@@ -176,11 +185,31 @@ class Emulator:
         """What a launcher returns; arrays and structs go as pointers, masks by value, ints as int64, floats as float."""
         return int(getattr(self.lib, name)(*(_argument(a) for a in arguments)))
 
-    def workspace(self, name: str, *arguments: Any) -> np.ndarray:
-        """What the function asks for, filled with NaNs."""
+    def plan(self, name: str, *arguments: Any) -> CPlan:
+        """What a launcher will do."""
         function = getattr(self.lib, name)
-        function.restype = ct.c_size_t
-        return guarded((-(-function(*(_argument(a) for a in arguments)) // 4),)).array
+        function.restype = CPlan
+        plan: CPlan = function(*(_argument(a) for a in arguments))
+        return plan
+
+    def workspace(self, name: str, *arguments: Any) -> np.ndarray:
+        """What the function, of a plan or of a workspace alone, asks for, filled with NaNs."""
+        if name.endswith("_plan"):
+            nbytes = self.plan(name, *arguments).workspace
+        else:
+            function = getattr(self.lib, name)
+            function.restype = ct.c_size_t
+            nbytes = function(*(_argument(a) for a in arguments))
+        return guarded((-(-nbytes // 4),)).array
+
+    def grids(self) -> list[tuple[int, int, int]]:
+        """Of the launches since `seed`."""
+        grid = self.lib.simt_grid
+        grid.restype = ct.POINTER(ct.c_uint * 3)
+        grids: list[tuple[int, int, int]] = []
+        while found := grid(ct.c_int64(len(grids))):
+            grids.append(tuple(found.contents))
+        return grids
 
     def visited(self, *files: str) -> Iterator[Mutant]:
         """The mutants of the sites that were visited since `forget_visits`, of these files or of all."""

@@ -96,7 +96,7 @@ class Cuda(Backend):
         """y by packed U and W; H is summed in `splits` parts, whose number, where it is 0, the shape decides."""
         (B, k), (H, C) = net.z.shape, net.W.shape
         y = empty((B, C)) if out is None else out
-        workspace = scratch(_cuda.shallow_forward_workspace(self.code, B, k, H, C, splits))
+        workspace = scratch(_cuda.shallow_forward_plan(self.code, B, k, H, C, splits).workspace)
         _cuda.shallow_forward(*self._problem(net, packed, splits), c, y, workspace, stream())
         return y
 
@@ -145,7 +145,7 @@ class Cuda(Backend):
             self._demand_sizes(k, C)
             if by_cublas.is_long(k, C, self.code):
                 return self._long_step(dy, net, c, slots, updates, saved, need_dz)
-            in_place = _cuda.shallow_step_in_place(self.code, B, k, H, C)
+            in_place = _cuda.shallow_backward_units_plan(self.code, B, k, H, C, True, True).in_place
             dz, dc = empty((B, k)) if need_dz else None, empty((C,))
             packed, (new_U, new_W) = self._weights.read_and_write(U, W, in_place)
             old_b = b if in_place else copied(b)
@@ -264,7 +264,7 @@ class Cuda(Backend):
         return operands.operand(a, self.code)
 
     def _backward_rows(self, sizes: _Sizes, problem: _Problem, dy: Array, dz: Array) -> None:
-        _cuda.shallow_backward_rows(*problem, dy, dz, scratch(_cuda.shallow_backward_rows_workspace(self.code, *sizes, 0)), stream())
+        _cuda.shallow_backward_rows(*problem, dy, dz, scratch(_cuda.shallow_backward_rows_plan(self.code, *sizes, 0).workspace), stream())
 
     def _column_sums(self, a: Array, sums: Array) -> None:
         _cuda.column_sums(a, sums, scratch(_cuda.column_sums_workspace(*a.shape)), stream())

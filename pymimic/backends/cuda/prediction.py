@@ -32,7 +32,7 @@ class Net(interface.Net):
     @property
     def row_bytes(self) -> int:
         (H, k), C = self._weights["U"].shape, len(self._weights["c"])
-        return _cuda.shallow_forward_workspace(self._code, 1, k, H, C, self._splits)
+        return _cuda.shallow_forward_plan(self._code, 1, k, H, C, self._splits).workspace
 
     def predict(self, x: Array, out: Array | None) -> Array:
         w = self._weights

@@ -42,7 +42,7 @@ class Served:
     def predict(self, x: Array) -> Array:
         """y (B, C) of x (B, D), a C-contiguous float32 array there."""
         y = empty((len(x), self.outputs))
-        self._native.predict(x, y, scratch(self._native.workspace(len(x))), stream())
+        self._native.predict(x, y, scratch(self._native.plan(len(x)).workspace), stream())
         return y
 
 

@@ -1,0 +1,126 @@
+"""What a plan says is what the launch does: its kernel, its grid, its splits and its workspace."""
+
+import itertools
+
+import numpy as np
+import pytest
+from emulator import CServing, guarded, operand, shallow
+
+from pymimic.backends.interface import Mask
+
+SIZES = (  # B, k, H, C
+    (130, 20, 700, 10), (5, 300, 2100, 20), (3, 64, 1100, 200), (140, 70, 70, 400), (20, 9, 4200, 5), (7, 257, 4200, 70),
+)  # fmt: skip
+
+
+@pytest.fixture(params=[80, 90], ids="sm_{}".format)
+def simt(simt, request):
+    simt.compute_capability(request.param)
+    return simt
+
+
+class Problem:
+    """Zeros of a size, as the launchers take them."""
+
+    def __init__(self, size, precision, splits=0):
+        B, k, H, C = size
+        self.arrays = [operand(np.zeros(shape), precision) for shape in ((B, k), (H, k), (H, C), (B, C))]
+        self.b = np.zeros(H, np.float32)
+        z, U, W, self.dy = self.arrays
+        self.struct = shallow(z, U, self.b, W, precision, "relu", Mask(), dict(zip("BkHC", size)), splits)
+        self.size = size
+
+
+def launched(simt, plan, name, *arguments):
+    """The grids of a launcher's kernels, once it has run the kernel of its plan and no other one."""
+    simt.seed(0)
+    simt.forget_visits()
+    simt.call(name, *arguments, None)
+    op = plan.kernel.decode().rsplit("_", 1)[0]
+    ran = {f"{op}_{chip}" for chip in ("sm80", "sm90a") if any(simt.visited(f"{op}_{chip}.cu"))}
+    assert ran == {plan.kernel.decode()}
+    return simt.grids()
+
+
+def ceil_div(a, b):
+    return -(-a // b)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_forward(simt, size):
+    B, _, H, C = size
+    for precision, splits in itertools.product(("bf16", "fp16", "fp32"), (0, 3)):
+        problem, y = Problem(size, precision, splits), guarded((B, C))
+        plan = simt.plan("pymimic_shallow_forward_plan", problem.struct)
+        workspace = guarded((plan.workspace // 4,))
+        arguments = (problem.struct, np.zeros(C, np.float32), y.array, workspace.array)
+        first, *rest = launched(simt, plan, "pymimic_shallow_forward", *arguments)
+        assert first == (ceil_div(B, plan.row_block), plan.splits, plan.column_chunks)
+        assert len(rest) == (plan.splits > 1)
+        assert plan.splits == 3 if splits else plan.splits <= ceil_div(H, plan.slab)
+        assert plan.workspace == (plan.splits * B * C * 4 if rest else 0)
+        assert y.intact
+        assert workspace.intact
+        assert not np.isnan(workspace.array).any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_backward_rows(simt, size):
+    B, k, H, _ = size
+    for precision, splits in itertools.product(("bf16", "fp32"), (0, 3)):
+        problem, dz = Problem(size, precision, splits), guarded((B, k))
+        plan = simt.plan("pymimic_shallow_backward_rows_plan", problem.struct)
+        workspace = guarded((plan.workspace // 4,))
+        arguments = (problem.struct, problem.dy, problem.dy.shape[1], dz.array, workspace.array)
+        first, *rest = launched(simt, plan, "pymimic_shallow_backward_rows", *arguments)
+        assert first == (ceil_div(B, plan.row_block), plan.splits, plan.column_chunks)
+        assert len(rest) == (plan.splits > 1)
+        assert plan.splits == (min(3, ceil_div(H, plan.slab)) if splits else plan.splits)
+        assert plan.workspace == (plan.splits * B * k * 4 if rest else 0)
+        assert workspace.intact
+        assert not np.isnan(workspace.array).any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_backward_units(simt, size):
+    _, k, H, C = size
+    for precision, dU, dW in itertools.product(("bf16", "fp32"), (True, False), (True, False)):
+        problem = Problem(size, precision)
+        plan = simt.plan("pymimic_shallow_backward_units_plan", problem.struct, int(dU), int(dW))
+        outputs = (guarded((H, k)).array if dU else None, guarded((H,)).array, guarded((H, C)).array if dW else None)
+        grids = launched(simt, plan, "pymimic_shallow_backward_units", problem.struct, problem.dy, problem.dy.shape[1], *outputs)
+        assert grids == [(ceil_div(H, plan.slab), plan.column_chunks, 1)]
+        assert plan.in_place == (plan.column_chunks == 1)
+        assert plan.workspace == 0
+
+
+def test_both_kernels_of_each_op_are_planned(simt):
+    kernels = {
+        simt.plan(f"pymimic_shallow_{op}_plan", Problem(size, precision).struct, *needs).kernel.decode()
+        for op, needs in (("forward", ()), ("backward_rows", ()), ("backward_units", (1, 1)))
+        for size, precision in itertools.product(SIZES, ("bf16", "fp32"))
+    }
+    chips = ("sm80", "sm90a") if simt.capability == 90 else ("sm80",)
+    assert kernels == {f"{op}_{chip}" for op in ("forward", "backward_rows", "backward_units") for chip in chips}
+
+
+@pytest.mark.parametrize(("shared", "row_block"), [(227 * 1024, 8), (80 * 1024, 3)])
+def test_serve(simt, shared, row_block):
+    """As many rows at a time as shared memory has room for."""
+    simt.limit_shared(shared)
+    B, k, H, C = 19, 1500, 300, 20
+    x, y, b, c = (guarded(shape, fill=0.0).array for shape in ((B, k), (B, C), (H,), (C,)))
+    U, W = (operand(np.zeros(shape), "fp32") for shape in ((H, k), (H, C)))
+    struct = CServing(
+        B, k, k, H, C, 2, 0, x.ctypes.data, None, None, None, 0, U.ctypes.data, U.shape[1], W.ctypes.data, W.shape[1], None, None, None,
+        b.ctypes.data, c.ctypes.data,
+    )  # fmt: skip
+    plan = simt.plan("pymimic_serve_plan", struct)
+    assert (plan.kernel, plan.row_block, plan.splits) == (b"serve", row_block, ceil_div(H, plan.slab))
+    assert plan.workspace == plan.splits * row_block * C * 4
+    simt.seed(0)
+    workspace = guarded((plan.workspace // 4,))
+    simt.call("pymimic_serve", struct, y, workspace.array, None)
+    assert simt.grids()[::2] == [(plan.splits, 1, 1)] * ceil_div(B, row_block)
+    assert len(simt.grids()) == 2 * ceil_div(B, row_block)
+    assert workspace.intact
