@@ -19,6 +19,7 @@ from pymimic.errors import BackendUnavailableError
 
 HERE = Path(__file__).parent
 # what of pymimic.backends.cuda imports the binding
+ANSWERS = ("devices", "recent_kernels", "shallow_forward_splits", "update_numbers")  # of the binding, that launch nothing
 OURS = ("backend", "by_cublas", "cublas", "handle", "operands", "prediction", "serving")
 
 
@@ -77,7 +78,9 @@ class Launches:
 
     def __getattr__(self, name):
         value = getattr(self._core, name)
-        answers = name in ("devices", "recent_kernels", "shallow_forward_splits", "update_numbers") or name.endswith(("_plan", "_workspace"))
+        answers = name in ("devices", "recent_kernels", "shallow_forward_splits", "update_numbers") or name.endswith(
+            ("_plan", "_workspace")
+        )
         if answers or name.startswith("_") or not callable(value):
             return value
         return lambda *arguments: self._do(lambda: value(*arguments))
