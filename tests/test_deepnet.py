@@ -1,6 +1,9 @@
 """The deep net: what a fit promises, what it refuses, and its files."""
 
+import os
+import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,8 +96,9 @@ def test_a_step_is_the_optimizers_on_the_gradients():
     x, labels = problem(50)
     net = DeepNet([6, 9, 3], dropout=0.5, seed=2)
     arrays = net.arrays()
-    layers = Layers([6, 9, 3], "relu", 0.5, 0.0, 2)
-    order = np.random.default_rng(np.random.SeedSequence(2, spawn_key=(1,))).permutation(50)
+    key = int(np.random.SeedSequence(2).generate_state(1, np.uint64)[0])
+    layers = Layers([6, 9, 3], "relu", 0.5, 0.0, key)
+    order = np.random.default_rng(np.random.SeedSequence(2, spawn_key=(0,))).permutation(50)
     outs = layers.forward(arrays, x[order], 0)
     loss, dy = ops.cross_entropy(outs[-1], labels[order])
     gradients = layers.backward(arrays, outs, dy, 0)
@@ -188,6 +192,68 @@ def test_inputs_are_standardised_as_asked_for(standardise):
     kept = net.mean
     net.fit(x + 1, labels, epochs=1)
     assert net.mean is kept
+
+
+@pytest.mark.parametrize("call", [1, 4, 7, 8])
+def test_a_fit_that_ctrl_c_stops_goes_on_from_its_checkpoint(tmp_path, call):
+    x, labels = problem(100)
+
+    def fit(act=None, **keywords):
+        calls = []
+
+        def augment(batch, rng):
+            calls.append(batch)
+            if act is not None and len(calls) == call:
+                act()
+            return batch + rng.standard_normal(batch.shape, np.float32)
+
+        net = DeepNet([6, 9, 3], dropout=0.3, seed=4)
+        keywords = {"epochs": 2, "batch_size": 30, "augment": augment, "validation": problem(40, seed=1), "ema": 0.9} | keywords
+        try:
+            net.fit(x, labels, standardise="all", **keywords)
+        except KeyboardInterrupt:
+            assert act is not None
+        return net
+
+    whole, path = fit(), tmp_path / "run"
+    stopped = fit(lambda: os.kill(os.getpid(), signal.SIGINT), checkpoint=path)
+    assert len(stopped.history) == (call - 1) // 4
+    assert not np.array_equal(stopped.arrays()["weight0"], DeepNet([6, 9, 3], seed=4).arrays()["weight0"])
+    resumed = fit(resume=path)
+    assert resumed.describe() == whole.describe()
+    assert [replace(record, seconds=0) for record in resumed.history] == [replace(record, seconds=0) for record in whole.history]
+
+
+def test_fit_trains_by_the_backend_that_it_is_told(monkeypatch):
+    x, labels = problem(50)
+    seen, real = set(), ops.linear_dropout
+    monkeypatch.setattr(ops, "linear_dropout", lambda *arrays, **keywords: (seen.add(keywords["backend"]), real(*arrays, **keywords))[1])
+    DeepNet([6, 4, 3]).fit(x, labels, validation=(x, labels), epochs=1, backend="reference")
+    assert seen == {"reference"}
+
+
+def test_a_deep_net_does_what_its_weights_say():
+    net = DeepNet([6, 8, 3], seed=1)
+    x = np.random.default_rng(0).standard_normal((20, 6), np.float32)
+    other = DeepNet([6, 8, 3], seed=2)
+    net.set_arrays(**other.arrays())
+    assert np.array_equal(net.logits(x), other.logits(x))
+    mean, scale = np.float32([1, 2, 3]), np.float32([0.5, 1, 2])
+    net.fold(mean, scale)
+    np.testing.assert_allclose(net.logits(x), other.logits(x) * scale + mean, rtol=1e-5, atol=1e-6)
+    net.set_arrays(**other.arrays())
+    net.set_standardisation(np.full(6, 0.5), np.full(6, 2.0))
+    np.testing.assert_allclose(net.logits(x), other.logits((x - np.float32(0.5)) * 2), rtol=1e-5, atol=1e-6)
+    net.set_standardisation(None, None)
+    assert np.array_equal(net.logits(x), other.logits(x))
+    for scale in (None, np.ones(5)):
+        with pytest.raises(ValueError, match=r"mean, scale: expected 6 means and scales, got \(6,\) and "):
+            net.set_standardisation(np.zeros(6), scale)
+    with pytest.raises(ValueError, match="arrays: expected names among weight0, bias0, weight1, bias1, got 'V'"):
+        net.set_arrays(V=np.zeros(3))
+    with pytest.raises(ValueError, match=r"bias0: expected shape \(8,\), got \(9,\)"):
+        net.set_arrays(weight0=np.zeros((8, 6)), bias0=np.zeros(9))
+    assert np.array_equal(net.logits(x), other.logits(x))
 
 
 def test_it_is_silent_when_output_is_no_terminal(capfd):

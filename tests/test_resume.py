@@ -15,6 +15,7 @@ from pymimic.data.cases import LabelledSet
 from pymimic.errors import FileFormatError
 from pymimic.files import read_safetensors
 from pymimic.nets.student import Student
+from pymimic.training.deepnet import DeepNet
 from pymimic.training.trainer import Trainer
 
 D, H, C, N, EPOCHS = 6, 40, 4, 90, 3
@@ -72,6 +73,23 @@ def monitored():
     return Student(D, H, C), AdamW(0.05), {"patience": 1, "monitor": "accuracy"}, labels
 
 
+def deep_everything():
+    _, optimizer, more, held_out = everything()
+    return DeepNet([D, H, 9, C], dropout=0.4, input_dropout=0.2, seed=5), optimizer, more, held_out
+
+
+def deep_unfused():
+    _, optimizer, more, held_out = unfused()
+    return DeepNet([D, H, C], "gelu", dropout=0.4), optimizer, more, held_out
+
+
+def deep_plain():
+    return DeepNet([D, H, C]), SGD(0.05), {}, None
+
+
+RECIPES = [everything, unfused, plain, monitored, deep_everything, deep_unfused, deep_plain]
+
+
 def run(recipe, path=None, data=None, resume=None, validation=None, **changes):
     """Returns the trained student and all there is to compare."""
     student, optimizer, more, held_out = recipe()
@@ -104,7 +122,7 @@ def stop():
 # ctrl-C
 
 
-@pytest.mark.parametrize("recipe", [everything, unfused, plain, monitored])
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("act", [interrupt, stop])
 def test_ctrl_c_at_any_step_and_resume(tmp_path, recipe, act):
     whole, path = run(recipe), tmp_path / "run.safetensors"
@@ -114,29 +132,31 @@ def test_ctrl_c_at_any_step_and_resume(tmp_path, recipe, act):
         path.unlink(missing_ok=True)
         with pytest.raises(KeyboardInterrupt):
             run(recipe, path, Logits(call=call, act=act))
-        started = call > (2 if recipe is everything else 0)  # two passes over the data for the standardisations
+        started = call > (2 if recipe in (everything, deep_everything) else 0)  # two passes over the data for the standardisations
         assert os.listdir(tmp_path) == (["run.safetensors"] if started else [])
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert_same(run(recipe, path, resume=path if started else None), whole)
 
 
+@pytest.mark.parametrize("recipe", [plain, deep_plain])
 @pytest.mark.parametrize("call", range(1, EPOCHS + 1))
-def test_ctrl_c_while_validating(tmp_path, call):
+def test_ctrl_c_while_validating(tmp_path, recipe, call):
     path = tmp_path / "run.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        run(plain, path, validation=Logits(slice(N, None), call=call, act=interrupt))
+        run(recipe, path, validation=Logits(slice(N, None), call=call, act=interrupt))
     counters = read_safetensors(path)[1]["counters"]
     assert (counters["epoch"], counters["position"]) == (call - 1, N)
-    assert_same(run(plain, path, resume=path, validation=Logits(slice(N, None))), run(plain, validation=Logits(slice(N, None))))
+    assert_same(run(recipe, path, resume=path, validation=Logits(slice(N, None))), run(recipe, validation=Logits(slice(N, None))))
 
 
-def test_ctrl_c_waits_for_the_end_of_the_step_and_gives_the_student_the_weights(tmp_path):
-    student, optimizer, _, _ = plain()
+@pytest.mark.parametrize("recipe", [plain, deep_plain])
+def test_ctrl_c_waits_for_the_end_of_the_step_and_gives_the_student_the_weights(tmp_path, recipe):
+    student, optimizer, _, _ = recipe()
     trainer = Trainer(student, optimizer, epochs=EPOCHS, batch_size=32, seed=7, checkpoint=tmp_path / "f")
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(Logits(call=3, act=interrupt))
     assert read_safetensors(tmp_path / "f")[1]["counters"]["step"] == 3
-    one_epoch = run(plain, epochs=1)[0]
+    one_epoch = run(recipe, epochs=1)[0]
     assert all(np.array_equal(array, one_epoch.arrays()[name]) for name, array in student.arrays().items())
 
 
@@ -157,7 +177,7 @@ def test_training_outside_the_main_thread_leaves_signals_alone():
 # Checkpoints every N steps
 
 
-@pytest.mark.parametrize("recipe", [everything, unfused])
+@pytest.mark.parametrize("recipe", [everything, unfused, deep_everything, deep_unfused])
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_resume_from_a_checkpoint_of_any_step(tmp_path, recipe, every, monkeypatch):
     """Copies of the file after each time it is written are all resumed from."""
@@ -182,10 +202,27 @@ def test_resume_from_a_checkpoint_of_any_step(tmp_path, recipe, every, monkeypat
     assert any(name.startswith("weights.") for name in arrays)
 
 
-def test_a_run_goes_on_for_more_epochs(tmp_path):
+@pytest.mark.parametrize("recipe", [unfused, deep_unfused])
+def test_a_run_goes_on_for_more_epochs(tmp_path, recipe):
     path = tmp_path / "run.safetensors"
-    run(unfused, path, epochs=2)
-    assert_same(run(unfused, path, resume=path, epochs=5), run(unfused, epochs=5))
+    run(recipe, path, epochs=2)
+    assert_same(run(recipe, path, resume=path, epochs=5), run(recipe, epochs=5))
+
+
+def test_a_checkpoint_has_the_parts_that_earlier_versions_wrote(tmp_path):
+    path = tmp_path / "run.safetensors"
+    run(everything, path)
+    arrays, metadata = read_safetensors(path)
+    names = ("V", "U", "b", "W", "c")
+    expected = {f"{group}.{name}" for group in ("weights", "average", "best") for name in names}
+    expected |= {f"optimizer.{name}.{slot}" for name in names for slot in ("mean", "square")} | {"optimizer.steps"}
+    assert set(arrays) == expected | {f"{group}.{name}" for group in ("inputs", "targets") for name in ("mean", "scale")}
+    assert set(metadata) == {"format", "kind", "configuration", "counters", "history"}
+    assert set(metadata["counters"]) == {"epoch", "position", "step", "loss_sum", "seconds"}
+    assert set(metadata["configuration"]) == {
+        "student", "optimizer", "slots", "rows", "augment", "early_stopping", "batch_size", "accumulate", "loss", "temperature", "seed",
+        "monitor", "clip_norm", "ema", "standardise_targets", "dtype", "keep",
+    }  # fmt: skip
 
 
 def killed_at(seconds, work):
@@ -201,13 +238,15 @@ def killed_at(seconds, work):
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def test_twenty_kills_at_random_moments(tmp_path):
-    whole = run(everything, epochs=12, patience=12)
+@pytest.mark.parametrize("recipe", [everything, deep_everything])
+def test_twenty_kills_at_random_moments(tmp_path, recipe):
+    whole = run(recipe, epochs=12, patience=12)
+    load = type(whole[0]).load
     path, result = tmp_path / "run.safetensors", tmp_path / "student.safetensors"
 
     def go_on():
         student, _, _ = run(
-            everything, path, resume=path if path.exists() else None, epochs=12, patience=12, checkpoint_every=1, augment=slow_jitter
+            recipe, path, resume=path if path.exists() else None, epochs=12, patience=12, checkpoint_every=1, augment=slow_jitter
         )
         student.save(result)
 
@@ -221,11 +260,11 @@ def test_twenty_kills_at_random_moments(tmp_path):
             kills += 1
         else:
             finished += 1
-            assert_same_arrays(Student.load(result), whole[0])
+            assert_same_arrays(load(result), whole[0])
             path.unlink()
             result.unlink()
     go_on()
-    assert_same_arrays(Student.load(result), whole[0])
+    assert_same_arrays(load(result), whole[0])
     assert sorted(os.listdir(tmp_path)) == ["run.safetensors", "student.safetensors"]
     assert finished < 20
 
@@ -279,6 +318,8 @@ def test_a_checkpoint_of_another_net_or_optimizer_is_refused(tmp_path):
     run(plain, path, epochs=1)
     with pytest.raises(ValueError, match=r"student = .*'hidden': 41.*, got .*'hidden': 40"):
         run(lambda: (Student(D, 41, C), SGD(0.05), {}, None), resume=path)
+    with pytest.raises(ValueError, match=r"student = .*'layer_sizes': \[6, 40, 4\].*, got .*'hidden': 40"):
+        run(deep_plain, resume=path)
     with pytest.raises(ValueError, match="optimizer = 'AdamW', got 'SGD'"):
         run(lambda: (Student(D, H, C), AdamW(), {}, None), resume=path)
     with pytest.raises(ValueError, match=r"slots = \['momentum'\], got \[\]"):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from toy import C, D, H, Logits, N, close, order, same, trained
+from toy import NETS, C, D, H, Logits, N, close, order, same, trained
 
 from pymimic import SGD, ops
 from pymimic.nets.student import Student
@@ -77,10 +77,22 @@ def test_accumulated_batches_make_the_step_of_one_large_batch():
     assert history[-1].train_loss == pytest.approx(sum(loss * len(rows) for loss, rows in zip(losses, steps)) / N, rel=1e-5)
 
 
-def test_accumulation_keeps_the_dropout_mask_of_the_large_batch():
-    large, _ = trained(Logits(), student=Student(D, H, C, rank=3, dropout=0.5), batch_size=48, clip_norm=1e6)
-    parts, _ = trained(Logits(), student=Student(D, H, C, rank=3, dropout=0.5), batch_size=16, accumulate=3)
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_the_first_clipped_step_has_that_norm(net):
+    student = net()
+    before = student.arrays()
+    trained(Logits(), student=student, optimizer=SGD(0.5), batch_size=N, epochs=1, clip_norm=0.25)
+    change = [array - before[name] for name, array in student.arrays().items()]
+    assert math.sqrt(sum((array.astype(np.float64) ** 2).sum() for array in change)) == pytest.approx(0.125, rel=1e-5)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_accumulation_keeps_the_dropout_mask_of_the_large_batch(net):
+    large, _ = trained(Logits(), student=net(dropout=0.5), batch_size=48, clip_norm=1e6)
+    parts, _ = trained(Logits(), student=net(dropout=0.5), batch_size=16, accumulate=3)
     close(parts, large.arrays())
+    other, _ = trained(Logits(), student=net(dropout=0.5), batch_size=48, clip_norm=1e6, seed=8)
+    assert not same(other, large)
 
 
 def test_weights_of_rows(backend):
@@ -109,10 +121,11 @@ def test_dropout_uses_the_masks_of_the_seed_and_the_step():
     close(student, w)
 
 
-def test_averaged_weights_are_what_is_kept():
-    student, average = Student(D, H, C, rank=3, seed=5), Student(D, H, C, rank=3, seed=5).arrays()
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_averaged_weights_are_what_is_kept(net):
+    student, average = net(), net().arrays()
     for steps in range(1, 7):  # the weights after each step, by training that long
-        plain, _ = trained(Logits(32), epochs=steps, seed=1)
+        plain, _ = trained(Logits(32), student=net(), epochs=steps, seed=1)
         share = 1 - min(0.5, (1 + steps) / (10 + steps))
         average = {name: array + share * (plain.arrays()[name] - array) for name, array in average.items()}
     trained(Logits(32), student=student, epochs=6, seed=1, ema=0.5)
@@ -140,3 +153,4 @@ def test_the_path_says_which_and_why():
     assert Trainer(student, SGD(0.1), epochs=1).path.startswith("fused")
     assert Trainer(student, SGD(0.1), epochs=1, clip_norm=2.0).path.startswith("unfused: clip_norm=2.0")
     assert Trainer(student, SGD(0.1), epochs=1, accumulate=4).path.startswith("unfused: accumulate=4")
+    assert Trainer(NETS["deep net"](), SGD(0.1), epochs=1).path.startswith("unfused: the layers of a deep net")

@@ -1,28 +1,38 @@
-"""What training promises: students that learn, stopping in time, standardisation, and clear words where something is wrong."""
+"""What training promises, for both kinds of nets: they learn, stop in time, are standardised; and clear words where something is wrong."""
+
+import functools
+import io
 
 import numpy as np
 import pytest
-from toy import C, D, H, Logits, N, close, order, same, trained
+from toy import NETS, C, D, H, Logits, N, close, order, same, trained
 
-from pymimic import SGD, AdamW, ops
+from pymimic import SGD, AdamW, cosine, ops
 from pymimic.data.cases import LabelledSet
 from pymimic.errors import TrainingDivergedError
 from pymimic.files import read_safetensors
 from pymimic.nets.student import Student
+from pymimic.progress import Progress
+from pymimic.training.deepnet import DeepNet
 
 # Learning
 
 
+def answers(net, x):
+    return net.predict(x) if isinstance(net, Student) else net.logits(x)
+
+
+@pytest.mark.parametrize("net", [lambda: Student(D, 256, C), lambda: DeepNet([D, 128, 64, C])], ids=NETS)
 @pytest.mark.parametrize(
     "keywords", [{}, {"loss": "distillation", "temperature": 3.0}, {"loss": ops.mimic_loss}, {"standardise_targets": True}]
 )
-def test_a_student_learns_its_teacher(keywords):
-    data, held_out = Logits(2000), Logits(500, seed=1)
-    student = Student(D, 256, C)
-    _, history = trained(data, held_out, student=student, optimizer=AdamW(3e-3), epochs=20, standardise_inputs=True, **keywords)
+def test_a_student_learns_its_teacher(net, keywords):
+    data, held_out, student = Logits(2000), Logits(500, seed=1), net()
+    optimizer = AdamW(cosine(5e-3, 20 * 63))
+    _, history = trained(data, held_out, student=student, optimizer=optimizer, epochs=20, standardise_inputs=True, **keywords)
     assert history[-1].validation_loss < 0.05 * history[0].validation_loss + 0.02
     assert history[-1].validation_accuracy > 0.9
-    agreement = np.mean(student.predict(held_out.x).argmax(1) == held_out.t.argmax(1))
+    agreement = np.mean(answers(student, held_out.x).argmax(1) == held_out.t.argmax(1))
     assert history[-1].validation_accuracy == agreement
 
 
@@ -42,6 +52,18 @@ def test_validation_on_labels_of_a_mimic_gives_accuracy_alone():
     best = history[history.best_epoch - 1].validation_accuracy
     assert best == max(record.validation_accuracy for record in history)
     assert np.mean(student.predict(held_out.x).argmax(1) == held_out.labels) == best
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_early_stopping_folds_the_best_weights(net):
+    data, held_out, student = Logits(200), Logits(300, seed=1), net()
+    for cases in (data, held_out):
+        cases.t = cases.t * np.float32([1, 10, 100, 5]) + np.float32([0, 5, -1000, 3])
+    _, history = trained(data, held_out, student=student, optimizer=AdamW(0.02), epochs=60, patience=4, standardise_targets=True)
+    assert history.stopped_early
+    mean, scale = data.t.mean(0, dtype=np.float64), data.t.std(0, dtype=np.float64)
+    y, t = ((values - mean) / scale for values in (answers(student, held_out.x), held_out.t))
+    assert ops.mimic_loss(y, t)[0] == pytest.approx(min(record.validation_loss for record in history), rel=1e-3)
 
 
 def test_early_stopping_restores_the_best_weights():
@@ -108,7 +130,8 @@ def test_augment_gets_a_generator_of_its_own_at_every_step():
 # Divergence
 
 
-def test_a_loss_that_is_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path):
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_a_loss_that_is_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint(tmp_path, net):
     data, path = Logits(), tmp_path / "run.safetensors"
     data.t[order(7, 1)[40]] = np.nan  # in the second batch of the second epoch: step 5
     good = Logits()
@@ -119,7 +142,7 @@ def test_a_loss_that_is_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint
             return (data if len(self.calls) > 3 else good).batch(indices)
 
     for clip in (None, 1.0):
-        student = Student(D, H, C, rank=3, seed=5)
+        student = net()
         with pytest.raises(TrainingDivergedError, match=r"loss: expected a finite number at step 5, got nan.*run\.safetensors"):
             trained(TurnsBad(), student=student, checkpoint=path, checkpoint_every=2, clip_norm=clip)
         arrays, metadata = read_safetensors(path)
@@ -129,8 +152,9 @@ def test_a_loss_that_is_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint
             assert np.isfinite(array).all()
 
 
-def test_weights_that_overflow_are_never_saved(tmp_path):
-    path, student = tmp_path / "run.safetensors", Student(D, H, C, rank=3, seed=5)
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_weights_that_overflow_are_never_saved(tmp_path, net):
+    path, student = tmp_path / "run.safetensors", net()
 
     def steep(y, t, weights):
         return 1.0, np.full_like(y, 1e38 if len(calls.calls) == 5 else 0)
@@ -142,14 +166,31 @@ def test_weights_that_overflow_are_never_saved(tmp_path):
     assert metadata["counters"]["step"] == 4
     assert all(np.isfinite(array).all() for array in [*arrays.values(), *student.arrays().values()])
     with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=r"loss: expected a finite number at step \d+"):
-        trained(Logits(), optimizer=SGD(1e6), epochs=50)
+        trained(Logits(), student=net(), optimizer=SGD(1e6), epochs=50)
 
 
-def test_a_gradient_that_is_not_finite_is_not_clipped_but_reported():
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize(("bad", "what"), [(5, "loss: .* at step 6"), (6, "weights: .* at step 6")])
+def test_a_net_whose_weights_overflow_gets_those_of_its_last_good_epoch(net, bad, what):
+    """Standardised targets are folded in, as ever."""
+
+    def steep(y, t, weights):
+        return float(np.abs(y).mean()), np.full_like(y, 1e38 if len(calls.calls) == 1 + bad else 0.01)  # one for the standardisation
+
+    calls, student, good = Logits(), net(), net()
+    keywords = {"optimizer": SGD(0.05), "loss": steep, "standardise_targets": True}
+    trained(Logits(), student=good, epochs=1, **keywords)
+    with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=what):
+        trained(calls, student=student, **keywords)
+    assert same(student, good)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_a_gradient_that_is_not_finite_is_not_clipped_but_reported(net):
     def steep(y, t, weights):
         return 1.0, np.full_like(y, np.inf)
 
-    student, before = Student(D, H, C), Student(D, H, C)
+    student, before = net(), net()
     with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match="gradient norm: expected a finite number at step 1"):
         trained(Logits(), student=student, loss=steep, clip_norm=1.0)
     assert same(student, before)
@@ -158,13 +199,28 @@ def test_a_gradient_that_is_not_finite_is_not_clipped_but_reported():
 # The rest
 
 
-def test_the_bar_is_silent_where_output_is_no_terminal(capfd):
-    trained(Logits())
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_the_bar_is_silent_where_output_is_no_terminal(capfd, net):
+    trained(Logits(), student=net())
     assert capfd.readouterr() == ("", "")
 
 
-def test_training_goes_on_where_it_was():
-    twice = Student(D, H, C, rank=3, seed=5)
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_the_bar_counts_steps_on_a_terminal(monkeypatch, net):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("pymimic.training.trainer.Progress", functools.partial(Progress, file=terminal, mininterval=0, miniters=1))
+    trained(Logits(), student=net(), progress=False)
+    assert terminal.getvalue() == ""
+    trained(Logits(), student=net())
+    assert "epoch 3/3: 100%" in terminal.getvalue()
+    assert "9/9" in terminal.getvalue()
+    assert "loss=" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_training_goes_on_where_it_was(net):
+    twice = net()
     optimizer = AdamW(1e-3)
     trained(Logits(), student=twice, optimizer=optimizer, epochs=1)
     assert optimizer.steps == 3
@@ -192,9 +248,16 @@ def test_training_goes_on_where_it_was():
         ({"patience": 2}, ValueError, "validation: expected a set, as patience watches it, got None"),
     ],
 )
-def test_bad_configurations(keywords, error, message):
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_bad_configurations(net, keywords, error, message):
     with pytest.raises(error, match=message):
-        trained(Logits(), **keywords)
+        trained(Logits(), student=net(), **keywords)
+
+
+@pytest.mark.parametrize("keywords", [{"dtype": "bfloat16"}, {"keep": "bfloat16"}])
+def test_layers_of_a_deep_net_are_float32(keywords):
+    with pytest.raises(ValueError, match=r"dtype, keep: expected 'float32' for a net other than a Student, got .*'bfloat16'"):
+        trained(Logits(), student=NETS["deep net"](), **keywords)
 
 
 def test_bad_data():

@@ -38,15 +38,6 @@ def shuffled(
             yield x, targets, weights
 
 
-def labelled(
-    cases: Cases, order: Array, rows: int, augment: Callable[[Array, np.random.Generator], Array] | None, stream: np.random.Generator
-) -> Iterator[Batch]:
-    """Batches of the cases in that order; `augment` makes other inputs of them."""
-    for start in range(0, len(order), rows):
-        batch, targets, weights = cases.batch(order[start : start + rows])
-        yield (batch if augment is None else np.asarray(augment(batch, stream), np.float32)), targets, weights
-
-
 def feed(batches: Iterable[Batch], device: str) -> Generator[Batch, None, None]:
     """The batches, host arrays, as arrays of the device: each lasts until the next is asked for. To be closed if it is left early.
 

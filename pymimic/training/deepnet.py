@@ -1,28 +1,25 @@
-"""A deep multilayer perceptron on the `linear_dropout` kernels, trained on labels: a teacher of our own."""
+"""A deep multilayer perceptron on the `linear_dropout` kernels: a teacher of our own, or a student to compare wide ones with."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import Any, Literal
 
 import numpy as np
 
-from .. import _check, backends, ops
+from .. import _check, backends
 from ..backends.interface import Array
-from ..data.cases import LabelledSet, in_order
-from ..data.feed import feed, labelled
-from ..data.moments import standardisation
-from ..devices import kind, module, to
-from ..errors import FileFormatError, TrainingDivergedError
+from ..data.cases import LabelledSet
+from ..devices import kind, like, module, to
+from ..errors import FileFormatError
 from ..files import Path, read_safetensors, write_safetensors
 from ..optimizer import AdamW, Optimizer
-from ..progress import Progress
-from .history import History, Record
+from .history import History
 from .layers import Layers
+from .learner import Learner
+from .trainer import Trainer
 
 _SLAB_BYTES = 32 << 20
 _MOST_ROWS = 8192
@@ -32,7 +29,7 @@ class DeepNet:
     """x -> dropout(f(x weight0^T + bias0)) -> ... -> logits; the last layer has neither activation nor dropout.
 
     Dropout (Srivastava et al. 2014) is what makes it a good teacher. Layer i's mask has as key the first two words of
-    Philox4x32-7(key seed, counter (i, 0, 0, 0)), the inputs' with i = the number of layers, and as offset the step.
+    Philox4x32-7(key from the trainer's seed, counter (i, 0, 0, 0)), the inputs' with i = the number of layers, and as offset the step.
     Fresh weights are normal with mean 0, from `SeedSequence(seed, spawn_key=(0,))`: variance 2 / in before relu
     and gelu (He et al. 2015), else 1 / in; biases are 0.
 
@@ -42,10 +39,11 @@ class DeepNet:
     activation : "relu", "identity", "tanh", "sigmoid" or "gelu"
     dropout : probability in [0, 1) that training drops a hidden unit
     input_dropout : the same for an input
-    seed : 64 bits; of the weights, the batches and the masks
+    seed : 64 bits; of the weights, and of what is random in `fit`
 
     Attributes
     ----------
+    inputs, outputs : D and C
     mean, scale : (D,) float32 arrays or None; the net sees (x - mean) * scale
     history : of the last `fit`
     """
@@ -54,11 +52,11 @@ class DeepNet:
         self, layer_sizes: Sequence[int], activation: str = "relu", dropout: float = 0.0, input_dropout: float = 0.0, seed: int = 0
     ) -> None:
         self._layers = Layers(layer_sizes, activation, dropout, input_dropout, seed)
-        self.mean: Array | None = None
-        self.scale: Array | None = None
+        self.inputs, self.outputs = self._layers.layer_sizes[0], self._layers.layer_sizes[-1]
+        self.set_standardisation(None, None)
         self.history = History()
         self._arrays = {name: np.zeros(shape, np.float32) for name, shape in self._layers.shapes.items()}
-        rng = self._stream(0)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
         for i in range(self._layers.count):
             weight = self._arrays[f"weight{i}"]
             gain = 2 if activation in ("relu", "gelu") and i < self._layers.count - 1 else 1
@@ -69,11 +67,7 @@ class DeepNet:
 
     def configuration(self) -> dict[str, Any]:
         """The constructor's arguments by name."""
-        own = self._layers
-        return {
-            "layer_sizes": list(own.sizes), "activation": own.activation, "dropout": own.dropout, "input_dropout": own.input_dropout,
-            "seed": own.seed,
-        }  # fmt: skip
+        return {name: getattr(self._layers, name) for name in ("layer_sizes", "activation", "dropout", "input_dropout", "seed")}
 
     def describe(self) -> dict[str, Any]:
         """Configuration and the sha256 of weights and standardisation, for a transfer set's manifest."""
@@ -81,16 +75,6 @@ class DeepNet:
         for array in (*self._arrays.values(), self.mean, self.scale):
             digest.update(b"" if array is None else to("cpu", array).tobytes())
         return {"kind": "deepnet", **self.configuration(), "sha256": digest.hexdigest()}
-
-    @property
-    def inputs(self) -> int:
-        """D."""
-        return self._layers.sizes[0]
-
-    @property
-    def outputs(self) -> int:
-        """C."""
-        return self._layers.sizes[-1]
 
     @property
     def parameter_count(self) -> int:
@@ -121,92 +105,94 @@ class DeepNet:
         """Copies of weight0 (out, in), bias0 (out,), weight1, ... by name, float32, where the net is."""
         return {name: array.copy() for name, array in self._arrays.items()}
 
-    def logits(self, x: Array) -> Array:
+    def set_arrays(self, **arrays: Array) -> None:
+        """Replace the weights named by copies of float32 or float64 arrays of their shapes. Nothing is replaced when one does not fit."""
+        for name, value in arrays.items():
+            if name not in self._arrays:
+                raise ValueError(f"arrays: expected names among {', '.join(self._arrays)}, got {name!r}")
+            _check.float_shape(name, value, self._arrays[name].shape)
+        moved = {name: to(self.device, value) for name, value in arrays.items()}
+        self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
+
+    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
+        """Let the net see (x - mean) * scale, both (D,) float arrays; None and None for x."""
+        shapes = [None if value is None else value.shape for value in (mean, scale)]
+        if shapes not in ([None, None], [(self.inputs,)] * 2):
+            raise ValueError(f"mean, scale: expected {self.inputs} means and scales, got {shapes[0]} and {shapes[1]}")
+        self.mean, self.scale = (None if value is None else np.asarray(to("cpu", value), np.float32) for value in (mean, scale))
+
+    def standardise(self, x: Array) -> Array:
+        """What the first layer sees, (B, D) float32, of x (B, D)."""
+        x = module(x).asarray(x, np.float32)
+        return x if self.mean is None or self.scale is None else (x - like(x, self.mean)) * like(x, self.scale)
+
+    def fold(self, mean: Array, scale: Array) -> None:
+        """Turn the logits y into y * scale + mean, by changing the last layer: undoes a standardisation of the targets, both (C,)."""
+        last = self._layers.count - 1
+        weight, bias = self._arrays[f"weight{last}"], self._arrays[f"bias{last}"]
+        mean, scale = like(bias, mean), like(bias, scale)
+        self.set_arrays(**{f"weight{last}": weight * scale[:, None], f"bias{last}": bias * scale + mean})
+
+    def logits(self, x: Array, backend: str | None = None) -> Array:
         """Logits (B, C) float32 of x (B, D) float32 or float64, without dropout, in slabs of rows: memory stays small for any B.
 
-        They are where x is; a net on a device takes x from the host too.
+        They are where x is; a net on a device takes x from the host too. `backend` is as in `pymimic.ops`.
         """
-        return self._predict(self._arrays, _check.float_rows("x", x, self.inputs))
+        x = _check.float_rows("x", x, self.inputs)
+        y = module(x).empty((len(x), self.outputs), np.float32)
+        rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // (4 * sum(self._layers.layer_sizes))))
+        for start in range(0, len(x), rows):
+            slab = self.standardise(to(self.device, x[start : start + rows]))
+            y[start : start + rows] = to(kind(x), self._layers.forward(self._arrays, slab, backend=backend)[-1])
+        return y  # type: ignore[no-any-return]
+
+    def learner(self, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None) -> Learner:
+        """The net as a `pymimic.Trainer` moves it."""
+        return DeepLearner(self, optimizer, ema, dropout_seed, backend)
 
     def fit(
         self, x: Array, labels: Array, *, validation: tuple[Array, Array] | None = None, epochs: int = 30, batch_size: int = 128,
         optimizer: Optimizer | None = None, sample_weight: Array | None = None,
         augment: Callable[[Array, np.random.Generator], Array] | None = None, ema: float | None = None, patience: int | None = None,
-        monitor: Literal["loss", "accuracy"] = "loss", standardise: Literal["each", "all"] | None = "each", progress: bool = True,
+        monitor: Literal["loss", "accuracy"] = "loss", standardise: Literal["each", "all"] | None = "each",
+        checkpoint: Path | None = None, checkpoint_every: int = 1000, resume: Path | None = None, progress: bool = True,
         backend: str | None = None,
     ) -> DeepNet:  # fmt: skip
-        """Train on labels by mean cross-entropy, going on from the weights as they are.
+        """Train on labels by mean cross-entropy, going on from the weights as they are, by a `pymimic.Trainer` with the net's seed.
 
         Parameters
         ----------
         x, labels : (N, D) float32 or float64 array, and (N,) ints in [0, C)
         validation : the same of other rows, looked at after each epoch
-        epochs : each visits all rows once, in an order from `SeedSequence(seed, spawn_key=(1,))`
-        batch_size : rows of one step
         optimizer : with its schedule; None takes AdamW(1e-3). All of a run are epochs * ceil(N / batch_size) steps
         sample_weight : (N,) per-row weights, or None for ones
         augment : called with a batch's rows (n, D) float32, a copy, and a Generator; returns rows to train on instead, of the same shape
-        ema : decay of a running average of the weights per step, 0.995 for instance ((1 + n) / (10 + n) after n steps, where
-            that is less), which is then what is validated and kept; None for none
-        patience : stop after so many epochs without a better validation value, and keep the best weights; None keeps the last
-        monitor : what patience watches: validation "loss" or "accuracy"
         standardise : "each" input by its own mean and deviation, "all" by common ones (images), or None for inputs as they are;
             a net that was fitted before keeps what it has
-        progress : draw a bar, if standard error is a terminal
-        backend : see `pymimic.ops`; it must go with the net's device
+        resume : a checkpoint to go on from, see `pymimic.Trainer.fit`
+        epochs, batch_size, ema, patience, monitor, checkpoint, checkpoint_every, progress, backend : see `pymimic.Trainer`
 
         Returns
         -------
-        The net itself; `history` has a record for each epoch.
-
-        Raises
-        ------
-        TrainingDivergedError
-            The loss or the weights became NaN or infinite; the message gives the step, and the net has the weights of its
-            last good epoch, as after ctrl-C.
-        TypeError, ValueError
-            An argument of the wrong kind or shape, or out of range.
+        The net itself; `history` has a record for each epoch. What `pymimic.Trainer.fit` raises is raised here.
         """
         cases = LabelledSet(x, labels, self.outputs, sample_weight)
         held_out = None if validation is None else LabelledSet(*validation, self.outputs)
-        self._demand(cases, held_out, ema, patience, monitor)
-        _check.integer("batch_size", batch_size, 1, 1 << 31)
-        optimizer = AdamW(1e-3) if optimizer is None else optimizer
-        if self.mean is None and standardise is not None:
-            self.mean, self.scale = standardisation((x for x, _, _ in in_order(cases)), self.inputs, standardise)
-        self._layers.backend = backend
-        ordering, augmenting = self._stream(1), self._stream(2)
-        working = self.arrays()
-        average = working if ema is None else self.arrays()
-        history = self.history = History()
-        started = time.perf_counter()
-        hidden = None if progress else True  # None: hidden unless standard error is a terminal
-        for epoch in Progress(range(1, _check.integer("epochs", epochs, 0, 1 << 31) + 1), unit="epoch", disable=hidden):
-            loss_sum = 0.0
-            drawn = labelled(cases, ordering.permutation(len(cases)), batch_size, augment, augmenting)
-            with closing(feed(drawn, self.device)) as batches:
-                for batch, targets, weights in batches:
-                    step = optimizer.steps
-                    outs = self._layers.forward(working, self._standardise(batch), step)
-                    device_loss, dy = ops.cross_entropy(outs[-1], targets, weights, backend=backend)
-                    loss = float(device_loss)
-                    _demand_finite("loss", loss, step + 1)
-                    loss_sum += loss * len(batch)
-                    optimizer.advance()
-                    for name, gradient in self._layers.backward(working, outs, dy, step).items():
-                        optimizer.update(name, working[name], gradient, backend)
-                    if ema is not None:
-                        _approach(average, working, 1 - min(ema, (1 + optimizer.steps) / (10 + optimizer.steps)))
-            _demand_finite("weights", sum(float(array.sum()) for array in average.values()), optimizer.steps)
-            seen: tuple[float | None, float | None] = (
-                (None, None) if held_out is None else self._evaluate(average, held_out, optimizer.steps)
-            )
-            record = Record(epoch, optimizer.steps, loss_sum / len(cases), *seen, optimizer.learning_rate, time.perf_counter() - started)
-            if history.add(record, monitor) or patience is None:
-                self._arrays = {name: array.copy() for name, array in average.items()}
-            elif epoch - (history.best_epoch or 0) >= patience:
-                history.stopped_early = True
-                break
+        for name, given in (("x", cases), ("validation", held_out)):
+            if given is not None and (given.inputs != self.inputs or len(given) == 0):
+                raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
+        with_labels = None if augment is None else lambda x, labels, rng: (np.asarray(augment(x, rng), np.float32), labels)
+        trainer = Trainer(
+            self, optimizer or AdamW(1e-3), epochs=epochs, batch_size=batch_size, loss="cross_entropy", seed=self._layers.seed,
+            patience=patience, monitor=monitor, ema=ema, augment=with_labels, standardise_inputs=standardise or False,
+            checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress, device=self.device, backend=backend,
+        )  # fmt: skip
+        if patience is not None and held_out is None:
+            raise ValueError("validation: expected rows and labels, as patience watches them, got None")
+        try:
+            trainer.fit(cases, held_out, resume=resume)
+        finally:
+            self.history = trainer.history
         return self
 
     def save(self, path: Path) -> None:
@@ -233,9 +219,7 @@ class DeepNet:
             net = cls(**metadata["configuration"])
             standardisation = metadata["input_standardisation"]
             if standardisation is not None:
-                net.mean, net.scale = (np.array(standardisation[name], np.float32) for name in ("mean", "scale"))
-                if not net.mean.shape == net.scale.shape == (net.inputs,):
-                    raise ValueError(f"expected {net.inputs} means and scales, got {net.mean.shape} and {net.scale.shape}")
+                net.set_standardisation(np.array(standardisation["mean"]), np.array(standardisation["scale"]))
             have = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
             want = {name: (shape, "float32") for name, shape in net._layers.shapes.items()}
             if have != want:
@@ -245,52 +229,23 @@ class DeepNet:
         net._arrays = {name: arrays[name] for name in want}
         return net
 
-    def _stream(self, number: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self._layers.seed, spawn_key=(number,)))
 
-    def _standardise(self, x: Array) -> Array:
-        """What the first layer sees, of x (B, D) float32."""
-        return x if self.mean is None or self.scale is None else (x - to(kind(x), self.mean)) * to(kind(x), self.scale)
+class DeepLearner(Learner):
+    """A deep net while it learns: gradients of all layers, then an update of each array."""
 
-    def _predict(self, arrays: dict[str, Array], x: Array) -> Array:
-        y = module(x).empty((len(x), self.outputs), np.float32)
-        rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // (4 * sum(self._layers.sizes))))
-        for start in range(0, len(x), rows):
-            slab = self._standardise(to(self.device, module(x).asarray(x[start : start + rows], np.float32)))
-            y[start : start + rows] = to(kind(x), self._layers.forward(arrays, slab)[-1])
-        return y  # type: ignore[no-any-return]
+    net: DeepNet
 
-    def _evaluate(self, arrays: dict[str, Array], cases: LabelledSet, step: int) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy."""
-        loss, right = 0.0, 0
-        with closing(feed(in_order(cases), self.device)) as batches:
-            for x, labels, _ in batches:
-                y = self._predict(arrays, x)
-                loss += float(ops.cross_entropy(y, labels)[0]) * len(x)
-                right += int(module(y).count_nonzero(y.argmax(axis=1) == labels))
-        _demand_finite("validation loss", loss, step)
-        return loss / len(cases), right / len(cases)
+    def __init__(self, net: DeepNet, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None) -> None:
+        super().__init__(net, net.arrays(), optimizer, ema, backend)
+        self.layers = Layers(**net.configuration() | {"seed": dropout_seed})
 
-    def _demand(self, cases: LabelledSet, held_out: LabelledSet | None, ema: float | None, patience: int | None, monitor: str) -> None:
-        for name, given in (("x", cases), ("validation", held_out)):
-            if given is not None and (given.inputs != self.inputs or len(given) == 0):
-                raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
-        if ema is not None and not 0 <= ema < 1:
-            raise ValueError(f"ema: expected a number in [0, 1) or None, got {ema}")
-        if monitor not in ("loss", "accuracy"):
-            raise ValueError(f"monitor: expected 'loss' or 'accuracy', got {monitor!r}")
-        if patience is not None:
-            _check.integer("patience", patience, 1, 1 << 31)
-            if held_out is None:
-                raise ValueError("validation: expected rows and labels, as patience watches them, got None")
+    def forward(self, x: Array, step: int, row: int) -> tuple[Array, Any]:
+        outs = self.layers.forward(self.arrays, self.net.standardise(x), step, row, self.backend)
+        return outs[-1], (outs, step, row)
 
+    def gradients(self, done: Any, dy: Array) -> dict[str, Array]:
+        outs, step, row = done
+        return self.layers.backward(self.arrays, outs, dy, step, row, self.backend)
 
-def _approach(average: dict[str, Array], working: dict[str, Array], share: float) -> None:
-    """Move the average towards the working weights by that share of the way."""
-    for name, array in average.items():
-        array += np.float32(share) * (working[name] - array)
-
-
-def _demand_finite(what: str, value: float, step: int) -> None:
-    if not math.isfinite(value):
-        raise TrainingDivergedError(f"{what}: expected a finite number at step {step}, got {value}")
+    def predict(self, x: Array) -> Array:
+        return self.net.logits(x, self.backend)

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 
 from .. import _check, arguments, ops
 from ..backends.interface import Array
 from ..numerics import philox4x32
-
-
-class _How(TypedDict):
-    """Keywords of `linear_dropout`."""
-
-    activation: str
-    dropout: float
-    seed: int
-    offset: int
-    backend: str | None
 
 
 class Layers:
@@ -29,53 +19,59 @@ class Layers:
     """
 
     def __init__(self, layer_sizes: Sequence[int], activation: str, dropout: float, input_dropout: float, seed: int) -> None:
-        self.sizes = [_check.integer("layer_sizes", size, 1, 1 << 31) for size in layer_sizes]
-        if len(self.sizes) < 2:
-            raise ValueError(f"layer_sizes: expected [D, hidden units ..., C], got {self.sizes}")
+        self.layer_sizes = [_check.integer("layer_sizes", size, 1, 1 << 31) for size in layer_sizes]
+        if len(self.layer_sizes) < 2:
+            raise ValueError(f"layer_sizes: expected [D, hidden units ..., C], got {self.layer_sizes}")
         self.activation = arguments.activation(activation)
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
         for p in (dropout, input_dropout):
             arguments.mask(p, 0, 0, (0, 0))
         self.dropout, self.input_dropout = float(dropout), float(input_dropout)
-        self.count = len(self.sizes) - 1
-        self.backend: str | None = None  # as in `pymimic.ops`
+        self.count = len(self.layer_sizes) - 1
         self.keys = [layer_key(self.seed, i) for i in range(self.count + 1)]  # the last one is the inputs'
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each weight array by name."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for i, (below, units) in enumerate(zip(self.sizes, self.sizes[1:])):
+        for i, (below, units) in enumerate(zip(self.layer_sizes, self.layer_sizes[1:])):
             shapes |= {f"weight{i}": (units, below), f"bias{i}": (units,)}
         return shapes
 
-    def forward(self, arrays: Mapping[str, Array], x: Array, step: int | None = None) -> list[Array]:
-        """The layers' inputs, and at the end the logits (B, C), of x (B, D); with the masks of a training step, or None for none."""
+    def forward(
+        self, arrays: Mapping[str, Array], x: Array, step: int | None = None, row: int = 0, backend: str | None = None
+    ) -> list[Array]:
+        """The layers' inputs, and at the end the logits (B, C), of x (B, D); with the masks of a training step from `row` on, or none."""
         if step is not None and self.input_dropout:
-            x = ops.dropout(x, self.input_dropout, seed=self.keys[-1], offset=step, backend=self.backend)
+            x = ops.dropout(x, self.input_dropout, seed=self.keys[-1], offset=step, origin=(row, 0), backend=backend)
         outs = [x]
         for i in range(self.count):
-            outs.append(ops.linear_dropout(outs[-1], arrays[f"weight{i}"], arrays[f"bias{i}"], **self._how(i, step)))
+            outs.append(ops.linear_dropout(outs[-1], arrays[f"weight{i}"], arrays[f"bias{i}"], **self._keywords(i, step, row, backend)))
         return outs
 
-    def backward(self, arrays: Mapping[str, Array], outs: list[Array], dy: Array, step: int) -> dict[str, Array]:
+    def backward(
+        self, arrays: Mapping[str, Array], outs: list[Array], dy: Array, step: int, row: int = 0, backend: str | None = None
+    ) -> dict[str, Array]:
         """Gradients by name, given what `forward` returned and dy = dL/dlogits (B, C)."""
         gradients: dict[str, Array] = {}
         for i in reversed(range(self.count)):
             needs = ("x", "weight", "bias") if i else ("weight", "bias")
             weight, bias = arrays[f"weight{i}"], arrays[f"bias{i}"]
-            layer = ops.linear_dropout_backward(dy, outs[i], weight, outs[i + 1], bias=bias, needs=needs, **self._how(i, step))
+            keywords = self._keywords(i, step, row, backend)
+            layer = ops.linear_dropout_backward(dy, outs[i], weight, outs[i + 1], bias=bias, needs=needs, **keywords)
             assert layer.weight is not None
             assert layer.bias is not None
             gradients |= {f"weight{i}": layer.weight, f"bias{i}": layer.bias}
             dy = dy if layer.x is None else layer.x
         return gradients
 
-    def _how(self, layer: int, step: int | None) -> _How:
+    def _keywords(self, layer: int, step: int | None, row: int, backend: str | None) -> dict[str, Any]:
+        """The arguments of `linear_dropout` for a layer."""
         last = layer == self.count - 1
-        dropout = 0.0 if last or step is None else self.dropout
-        activation = "identity" if last else self.activation
-        return {"activation": activation, "dropout": dropout, "seed": self.keys[layer], "offset": step or 0, "backend": self.backend}
+        return {
+            "activation": "identity" if last else self.activation, "dropout": 0.0 if last or step is None else self.dropout,
+            "seed": self.keys[layer], "offset": step or 0, "origin": (row, 0), "backend": backend,
+        }  # fmt: skip
 
 
 def layer_key(seed: int, layer: int) -> int:

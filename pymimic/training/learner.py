@@ -1,10 +1,11 @@
-"""A student while it learns: V beside the wide layer's handle, the optimizer, and the running average of the weights."""
+"""A net while it learns: all that the loop asks of it is `Learner`. Here are the student's; the deep net's is in `deepnet`."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,100 +19,144 @@ from ..weights import ShallowWeights
 _BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 26
 
 
-class Pass(NamedTuple):
-    """What a forward pass leaves for the backward pass."""
+class Net(Protocol):
+    """What training asks of a net other than a `Student`; each is as there."""
+
+    inputs: int
+    outputs: int
+    mean: Array | None
+    scale: Array | None
+
+    @property
+    def device(self) -> str: ...
+    def configuration(self) -> dict[str, Any]: ...
+    def to(self, device: str) -> Any: ...
+    def arrays(self) -> dict[str, Array]: ...
+    def set_arrays(self, **arrays: Array) -> None: ...
+    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None: ...
+    def standardise(self, x: Array) -> Array: ...
+    def fold(self, mean: Array, scale: Array) -> None: ...
+    def learner(self, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None) -> Learner: ...
+
+
+class Learner(ABC):
+    """Forward, backward and update of one net, where it is. The working weights are its own; `hand_over` gives them to the net.
+
+    Parameters
+    ----------
+    net : a `Student` or another `Net`
+    arrays : the working weights by name, which every step changes in place
+    optimizer, backend : see `pymimic.Trainer`
+    ema : decay of the running average of the weights per step, or None for none. Early on the decay is (1 + n) / (10 + n) after
+        n steps where that is less, so that the initial weights are soon forgotten.
+    """
+
+    def __init__(self, net: Student | Net, arrays: dict[str, Array], optimizer: Optimizer, ema: float | None, backend: str | None) -> None:
+        self.net, self.arrays, self.optimizer, self.ema, self.backend = net, arrays, optimizer, ema, backend
+        self.average = None if ema is None else {name: array.copy() for name, array in arrays.items()}
+
+    @abstractmethod
+    def forward(self, x: Array, step: int, row: int) -> tuple[Array, Any]:
+        """y (B, C) of a batch x (B, D), and what the backward pass needs; `row` is where the batch begins in the masks of `step`."""
+
+    @abstractmethod
+    def gradients(self, done: Any, dy: Array) -> dict[str, Array]:
+        """Gradients by name, given what `forward` left and dy = dL/dy (B, C)."""
+
+    @abstractmethod
+    def predict(self, x: Array) -> Array:
+        """y (B, C) of the net with the weights that it was given, without dropout."""
+
+    def apply(self, gradients: dict[str, Array]) -> None:
+        """One optimizer step."""
+        self.optimizer.advance()
+        for name, array in self.arrays.items():
+            self.optimizer.update(name, array, gradients[name], self.backend)
+        self.changed()
+        self.update_average()
+
+    def step(self, done: Any, dy: Array) -> None:
+        """`gradients` and `apply` in one."""
+        self.apply(self.gradients(done, dy))
+
+    def changed(self) -> None:  # noqa: B027 - only learners that have other copies act on it
+        """Note that `arrays` were written to."""
+
+    def hand_over(self) -> None:
+        """Give the net the weights: the averaged ones if there are such."""
+        self.net.set_arrays(**(self.average or self.arrays))
+
+    def update_average(self) -> None:
+        """Move the average towards the weights, after a step."""
+        if self.ema is None or self.average is None:
+            return
+        steps = self.optimizer.steps
+        share = np.float32(1 - min(self.ema, (1 + steps) / (10 + steps)))
+        for name, array in self.arrays.items():
+            for average, weights in _blocks(self.average[name], array):
+                change = weights - average
+                change *= share
+                average += change
+
+
+class _Pass(NamedTuple):
+    """What a student's forward pass leaves for the backward pass."""
 
     x: Array  # (B, D), standardised
     z: Array  # (B, k)
-    y: Array  # (B, C)
     saved: Saved | None  # h, where it fits the memory budget
     mask: dict[str, Any]  # the dropout mask's arguments
 
 
-class Learner:
-    """Forward, backward and update of one student, where it is. The working weights are its own; `hand_over` gives them to the student.
+class ShallowLearner(Learner):
+    """V beside the wide layer's handle, which updates its weights inside the backward pass; `wide` are more of the handle's arguments."""
 
-    Parameters
-    ----------
-    student, optimizer : see `pymimic.Trainer`
-    dropout_seed : Philox's key
-    ema : decay of the running average of the weights per step, or None for none. Early on the decay is (1 + n) / (10 + n) after
-        n steps where that is less, so that the initial weights are soon forgotten.
-    backend, memory_budget, dtype, keep : see `pymimic.ShallowWeights`
-    """
+    net: Student
 
     def __init__(
-        self, student: Student, optimizer: Optimizer, *, dropout_seed: int, ema: float | None, backend: str | None, memory_budget: int,
-        dtype: str, keep: str,
-    ) -> None:  # fmt: skip
-        arrays = student.arrays()
-        self.student, self.optimizer, self.dropout_seed, self.ema = student, optimizer, dropout_seed, ema
+        self, student: Student, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None, **wide: Any
+    ) -> None:
+        arrays: dict[str, Any] = student.arrays()
+        self.dropout_seed = dropout_seed
         self.V = arrays.pop("V", None)
-        U, b, W, c = (arrays[name] for name in ("U", "b", "W", "c"))
-        self.wide = ShallowWeights(
-            U, b, W, c, dtype, activation=student.activation, backend=backend, memory_budget=memory_budget, keep=keep
-        )  # fmt: skip
+        self.wide = ShallowWeights(**arrays, activation=student.activation, backend=backend, **wide)
         self._saved: Saved | None = None  # whose memory the next step takes again
-        self.average = None if ema is None else {name: array.copy() for name, array in self.arrays().items()}
+        arrays = ({} if self.V is None else {"V": self.V}) | self.wide.arrays(copy=False)
+        super().__init__(student, arrays, optimizer, ema, backend)
 
-    def arrays(self) -> dict[str, Array]:
-        """The working weights themselves, not copies."""
-        bottleneck = {} if self.V is None else {"V": self.V}
-        return bottleneck | self.wide.arrays(copy=False)
-
-    def forward(self, x: Array, step: int, row: int) -> Pass:
-        """y of a batch of inputs x (B, D); `row` is where the batch begins in the dropout mask of `step`."""
-        mask: dict[str, Any] = {"dropout": self.student.dropout, "seed": self.dropout_seed, "offset": step, "origin": (row, 0)}
-        x = z = self.student.standardise(x)
+    def forward(self, x: Array, step: int, row: int) -> tuple[Array, _Pass]:
+        mask: dict[str, Any] = {"dropout": self.net.dropout, "seed": self.dropout_seed, "offset": step, "origin": (row, 0)}
+        x = z = self.net.standardise(x)
         if self.V is not None:
             zeros = module(x).zeros(len(self.V), np.float32)
-            z = ops.linear_dropout(x, self.V, zeros, activation="identity", backend=self.wide.backend)
+            z = ops.linear_dropout(x, self.V, zeros, activation="identity", backend=self.backend)
         result = self.wide.forward(z, save=self.wide.keeps(len(z)) and (self._saved or True), **mask)
         y, self._saved = result if isinstance(result, tuple) else (result, None)
-        return Pass(x, z, y, self._saved, mask)
+        return y, _Pass(x, z, self._saved, mask)
 
-    def step(self, done: Pass, dy: Array) -> None:
-        """The fused path: the wide layer is updated inside its backward pass, then V."""
+    def step(self, done: _Pass, dy: Array) -> None:
         dz = self.wide.step(dy, done.z, self.optimizer, saved=done.saved, need_dz=self.V is not None, **done.mask)
         if self.V is not None and dz is not None:
-            self.optimizer.update("V", self.V, self._bottleneck_gradient(done, dz), self.wide.backend)
-        self._average()
+            self.optimizer.update("V", self.V, self._bottleneck_gradient(done, dz), self.backend)
+        self.update_average()
 
-    def gradients(self, done: Pass, dy: Array) -> dict[str, Array]:
-        """The unfused path, first half: gradients by name."""
+    def gradients(self, done: _Pass, dy: Array) -> dict[str, Array]:
         needs = ("U", "b", "W", "c") if self.V is None else ("z", "U", "b", "W", "c")
         grads = self.wide.backward(dy, done.z, saved=done.saved, needs=needs, **done.mask)._asdict()
         dz = grads.pop("z")
         return grads if dz is None else {"V": self._bottleneck_gradient(done, dz), **grads}
 
-    def apply(self, gradients: dict[str, Array]) -> None:
-        """The unfused path, second half: one optimizer step."""
-        self.optimizer.advance()
-        for name, array in self.arrays().items():
-            self.optimizer.update(name, array, gradients[name], self.wide.backend)
+    def predict(self, x: Array) -> Array:
+        return self.net.predict(x, self.backend)
+
+    def changed(self) -> None:
         self.wide.changed()
-        self._average()
 
-    def hand_over(self) -> None:
-        """Give the student the weights: the averaged ones if there are such."""
-        self.student.set_arrays(**(self.average or self.arrays()))
-
-    def _bottleneck_gradient(self, done: Pass, dz: Array) -> Array:
+    def _bottleneck_gradient(self, done: _Pass, dz: Array) -> Array:
         assert self.V is not None
-        grads = ops.linear_dropout_backward(dz, done.x, self.V, done.z, activation="identity", needs=("weight",), backend=self.wide.backend)
+        grads = ops.linear_dropout_backward(dz, done.x, self.V, done.z, activation="identity", needs=("weight",), backend=self.backend)
         assert grads.weight is not None
         return grads.weight
-
-    def _average(self) -> None:
-        if self.ema is None or self.average is None:
-            return
-        steps = self.optimizer.steps
-        share = np.float32(1 - min(self.ema, (1 + steps) / (10 + steps)))
-        for name, array in self.arrays().items():
-            for average, weights in _blocks(self.average[name], array):
-                change = weights - average
-                change *= share
-                average += change
 
 
 def global_norm(gradients: dict[str, Array]) -> float:

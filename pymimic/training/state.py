@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,16 +53,16 @@ class TrainingState:
         TrainingDivergedError
             A weight or an optimizer slot is not finite; the old file is untouched.
         """
-        student = learner.student
-        groups: dict[str, dict[str, Array]] = {
-            "weights": learner.arrays(),
+        groups: dict[str, Mapping[str, Array | None]] = {
+            "weights": learner.arrays,
             "average": learner.average or {},
             "best": self.best or {},
             "optimizer": learner.optimizer.state(),
-            "inputs": _pair(student.mean, student.scale),
-            "targets": _pair(self.target_mean, self.target_scale),
+            "inputs": {"mean": learner.net.mean, "scale": learner.net.scale},
+            "targets": {"mean": self.target_mean, "scale": self.target_scale},
         }
-        arrays = {f"{group}.{name}": to("cpu", array) for group, members in groups.items() for name, array in members.items()}
+        given = ((f"{group}.{name}", array) for group, members in groups.items() for name, array in members.items())
+        arrays = {name: to("cpu", array) for name, array in given if array is not None}
         for name, array in arrays.items():
             if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
                 self.consistent = False
@@ -72,7 +73,7 @@ class TrainingState:
 
     @classmethod
     def load(cls, path: Path, learner: Learner, configuration: dict[str, Any]) -> TrainingState:
-        """Read a checkpoint, and set the learner and its student's input standardisation to it.
+        """Read a checkpoint, and set the learner and its net to it.
 
         Raises
         ------
@@ -95,14 +96,14 @@ class TrainingState:
             group, _, name = key.partition(".")
             groups.setdefault(group, {})[name] = array
         try:
-            for name, array in learner.arrays().items():
+            for name, array in learner.arrays.items():
                 array[...] = like(array, groups["weights"][name])
                 if learner.average is not None:
                     learner.average[name][...] = like(array, groups["average"][name])
-            learner.wide.changed()
+            learner.changed()
             learner.optimizer.load_state(groups["optimizer"])
             inputs, targets = groups.get("inputs", {}), groups.get("targets", {})
-            learner.student.set_standardisation(inputs.get("mean"), inputs.get("scale"))
+            learner.net.set_standardisation(inputs.get("mean"), inputs.get("scale"))
             history = History.from_dict(metadata["history"])
             state = cls(**metadata["counters"], history=history, best=groups.get("best"))
             state.target_mean, state.target_scale = targets.get("mean"), targets.get("scale")
@@ -110,8 +111,5 @@ class TrainingState:
             raise FileFormatError(
                 f"resume: expected a whole checkpoint in {os.fspath(path)!r}, got one that lacks or misplaces {error}"
             ) from error
+        learner.hand_over()
         return state
-
-
-def _pair(mean: Array | None, scale: Array | None) -> dict[str, Array]:
-    return {} if mean is None or scale is None else {"mean": mean, "scale": scale}

@@ -159,10 +159,11 @@ def test_training_on_labels_in_bfloat16(device):
     assert history[-1].validation_accuracy is not None
 
 
-def test_a_run_goes_on_from_its_checkpoint(device, tmp_path):
+@pytest.mark.parametrize("net", toy.NETS.values(), ids=toy.NETS)
+def test_a_run_goes_on_from_its_checkpoint(device, tmp_path, net):
 
     def run(epochs, **keywords):
-        student = Student(toy.D, toy.H, toy.C, rank=3, dropout=0.5, seed=5)
+        student = net(dropout=0.5)
         trainer = Trainer(
             student, AdamW(0.01), epochs=epochs, batch_size=32, seed=7, ema=0.9, device="cuda", checkpoint=tmp_path / "run", progress=False
         )
@@ -170,6 +171,7 @@ def test_a_run_goes_on_from_its_checkpoint(device, tmp_path):
         return student
 
     whole = run(4)
+    assert whole.device == "cpu"
     run(2)
     assert toy.same(run(4, resume=tmp_path / "run"), whole)
 

@@ -4,9 +4,15 @@ import numpy as np
 
 from pymimic import SGD
 from pymimic.nets.student import Student
+from pymimic.training.deepnet import DeepNet
 from pymimic.training.trainer import Trainer
 
 D, H, C, N = 6, 40, 4, 90
+
+NETS = {
+    "student": lambda **keywords: Student(D, H, C, rank=3, seed=5, **keywords),
+    "deep net": lambda **keywords: DeepNet([D, H, 7, C], seed=5, **keywords),
+}
 
 
 class Logits:
