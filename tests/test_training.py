@@ -14,6 +14,7 @@ from pymimic.files import read_safetensors
 from pymimic.nets.student import Student
 from pymimic.progress import Progress
 from pymimic.training.deepnet import DeepNet
+from pymimic.training.trainer import Trainer
 
 # Learning
 
@@ -183,6 +184,17 @@ def test_a_net_whose_weights_overflow_gets_those_of_its_last_good_epoch(net, bad
     with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=what):
         trained(calls, student=student, **keywords)
     assert same(student, good)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_a_resumed_run_that_overflows_at_once_leaves_the_weights_of_the_checkpoint(tmp_path, net):
+    good, student = net(), net()
+    trained(Logits(), student=good, epochs=1, checkpoint=tmp_path / "run")
+    trainer = Trainer(student, SGD(1e38, momentum=0.9), epochs=2, batch_size=32, seed=7)
+    with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=r"loss: .* at step 5"):
+        trainer.fit(Logits(), resume=tmp_path / "run")
+    assert same(student, good)
+    assert [record.epoch for record in trainer.history] == [1]
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
