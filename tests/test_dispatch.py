@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).parents[1] / "csrc"
-TABLES = {"baseline": ("amx_model", "baseline"), "avx2": ("avx2",), "avx512": ("avx512", "avx512_bf16", "amx")}
+TABLES = {  # by name, what they are called in each build's namespace
+    "baseline": {"amx_model": "isa_amx_model", "baseline": "isa"},
+    "avx2": {"avx2": "isa"},
+    "avx512": {"avx512": "isa", "avx512_bf16": "isa_bf16", "amx": "isa_amx"},
+}
 MAIN = """
 #include <cstdio>
 #include "cpu/dispatch.h"
@@ -31,8 +35,8 @@ def offers(tmp_path_factory):
 
     def of(*isas):
         folder = tmp_path_factory.mktemp("dispatch")
-        tables = "".join(f'extern const Isa isa_{name} = {{"{name}"}};' for isa in isas for name in TABLES[isa])
-        (folder / "main.cpp").write_text(MAIN.format(tables=tables))
+        tables = [f'namespace {isa} {{ extern const Isa {table} = {{"{name}"}}; }}' for isa in isas for name, table in TABLES[isa].items()]
+        (folder / "main.cpp").write_text(MAIN.format(tables=" ".join(tables)))
         chosen = [f"-DMIMIC_HAS_{isa}" for isa in isas]
         flags = ["-std=c++17", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Werror", "-DMIMIC_X86", f"-I{CSRC}"]
         command = [compiler, *flags, *chosen, folder / "main.cpp", CSRC / "cpu" / "dispatch.cpp", "-o", folder / "main"]

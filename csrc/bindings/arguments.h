@@ -24,7 +24,7 @@ inline const Kernels<double>& kernels<double>() {
 inline const BfloatKernels& bfloat_kernels(int terms) {
   if (terms != 1 && terms != 3) throw py::value_error("terms: expected 1 or 3");
   const BfloatKernels& chosen = terms == 1 ? isa_in_use->bf16 : isa_in_use->bf16x3;
-  if (!chosen.shallow.shallow_forward) throw py::value_error("terms: expected an instruction set with tiles for 3");
+  if (!chosen.shallow) throw py::value_error("terms: expected an instruction set with tiles for 3");
   return chosen;
 }
 

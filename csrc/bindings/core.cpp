@@ -21,10 +21,10 @@ Linear<T> layer_of(const py::array& x, const py::array& weight, const Optional& 
           to};
 }
 
-const BfloatKernels& layer_kernels(int terms) {
-  const BfloatKernels& chosen = bfloat_kernels(terms);
-  if (!chosen.linear) throw py::value_error("terms: expected an instruction set with tiles, or 0");
-  return chosen;
+const LinearKernels<float>& layer_kernels(int terms) {
+  const LinearKernels<float>* const chosen = bfloat_kernels(terms).linear;
+  if (!chosen) throw py::value_error("terms: expected an instruction set with tiles, or 0");
+  return *chosen;
 }
 
 // `terms` is 0 for products of the arrays' own numbers.
@@ -33,7 +33,7 @@ void linear(const py::array& x, const py::array& weight, const Optional& bias, i
             int terms, const py::array& out) {
   if (terms) {
     const auto f = layer_of<float>(x, weight, bias, activation, mask, out, true);
-    const auto run = layer_kernels(terms).linear;
+    const auto run = layer_kernels(terms).forward;
     py::gil_scoped_release released;
     return run(f);
   }
@@ -41,7 +41,7 @@ void linear(const py::array& x, const py::array& weight, const Optional& bias, i
     using T = decltype(zero);
     const auto f = layer_of<T>(x, weight, bias, activation, mask, out, true);
     py::gil_scoped_release released;
-    kernels<T>().linear(f);
+    kernels<T>().linear->forward(f);
   });
 }
 
@@ -65,12 +65,12 @@ void linear_backward(const py::array& dout, const py::array& x, const py::array&
                      const Optional& dx, const Optional& dweight, const Optional& dbias) {
   if (terms) {
     const auto l = layer_of<float>(x, weight, bias, activation, mask, result, false);
-    return linear_backward_with<float>(layer_kernels(terms).linear_backward, l, dout, da, dx, dweight, dbias);
+    return linear_backward_with<float>(layer_kernels(terms).backward, l, dout, da, dx, dweight, dbias);
   }
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const auto l = layer_of<T>(x, weight, bias, activation, mask, result, false);
-    linear_backward_with<T>(kernels<T>().linear_backward, l, dout, da, dx, dweight, dbias);
+    linear_backward_with<T>(kernels<T>().linear->backward, l, dout, da, dx, dweight, dbias);
   });
 }
 
@@ -82,7 +82,7 @@ void dropout(const py::array& x, const py::array& result, const MaskTuple& mask)
     const T* from = in<T>("x", x, x.size());
     T* to = out<T>("out", result, x.size());
     py::gil_scoped_release released;
-    kernels<T>().dropout(from, to, outer, rows, units, mask_of(mask));
+    kernels<T>().elementwise->dropout(from, to, outer, rows, units, mask_of(mask));
   });
 }
 
@@ -93,14 +93,14 @@ void update(const py::array& param, const py::array& grad, const std::vector<py:
     const auto p = parameter_of<T>("param", param, slots, rule);
     const T* g = in<T>("grad", grad, param.size());
     py::gil_scoped_release released;
-    kernels<T>().update(param.size(), g, p);
+    kernels<T>().elementwise->update(param.size(), g, p);
   });
 }
 
 double multiply_adds(const std::string& dtype, int64_t steps) {
   py::gil_scoped_release released;
-  if (dtype == "float32") return kernels<float>().multiply_adds(steps, 0.5f, 1.0f);
-  if (dtype == "float64") return kernels<double>().multiply_adds(steps, 0.5, 1.0);
+  if (dtype == "float32") return kernels<float>().elementwise->multiply_adds(steps, 0.5f, 1.0f);
+  if (dtype == "float64") return kernels<double>().elementwise->multiply_adds(steps, 0.5, 1.0);
   if (dtype == "bfloat16" && isa_in_use->bf16_multiply_adds) return isa_in_use->bf16_multiply_adds(steps);
   return 0;
 }
@@ -111,7 +111,7 @@ double sum_all(const py::array& x) {
     using T = decltype(zero);
     const T* values = in<T>("x", x, x.size());
     py::gil_scoped_release released;
-    result = double(kernels<T>().sum_all(x.size(), values));
+    result = double(kernels<T>().elementwise->sum_all(x.size(), values));
   });
   return result;
 }

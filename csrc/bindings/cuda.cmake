@@ -1,6 +1,4 @@
 # pymimic._cuda, where PYMIMIC_CUDA and the machine's nvcc say so. Knows no GPU and no driver: cudart is linked statically.
-set(PYMIMIC_CUDA AUTO CACHE STRING "build the CUDA kernels: AUTO (where nvcc works), ON or OFF")
-set_property(CACHE PYMIMIC_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(least_nvcc 12.5)  # cudaGetDriverEntryPointByVersion
 
 string(TOUPPER "${PYMIMIC_CUDA}" wanted)
@@ -8,11 +6,23 @@ if(NOT wanted MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "PYMIMIC_CUDA: expected AUTO, ON or OFF, got ${PYMIMIC_CUDA}")
 endif()
 if(wanted STREQUAL "OFF")
+  message(STATUS "No CUDA kernels: PYMIMIC_CUDA is OFF")
   return()
 endif()
-if(wanted STREQUAL "AUTO" AND PYMIMIC_SANITIZE)
-  message(STATUS "No CUDA kernels: the sanitizers are the host's")
-  return()
+if(wanted STREQUAL "AUTO")
+  # The driver of NVIDIA's GPUs, or a file that stands for it.
+  find_file(PYMIMIC_DRIVER NAMES version libcuda.so.1 NO_DEFAULT_PATH PATHS /proc/driver/nvidia /usr/lib/wsl/lib /usr/lib64
+    /usr/lib/x86_64-linux-gnu /usr/lib/aarch64-linux-gnu)
+  set(why "")
+  if(PYMIMIC_SANITIZE)
+    set(why "the sanitizers are the host's")
+  elseif(NOT PYMIMIC_DRIVER)
+    set(why "no GPU's driver on this machine; PYMIMIC_CUDA=ON builds them wherever nvcc is")
+  endif()
+  if(why)
+    message(STATUS "No CUDA kernels: ${why}")
+    return()
+  endif()
 endif()
 
 # Looking for nvcc first keeps machines without it from trying compilers.
@@ -58,11 +68,7 @@ endif()
 enable_language(CUDA)
 find_package(CUDAToolkit ${least_nvcc} REQUIRED)
 message(STATUS "CUDA kernels: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
-file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu)
-add_library(kernels OBJECT ${kernels})
-set_target_properties(kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_VISIBILITY_PRESET hidden)
-target_include_directories(kernels PRIVATE csrc kernels)
-target_compile_options(kernels PRIVATE -Xptxas=-warn-spills)
+add_subdirectory(kernels)
 
 pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/bindings/blas.cpp csrc/bindings/cuda.cpp csrc/bindings/cuda_arrays.cpp
   csrc/bindings/cuda_layers.cpp csrc/bindings/cuda_predictor.cpp csrc/bindings/device.cpp kernels/tile/recent.cpp $<TARGET_OBJECTS:kernels>)

@@ -41,7 +41,7 @@ void shallow_forward(const py::array& z, const py::array& U, const py::array& b,
                                  out<T>("y", y, s.B * s.C),
                                  keep_of<T>(saved, s, true)};
     py::gil_scoped_release released;
-    kernels<T>().shallow_forward(f);
+    kernels<T>().shallow->forward(f);
   });
 }
 
@@ -65,7 +65,7 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
                                   out<T>("dW", dW, s.H * s.C),
                                   out<T>("dc", dc, s.C)};
     py::gil_scoped_release released;
-    kernels<T>().shallow_backward(f);
+    kernels<T>().shallow->backward(f);
   });
 }
 
@@ -86,7 +86,7 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
                               parameter<T>("W", W, s.H * s.C),
                               parameter<T>("c", c, s.C)};
     py::gil_scoped_release released;
-    kernels<T>().shallow_step(f);
+    kernels<T>().shallow->step(f);
   });
 }
 
@@ -109,7 +109,7 @@ void shallow_forward_bf16(const py::array& z, const py::array& U, const py::arra
                                 out<float>("y", y, s.B * s.C),
                                 keep_of<float>(saved, s, true)};
   py::gil_scoped_release released;
-  bfloat_kernels(terms).shallow.shallow_forward(f);
+  bfloat_kernels(terms).shallow->forward(f);
 }
 
 void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
@@ -130,7 +130,7 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
                                  out<float>("dW", dW, s.H * s.C),
                                  out<float>("dc", dc, s.C)};
   py::gil_scoped_release released;
-  bfloat_kernels(terms).shallow.shallow_backward(f);
+  bfloat_kernels(terms).shallow->backward(f);
 }
 
 void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
@@ -149,7 +149,7 @@ void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterT
                              parameter<float>("W", W, s.H * s.C),
                              parameter<float>("c", c, s.C)};
   py::gil_scoped_release released;
-  bfloat_kernels(terms).shallow.shallow_step(f);
+  bfloat_kernels(terms).shallow->step(f);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/amx/tiles.h"
+#include "cpu/isa/parts.h"
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "cpu/vector/simd.h"
@@ -47,7 +48,7 @@ double multiply_adds(int64_t steps, T factor, T term) {
 
 #if defined(MIMIC_X86) && defined(__AVX512F__)
 // The same for bfloat16 with sums in float32, by vdpbf16ps.
-inline double pair_multiply_adds(int64_t steps) {
+double pair_multiply_adds(int64_t steps) {
   const Vector<uint32_t> ones = Vector<uint32_t>{} + 0x3F803F80u,
                          signs = Vector<uint32_t>{} + 0xBF803F80u;  // (1, 1), (1, -1)
   return 4 * kLanes<float> * run_chains<float>(steps, [=](Vector<float>& value) {
@@ -56,7 +57,7 @@ inline double pair_multiply_adds(int64_t steps) {
 }
 
 // And by tiles: four sums, of products of zeros.
-inline double tile_multiply_adds(int64_t steps) {
+double tile_multiply_adds(int64_t steps) {
   const int members = num_threads();
   uint32_t* const zeros = static_cast<uint32_t*>(scratch(sizeof(uint32_t) * kTileWords));
   __builtin_memset(zeros, 0, sizeof(uint32_t) * kTileWords);

@@ -1,4 +1,4 @@
-#include "cpu/dispatch.h"
+#include "dispatch.h"
 
 #include <cstdlib>
 #include <new>
@@ -46,14 +46,16 @@ constexpr struct {
   bool (*runs_here)();
 } builds[] = {
 #ifdef MIMIC_HAS_baseline
-    {&isa_amx_model, always},  {&isa_baseline, always},
+    {&baseline::isa_amx_model, always},
+    {&baseline::isa, always},
 #endif
 #ifdef MIMIC_HAS_avx2
-    {&isa_avx2, has_avx2},
+    {&avx2::isa, has_avx2},
 #endif
 #ifdef MIMIC_HAS_avx512
-    {&isa_avx512, has_avx512}, {&isa_avx512_bf16, has_avx512_bf16},
-    {&isa_amx, has_amx},
+    {&avx512::isa, has_avx512},
+    {&avx512::isa_bf16, has_avx512_bf16},
+    {&avx512::isa_amx, has_amx},
 #endif
 };
 

@@ -148,46 +148,63 @@ struct Serving {
 };
 
 template <class T>
-struct Kernels {
-  void (*shallow_forward)(const ShallowForward<T>&);
-  void (*shallow_backward)(const ShallowBackward<T>&);
-  void (*shallow_step)(const ShallowStep<T>&);
-  void (*linear)(const Linear<T>&);
-  void (*linear_backward)(const LinearBackward<T>&);
+struct ShallowKernels {
+  void (*forward)(const ShallowForward<T>&);
+  void (*backward)(const ShallowBackward<T>&);
+  void (*step)(const ShallowStep<T>&);
+};
+template <class T>
+struct LinearKernels {
+  void (*forward)(const Linear<T>&);
+  void (*backward)(const LinearBackward<T>&);
+};
+template <class T>
+struct ElementwiseKernels {
   void (*dropout)(const T* x, T* out, int64_t outer, int64_t rows, int64_t units, const Mask& mask);
   void (*update)(int64_t size, const T* grad, const Parameter<T>& parameter);
   double (*multiply_adds)(int64_t steps, T factor, T term);  // see ceilings.h
   T (*sum_all)(int64_t size, const T* x);
 };
-
-struct RoundedKernels {
-  void (*shallow_forward)(ShallowForwardBf16);
-  void (*shallow_backward)(ShallowBackwardBf16);
-  void (*shallow_step)(ShallowStepBf16);
+template <class T>
+struct Kernels {
+  const ShallowKernels<T>* shallow;
+  const LinearKernels<T>* linear;
+  const ElementwiseKernels<T>* elementwise;
 };
 
-// All that multiplies numbers taken as so many bfloat16; the layers are null where there are no tiles.
+struct RoundedKernels {
+  void (*forward)(ShallowForwardBf16);
+  void (*backward)(ShallowBackwardBf16);
+  void (*step)(ShallowStepBf16);
+};
+
+// All that multiplies numbers taken as so many bfloat16: null where the instruction set cannot.
 struct BfloatKernels {
-  RoundedKernels shallow;
-  void (*linear)(const Linear<float>&);
-  void (*linear_backward)(const LinearBackward<float>&);
+  const RoundedKernels* shallow;
+  const LinearKernels<float>* linear;
 };
 
 struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
-  BfloatKernels bf16;    // one for each number, rounded
-  BfloatKernels bf16x3;  // three, on tiles: null where there are none
+  BfloatKernels bf16;    // one for each number, rounded; layers on tiles only
+  BfloatKernels bf16x3;  // three, on tiles only
   void (*serve)(const Serving&);
   double (*bf16_multiply_adds)(int64_t steps);  // null where the machine has no instructions for them
 };
 
-// avx512_bf16 is avx512 with vdpbf16ps, amx with tiles; amx_model is the baseline with a model of them, for tests.
-extern const Isa isa_baseline, isa_amx_model;
-#ifdef MIMIC_X86
-extern const Isa isa_avx2, isa_avx512, isa_avx512_bf16, isa_amx;
-#endif
+// One table for each way to run. The AVX-512 build has one more with vdpbf16ps and one with tiles; the baseline's has
+// one with a model of tiles, for tests.
+namespace baseline {
+extern const Isa isa, isa_amx_model;
+}
+namespace avx2 {
+extern const Isa isa;
+}
+namespace avx512 {
+extern const Isa isa, isa_bf16, isa_amx;
+}
 
 // Scratch memory of the calling thread, aligned to 64 bytes and kept for the next call; throws std::bad_alloc.
 void* scratch(size_t bytes);

@@ -58,14 +58,13 @@ void multiply_panels(const Matmul<T>& f, int64_t s0, int64_t steps, int64_t row0
     if (f.a_step != 1) {
       const T* const a = f.a + row + s0 * f.a_step;
       each_panel(row, [&](int width, const T* b, T* c) {
-        multiply<1, 0>(height, width, false, Product<T>{a, 1, f.a_step, 0, 1, steps, b, c, f.N, finish, far});
+        multiply<1, 0>(height, width, Product<T>{a, 1, f.a_step, 0, 1, steps, b, c, f.N, finish, far});
       });
       continue;
     }
     for (int64_t r = 0; r < height; ++r) copy(steps, f.a + (row + r) * f.a_row + s0, a_rows + r * kRowStride);
     each_panel(row, [&](int width, const T* b, T* c) {
-      multiply<kRowStride, 1>(height, width, false,
-                              Product<T>{a_rows, kRowStride, 1, 0, 1, steps, b, c, f.N, finish, far});
+      multiply<kRowStride, 1>(height, width, Product<T>{a_rows, kRowStride, 1, 0, 1, steps, b, c, f.N, finish, far});
     });
   }
 }
@@ -150,12 +149,12 @@ MIMIC_INLINE void slope_of(const Linear<T>& l, int64_t width, const T* out, cons
 }
 
 // da (B, O) = dout f'(a) mask, and dbias, in one pass: bias gradients of a strip of rows first, then of all strips.
-template <class By, class T>
-void linear_da(const LinearBackward<T>& f, T* da) {
+// With gelu da holds x weight^T before.
+template <class T>
+void linear_da(const LinearBackward<T>& f) {
   const Linear<T>& l = f.layer;
+  T* const da = f.da;
   const bool gelu = l.activation == Activation::gelu, relu = l.activation == Activation::relu;
-  if (gelu)
-    By::matmul(Matmul<T>{l.B, l.O, l.I, l.x, l.I, 1, l.weight, true, da}, [](int64_t, int64_t, int64_t, int) {});
   Mask mask = l.mask;
   if (relu) mask.keep = 256;
   const int64_t height = (l.B / (kMostStrips * kMaskRows) + 1) * kMaskRows;
@@ -186,12 +185,16 @@ void linear_da(const LinearBackward<T>& f, T* da) {
   }
 }
 
+extern template void linear_da(const LinearBackward<float>&);  // compiled once, in isa/linear.cpp
+
 template <class By, class T>
 void linear_backward(const LinearBackward<T>& f) {
   const Linear<T>& l = f.layer;
-  if (f.da || f.dbias) linear_da<By>(f, f.da);
-  const T* const da = f.da ? f.da : f.dout;
   const auto nothing = [](int64_t, int64_t, int64_t, int) {};
+  if (l.activation == Activation::gelu && f.da)
+    By::matmul(Matmul<T>{l.B, l.O, l.I, l.x, l.I, 1, l.weight, true, f.da}, nothing);
+  if (f.da || f.dbias) linear_da(f);
+  const T* const da = f.da ? f.da : f.dout;
   if (f.dx) By::matmul(Matmul<T>{l.B, l.I, l.O, da, l.O, 1, l.weight, false, f.dx}, nothing);
   if (f.dweight) By::matmul(Matmul<T>{l.O, l.I, l.B, da, 1, l.O, l.x, false, f.dweight}, nothing);
 }

@@ -33,7 +33,7 @@ struct PanelMaker {
     Product<T> p = {U + slab.begin * s.k, s.k, 1, 0, 1, s.k, z_panel, a, kPanel};
     p.finish = s.activation == Activation::relu ? Finish::relu : Finish::bias;
     p.aux = b + slab.begin;
-    multiply<0, 1>(slab.units, kPanel, true, p);
+    multiply<0, 1>(slab.units, kPanel, p);
   }
 
   // h, and for all but relu the factor of da, from what `pre_activation` made.
@@ -120,7 +120,7 @@ void shallow_forward(const ShallowForward<T>& f) {
         if (f.keep.bf16 && relu) to_bfloat16(n, h, f.keep.bf16 + at);
         Product<T> y = {f.W + u * s.C, 1,          s.C, 0, 1, slab.units, h, y_panels + panel * kPanel * s.C,
                         kPanel,        Finish::add};
-        multiply<1, 0>(s.C, kPanel, true, y);
+        multiply<1, 0>(s.C, kPanel, y);
       }
     }
     for (int64_t panel = first; panel < last; ++panel) {
@@ -130,13 +130,50 @@ void shallow_forward(const ShallowForward<T>& f) {
   });
 }
 
-// The backward pass; where gradients of a slab go, and what happens when they are complete, is the caller's.
-//   out.reserve(arena)                     takes what memory it needs
-//   out.dU(slab), out.db(slab), out.dW(slab)  where the slab's rows go, or null
-//   out.complete(slab, begin, end)         these units' gradients are final, and nobody reads their weights any more
-template <class T, class Out>
+// Where gradients of a slab go, and what happens when they are complete. Without an optimizer: to dU, db and dW, which
+// may be null. With one they live for one slab, and whoever owns a unit updates it at once.
+template <class T>
+class Gradients {
+ public:
+  Gradients(const ShallowShape& s, T* dU, T* db, T* dW) : s_(s), dU_(dU), db_(db), dW_(dW) {}
+  Gradients(const ShallowShape& s, const Parameter<T>& U, const Parameter<T>& b, const Parameter<T>& W)
+      : s_(s), U_(&U), b_(&b), W_(&W) {}
+
+  void reserve(Arena& arena) {
+    if (!U_) return;
+    dU_ = arena.template take<T>(s_.slab * s_.k);
+    db_ = arena.template take<T>(s_.slab);
+    dW_ = arena.template take<T>(s_.slab * s_.C);
+  }
+  bool any() const { return U_ || dU_ || db_ || dW_; }
+  // Where the slab's rows go, or null.
+  T* dU(const Slab& slab) const { return of(slab, dU_, s_.k); }
+  T* db(const Slab& slab) const { return of(slab, db_, 1); }
+  T* dW(const Slab& slab) const { return of(slab, dW_, s_.C); }
+
+  // These units' gradients are final, and nobody reads their weights any more.
+  void complete(const Slab& slab, int64_t begin, int64_t end) const {
+    if (!U_) return;
+    const auto apply = [&](const T* grad, const Parameter<T>& parameter, int64_t row) {
+      update_range((slab.begin + begin) * row, (slab.begin + end) * row, grad + begin * row, parameter);
+    };
+    apply(dU_, *U_, s_.k);
+    apply(db_, *b_, 1);
+    apply(dW_, *W_, s_.C);
+  }
+
+ private:
+  T* of(const Slab& slab, T* rows, int64_t row) const { return rows && !U_ ? rows + slab.begin * row : rows; }
+
+  const ShallowShape& s_;
+  T *dU_ = nullptr, *db_ = nullptr, *dW_ = nullptr;
+  const Parameter<T>*U_ = nullptr, *b_ = nullptr, *W_ = nullptr;  // to be updated
+};
+
+// The backward pass; `out` takes the weights' gradients.
+template <class T>
 void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const T* U, const T* b, const T* W,
-                           const Kept<T>& kept, T* dz, T* dc, Out& out) {
+                           const Kept<T>& kept, T* dz, T* dc, Gradients<T> out) {
   const bool weights = out.any(), relu = s.activation == Activation::relu;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), rows = panels * kPanel;
   const int64_t k_panels = ceil_div(s.k, int64_t(kPanel)), c_panels = ceil_div(s.C, int64_t(kPanel));
@@ -211,12 +248,12 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
           dh.finish = relu ? Finish::gate : Finish::multiply;
           dh.aux = relu ? h_tile + i * tile_panel : nullptr;
           dh.scale = T(s.mask.scale());
-          multiply<0, 1>(slab.units, kPanel, true, dh);
+          multiply<0, 1>(slab.units, kPanel, dh);
           if (!(relu && kept.full)) clear_padding(s, panel, slab.units, h);
           clear_padding(s, panel, slab.units, da);
           if (!dz) continue;
           Product<T> back = {U + u * s.k, 1, s.k, 0, 1, slab.units, da, w.dz + row * s.k, kPanel, Finish::add};
-          multiply<1, 0>(s.k, kPanel, true, back);
+          multiply<1, 0>(s.k, kPanel, back);
         }
         team.barrier();
         if (!weights) continue;
@@ -235,7 +272,7 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
                             columns,
                             finish,
                             true};
-            multiply<kPanel, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false, p);
+            multiply<kPanel, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), p);
           }
         };
         gradient(da_tile, w.z, s.k, out.dU(slab));
@@ -254,49 +291,14 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
 }
 
 template <class T>
-struct StoreGradients {
-  const ShallowBackward<T>& f;
-  void reserve(Arena&) {}
-  bool any() const { return f.dU || f.db || f.dW; }
-  T* dU(const Slab& slab) const { return f.dU ? f.dU + slab.begin * f.shape.k : nullptr; }
-  T* db(const Slab& slab) const { return f.db ? f.db + slab.begin : nullptr; }
-  T* dW(const Slab& slab) const { return f.dW ? f.dW + slab.begin * f.shape.C : nullptr; }
-  void complete(const Slab&, int64_t, int64_t) const {}
-};
-
-template <class T>
 void shallow_backward(const ShallowBackward<T>& f) {
-  StoreGradients<T> out = {f};
+  const Gradients<T> out(f.shape, f.dU, f.db, f.dW);
   shallow_backward_into(f.shape, f.dy, f.z, f.U, f.b, f.W, f.kept, f.dz, f.dc, out);
 }
 
-// Gradients live for one slab; whoever owns a unit updates it as soon as its gradients are complete.
-template <class T>
-struct UpdateWeights {
-  const ShallowStep<T>& f;
-  T *gU, *gb, *gW;
-  void reserve(Arena& arena) {
-    gU = arena.template take<T>(f.shape.slab * f.shape.k);
-    gb = arena.template take<T>(f.shape.slab);
-    gW = arena.template take<T>(f.shape.slab * f.shape.C);
-  }
-  bool any() const { return true; }
-  T* dU(const Slab&) const { return gU; }
-  T* db(const Slab&) const { return gb; }
-  T* dW(const Slab&) const { return gW; }
-  void complete(const Slab& slab, int64_t begin, int64_t end) const {
-    const auto apply = [&](const T* grad, const Parameter<T>& parameter, int64_t row) {
-      update_range((slab.begin + begin) * row, (slab.begin + end) * row, grad + begin * row, parameter);
-    };
-    apply(gU, f.U, f.shape.k);
-    apply(gb, f.b, 1);
-    apply(gW, f.W, f.shape.C);
-  }
-};
-
 template <class T>
 void shallow_step(const ShallowStep<T>& f) {
-  UpdateWeights<T> out = {f, nullptr, nullptr, nullptr};
+  const Gradients<T> out(f.shape, f.U, f.b, f.W);
   shallow_backward_into(f.shape, f.dy, f.z, f.U.value, f.b.value, f.W.value, f.kept, f.dz, f.dc, out);
   update_range<T>(0, f.shape.C, f.dc, f.c);
 }

@@ -33,7 +33,7 @@ struct RoundedSlab {
 
 // The tile of one slab and panel, from float32: [unit][16 pairs of rows] and [pair of units][32 rows].
 template <class E>
-MIMIC_INLINE void round_tile(int64_t units, const float* tile, uint32_t* along, uint32_t* down) {
+MIMIC_NOINLINE void round_tile(int64_t units, const float* tile, uint32_t* along, uint32_t* down) {
   for (int64_t u = 0; u < units; ++u) {
     const float* const row = tile + u * kPanel;
     if (along) round_along<E>(kPanel, row, along + u * kPanel / 2);
@@ -54,13 +54,13 @@ struct Bf16Panel {
     Product<float, E> p = {elements(weights.U_along), pairs, 1, 0, 1, pairs, elements(z_panel), a, kPanel};
     p.finish = s.activation == Activation::relu ? Finish::relu : Finish::bias;
     p.aux = b + slab.begin;
-    multiply<0, 1>(slab.units, kPanel, true, p);
+    multiply<0, 1>(slab.units, kPanel, p);
   }
 
   // to[j][row] += sum over units of tile[unit][row] M[unit][j].
   void add_over_units(const Slab& slab, const uint32_t* tile_down, const uint32_t* M_down, int64_t columns,
                       float* to) const {
-    multiply<1, 0>(columns, kPanel, true,
+    multiply<1, 0>(columns, kPanel,
                    Product<float, E>{elements(M_down), 1, columns, 0, 1, pairs_of(slab.units), elements(tile_down), to,
                                      kPanel, Finish::add});
   }
@@ -125,8 +125,8 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
 }
 
 // See shallow_backward_into.
-template <class E, class Out>
-void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Out& out) {
+template <class E>
+void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Gradients<float> out) {
   const ShallowShape& s = f.shape;
   float* const dz = f.dz;
   const bool weights_wanted = out.any(), relu = s.activation == Activation::relu;
@@ -208,7 +208,7 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Out& out) {
           dh.finish = relu ? Finish::gate : Finish::multiply;
           dh.aux = relu ? a : nullptr;
           dh.scale = float(s.mask.scale());
-          multiply<0, 1>(slab.units, kPanel, true, dh);
+          multiply<0, 1>(slab.units, kPanel, dh);
           clear_padding(s, panel, slab.units, slope);
           round_tile<E>(slab.units, slope, weights_wanted ? da_tile + i * tile_panel / 2 : nullptr,
                         dz ? da_down : nullptr);
@@ -221,7 +221,7 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Out& out) {
         const auto gradient = [&](const uint32_t* tiles, const uint32_t* right, int64_t columns, float* to) {
           for (int64_t j = 0; to && j < columns; j += kPanel) {
             const uint32_t* const panel_steps = right + j / kPanel * steps + first * kPanel / 2 * kPanel;
-            multiply<kPanel / 2, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))), false,
+            multiply<kPanel / 2, 1>(my_end - my_units, int(least(columns - j, int64_t(kPanel))),
                                     Product<float, E>{products.elements(tiles + my_units * kPanel / 2), kPanel / 2, 1,
                                                       tile_panel / 2, here, kPanel / 2, products.elements(panel_steps),
                                                       to + my_units * columns + j, columns, finish, true});

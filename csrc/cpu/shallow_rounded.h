@@ -12,8 +12,7 @@ template <class E>
 struct ByPairs {
   static ShallowShape shape(const ShallowShape& s) { return s; }
   static void forward(const ShallowForwardBf16& f) { shallow_forward_bf16<E>(f); }
-  template <class Out>
-  static void backward(const ShallowBackwardBf16& f, Out& out) {
+  static void backward(const ShallowBackwardBf16& f, const Gradients<float>& out) {
     shallow_backward_bf16_into<E>(f, out);
   }
 };
@@ -23,8 +22,7 @@ template <class F>
 struct ByTiles {
   static ShallowShape shape(const ShallowShape& s) { return shape_on_tiles(s); }
   static void forward(const ShallowForwardBf16& f) { shallow_forward_tiles<F>(f); }
-  template <class Out>
-  static void backward(const ShallowBackwardBf16& f, Out& out) {
+  static void backward(const ShallowBackwardBf16& f, const Gradients<float>& out) {
     shallow_backward_tiles_into<F>(f, out);
   }
 };
@@ -48,23 +46,18 @@ void forward_rounded(ShallowForwardBf16 f) {
 template <class By>
 void backward_rounded(ShallowBackwardBf16 f) {
   f.shape = By::shape(f.shape);
-  const ShallowBackward<float> to = {f.shape, nullptr, nullptr, nullptr, nullptr, nullptr,
-                                     {},      f.dz,    f.dU,    f.db,    f.dW,    f.dc};
-  StoreGradients<float> out = {to};
-  By::backward(f, out);
+  By::backward(f, Gradients<float>(f.shape, f.dU, f.db, f.dW));
   if (f.dc) sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
 }
 
 template <class By>
 void step_rounded(ShallowStepBf16 f) {
   f.shape = By::shape(f.shape);
-  const ShallowStep<float> to = {f.shape, nullptr, nullptr, {}, f.dz, f.dc, f.U, f.b, f.W, f.c};
-  UpdateWeights<float> out = {to, nullptr, nullptr, nullptr};
   sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
   const ShallowBackwardBf16 back = {
       f.shape, f.dy,    f.z,    {f.U.value, false}, {f.W.value, false}, f.b.value, f.kept, f.dz, nullptr,
       nullptr, nullptr, nullptr};
-  By::backward(back, out);
+  By::backward(back, Gradients<float>(f.shape, f.U, f.b, f.W));
   update_range<float>(0, f.shape.C, f.dc, f.c);
 }
 

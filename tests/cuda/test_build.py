@@ -1,6 +1,7 @@
-"""The build of the real module: it needs no GPU and no driver, and where nvcc is missing or broken the package is built without it."""
+"""The build of the real module. PYMIMIC_CUDA says when: AUTO where nvcc works and a GPU's driver is, ON wherever nvcc works, OFF never."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -37,9 +38,12 @@ def configure(tmp_path):
         pytest.skip("no cmake on this machine")
     import pybind11
 
-    def run(*settings, path=None):
-        settings = (*settings, f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}")
-        done = subprocess.run(["cmake", "-S", emulator.ROOT, "-B", tmp_path / "build", *settings], capture_output=True, text=True, env=path)
+    def run(*settings, **environment):
+        pybind11_dir = f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"
+        command = ["cmake", "-S", emulator.ROOT, "-B", tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}", pybind11_dir]
+        environment |= {name: value for name, value in os.environ.items() if not name.startswith("PYMIMIC_")}
+        settings = (*settings, "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
+        done = subprocess.run([*command, *settings], capture_output=True, text=True, env=environment)
         return done.returncode, done.stdout + done.stderr, tmp_path / "build"
 
     return run
@@ -53,22 +57,40 @@ def broken_nvcc(tmp_path):
     return f"-DPYMIMIC_NVCC={path}"
 
 
-def test_a_broken_nvcc_is_left_aside(configure, broken_nvcc):
-    status, said, _ = configure("-DPYMIMIC_CUDA=AUTO", broken_nvcc)
+def no_kernels(said):
+    """The one line that says why."""
+    (line,) = (line for line in said.splitlines() if "CUDA kernels" in line)
+    assert line.startswith("-- No CUDA kernels: ")
+    return line.removeprefix("-- No CUDA kernels: ")
+
+
+DRIVER = f"-DPYMIMIC_DRIVER={__file__}"  # a file that stands for it
+
+
+@pytest.mark.parametrize("settings", [(), ("-DPYMIMIC_CUDA=AUTO",)])
+def test_auto_leaves_a_broken_nvcc_aside(configure, broken_nvcc, settings):
+    status, said, _ = configure(*settings, DRIVER, broken_nvcc)
     assert status == 0, said
-    assert "No CUDA kernels:" in said
+    assert no_kernels(said).endswith("does not compile them")
 
 
-def test_a_broken_nvcc_that_is_asked_for(configure, broken_nvcc):
-    status, said, _ = configure("-DPYMIMIC_CUDA=ON", broken_nvcc)
+def test_auto_wants_a_driver(configure, broken_nvcc):
+    status, said, build = configure("-DPYMIMIC_DRIVER=OFF", broken_nvcc)
+    assert status == 0, said
+    assert no_kernels(said) == "no GPU's driver on this machine; PYMIMIC_CUDA=ON builds them wherever nvcc is"
+    assert not (build / "cuda-probe").exists()
+
+
+def test_on_wants_an_nvcc_that_works_and_no_driver(configure, broken_nvcc):
+    status, said, _ = configure("-DPYMIMIC_CUDA=ON", "-DPYMIMIC_DRIVER=OFF", broken_nvcc)
     assert status != 0
     assert "PYMIMIC_CUDA is ON, but there is" in said
 
 
-def test_no_nvcc_is_tried_when_it_is_off(configure, broken_nvcc):
-    status, said, build = configure("-DPYMIMIC_CUDA=OFF", broken_nvcc)
+def test_off_tries_no_nvcc(configure, broken_nvcc):
+    status, said, build = configure("-DPYMIMIC_CUDA=OFF", DRIVER, broken_nvcc)
     assert status == 0, said
-    assert "CUDA" not in said
+    assert no_kernels(said) == "PYMIMIC_CUDA is OFF"
     assert not (build / "cuda-probe").exists()
     assert configure("-DPYMIMIC_CUDA=PERHAPS")[0] != 0
 
@@ -81,6 +103,19 @@ def test_instruction_sets_to_choose_from(configure):
     status, said, _ = configure("-DPYMIMIC_CUDA=OFF", "-DPYMIMIC_ISAS=baseline;mmx")
     assert status != 0
     assert "PYMIMIC_ISAS: expected some of" in said
+
+
+def test_settings_come_from_the_environment_where_no_define_says_otherwise(configure, broken_nvcc):
+    environment = {"PYMIMIC_CUDA": "OFF", "PYMIMIC_WERROR": "ON", "PYMIMIC_ISAS": "baseline"}
+    _, said, build = configure(DRIVER, broken_nvcc, **environment)
+    assert no_kernels(said) == "PYMIMIC_CUDA is OFF"
+    assert "-- CPU kernels: baseline\n" in said
+    commands = (build / "compile_commands.json").read_text()
+    assert "-Werror" in commands
+    assert "avx2" not in commands
+    _, said, build = configure("-DPYMIMIC_CUDA=AUTO", "-DPYMIMIC_WERROR=OFF", DRIVER, broken_nvcc, **environment)
+    assert no_kernels(said).endswith("does not compile them")
+    assert "-Werror" not in (build / "compile_commands.json").read_text()
 
 
 def imports_and_refuses(folder, imported):

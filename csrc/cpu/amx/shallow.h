@@ -116,8 +116,8 @@ struct MadeTiles {
 };
 
 // See shallow_backward_into.
-template <class F, class Out>
-void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
+template <class F>
+void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<float>& out) {
   const ShallowShape& s = f.shape;
   float* const dz = f.dz;
   const bool weights_wanted = out.any(), make_h = !f.kept.any(), long_made = make_h && long_sums(s);
@@ -131,7 +131,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
     TileSums<F> sums;
     TiledSlab<F> slab[kParts];  // one a team: nobody reads weights past the barrier behind a block of rows
   } w = {};
-  Out outs[kParts] = {out, out, out, out};
+  Gradients<float> outs[kParts] = {out, out, out, out};
   const auto layout = [&](Arena arena) {
     w.z = take_tiles<F>(arena, make_h ? 2 * panels : none, steps_of(s.k));
     w.dy = take_tiles<F>(arena, 2 * panels, steps_of(s.C));
@@ -156,7 +156,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, Out& out) {
   parallel(teams.most_members, [&](Team& team) {
     F::Tiles::configure();
     const Grid grid(team, teams.parts);
-    const Out& mine = outs[grid.team];
+    const Gradients<float>& mine = outs[grid.team];
     const TileMatrix da_across = w.all_da.from(2 * team.rank, 0);
     BlockMaker<F> make(s, f.b, {}, f.kept);
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {

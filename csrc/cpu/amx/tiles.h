@@ -27,19 +27,19 @@ class ModelledTiles {
   static void stay_awake() {}
 
   template <int R>
-  void zero() {
+  MIMIC_NOINLINE void zero() {
     __builtin_memset(registers_[R], 0, sizeof(registers_[R]));
   }
   template <int R, class T>
-  void load(const T* from, ptrdiff_t line) {
+  MIMIC_NOINLINE void load(const T* from, ptrdiff_t line) {
     for (int i = 0; i < kTile; ++i) __builtin_memcpy(registers_[R] + i * kTile, from + i * line, 64);
   }
   template <int R>
-  void store(float* to, ptrdiff_t line) const {
+  MIMIC_NOINLINE void store(float* to, ptrdiff_t line) const {
     for (int i = 0; i < kTile; ++i) __builtin_memcpy(to + i * line, registers_[R] + i * kTile, 64);
   }
   template <int C, int A, int B>
-  void multiply_add() {
+  MIMIC_NOINLINE void multiply_add() {
     using Line = Vector<uint32_t, kTile>;
     using Sum = Vector<float, kTile>;
     for (int m = 0; m < kTile; ++m) {
@@ -99,6 +99,9 @@ class AmxTiles {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
   }
 };
+using Tiles = AmxTiles;
+#else
+using Tiles = ModelledTiles;
 #endif
 
 // Tiles as they are in a matrix: `outer` from one sixteen to the next, `plane` from one term of a number to the next

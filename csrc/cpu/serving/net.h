@@ -11,7 +11,7 @@ namespace MIMIC_ISA {
 constexpr int64_t kServedPart = 32;  // rows of V that one task takes
 
 template <bool kVnni>
-void serve(const Serving& f) {
+void serve_with(const Serving& f) {
   const int64_t k = f.k, slab_row = ceil_div(f.slab, kServedPart) * kServedPart;
   const int64_t y_row = ceil_div(f.C, int64_t(kServed)) * kServed, parts_of_V = ceil_div(k, kServedPart);
   const bool bottleneck = f.V.values, int8 = f.storage == Storage::int8;
@@ -78,8 +78,6 @@ void serve(const Serving& f) {
     }
   }
 }
-
-inline void serve_any(const Serving& f) { f.vnni ? serve<true>(f) : serve<false>(f); }
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

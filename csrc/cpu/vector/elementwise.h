@@ -134,6 +134,12 @@ void update_range(int64_t begin, int64_t end, const T* grad, const Parameter<T>&
   }
 }
 
+// Compiled once, in isa/elementwise.cpp.
+extern template void activate(Activation, ptrdiff_t, const float*, float*, float*);
+extern template void activate(Activation, ptrdiff_t, const double*, double*, double*);
+extern template void update_range(int64_t, int64_t, const float*, const Parameter<float>&);
+extern template void update_range(int64_t, int64_t, const double*, const Parameter<double>&);
+
 template <class T>
 void update(int64_t size, const T* grad, const Parameter<T>& parameter) {
   constexpr int64_t kPart = 1 << 14;

@@ -75,7 +75,8 @@ MIMIC_INLINE void mask_tile_by_unit(const Mask& m, int64_t row, int64_t unit, ui
 }
 
 // bytes[row * row_stride + unit] of one tile. Sixteen bytes drawn are of a row, and the one 8 below, and eight units.
-MIMIC_INLINE void mask_tile_by_row(const Mask& m, int64_t row, int64_t unit, uint8_t* bytes, ptrdiff_t row_stride) {
+MIMIC_NOINLINE inline void mask_tile_by_row(const Mask& m, int64_t row, int64_t unit, uint8_t* bytes,
+                                            ptrdiff_t row_stride) {
   static constexpr uint32_t lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   for (uint32_t at = 0; at < 32; at += kWords) {
     const Random r = philox(load<Words>(lanes) + at, m, row, unit);
@@ -93,7 +94,7 @@ MIMIC_INLINE void mask_tile_by_row(const Mask& m, int64_t row, int64_t unit, uin
 }
 
 // bytes[u][row] for `units` units from u0 and the 32 rows of a panel; room for whole tiles of units is needed.
-inline void mask_panel(const Mask& m, int64_t row, int64_t u0, int64_t units, uint8_t* bytes) {
+MIMIC_NOINLINE inline void mask_panel(const Mask& m, int64_t row, int64_t u0, int64_t units, uint8_t* bytes) {
   for (int64_t u = 0; u < units; u += kMaskUnits) {
     for (int half = 0; half < kPanel; half += kMaskRows) {
       mask_tile_by_unit(m, m.row + row + half, m.unit + u0 + u, bytes + u * kPanel + half, kPanel);

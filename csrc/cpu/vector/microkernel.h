@@ -3,6 +3,8 @@
 // Elements of A and B are of C's type, or pairs of bfloat16, whose two products are summed in float32.
 #pragma once
 
+#include <type_traits>
+
 #include "cpu/vector/pairs.h"
 
 namespace mimic {
@@ -11,8 +13,9 @@ namespace MIMIC_ISA {
 constexpr int64_t kProductsWorthAThread = 1 << 20;  // multiply-adds
 
 enum class Finish : int {
-  store,     // C = sum
-  add,       // C += sum
+  store,  // C = sum
+  add,    // C += sum
+  // Of products with A's rows, which make h and da:
   bias,      // C = sum + bias[i]
   relu,      // C = max(sum + bias[i], 0)
   gate,      // C = C's gate > 0 ? scale * sum : 0
@@ -34,7 +37,11 @@ struct Product {
   T scale = 1;
 };
 
-// kRow and kStep are A's strides where they are known at compile time, else 0.
+// kRow and kStep are A's strides where they are known at compile time, else 0. With <0, 1> A's rows are read along,
+// which is where h and da are made.
+template <int kRow, int kStep>
+constexpr bool kMakesHidden = kRow == 0 && kStep == 1;
+
 template <class T, class E, int M, int N, int kRow, int kStep>
 __attribute__((noinline)) void tile(const Product<T, E>& p) {
   using V = Vector<T>;
@@ -63,24 +70,34 @@ __attribute__((noinline)) void tile(const Product<T, E>& p) {
       }
     }
   };
-  const T* const aux = p.aux;
-  switch (p.finish) {
-    case Finish::store: return finish([](V v, int, ptrdiff_t) { return v; });
-    case Finish::add: return finish([&](V v, int, ptrdiff_t at) { return v + load<V>(p.c + at); });
-    case Finish::bias: return finish([&](V v, int i, ptrdiff_t) { return v + aux[i]; });
-    case Finish::relu:
+  if constexpr (!kMakesHidden<kRow, kStep>) {
+    if (p.finish == Finish::add) return finish([&](V v, int, ptrdiff_t at) { return v + load<V>(p.c + at); });
+    return finish([](V v, int, ptrdiff_t) { return v; });
+  } else {
+    const T* const aux = p.aux;
+    if (p.finish == Finish::bias) return finish([&](V v, int i, ptrdiff_t) { return v + aux[i]; });
+    if (p.finish == Finish::relu) {
       return finish([&](V v, int i, ptrdiff_t) {
         const V a = v + aux[i];
         return a < V{} ? V{} : a;  // NaN stays
       });
-    case Finish::gate:
+    }
+    if (p.finish == Finish::gate)
       return finish([&](V v, int, ptrdiff_t at) { return load<V>(aux + at) > V{} ? v * p.scale : V{}; });
-    case Finish::multiply: return finish([&](V v, int, ptrdiff_t at) { return v * load<V>(p.c + at); });
+    return finish([&](V v, int, ptrdiff_t at) { return v * load<V>(p.c + at); });
   }
 }
 
-template <int N, int kRow, int kStep, class T, class E>
+// float32 has kernels that know A's strides, and all but float64 have narrow ones. Fewer kernels compile sooner.
+template <class E>
+constexpr bool kKnowsStrides = std::is_same<E, float>::value;
+template <class E>
+constexpr int kNarrowVectors = std::is_same<E, double>::value ? kVectorsPerTile : 1;
+
+template <int N, int kKnownRow, int kKnownStep, class T, class E>
 MIMIC_INLINE void tile_of(int rows, const Product<T, E>& p) {
+  constexpr bool known = kMakesHidden<kKnownRow, kKnownStep> || (N == kVectorsPerTile && kKnowsStrides<E>);
+  constexpr int kRow = known ? kKnownRow : 0, kStep = known ? kKnownStep : 0;
   using Tile = void (*)(const Product<T, E>&);
   static constexpr Tile table[] = {
       tile<T, E, 1, N, kRow, kStep>,  tile<T, E, 2, N, kRow, kStep>,  tile<T, E, 3, N, kRow, kStep>,
@@ -102,8 +119,8 @@ void ragged_tile(int rows, int columns, Product<T, E> p) {
   const ptrdiff_t c_row = p.c_row;
   const bool add = p.finish == Finish::add;
   p.c = padded, p.c_row = kVectorsPerTile * kLanes<T>, p.finish = Finish::store;
-  if (columns <= kLanes<T>) {
-    tile_of<1, kRow, kStep>(rows, p);
+  if (columns <= kNarrowVectors<E> * kLanes<T>) {
+    tile_of<kNarrowVectors<E>, kRow, kStep>(rows, p);
   } else {
     tile_of<kVectorsPerTile, kRow, kStep>(rows, p);
   }
@@ -115,10 +132,10 @@ void ragged_tile(int rows, int columns, Product<T, E> p) {
   }
 }
 
-// M rows by `columns` (up to 32) of C. Rows are split evenly into tiles, so that none is a sliver. `padded` says
-// that each row of C has room up to the next whole vector; without it, `finish` is store or add.
+// M rows by `columns` of C: up to 32, and all 32 of h and da. Rows are split evenly into tiles, so that none is a
+// sliver.
 template <int kRow, int kStep, class T, class E>
-void multiply(ptrdiff_t M, int columns, bool padded, const Product<T, E>& whole) {
+void multiply(ptrdiff_t M, int columns, const Product<T, E>& whole) {
   constexpr int kTileColumns = kVectorsPerTile * kLanes<T>;
   const ptrdiff_t tiles = ceil_div(M, kTileRows);
   for (int j0 = 0; j0 < columns; j0 += kTileColumns) {
@@ -130,14 +147,16 @@ void multiply(ptrdiff_t M, int columns, bool padded, const Product<T, E>& whole)
       p.a += i0 * (kRow ? kRow : p.a_row);
       p.b += j0;
       p.c += i0 * p.c_row + j0;
-      if (p.finish == Finish::gate) p.aux += i0 * p.c_row + j0;
-      if (p.finish == Finish::bias || p.finish == Finish::relu) p.aux += i0;
-      if (!padded && width % kLanes<T>) {
-        ragged_tile<kRow, kStep>(rows, width, p);
-      } else if (width <= kLanes<T>) {
-        tile_of<1, kRow, kStep>(rows, p);
-      } else {
+      if constexpr (kMakesHidden<kRow, kStep>) {
+        if (p.finish == Finish::gate) p.aux += i0 * p.c_row + j0;
+        if (p.finish == Finish::bias || p.finish == Finish::relu) p.aux += i0;
         tile_of<kVectorsPerTile, kRow, kStep>(rows, p);
+      } else if (width == kTileColumns) {
+        tile_of<kVectorsPerTile, kRow, kStep>(rows, p);
+      } else if (width == kNarrowVectors<E> * kLanes<T>) {
+        tile_of<kNarrowVectors<E>, kRow, kStep>(rows, p);
+      } else {
+        ragged_tile<kRow, kStep>(rows, width, p);
       }
     }
   }

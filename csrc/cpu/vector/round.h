@@ -28,7 +28,7 @@ MIMIC_INLINE uint32_t rounded_one(const uint16_t* p) { return uint32_t(*p) << 16
 
 // 32 values as 16 words: those of `first` in order, then those of `second`; both are vectors of float32, or pointers.
 template <class E, class S>
-MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both(S first, S second) {
+MIMIC_NOINLINE Vector<uint16_t, 2 * kRounded> rounded_both(S first, S second) {
   using Half = Vector<uint16_t, kRounded>;
   Vector<uint16_t, 2 * kRounded> both;
   Half halves[2] = {__builtin_convertvector(rounded(first) >> 16, Half),
@@ -117,8 +117,8 @@ MIMIC_INLINE int64_t pairs_of(int64_t n) { return (n + 1) / 2; }
 
 // Rows [begin, end) of M (rows, columns), begin even: along into [row][pairs], down into [row / 2][columns].
 template <class E>
-MIMIC_INLINE void round_rows(const Source& M, int64_t rows, int64_t columns, int64_t begin, int64_t end,
-                             uint32_t* along, uint32_t* down) {
+MIMIC_NOINLINE void round_rows(const Source& M, int64_t rows, int64_t columns, int64_t begin, int64_t end,
+                               uint32_t* along, uint32_t* down) {
   with_source(M, [&](const auto* values) {
     for (int64_t i = begin; i < end; ++i) {
       const auto* const row = values + i * columns;
@@ -132,8 +132,8 @@ MIMIC_INLINE void round_rows(const Source& M, int64_t rows, int64_t columns, int
 
 // Up to 32 rows as columns of a panel: [pairs of columns][32], words along rows. `words` has room for the rows' words.
 template <class E>
-MIMIC_INLINE void round_panel(const Source& M, int64_t rows, int64_t columns, int64_t row, uint32_t* words,
-                              uint32_t* panel) {
+MIMIC_NOINLINE void round_panel(const Source& M, int64_t rows, int64_t columns, int64_t row, uint32_t* words,
+                                uint32_t* panel) {
   const int here = int(least(rows - row, int64_t(kPanel)));
   round_rows<E>(M, rows, columns, row, row + here, words, nullptr);
   pack_transposed(words, pairs_of(columns), here, pairs_of(columns), panel);
@@ -141,8 +141,8 @@ MIMIC_INLINE void round_panel(const Source& M, int64_t rows, int64_t columns, in
 
 // Up to 32 rows as steps of panels of columns: [columns / 32] panels, `panel_stride` apart, of [16 pairs of rows][32].
 template <class E>
-MIMIC_INLINE void round_steps(const Source& M, int64_t rows, int64_t columns, int64_t row, ptrdiff_t panel_stride,
-                              uint32_t* panels) {
+MIMIC_NOINLINE void round_steps(const Source& M, int64_t rows, int64_t columns, int64_t row, ptrdiff_t panel_stride,
+                                uint32_t* panels) {
   with_source(M, [&](const auto* values) {
     for (int64_t j = 0; j < columns; j += kPanel) {
       const int width = int(least(columns - j, int64_t(kPanel)));

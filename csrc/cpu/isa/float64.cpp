@@ -1,0 +1,14 @@
+// For gradient checks.
+#include "cpu/isa/parts.h"
+#include "cpu/linear.h"
+#include "cpu/shallow.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+const ShallowKernels<double> shallow_float64 = {shallow_forward<double>, shallow_backward<double>,
+                                                shallow_step<double>};
+const LinearKernels<double> linear_float64 = {linear<ByVectors, double>, linear_backward<ByVectors, double>};
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

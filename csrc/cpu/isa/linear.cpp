@@ -1,0 +1,13 @@
+#include "cpu/linear.h"
+
+#include "cpu/isa/parts.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+template void linear_da(const LinearBackward<float>&);
+
+const LinearKernels<float> linear_float32 = {linear<ByVectors, float>, linear_backward<ByVectors, float>};
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic

@@ -1,0 +1,15 @@
+#include "cpu/amx/linear.h"
+#include "cpu/isa/parts.h"
+#include "cpu/shallow_rounded.h"
+
+namespace mimic {
+namespace MIMIC_ISA {
+
+using Format = TileFormat<Tiles, 1>;
+
+const RoundedKernels tiles = rounded_kernels<ByTiles<Format>>;
+const LinearKernels<float> linear_tiles = {linear<ByTiledBlocks<Format>, float>,
+                                           linear_backward<ByTiledBlocks<Format>, float>};
+
+}  // namespace MIMIC_ISA
+}  // namespace mimic
