@@ -247,7 +247,7 @@ def test_a_deep_net_does_what_its_weights_say():
     net.set_standardisation(None, None)
     assert np.array_equal(net.logits(x), other.logits(x))
     for scale in (None, np.ones(5)):
-        with pytest.raises(ValueError, match=r"mean, scale: expected 6 means and scales, got \(6,\) and "):
+        with pytest.raises(ValueError, match="scale: expected "):
             net.set_standardisation(np.zeros(6), scale)
     with pytest.raises(ValueError, match="arrays: expected names among weight0, bias0, weight1, bias1, got 'V'"):
         net.set_arrays(V=np.zeros(3))
@@ -357,7 +357,7 @@ def test_other_files_are_no_nets(tmp_path):
         DeepNet.load(path)
     metadata = {"kind": "deepnet", "configuration": net.configuration(), "input_standardisation": {"mean": [0.0], "scale": [1.0]}}
     write_safetensors(path, net.arrays(), metadata)
-    with pytest.raises(FileFormatError, match="expected 6 means and scales"):
+    with pytest.raises(FileFormatError, match=r"mean: expected shape \(6,\), got"):
         DeepNet.load(path)
     write_safetensors(path, {**net.arrays(), "weight0": np.zeros((8, 5), np.float32)}, {**metadata, "input_standardisation": None})
     with pytest.raises(FileFormatError, match="expected arrays"):

@@ -218,9 +218,9 @@ class Backend(ABC):
     def changed(self) -> None:  # noqa: B027  (an answer: most have no copies to make anew)
         """Of a handle's backend: somebody else wrote to its arrays."""
 
-    def net(self, weights: dict[str, Array], activation: Activation) -> Net:
+    def prediction(self, weights: dict[str, Array], activation: Activation) -> Prediction:
         """The forward pass of a whole net, V (if it has one), U, b, W and c by name, without dropout."""
-        return Net(self, weights, activation)
+        return Prediction(self, weights, activation)
 
     def predictor(
         self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
@@ -233,7 +233,7 @@ class Backend(ABC):
         return None
 
 
-class Net:
+class Prediction:
     """The forward pass of a whole net without dropout: V (if it has one), U, b, W and c by name, where they are."""
 
     def __init__(self, backend: Backend, weights: dict[str, Array], activation: Activation) -> None:

@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from .. import _check, arguments, backends
+from .. import _check, arguments
 from ..backends import choose, default_host
 from ..backends.interface import Array, Served
 from ..data.moments import moments, whitened_components
-from ..devices import is_device, kind, module, to, wait
-from ..errors import FileFormatError
-from ..files import Path, read_safetensors, write_safetensors
+from ..devices import is_device, kind, module, to
 from ..numerics import log_softmax
 from ..plan import FEW_ROWS
+from .net import Net
 
 _SLAB_BYTES = 64 << 20
 _MOST_ROWS = 8192
 
 
-class Student:
+class Student(Net):
     """A wide shallow net, with the standardisation of its inputs.
 
     Fresh weights are normal with mean 0, drawn from `SeedSequence(seed).spawn(3)`, one stream each for V, U and W:
@@ -41,6 +40,8 @@ class Student:
     ----------
     mean, scale : (D,) float32 arrays, or None; the net sees (x - mean) * scale
     """
+
+    file_kind = "student"
 
     def __init__(
         self, inputs: int, hidden: int, outputs: int, rank: int | None = None, activation: str = "relu", dropout: float = 0.0, seed: int = 0
@@ -66,16 +67,6 @@ class Student:
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
         arguments.mask(dropout, 0, 0, (0, 0))
         self.dropout = float(dropout)
-        self.mean: Array | None = None
-        self.scale: Array | None = None
-        self._served: tuple[tuple[Any, ...], Served] | None = None  # its sources, and the net for few rows
-        self._standards: dict[str, tuple[Array, Array]] = {}  # mean and scale where they were needed
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_served": None, "_standards": {}}  # they are made again when they are wanted
-
-    def __repr__(self) -> str:
-        return f"Student({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
 
     def configuration(self) -> dict[str, Any]:
         """The constructor's arguments by name."""
@@ -87,76 +78,6 @@ class Student:
         D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
         bottleneck: dict[str, tuple[int, ...]] = {} if self.rank is None else {"V": (k, D)}
         return bottleneck | {"U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
-
-    @property
-    def device(self) -> str:
-        """Where the weights are: "cpu" or "cuda"."""
-        return kind(self._arrays["c"])
-
-    def to(self, device: str) -> Student:
-        """The same student, its weights moved to "cpu" (NumPy arrays) or "cuda" (CuPy arrays, on the current device).
-
-        BackendUnavailableError says why there is no CUDA backend.
-        """
-        if device == "cuda":
-            backends.get("cuda")
-        self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
-        return self
-
-    @property
-    def parameter_count(self) -> int:
-        """Numbers in V, U, b, W and c."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the weights take in memory."""
-        return sum(array.nbytes for array in self._arrays.values())
-
-    def arrays(self) -> dict[str, Array]:
-        """Copies of V (unless `rank` is None), U, b, W and c by name, float32, where the student is."""
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def weights(self) -> dict[str, Array]:
-        """The arrays themselves, to be read and not written."""
-        return self._arrays
-
-    def set_arrays(self, **arrays: Array) -> None:
-        """Replace the weights named: copies of float32 or float64 arrays of the shapes that `shapes` gives.
-
-        Nothing is replaced when one of them does not fit.
-        """
-        for name, value in arrays.items():
-            if name not in self.shapes:
-                raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
-            _check.float_shape(name, value, self.shapes[name])
-        moved = {name: to(self.device, value) for name, value in arrays.items()}
-        self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
-
-    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
-        """Let the net see (x - mean) * scale: finite (D,) float arrays, in the inputs' units and one over them; None and None for x."""
-        if (mean is None) != (scale is None):
-            raise ValueError("scale: expected None if and only if mean is None")
-        for name, value in (("mean", mean), ("scale", scale)):
-            if value is not None:
-                _check.float_shape(name, value, (self.inputs,))
-                _check.finite(name, value)
-        self.mean = None if mean is None else np.array(to("cpu", mean), np.float32)
-        self.scale = None if scale is None else np.array(to("cpu", scale), np.float32)
-        self._standards = {}
-
-    def standardise(self, x: Array) -> Array:
-        """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
-        x = module(x).ascontiguousarray(_check.float_rows("x", x, self.inputs), np.float32)
-        if self.mean is None or self.scale is None:
-            return x
-        if kind(x) not in self._standards:
-            self._standards[kind(x)] = to(kind(x), self.mean), to(kind(x), self.scale)
-            wait(kind(x))  # other streams may use them next
-        mean, scale = self._standards[kind(x)]
-        centred = x - mean
-        centred *= scale
-        return centred
 
     def initialise_bottleneck(self, x: Array, epsilon: float = 0.05) -> None:
         """Set V by PCA, whitened: V = components / sqrt(eigenvalue + epsilon), over a sample of inputs.
@@ -214,7 +135,7 @@ class Student:
         if is_device(x) and self.device == "cpu":
             raise ValueError("x: expected a NumPy array, as the student is on the CPU (student.to('cuda') moves it), got one on a device")
         y, start = module(x).empty((len(x), self.outputs), np.float32), 0
-        net = choose(backend, self._arrays["c"]).net(self._arrays, self.activation)
+        net = choose(backend, self._arrays["c"]).prediction(self._arrays, self.activation)
         for slab in self._slabs(x, net.row_bytes):
             here = y[start : start + len(slab)]
             out = here if kind(x) == self.device else None
@@ -227,10 +148,10 @@ class Student:
     def _few_rows(self) -> Served:
         """The weights as laid out for a few rows; made again when one of their sources has been replaced, by another thread too."""
         sources = (self._arrays, self.mean, self.scale, self.activation)
-        served = self._served
+        served: tuple[tuple[Any, ...], Served] | None = self.__dict__.get("_served")  # its sources, and the net
         if served is None or any(then is not now for then, now in zip(served[0], sources)):
             net = default_host().predictor(self._arrays, self.activation, self.mean, self.scale, "float32", None)
-            self._served = served = (sources, net)
+            self.__dict__["_served"] = served = (sources, net)
         return served[1]
 
     def _float32_rows(self, x: Array) -> Array:
@@ -260,47 +181,6 @@ class Student:
             "c": to(self.device, (c * np.asarray(scale, np.float64) + mean).astype(np.float32)),
         }
         self._arrays = self._arrays | folded  # new arrays: a Predictor may read the old ones
-
-    def save(self, path: Path) -> None:
-        """Write the weights to a safetensors file, atomically; configuration and standardisation go into its metadata key "pymimic".
-
-        Raises
-        ------
-        OSError
-            The file cannot be written; what was there before is untouched.
-        """
-        standardisation = None
-        if self.mean is not None and self.scale is not None:
-            standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
-        metadata = {"kind": "student", "configuration": self.configuration(), "input_standardisation": standardisation}
-        write_safetensors(path, {name: to("cpu", array) for name, array in self._arrays.items()}, metadata)
-
-    @classmethod
-    def load(cls, path: Path) -> Student:
-        """The student that `save` wrote.
-
-        Raises
-        ------
-        FileFormatError
-            The file is truncated, foreign, or not a student's; the message names it.
-        OSError
-            The file cannot be read.
-        """
-        arrays, metadata = read_safetensors(path, kind="student")
-        student = cls.__new__(cls)
-        try:
-            student._configure(**metadata["configuration"])
-            standardisation = metadata["input_standardisation"]
-            if standardisation is not None:
-                student.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
-            have = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-            want = {name: (shape, "float32") for name, shape in student.shapes.items()}
-            if have != want:
-                raise ValueError(f"expected arrays {want}, got {have}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"path: {str(path)!r}: expected a student's configuration and weights, got: {error}") from error
-        student._arrays = arrays
-        return student
 
 
 def _normal(stream: np.random.Generator, shape: tuple[int, int], variance: float) -> Array:

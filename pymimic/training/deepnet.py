@@ -9,23 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .. import _check, backends
+from .. import _check
 from ..backends.interface import Array
 from ..data.cases import LabelledSet
 from ..devices import kind, like, module, to
-from ..errors import FileFormatError
-from ..files import Path, read_safetensors, write_safetensors
+from ..files import Path
 from ..optimizer import AdamW, Optimizer
 from .history import History
 from .layers import Layers
-from .learner import Learner
+from .learner import Learner, LearningNet
 from .trainer import Trainer
 
 _SLAB_BYTES = 32 << 20
 _MOST_ROWS = 8192
 
 
-class DeepNet:
+class DeepNet(LearningNet):
     """x -> dropout(f(x weight0^T + bias0)) -> ... -> logits; the last layer has neither activation nor dropout.
 
     Dropout (Srivastava et al. 2014) is what makes it a good teacher. Layer i's mask has as key the first two words of
@@ -48,22 +47,28 @@ class DeepNet:
     history : of the last `fit`
     """
 
+    file_kind = "deepnet"
+
     def __init__(
         self, layer_sizes: Sequence[int], activation: str = "relu", dropout: float = 0.0, input_dropout: float = 0.0, seed: int = 0
     ) -> None:
-        self._layers = Layers(layer_sizes, activation, dropout, input_dropout, seed)
-        self.inputs, self.outputs = self._layers.layer_sizes[0], self._layers.layer_sizes[-1]
-        self.set_standardisation(None, None)
-        self.history = History()
-        self._arrays = {name: np.zeros(shape, np.float32) for name, shape in self._layers.shapes.items()}
+        self._configure(layer_sizes, activation, dropout, input_dropout, seed)
+        self._arrays = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
         for i in range(self._layers.count):
             weight = self._arrays[f"weight{i}"]
             gain = 2 if activation in ("relu", "gelu") and i < self._layers.count - 1 else 1
             weight[...] = rng.standard_normal(weight.shape, np.float32) * np.float32(math.sqrt(gain / weight.shape[1]))
 
-    def __repr__(self) -> str:
-        return f"DeepNet({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
+    def _configure(self, *configuration: Any, **named: Any) -> None:
+        self._layers = Layers(*configuration, **named)
+        self.inputs, self.outputs = self._layers.layer_sizes[0], self._layers.layer_sizes[-1]
+        self.history = History()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of weight0 (out, in), bias0 (out,), weight1, ... by name."""
+        return self._layers.shapes
 
     def configuration(self) -> dict[str, Any]:
         """The constructor's arguments by name."""
@@ -75,56 +80,6 @@ class DeepNet:
         for array in (*self._arrays.values(), self.mean, self.scale):
             digest.update(b"" if array is None else to("cpu", array).tobytes())
         return {"kind": "deepnet", **self.configuration(), "sha256": digest.hexdigest()}
-
-    @property
-    def parameter_count(self) -> int:
-        """Numbers in weights and biases."""
-        return sum(array.size for array in self._arrays.values())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that they take in memory."""
-        return sum(array.nbytes for array in self._arrays.values())
-
-    @property
-    def device(self) -> str:
-        """Where the weights are: "cpu" or "cuda"."""
-        return kind(self._arrays["bias0"])
-
-    def to(self, device: str) -> DeepNet:
-        """The same net, its weights moved to "cpu" (NumPy arrays) or "cuda" (CuPy arrays, on the current device), where `fit` then runs.
-
-        BackendUnavailableError says why there is no CUDA backend.
-        """
-        if device == "cuda":
-            backends.get("cuda")
-        self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
-        return self
-
-    def arrays(self) -> dict[str, Array]:
-        """Copies of weight0 (out, in), bias0 (out,), weight1, ... by name, float32, where the net is."""
-        return {name: array.copy() for name, array in self._arrays.items()}
-
-    def set_arrays(self, **arrays: Array) -> None:
-        """Replace the weights named by copies of float32 or float64 arrays of their shapes. Nothing is replaced when one does not fit."""
-        for name, value in arrays.items():
-            if name not in self._arrays:
-                raise ValueError(f"arrays: expected names among {', '.join(self._arrays)}, got {name!r}")
-            _check.float_shape(name, value, self._arrays[name].shape)
-        moved = {name: to(self.device, value) for name, value in arrays.items()}
-        self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
-
-    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
-        """Let the net see (x - mean) * scale, both (D,) float arrays; None and None for x."""
-        shapes = [None if value is None else value.shape for value in (mean, scale)]
-        if shapes not in ([None, None], [(self.inputs,)] * 2):
-            raise ValueError(f"mean, scale: expected {self.inputs} means and scales, got {shapes[0]} and {shapes[1]}")
-        self.mean, self.scale = (None if value is None else np.asarray(to("cpu", value), np.float32) for value in (mean, scale))
-
-    def standardise(self, x: Array) -> Array:
-        """What the first layer sees, (B, D) float32, of x (B, D)."""
-        x = module(x).asarray(x, np.float32)
-        return x if self.mean is None or self.scale is None else (x - like(x, self.mean)) * like(x, self.scale)
 
     def fold(self, mean: Array, scale: Array) -> None:
         """Turn the logits y into y * scale + mean, by changing the last layer: undoes a standardisation of the targets, both (C,)."""
@@ -194,40 +149,6 @@ class DeepNet:
         finally:
             self.history = trainer.history
         return self
-
-    def save(self, path: Path) -> None:
-        """Write the net to a safetensors file, atomically; OSError where that fails, and what was there before is untouched."""
-        standardisation = None
-        if self.mean is not None and self.scale is not None:
-            standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
-        metadata = {"kind": "deepnet", "configuration": self.configuration(), "input_standardisation": standardisation}
-        write_safetensors(path, {name: to("cpu", array) for name, array in self._arrays.items()}, metadata)
-
-    @classmethod
-    def load(cls, path: Path) -> DeepNet:
-        """The net that `save` wrote.
-
-        Raises
-        ------
-        FileFormatError
-            The file is truncated, foreign, or not a deep net's; the message names it.
-        OSError
-            The file cannot be read.
-        """
-        arrays, metadata = read_safetensors(path, kind="deepnet")
-        try:
-            net = cls(**metadata["configuration"])
-            standardisation = metadata["input_standardisation"]
-            if standardisation is not None:
-                net.set_standardisation(np.array(standardisation["mean"]), np.array(standardisation["scale"]))
-            have = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-            want = {name: (shape, "float32") for name, shape in net._layers.shapes.items()}
-            if have != want:
-                raise ValueError(f"expected arrays {want}, got {have}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"path: {str(path)!r}: expected a deep net's configuration and weights, got: {error}") from error
-        net._arrays = {name: arrays[name] for name in want}
-        return net
 
 
 class DeepLearner(Learner):

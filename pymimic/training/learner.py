@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import ops
 from ..backends.interface import Array, Saved
 from ..devices import is_device, module
+from ..nets.net import Net
 from ..nets.student import Student
 from ..optimizer import Optimizer
 from ..weights import ShallowWeights
@@ -19,38 +20,19 @@ from ..weights import ShallowWeights
 _BLOCK, _DEVICE_BLOCK = 1 << 16, 1 << 26
 
 
-class Net(Protocol):
-    """What training asks of a net other than a `Student`; each is as there."""
-
-    inputs: int
-    outputs: int
-    mean: Array | None
-    scale: Array | None
-
-    @property
-    def device(self) -> str: ...
-    def configuration(self) -> dict[str, Any]: ...
-    def to(self, device: str) -> Any: ...
-    def arrays(self) -> dict[str, Array]: ...
-    def set_arrays(self, **arrays: Array) -> None: ...
-    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None: ...
-    def fold(self, mean: Array, scale: Array) -> None: ...
-    def learner(self, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None) -> Learner: ...
-
-
 class Learner(ABC):
     """Forward, backward and update of one net, where it is. The working weights are its own; `hand_over` gives them to the net.
 
     Parameters
     ----------
-    net : a `Student` or another `Net`
+    net : a `Student` or a `LearningNet`
     arrays : the working weights by name, which every step changes in place
     optimizer, backend : see `pymimic.Trainer`
     ema : decay of the running average of the weights per step, or None for none. Early on the decay is (1 + n) / (10 + n) after
         n steps where that is less, so that the initial weights are soon forgotten.
     """
 
-    def __init__(self, net: Student | Net, arrays: dict[str, Array], optimizer: Optimizer, ema: float | None, backend: str | None) -> None:
+    def __init__(self, net: Net, arrays: dict[str, Array], optimizer: Optimizer, ema: float | None, backend: str | None) -> None:
         self.net, self.arrays, self.optimizer, self.ema, self.backend = net, arrays, optimizer, ema, backend
         self.average = None if ema is None else {name: array.copy() for name, array in arrays.items()}
 
@@ -105,6 +87,14 @@ class _Pass(NamedTuple):
     z: Array  # (B, k)
     saved: Saved | None  # h, where it fits the memory budget
     mask: dict[str, Any]  # the dropout mask's arguments
+
+
+class LearningNet(Net):
+    """A net that brings its own learner. A `Student` has `ShallowLearner`."""
+
+    @abstractmethod
+    def learner(self, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None) -> Learner:
+        """The net as a `pymimic.Trainer` moves it."""
 
 
 class ShallowLearner(Learner):

@@ -28,7 +28,7 @@ from ..optimizer import Optimizer
 from ..progress import Progress
 from .history import History, Record
 from .interrupt import DeferredInterrupt
-from .learner import Learner, Net, ShallowLearner, global_norm
+from .learner import Learner, LearningNet, ShallowLearner, global_norm
 from .losses import Loss, loss_function
 from .state import TrainingState
 
@@ -76,7 +76,7 @@ class Trainer:
     """
 
     def __init__(
-        self, student: Student | Net, optimizer: Optimizer, *, epochs: int, batch_size: int = 512, loss: str | Loss = "mimic",
+        self, student: Student | LearningNet, optimizer: Optimizer, *, epochs: int, batch_size: int = 512, loss: str | Loss = "mimic",
         temperature: float = 1.0, seed: int = 0, patience: int | None = None, monitor: str = "loss", clip_norm: float | None = None,
         accumulate: int = 1, ema: float | None = None, augment: Augment | None = None, standardise_inputs: bool | str = False,
         standardise_targets: bool = False, checkpoint: Path | None = None, checkpoint_every: int = 1000, progress: bool = True,

@@ -40,7 +40,7 @@ from . import by_cublas, cublas, operands
 from .handle import PackEachCall, PackOnce, Pair
 from .memory import allocate, copied, empty, in_workspace, scratch, stream
 from .operands import BF16, FP16
-from .prediction import Net
+from .prediction import Prediction
 from .serving import Served
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
@@ -68,9 +68,9 @@ class Cuda(Backend):
     def changed(self) -> None:
         self._weights.changed()
 
-    def net(self, weights: dict[str, Array], activation: Activation) -> Net:
+    def prediction(self, weights: dict[str, Array], activation: Activation) -> Prediction:
         self._demand_sizes(weights["U"].shape[1], len(weights["c"]))
-        return Net(self.forward_packed, self.code, weights, activation)
+        return Prediction(self.forward_packed, self.code, weights, activation)
 
     def predictor(
         self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None

@@ -16,7 +16,7 @@ ForwardPacked = Callable[[Shallow, Array, Pair, int, Array | None], Array]
 """y of (net, c, packed U and W, splits of H, out)."""
 
 
-class Net(interface.Net):
+class Prediction(interface.Prediction):
     """V (unless there is no bottleneck), U, b, W and c, float32 arrays on the device.
 
     A row's bits depend on no other row, nor on how many there are: z = x V^T is a kernel of ours, in float32 whatever the others are

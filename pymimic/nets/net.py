@@ -1,0 +1,183 @@
+"""What every net of the library has: weights by name on some device, the standardisation of its inputs, and a file."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .. import _check, backends
+from ..backends.interface import Array
+from ..devices import kind, module, to, wait
+from ..errors import FileFormatError
+from ..files import Path, read_safetensors, write_safetensors
+
+AnyNet = TypeVar("AnyNet", bound="Net")
+
+
+class Net(ABC):
+    """Base of `pymimic.Student` and `pymimic.DeepNet`.
+
+    Attributes
+    ----------
+    inputs, outputs : D and C
+    mean, scale : (D,) float32 arrays, or None; the net sees (x - mean) * scale
+    """
+
+    file_kind: str  # as files name it
+    inputs: int
+    outputs: int
+    mean: Array | None = None
+    scale: Array | None = None
+    _arrays: dict[str, Array]
+
+    @abstractmethod
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments by name."""
+
+    @abstractmethod
+    def _configure(self, *arguments: Any, **named: Any) -> None:
+        """Check and take over all but the weights."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight array by name."""
+
+    @abstractmethod
+    def fold(self, mean: Array, scale: Array) -> None:
+        """Turn the net's y into y * scale + mean, by changing the last layer: undoes a standardisation of the targets, both (C,)."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_served", "_standards")}  # made again when wanted
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
+
+    @property
+    def device(self) -> str:
+        """Where the weights are: "cpu" or "cuda"."""
+        return kind(next(iter(self._arrays.values())))
+
+    def to(self: AnyNet, device: str) -> AnyNet:
+        """The same net, its weights moved to "cpu" (NumPy arrays) or "cuda" (CuPy arrays, on the current device).
+
+        BackendUnavailableError says why there is no CUDA backend.
+        """
+        if device == "cuda":
+            backends.get("cuda")
+        self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
+        return self
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers in the weights."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the weights take in memory."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def arrays(self) -> dict[str, Array]:
+        """Copies of the weights by name, float32, where the net is."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def weights(self) -> dict[str, Array]:
+        """The arrays themselves, to be read and not written."""
+        return self._arrays
+
+    def set_arrays(self, **arrays: Array) -> None:
+        """Replace the weights named: copies of float32 or float64 arrays of the shapes that `shapes` gives.
+
+        Nothing is replaced when one of them does not fit.
+        """
+        for name, value in arrays.items():
+            if name not in self.shapes:
+                raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
+            _check.float_shape(name, value, self.shapes[name])
+        moved = {name: to(self.device, value) for name, value in arrays.items()}
+        self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
+
+    def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
+        """Let the net see (x - mean) * scale; None and None for x itself.
+
+        Parameters
+        ----------
+        mean : finite (D,) float array, in the inputs' units
+        scale : finite (D,) float array, one over those units
+        """
+        if (mean is None) != (scale is None):
+            raise ValueError("scale: expected None if and only if mean is None")
+        for name, value in (("mean", mean), ("scale", scale)):
+            if value is not None:
+                _check.float_shape(name, value, (self.inputs,))
+                _check.finite(name, value)
+        self.mean = None if mean is None else np.array(to("cpu", mean), np.float32)
+        self.scale = None if scale is None else np.array(to("cpu", scale), np.float32)
+
+    def standardise(self, x: Array) -> Array:
+        """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
+        x = module(x).ascontiguousarray(_check.float_rows("x", x, self.inputs), np.float32)
+        if self.mean is None or self.scale is None:
+            return x
+        mean, scale = self._standards_on(kind(x))
+        centred = x - mean
+        centred *= scale
+        return centred
+
+    def _standards_on(self, device: str) -> tuple[Array, Array]:
+        """Mean and scale on the device, copied there once for each that is set."""
+        assert self.mean is not None
+        assert self.scale is not None
+        if device == "cpu":
+            return np.asarray(self.mean, np.float32), np.asarray(self.scale, np.float32)
+        copies: list[Array] | None = self.__dict__.get("_standards")
+        if copies is None or copies[0] is not self.mean or copies[1] is not self.scale:
+            copies = [self.mean, self.scale, to(device, self.mean), to(device, self.scale)]
+            wait(device)  # other streams may use them next
+            self.__dict__["_standards"] = copies
+        return copies[2], copies[3]
+
+    def save(self, path: Path) -> None:
+        """Write the weights to a safetensors file, atomically; configuration and standardisation go into its metadata key "pymimic".
+
+        Raises
+        ------
+        OSError
+            The file cannot be written; what was there before is untouched.
+        """
+        standardisation = None
+        if self.mean is not None and self.scale is not None:
+            standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        metadata = {"kind": self.file_kind, "configuration": self.configuration(), "input_standardisation": standardisation}
+        write_safetensors(path, {name: to("cpu", array) for name, array in self._arrays.items()}, metadata)
+
+    @classmethod
+    def load(cls: type[AnyNet], path: Path) -> AnyNet:
+        """The net that `save` wrote.
+
+        Raises
+        ------
+        FileFormatError
+            The file is truncated, foreign, or of another kind of net; the message names it.
+        OSError
+            The file cannot be read.
+        """
+        arrays, metadata = read_safetensors(path, kind=cls.file_kind)
+        net = cls.__new__(cls)
+        try:
+            net._configure(**metadata["configuration"])
+            standardisation = metadata["input_standardisation"]
+            if standardisation is not None:
+                net.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
+            have = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+            want = {name: (shape, "float32") for name, shape in net.shapes.items()}
+            if have != want:
+                raise ValueError(f"expected arrays {want}, got {have}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"path: {str(path)!r}: expected a {cls.file_kind}'s configuration and weights, got: {error}") from error
+        net._arrays = {name: arrays[name] for name in net.shapes}
+        return net
