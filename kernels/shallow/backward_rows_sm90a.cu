@@ -148,8 +148,8 @@ __device__ __forceinline__ void consume(const BackwardRows& f, const Part& part,
   mbarrier_wait(shared.rows_barrier, 0);
   wgmma_fence();
   make_da(part.first_slab);
-  for (int slab = part.first_slab + 1; slab < part.end_slab;
-       ++slab) {  // ptxas wants no product under way at the loop's end
+  // ptxas wants no product under way where the loop begins again.
+  for (int slab = part.first_slab + 1; slab < part.end_slab; ++slab) {
     start_dz();
     make_da(slab);
   }

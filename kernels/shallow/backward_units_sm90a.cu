@@ -79,7 +79,8 @@ __device__ __forceinline__ void consume(const BackwardUnits& f, const SharedLayo
   mbarrier_wait(shared.weights_barrier, 0);
   wgmma_fence();
   make_left(0);
-  for (int slab = 1; slab < f.slabs; ++slab) {  // ptxas wants no product under way at the loop's end
+  // ptxas wants no product under way where the loop begins again.
+  for (int slab = 1; slab < f.slabs; ++slab) {
     start_sums();
     make_left(slab);
   }

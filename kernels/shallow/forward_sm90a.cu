@@ -147,8 +147,8 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
   if (shared.z_resident) mbarrier_wait(shared.z_barrier, 0);
   wgmma_fence();
   make_h(part.first_slab);
-  for (int slab = part.first_slab + 1; slab < part.end_slab;
-       ++slab) {  // ptxas wants no product under way at the loop's end
+  // ptxas wants no product under way where the loop begins again.
+  for (int slab = part.first_slab + 1; slab < part.end_slab; ++slab) {
     start_y();
     make_h(slab);
   }
