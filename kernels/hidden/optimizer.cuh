@@ -8,7 +8,9 @@
 namespace mimic {
 
 __device__ __forceinline__ Update<float> update_of(const pymimic_parameter& p) {
-  return p.device_update ? *p.device_update : p.update;
+  Update<float> u = p.device_update ? *p.device_update : p.update;
+  u.nesterov = u.nesterov != 0;  // for the compiler: a predicate, not a number
+  return u;
 }
 
 // The parameter has 0 slots (plain sgd), 1 (momentum) or 2 (adamw).

@@ -9,7 +9,7 @@ from emulator import CServing, guarded, operand, shallow
 from pymimic.backends.interface import Mask
 
 SIZES = (  # B, k, H, C
-    (130, 20, 700, 10), (5, 300, 2100, 20), (3, 64, 1100, 200), (140, 70, 70, 400), (20, 9, 4200, 5), (7, 257, 4200, 70),
+    (130, 20, 700, 10), (5, 300, 2100, 20), (3, 64, 1100, 200), (140, 70, 70, 400), (20, 9, 4200, 5), (7, 257, 700, 70),
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def ceil_div(a, b):
 @pytest.mark.parametrize("size", SIZES)
 def test_forward(simt, size):
     B, _, H, C = size
-    for precision, splits in itertools.product(("bf16", "fp16", "fp32"), (0, 3)):
+    for precision, splits in (("bf16", 0), ("bf16", 3), ("fp16", 0), ("fp32", 0)):
         problem, y = Problem(size, precision, splits), guarded((B, C))
         plan = simt.plan("pymimic_shallow_forward_plan", problem.struct)
         workspace = guarded((plan.workspace // 4,))
@@ -68,7 +68,7 @@ def test_forward(simt, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_backward_rows(simt, size):
     B, k, H, _ = size
-    for precision, splits in itertools.product(("bf16", "fp32"), (0, 3)):
+    for precision, splits in (("bf16", 0), ("bf16", 3), ("fp32", 0)):
         problem, dz = Problem(size, precision, splits), guarded((B, k))
         plan = simt.plan("pymimic_shallow_backward_rows_plan", problem.struct)
         workspace = guarded((plan.workspace // 4,))
@@ -83,10 +83,10 @@ def test_backward_rows(simt, size):
         assert not np.isnan(workspace.array).any()
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [size for size in SIZES if size[1] != 300])  # whose long rows of U take the emulator longest
 def test_backward_units(simt, size):
     _, k, H, C = size
-    for precision, dU, dW in itertools.product(("bf16", "fp32"), (True, False), (True, False)):
+    for precision, dU, dW in (("bf16", True, True), ("bf16", True, False), ("bf16", False, True), ("fp32", True, True)):
         problem = Problem(size, precision)
         plan = simt.plan("pymimic_shallow_backward_units_plan", problem.struct, int(dU), int(dW))
         outputs = (guarded((H, k)).array if dU else None, guarded((H,)).array, guarded((H, C)).array if dW else None)
