@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import TypedDict
 
 from .backends.interface import Array
 
@@ -13,6 +14,30 @@ def set_isa(name: str) -> None: ...
 def has_tiles() -> bool: ...
 def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
+
+FEW_ROWS: int
+
+class _Plan(TypedDict):
+    by: str  # "vectors", "pairs", "tiles" or "tiles_x3"
+    few_rows: bool
+    slab: int
+    row_block: int
+    parts: int
+    k_run: int  # 0: k in one piece
+
+class _Run(TypedDict):
+    by: str
+    few_rows: bool
+    slabs: int
+    row_blocks: int
+    parts: int
+    k_runs: int
+
+def shallow_plan(
+    B: int, k: int, H: int, C: int, slab: int, row_block: int, float32: bool, terms: int, backward: bool, dz: bool,
+    saves_h: bool, dropout: bool,
+) -> _Plan: ...  # fmt: skip
+def last_shallow_run() -> _Run: ...
 def shallow_forward(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: int, mask: _Mask, slab: int, row_block: int, y: Array, saved: Array | None
 ) -> None: ...

@@ -4,12 +4,48 @@
 namespace mimic {
 namespace {
 
-ShallowShape shape_of(const py::array& z, const py::array& right, int64_t H, int activation, const MaskTuple& mask,
-                      int64_t slab, int64_t row_block) {
+using namespace py::literals;
+
+const char* name_of(Multiplier by) {
+  static const char* const names[] = {"vectors", "pairs", "tiles", "tiles_x3"};
+  return names[int(by)];
+}
+
+// By how many bfloat16 stand for a number in a product: 0 for products of the arrays' own numbers, 1 or 3.
+Multiplier multiplier_of(int terms) {
+  if (terms == 0) return Multiplier::vectors;
+  return terms == 3 ? Multiplier::tiles_x3 : bfloat_kernels(terms).linear ? Multiplier::tiles : Multiplier::pairs;
+}
+
+ShallowPlan checked_plan(const ShallowCall& call, int64_t slab, int64_t row_block) {
   if (slab < 32 || slab % 32 || row_block < 32 || row_block % 32) {
     throw py::value_error("plan: expected slab and row_block to be multiples of 32");
   }
-  return {z.shape(0), z.shape(1), H, right.shape(1), slab, row_block, activation_of(activation), mask_of(mask)};
+  return plan_shallow(call, slab, row_block);
+}
+
+ShallowShape shape_of(const py::array& z, const py::array& right, int64_t H, int activation, const MaskTuple& mask,
+                      int64_t slab, int64_t row_block, int terms, bool backward, bool dz, bool saves_h) {
+  const Mask drawn = mask_of(mask);
+  const ShallowCall call = {
+      z.shape(0), z.shape(1), H,       right.shape(1), multiplier_of(terms), !py::isinstance<py::array_t<double>>(z),
+      backward,   dz,         saves_h, drawn.drops()};
+  shallow_run() = {};
+  return {checked_plan(call, slab, row_block), call.B, call.k, H, call.C, activation_of(activation), drawn};
+}
+
+py::dict shallow_plan(int64_t B, int64_t k, int64_t H, int64_t C, int64_t slab, int64_t row_block, bool float32,
+                      int terms, bool backward, bool dz, bool saves_h, bool dropout) {
+  const ShallowCall call = {B, k, H, C, multiplier_of(terms), float32, backward, dz, saves_h, dropout};
+  const ShallowPlan plan = checked_plan(call, slab, row_block);
+  return py::dict("by"_a = name_of(call.by), "few_rows"_a = plan.few_rows, "slab"_a = plan.slab,
+                  "row_block"_a = plan.row_block, "parts"_a = plan.parts, "k_run"_a = 32 * plan.k_run);
+}
+
+py::dict last_shallow_run() {
+  const ShallowRun& run = shallow_run();
+  return py::dict("by"_a = name_of(run.by), "few_rows"_a = run.few_rows, "slabs"_a = run.slabs,
+                  "row_blocks"_a = run.row_blocks, "parts"_a = run.parts, "k_runs"_a = run.k_runs);
 }
 
 // What the forward pass keeps: an array of T, or of uint16 that holds bfloat16.
@@ -29,7 +65,7 @@ Kept<T> kept_of(const Optional& saved, const ShallowShape& s) {
 void shallow_forward(const py::array& z, const py::array& U, const py::array& b, const py::array& W, const py::array& c,
                      int activation, const MaskTuple& mask, int64_t slab, int64_t row_block, const py::array& y,
                      const Optional& saved) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, 0, false, false, saved.has_value());
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
     const ShallowForward<T> f = {s,
@@ -49,7 +85,7 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
                       const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
                       const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db,
                       const Optional& dW, const Optional& dc) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, 0, true, dz.has_value(), false);
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
     const ShallowBackward<T> f = {s,
@@ -72,7 +108,8 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
 void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
                   const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask, int64_t slab,
                   int64_t row_block, const Optional& saved, const Optional& dz, const py::array& dc) {
-  const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
+  const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block, 0, true,
+                          dz.has_value(), false);
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
     const ShallowStep<T> f = {s,
@@ -99,7 +136,7 @@ Source source(const char* name, const py::array& array, int64_t size, int terms)
 void shallow_forward_bf16(const py::array& z, const py::array& U, const py::array& b, const py::array& W,
                           const py::array& c, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
                           int terms, const py::array& y, const Optional& saved) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, terms, false, false, saved.has_value());
   const ShallowForwardBf16 f = {s,
                                 source("z", z, s.B * s.k, terms),
                                 source("U", U, s.H * s.k, terms),
@@ -116,7 +153,7 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
                            const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
                            int terms, const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db,
                            const Optional& dW, const Optional& dc) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block);
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, terms, true, dz.has_value(), false);
   const ShallowBackwardBf16 f = {s,
                                  source("dy", dy, s.B * s.C, terms),
                                  source("z", z, s.B * s.k, terms),
@@ -137,7 +174,8 @@ void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterT
                        const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask,
                        int64_t slab, int64_t row_block, int terms, const Optional& saved, const Optional& dz,
                        const py::array& dc) {
-  const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block);
+  const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block, terms, true,
+                          dz.has_value(), false);
   const ShallowStepBf16 f = {s,
                              source("dy", dy, s.B * s.C, terms),
                              source("z", z, s.B * s.k, terms),
@@ -155,6 +193,9 @@ void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterT
 }  // namespace
 
 void bind_shallow(py::module_& m) {
+  m.attr("FEW_ROWS") = kFewRows;
+  m.def("shallow_plan", &shallow_plan);
+  m.def("last_shallow_run", &last_shallow_run);
   m.def("shallow_forward", &shallow_forward);
   m.def("shallow_backward", &shallow_backward);
   m.def("shallow_step", &shallow_step);

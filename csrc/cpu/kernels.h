@@ -6,6 +6,7 @@
 
 #include "common/activation.h"
 #include "common/optimizer.h"
+#include "cpu/plan.h"
 
 namespace mimic {
 
@@ -19,10 +20,9 @@ struct Mask {
   double scale() const { return 256.0 / keep; }
 };
 
-// Sizes and strategy of z (B, k) -> h (B, H) -> y (B, C); see pymimic/plan.py.
-struct ShallowShape {
+// Sizes and plan of z (B, k) -> h (B, H) -> y (B, C).
+struct ShallowShape : ShallowPlan {
   int64_t B, k, H, C;
-  int64_t slab, row_block;
   Activation activation;
   Mask mask;
 };
@@ -173,9 +173,9 @@ struct Kernels {
 };
 
 struct RoundedKernels {
-  void (*forward)(ShallowForwardBf16);
-  void (*backward)(ShallowBackwardBf16);
-  void (*step)(ShallowStepBf16);
+  void (*forward)(const ShallowForwardBf16&);
+  void (*backward)(const ShallowBackwardBf16&);
+  void (*step)(const ShallowStepBf16&);
 };
 
 // All that multiplies numbers taken as so many bfloat16: null where the instruction set cannot.

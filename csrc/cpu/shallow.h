@@ -21,6 +21,14 @@ struct Slab {
 
 MIMIC_INLINE Slab slab_at(const ShallowShape& s, int64_t begin) { return {begin, least(s.slab, s.H - begin)}; }
 
+// For the record of the calling thread, which is the first of its team.
+MIMIC_INLINE void count_slab(const Team& team, int64_t units = 1) {
+  if (team.rank == 0 && units > 0) ++shallow_run().slabs;
+}
+MIMIC_INLINE void count_row_block(const Team& team) {
+  if (team.rank == 0) ++shallow_run().row_blocks;
+}
+
 // What one member needs to make a panel of h.
 template <class T>
 struct PanelMaker {
@@ -109,6 +117,7 @@ void shallow_forward(const ShallowForward<T>& f) {
     }
     for (int64_t u = 0; u < s.H; u += s.slab) {
       const Slab slab = slab_at(s, u);
+      count_slab(team);
       for (int64_t panel = first; panel < last; ++panel) {
         const int64_t at = kept_at(panels, slab, panel), n = slab.units * kPanel;
         T* const a = f.keep.full ? f.keep.full + at : h_tile;
@@ -223,10 +232,12 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
     int buffer = 0;
     for (int64_t u = 0; u < s.H; u += s.slab) {
       const Slab slab = slab_at(s, u);
+      count_slab(team);
       const int64_t tile_panel = slab.units * kPanel;
       const int64_t my_units = team.begin(slab.units), my_end = team.end(slab.units);
       for (int64_t first = 0; first < panels; first += block_panels, buffer ^= 1) {
         const int64_t here = least(panels - first, block_panels);
+        count_row_block(team);
         const int64_t at = kept_at(panels, slab, first);
         T* const da_tile = w.da[buffer];
         // With relu, what was kept is h itself: read in place, or widened into the tile.

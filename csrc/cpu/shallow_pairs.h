@@ -89,6 +89,7 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
   };
   layout(Arena(scratch(layout(Arena()))));
 
+  shallow_run().by = Multiplier::pairs;
   parallel(most_members, [&](Team& team) {
     float* const tile = tiles + team.rank * padded * kPanel;
     uint32_t* const h = h_down + team.rank * padded / 2 * kPanel;
@@ -104,6 +105,7 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
     for (int64_t u = 0; u < s.H; u += s.slab, buffer ^= 1) {
       const Slab slab = slab_at(s, u);
       const RoundedSlab& weights = slabs[buffer];
+      count_slab(team);
       weights.template round<E>(team, s, slab, f.U, f.W, false);
       team.barrier();
       const Bf16Panel<E> products = {s, weights};
@@ -161,6 +163,7 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Gradients<float> o
   };
   layout(Arena(scratch(layout(Arena()))));
 
+  shallow_run().by = Multiplier::pairs;
   parallel(most_members, [&](Team& team) {
     const PanelMaker<float> make = {s, nullptr, f.b, w.bytes + team.rank * padded * kPanel};
     float *const a = w.a + team.rank * padded * kPanel, *const slope = w.slope + team.rank * padded * kPanel;
@@ -179,12 +182,14 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Gradients<float> o
     for (int64_t u = 0; u < s.H; u += s.slab, slab_buffer ^= 1) {
       const Slab slab = slab_at(s, u);
       const RoundedSlab& weights = w.slab[slab_buffer];
+      count_slab(team);
       weights.template round<E>(team, s, slab, f.U, f.W, true);
       team.barrier();
       const Bf16Panel<E> products = {s, weights};
       const int64_t tile_panel = slab.units * kPanel, my_units = team.begin(slab.units), my_end = team.end(slab.units);
       for (int64_t first = 0; first < panels; first += block_panels, buffer ^= 1) {
         const int64_t here = least(panels - first, block_panels);
+        count_row_block(team);
         uint32_t *const h_tile = w.h[buffer], *const da_tile = w.da[buffer];
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i, row = panel * kPanel;

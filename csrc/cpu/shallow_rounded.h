@@ -10,7 +10,6 @@ namespace MIMIC_ISA {
 // By the microkernel, on pairs of type E.
 template <class E>
 struct ByPairs {
-  static ShallowShape shape(const ShallowShape& s) { return s; }
   static void forward(const ShallowForwardBf16& f) { shallow_forward_bf16<E>(f); }
   static void backward(const ShallowBackwardBf16& f, const Gradients<float>& out) {
     shallow_backward_bf16_into<E>(f, out);
@@ -20,7 +19,6 @@ struct ByPairs {
 // By tiles, of format F.
 template <class F>
 struct ByTiles {
-  static ShallowShape shape(const ShallowShape& s) { return shape_on_tiles(s); }
   static void forward(const ShallowForwardBf16& f) { shallow_forward_tiles<F>(f); }
   static void backward(const ShallowBackwardBf16& f, const Gradients<float>& out) {
     shallow_backward_tiles_into<F>(f, out);
@@ -38,21 +36,13 @@ inline void sum_rows(const Source& dy, int64_t B, int64_t C, float* dc) {
 }
 
 template <class By>
-void forward_rounded(ShallowForwardBf16 f) {
-  f.shape = By::shape(f.shape);
-  By::forward(f);
-}
-
-template <class By>
-void backward_rounded(ShallowBackwardBf16 f) {
-  f.shape = By::shape(f.shape);
+void backward_rounded(const ShallowBackwardBf16& f) {
   By::backward(f, Gradients<float>(f.shape, f.dU, f.db, f.dW));
   if (f.dc) sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
 }
 
 template <class By>
-void step_rounded(ShallowStepBf16 f) {
-  f.shape = By::shape(f.shape);
+void step_rounded(const ShallowStepBf16& f) {
   sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
   const ShallowBackwardBf16 back = {
       f.shape, f.dy,    f.z,    {f.U.value, false}, {f.W.value, false}, f.b.value, f.kept, f.dz, nullptr,
@@ -62,7 +52,7 @@ void step_rounded(ShallowStepBf16 f) {
 }
 
 template <class By>
-constexpr RoundedKernels rounded_kernels = {forward_rounded<By>, backward_rounded<By>, step_rounded<By>};
+constexpr RoundedKernels rounded_kernels = {By::forward, backward_rounded<By>, step_rounded<By>};
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

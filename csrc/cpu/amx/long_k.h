@@ -8,31 +8,18 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-constexpr int64_t kRunSteps = 20;
-constexpr int64_t kLongSlab = 192;         // units, at most
-constexpr int64_t kLongBytes = 3LL << 20;  // of a slab's weights as three terms, at most
-
-inline bool long_sums(const ShallowShape& s) { return steps_of(s.k) > kRunSteps; }
-
-// The shape as it is run on tiles. Weights are U in the form for dz, a run of it, and W.
-inline ShallowShape shape_on_tiles(ShallowShape s) {
-  const int64_t slab = least(kLongBytes / (6 * (s.k + kRunSteps * kStep + s.C)) / kStep * kStep, kLongSlab);
-  if (long_sums(s) && s.slab < slab) s.slab = slab;
-  return s;
-}
-
 template <class F>
 struct TileSums {
-  TileMatrix U[2 * kParts];  // a run of a slab: see Grid::buffer
-  float* sums;               // [team][panel][block of units][32 units][32 rows]
-  int64_t panels;            // of a block of rows
+  TileMatrix U[2 * kMostParts];  // a run of a slab: see Grid::buffer
+  float* sums;                   // [team][panel][block of units][32 units][32 rows]
+  int64_t panels;                // of a block of rows
 
-  static TileSums take(Arena& arena, const ShallowShape& s, const Teams& teams, int64_t panels) {
+  static TileSums take(Arena& arena, const ShallowShape& s, const Workspaces& teams, int64_t panels) {
     TileSums taken = {};
     taken.panels = panels;
-    if (!long_sums(s)) return taken;
-    for (int i = 0; i < teams.buffers; ++i) taken.U[i] = take_tiles<F>(arena, 2 * steps_of(s.slab), kRunSteps);
-    taken.sums = arena.take<float>(teams.most_teams() * panels * steps_of(s.slab) * kStep * kPanel);
+    if (!s.k_run) return taken;
+    for (int i = 0; i < teams.buffers; ++i) taken.U[i] = take_tiles<F>(arena, 2 * steps_of(s.slab), s.k_run);
+    taken.sums = arena.take<float>(teams.most_teams * panels * steps_of(s.slab) * kStep * kPanel);
     return taken;
   }
 
@@ -45,10 +32,10 @@ struct TileSums {
   void make(const ShallowShape& s, const Grid& grid, const Slab& slab, const Source& U_rows, const TileMatrix& z,
             int64_t first, int64_t here, int64_t turn) const {
     if (!sums) return;
-    const int64_t blocks = steps_of(slab.units), all = steps_of(s.k), runs = ceil_div(all, kRunSteps);
-    const int64_t most = 4 * ceil_div(all, 4 * runs);  // whole pages
+    const int64_t blocks = steps_of(slab.units), all = steps_of(s.k), runs = ceil_div(all, s.k_run);
+    if (grid.all.rank == 0 && blocks > 0) shallow_run().k_runs += runs;
     for (int64_t run = 0; run < runs; ++run) {
-      const int64_t step = run * most, steps = least(all - step, most);
+      const int64_t step = run * s.k_run, steps = least(all - step, s.k_run);
       const TileMatrix& weights = U[grid.buffer(turn * runs + run)];
       for (int64_t i = grid.begin(blocks); i < grid.end(blocks); ++i) {
         put_source_along<F>(U_rows, s.H, s.k, slab.begin + i * kStep, step * kStep, steps * kStep, false,

@@ -38,43 +38,46 @@ template <class F>
 void shallow_forward_tiles(const ShallowForwardBf16& f) {
   const ShallowShape& s = f.shape;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), y_panel = tiles_of(s.C) * kTile * kPanel;
-  const Teams teams(s, panels);
-  const int64_t block_panels = long_sums(s) ? s.row_block / kPanel : panels;
+  const Workspaces teams(s, panels);
+  const int64_t block_panels = s.k_run ? s.row_block / kPanel : panels;
   TileMatrix z, all_h;
   float* y_panels;
   TileSums<F> sums;
-  TiledSlab<F> slabs[2 * kParts];
+  TiledSlab<F> slabs[2 * kMostParts];
   const auto layout = [&](Arena arena) {
     z = take_tiles<F>(arena, 2 * panels, steps_of(s.k));
     all_h = take_tiles<F>(arena, 2 * teams.most_members, steps_of(s.slab));
-    y_panels = arena.take<float>(teams.parts * panels * y_panel);
+    y_panels = arena.take<float>(s.parts * panels * y_panel);
     sums = TileSums<F>::take(arena, s, teams, block_panels);
     for (int i = 0; i < teams.buffers; ++i) {
-      slabs[i] = TiledSlab<F>::take(arena, s, {!long_sums(s), true, false, false});
+      slabs[i] = TiledSlab<F>::take(arena, s, {!s.k_run, true, false, false});
     }
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
 
+  shallow_run().by = F::kTerms == 3 ? Multiplier::tiles_x3 : Multiplier::tiles;
+  shallow_run().parts = s.parts;
   parallel(teams.most_members, [&](Team& team) {
     F::Tiles::configure();
-    const Grid grid(team, teams.parts);
+    const Grid grid(team, s.parts);
     const TileMatrix h_across = all_h.from(2 * team.rank, 0);
     BlockMaker<F> make(s, f.b, f.keep, {});
     Forms forms = {};
     forms.h_across = h_across;
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       put_source_along<F>(f.z, s.B, s.k, panel * kPanel, true, z.from(2 * panel, 0));
-      for (int part = 0; part < teams.parts; ++part) {
+      for (int part = 0; part < s.parts; ++part) {
         float* const y = y_panels + (part * panels + panel) * y_panel;
         for (int64_t i = 0; i < y_panel; ++i) y[i] = part == 0 && i < s.C * kPanel ? f.c[i / kPanel] : 0;
       }
     }
     team.barrier();
     int64_t row_turn = 0;
-    grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t turn) {
+    grid.each_slab(s, [&](int part, const Slab& slab, int64_t turn) {
       const TiledSlab<F>& weights = slabs[grid.buffer(turn)];
       const int64_t blocks = steps_of(slab.units);
+      count_slab(team, slab.units);
       weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
       grid.barrier();
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
@@ -89,24 +92,8 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
     });
     F::Tiles::release();
     team.barrier();
-    sum_parts(team, s, teams.parts, s.C, y_panels, f.y);
+    sum_parts(team, s, s.parts, s.C, y_panels, f.y);
   });
-}
-
-// Rows of a block. With three terms h and da are three times as large, and blocks beyond some k + C rows cost more in
-// cache than they save in gradients that are added to.
-template <class F>
-MIMIC_INLINE int64_t rows_of_block(const ShallowShape& s) {
-  if (F::kTerms == 1) return s.row_block;
-  const int64_t wanted = s.k + s.C < 128 ? 128 : s.k + s.C, blocks = (s.B + wanted / 2) / wanted;
-  return least(steps_of(ceil_div(s.B, blocks > 1 ? blocks : 1)) * kStep, s.row_block);
-}
-
-// How many parts may have a dz of their own, so that a pass takes no more than four times B (k + C) values and 4 MiB a
-// thread: tiles of z and dy are three times as many. Where k is long, a slab's weights leave less room.
-inline int64_t parts_with_dz(const ShallowShape& s) {
-  const int64_t room = s.B * s.C + (int64_t(long_sums(s) ? 3 : 5) << 18);
-  return 4 * s.B * s.k <= room ? 4 : 2 * s.B * s.k <= room ? 2 : 1;
 }
 
 // h and da of a slab and a block of rows, and sums of da over the rows of each panel, [panel][unit].
@@ -120,42 +107,45 @@ template <class F>
 void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<float>& out) {
   const ShallowShape& s = f.shape;
   float* const dz = f.dz;
-  const bool weights_wanted = out.any(), make_h = !f.kept.any(), long_made = make_h && long_sums(s);
-  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = rows_of_block<F>(s) / kPanel;
+  const bool weights_wanted = out.any(), make_h = !f.kept.any(), long_made = make_h && s.k_run;
+  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = s.row_block / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
-  const Teams teams(s, least(panels, block_panels), dz ? parts_with_dz(s) : int64_t(kParts));
+  const Workspaces teams(s, least(panels, block_panels));
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
     float* dz;
-    MadeTiles made[2 * kParts];  // one a team where sums are made first: they wait before h and da are written again
+    MadeTiles
+        made[2 * kMostParts];  // one a team where sums are made first: they wait before h and da are written again
     TileSums<F> sums;
-    TiledSlab<F> slab[kParts];  // one a team: nobody reads weights past the barrier behind a block of rows
+    TiledSlab<F> slab[kMostParts];  // one a team: nobody reads weights past the barrier behind a block of rows
   } w = {};
-  Gradients<float> outs[kParts] = {out, out, out, out};
+  Gradients<float> outs[kMostParts] = {out, out, out, out};
   const auto layout = [&](Arena arena) {
     w.z = take_tiles<F>(arena, make_h ? 2 * panels : none, steps_of(s.k));
     w.dy = take_tiles<F>(arena, 2 * panels, steps_of(s.C));
     w.z_steps = take_tiles<F>(arena, weights_wanted ? tiles_of(s.k) : none, panels);
     w.dy_steps = take_tiles<F>(arena, weights_wanted ? tiles_of(s.C) : none, panels);
     w.all_da = take_tiles<F>(arena, dz ? 2 * teams.most_members : none, slab_blocks);
-    w.dz = arena.take<float>(dz ? teams.parts * panels * dz_panel : none);
+    w.dz = arena.take<float>(dz ? s.parts * panels * dz_panel : none);
     if (make_h) w.sums = TileSums<F>::take(arena, s, teams, block_panels);
-    for (int i = 0; i < (long_made ? teams.most_teams() : teams.buffers); ++i) {
+    for (int i = 0; i < (long_made ? teams.most_teams : teams.buffers); ++i) {
       w.made[i].h = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
       w.made[i].da = take_tiles<F>(arena, weights_wanted ? 2 * slab_blocks : none, block_panels);
       w.made[i].db = arena.take<float>(weights_wanted ? block_panels * slab_blocks * kStep : none);
     }
-    for (int i = 0; i < teams.most_teams(); ++i) {
-      w.slab[i] = TiledSlab<F>::take(arena, s, {make_h && !long_sums(s), false, true, dz != nullptr});
+    for (int i = 0; i < teams.most_teams; ++i) {
+      w.slab[i] = TiledSlab<F>::take(arena, s, {make_h && !s.k_run, false, true, dz != nullptr});
       outs[i].reserve(arena);
     }
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
 
+  shallow_run().by = F::kTerms == 3 ? Multiplier::tiles_x3 : Multiplier::tiles;
+  shallow_run().parts = s.parts;
   parallel(teams.most_members, [&](Team& team) {
     F::Tiles::configure();
-    const Grid grid(team, teams.parts);
+    const Grid grid(team, s.parts);
     const Gradients<float>& mine = outs[grid.team];
     const TileMatrix da_across = w.all_da.from(2 * team.rank, 0);
     BlockMaker<F> make(s, f.b, {}, f.kept);
@@ -163,7 +153,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<f
       const int64_t row = panel * kPanel;
       if (make_h) put_source_along<F>(f.z, s.B, s.k, row, true, w.z.from(2 * panel, 0));
       put_source_along<F>(f.dy, s.B, s.C, row, true, w.dy.from(2 * panel, 0));
-      for (int part = 0; dz && part < teams.parts; ++part) {
+      for (int part = 0; dz && part < s.parts; ++part) {
         __builtin_memset(w.dz + (part * panels + panel) * dz_panel, 0, size_t(dz_panel) * sizeof(float));
       }
       if (!weights_wanted) continue;
@@ -172,15 +162,17 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<f
     }
     team.barrier();
     int64_t row_turn = 0;
-    grid.each_slab(s, teams.parts, [&](int part, const Slab& slab, int64_t) {
+    grid.each_slab(s, [&](int part, const Slab& slab, int64_t) {
       const TiledSlab<F>& weights = w.slab[grid.team];
       const int64_t blocks = steps_of(slab.units);
+      count_slab(team, slab.units);
       weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
       grid.barrier();
       const int64_t my_units = least(kStep * grid.begin(blocks), slab.units),
                     my_end = least(kStep * grid.end(blocks), slab.units);
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
         const int64_t here = least(panels - first, block_panels);
+        if (blocks > 0) count_row_block(team);
         const MadeTiles& made = w.made[long_made ? grid.team : grid.buffer(row_turn)];
         w.sums.make(s, grid, slab, f.U, w.z, first, here, row_turn);
         for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
@@ -220,7 +212,7 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<f
     });
     F::Tiles::release();
     team.barrier();
-    if (dz) sum_parts(team, s, teams.parts, s.k, w.dz, dz);
+    if (dz) sum_parts(team, s, s.parts, s.k, w.dz, dz);
   });
 }
 

@@ -6,8 +6,6 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-constexpr int kParts = 4;
-
 // Where a member stands among the teams, and its share of what its own team does.
 struct Grid : Share {
   int teams, team;
@@ -27,7 +25,8 @@ struct Grid : Share {
   // f(part, slab, turn) on all slabs of the parts that this team owns. Teams take the same number of turns, some of
   // them with a slab of no units, so that barriers, where there are any, are met by all.
   template <class F>
-  void each_slab(const ShallowShape& s, int parts, F f) const {
+  void each_slab(const ShallowShape& s, F f) const {
+    const int parts = s.parts;
     const int64_t slabs = ceil_div(s.H, s.slab), most = ceil_div(slabs, int64_t(parts));
     int64_t turn = 0;
     for (int part = team; part < parts; part += teams) {
@@ -39,15 +38,15 @@ struct Grid : Share {
   }
 };
 
-struct Teams {
-  int parts, most_members, buffers;
+// How many threads and teams there may be at most, and buffers for them, where `most_rows` panels are shared out.
+struct Workspaces {
+  int most_members, most_teams, buffers;
 
-  Teams(const ShallowShape& s, int64_t most_rows, int64_t most_parts = kParts)
-      : parts(s.H > 0 ? int(least(most_parts, ceil_div(s.H, s.slab))) : 1),
-        most_members(
-            int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), parts * most_rows))),
-        buffers(least(2 * parts, most_members > 2 ? most_members : 2)) {}
-  int most_teams() const { return least(parts, most_members); }
+  Workspaces(const ShallowShape& s, int64_t most_rows)
+      : most_members(
+            int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), s.parts * most_rows))),
+        most_teams(least(s.parts, most_members)),
+        buffers(least(2 * s.parts, most_members > 2 ? most_members : 2)) {}
 };
 
 }  // namespace MIMIC_ISA

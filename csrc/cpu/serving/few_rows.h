@@ -7,7 +7,6 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-constexpr int kNarrowRows = 8;                     // more are faster in panels
 constexpr int64_t kBytesWorthAThread = 256 << 10;  // of U and W
 constexpr int64_t kBytesAhead = 64 << 10;          // from what is read to what is called for
 constexpr int64_t kHiddenAtOnce = 4 << 10;         // values of h that lie in a cache meanwhile
@@ -224,6 +223,7 @@ void shallow_forward_narrow(const ShallowForward<T>& f) {
     }
   };
   groups.run(hidden, groups.hidden(), make, use);
+  shallow_run().few_rows = true, shallow_run().slabs = groups.slabs;
   for (int64_t i = 0; i < s.B * s.C; ++i) f.y[i] = f.c[i % s.C];
   for (int64_t slab = 0; slab < groups.slabs; ++slab) {
     for (int64_t i = 0; i < s.B * s.C; ++i) f.y[i] += parts[slab * s.B * s.C + i];
