@@ -21,9 +21,9 @@ inline const Kernels<double>& kernels<double>() {
 }
 
 // By how many bfloat16 stand for a number: one or three.
-inline const BfloatKernels& bfloat_kernels(int terms) {
+inline const Bf16Kernels& kernels_of_terms(int terms) {
   if (terms != 1 && terms != 3) throw py::value_error("terms: expected 1 or 3");
-  const BfloatKernels& chosen = terms == 1 ? isa_in_use->bf16 : isa_in_use->bf16x3;
+  const Bf16Kernels& chosen = terms == 1 ? isa_in_use->bf16 : isa_in_use->bf16x3;
   if (!chosen.shallow) throw py::value_error("terms: expected an instruction set with tiles for 3");
   return chosen;
 }
@@ -36,7 +36,7 @@ void with_dtype(const py::array& array, F f) {
   throw py::type_error("expected dtype float32 or float64");
 }
 
-using MaskTuple = std::tuple<uint32_t, uint64_t, uint32_t, int64_t, int64_t>;  // keep, seed, offset, row, unit
+using MaskTuple = std::tuple<uint32_t, uint64_t, uint32_t, int64_t, int64_t>;  // threshold, seed, offset, row, unit
 
 inline Mask mask_of(const MaskTuple& t) {
   return {std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t), std::get<4>(t)};

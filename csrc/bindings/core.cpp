@@ -22,7 +22,7 @@ Linear<T> layer_of(const py::array& x, const py::array& weight, const Optional& 
 }
 
 const LinearKernels<float>& layer_kernels(int terms) {
-  const LinearKernels<float>* const chosen = bfloat_kernels(terms).linear;
+  const LinearKernels<float>* const chosen = kernels_of_terms(terms).linear;
   if (!chosen) throw py::value_error("terms: expected an instruction set with tiles, or 0");
   return *chosen;
 }

@@ -27,8 +27,8 @@ class Predictor {
     if (V) f_.V = panels("V", *V, k, D);
     f_.U = panels("U", U, H, k);
     f_.W = rows("W", W, H, C);
-    f_.b = keep<float>("b", b, H), f_.c = keep<float>("c", c, C);
-    if (mean) f_.mean = keep<float>("mean", *mean, D), f_.scale = keep<float>("scale", *scale, D);
+    f_.b = own<float>("b", b, H), f_.c = own<float>("c", c, C);
+    if (mean) f_.mean = own<float>("mean", *mean, D), f_.scale = own<float>("scale", *scale, D);
   }
 
   py::array_t<float> predict(const py::array& x) const {
@@ -46,7 +46,7 @@ class Predictor {
 
  private:
   template <class T>
-  const T* keep(const char* name, const py::array& array, int64_t size) {
+  const T* own(const char* name, const py::array& array, int64_t size) {
     owned_.push_back(array);
     return in<T>(name, array, size);
   }
@@ -65,12 +65,12 @@ class Predictor {
     expect_arrays(name, m);
     const int64_t padded = rounded_up(n, 32);
     switch (f_.storage) {
-      case Storage::float32: return {keep<float>(name, m[0], n * columns), nullptr, nullptr};
-      case Storage::panels: return {keep<float>(name, m[0], padded * columns), nullptr, nullptr};
-      case Storage::bfloat16: return {keep<uint32_t>(name, m[0], padded / 2 * columns), nullptr, nullptr};
+      case Storage::float32: return {own<float>(name, m[0], n * columns), nullptr, nullptr};
+      case Storage::panels: return {own<float>(name, m[0], padded * columns), nullptr, nullptr};
+      case Storage::bfloat16: return {own<uint32_t>(name, m[0], padded / 2 * columns), nullptr, nullptr};
       default:
-        return {keep<int8_t>(name, m[0], padded * rounded_up(columns, 4)), keep<float>(name, m[1], padded),
-                keep<int32_t>(name, m[2], padded)};
+        return {own<int8_t>(name, m[0], padded * rounded_up(columns, 4)), own<float>(name, m[1], padded),
+                own<int32_t>(name, m[2], padded)};
     }
   }
 
@@ -78,12 +78,12 @@ class Predictor {
     expect_arrays(name, m);
     const int64_t padded = rounded_up(columns, 16);
     switch (f_.storage) {
-      case Storage::float32: return {keep<float>(name, m[0], n * columns), nullptr, nullptr};
-      case Storage::panels: return {keep<float>(name, m[0], n * padded), nullptr, nullptr};
-      case Storage::bfloat16: return {keep<uint32_t>(name, m[0], (n + 1) / 2 * padded), nullptr, nullptr};
+      case Storage::float32: return {own<float>(name, m[0], n * columns), nullptr, nullptr};
+      case Storage::panels: return {own<float>(name, m[0], n * padded), nullptr, nullptr};
+      case Storage::bfloat16: return {own<uint32_t>(name, m[0], (n + 1) / 2 * padded), nullptr, nullptr};
       default:
-        return {keep<int8_t>(name, m[0], rounded_up(n, 4) * padded), keep<float>(name, m[1], rounded_up(n, 32)),
-                keep<int32_t>(name, m[2], (n + f_.slab - 1) / f_.slab * padded)};
+        return {own<int8_t>(name, m[0], rounded_up(n, 4) * padded), own<float>(name, m[1], rounded_up(n, 32)),
+                own<int32_t>(name, m[2], (n + f_.slab - 1) / f_.slab * padded)};
     }
   }
 

@@ -14,7 +14,7 @@ const char* name_of(Multiplier by) {
 // By how many bfloat16 stand for a number in a product: 0 for products of the arrays' own numbers, 1 or 3.
 Multiplier multiplier_of(int terms) {
   if (terms == 0) return Multiplier::vectors;
-  return terms == 3 ? Multiplier::tiles_x3 : bfloat_kernels(terms).linear ? Multiplier::tiles : Multiplier::pairs;
+  return terms == 3 ? Multiplier::tiles_x3 : kernels_of_terms(terms).linear ? Multiplier::tiles : Multiplier::pairs;
 }
 
 ShallowPlan checked_plan(const ShallowCall& call, int64_t slab, int64_t row_block) {
@@ -48,18 +48,13 @@ py::dict last_shallow_run() {
                   "row_blocks"_a = run.row_blocks, "parts"_a = run.parts, "k_runs"_a = run.k_runs);
 }
 
-// What the forward pass keeps: an array of T, or of uint16 that holds bfloat16.
+// h between the passes: an array of T, or of uint16 that holds bfloat16.
 template <class T>
-Keep<T> keep_of(const Optional& saved, const ShallowShape& s, bool write) {
+SavedH<T> saved_of(const Optional& saved, const ShallowShape& s, bool write) {
   if (!saved) return {nullptr, nullptr};
   const int64_t size = (s.B + 31) / 32 * 32 * s.H;
   if (py::isinstance<py::array_t<uint16_t>>(*saved)) return {nullptr, data<uint16_t>("saved", *saved, size, write)};
   return {data<T>("saved", *saved, size, write), nullptr};
-}
-template <class T>
-Kept<T> kept_of(const Optional& saved, const ShallowShape& s) {
-  const Keep<T> keep = keep_of<T>(saved, s, false);
-  return {keep.full, keep.bf16};
 }
 
 void shallow_forward(const py::array& z, const py::array& U, const py::array& b, const py::array& W, const py::array& c,
@@ -75,7 +70,7 @@ void shallow_forward(const py::array& z, const py::array& U, const py::array& b,
                                  in<T>("W", W, s.H * s.C),
                                  in<T>("c", c, s.C),
                                  out<T>("y", y, s.B * s.C),
-                                 keep_of<T>(saved, s, true)};
+                                 saved_of<T>(saved, s, true)};
     py::gil_scoped_release released;
     kernels<T>().shallow->forward(f);
   });
@@ -94,7 +89,7 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
                                   in<T>("U", U, s.H * s.k),
                                   in<T>("b", b, s.H),
                                   in<T>("W", W, s.H * s.C),
-                                  kept_of<T>(saved, s),
+                                  saved_of<T>(saved, s, false),
                                   out<T>("dz", dz, s.B * s.k),
                                   out<T>("dU", dU, s.H * s.k),
                                   out<T>("db", db, s.H),
@@ -115,7 +110,7 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
     const ShallowStep<T> f = {s,
                               in<T>("dy", dy, s.B * s.C),
                               in<T>("z", z, s.B * s.k),
-                              kept_of<T>(saved, s),
+                              saved_of<T>(saved, s, false),
                               out<T>("dz", dz, s.B * s.k),
                               out<T>("dc", dc, s.C),
                               parameter<T>("U", U, s.H * s.k),
@@ -144,9 +139,9 @@ void shallow_forward_bf16(const py::array& z, const py::array& U, const py::arra
                                 in<float>("b", b, s.H),
                                 in<float>("c", c, s.C),
                                 out<float>("y", y, s.B * s.C),
-                                keep_of<float>(saved, s, true)};
+                                saved_of<float>(saved, s, true)};
   py::gil_scoped_release released;
-  bfloat_kernels(terms).shallow->forward(f);
+  kernels_of_terms(terms).shallow->forward(f);
 }
 
 void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
@@ -160,14 +155,14 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
                                  source("U", U, s.H * s.k, terms),
                                  source("W", W, s.H * s.C, terms),
                                  in<float>("b", b, s.H),
-                                 kept_of<float>(saved, s),
+                                 saved_of<float>(saved, s, false),
                                  out<float>("dz", dz, s.B * s.k),
                                  out<float>("dU", dU, s.H * s.k),
                                  out<float>("db", db, s.H),
                                  out<float>("dW", dW, s.H * s.C),
                                  out<float>("dc", dc, s.C)};
   py::gil_scoped_release released;
-  bfloat_kernels(terms).shallow->backward(f);
+  kernels_of_terms(terms).shallow->backward(f);
 }
 
 void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
@@ -179,7 +174,7 @@ void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterT
   const ShallowStepBf16 f = {s,
                              source("dy", dy, s.B * s.C, terms),
                              source("z", z, s.B * s.k, terms),
-                             kept_of<float>(saved, s),
+                             saved_of<float>(saved, s, false),
                              out<float>("dz", dz, s.B * s.k),
                              out<float>("dc", dc, s.C),
                              parameter<float>("U", U, s.H * s.k),
@@ -187,7 +182,7 @@ void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterT
                              parameter<float>("W", W, s.H * s.C),
                              parameter<float>("c", c, s.C)};
   py::gil_scoped_release released;
-  bfloat_kernels(terms).shallow->step(f);
+  kernels_of_terms(terms).shallow->step(f);
 }
 
 }  // namespace

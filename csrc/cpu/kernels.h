@@ -11,13 +11,13 @@
 namespace mimic {
 
 struct Mask {
-  uint32_t keep;  // 256 keeps all
+  uint32_t threshold;  // a unit is kept whose byte is below; 256 keeps all
   uint64_t seed;
   uint32_t offset;
   int64_t row, unit;  // where this block lies in the whole
 
-  bool drops() const { return keep < 256; }
-  double scale() const { return 256.0 / keep; }
+  bool drops() const { return threshold < 256; }
+  double scale() const { return 256.0 / threshold; }
 };
 
 // Sizes and plan of z (B, k) -> h (B, H) -> y (B, C).
@@ -27,18 +27,12 @@ struct ShallowShape : ShallowPlan {
   Mask mask;
 };
 
-// What the forward pass keeps for the backward pass, [slab][panel][unit][32]: h for relu, the pre-activation otherwise;
-// in full, or in bfloat16, or (both null) not at all.
+// h for the backward pass, [slab][panel][unit][32]: for other activations than relu the pre-activation. In full, or in
+// bfloat16, or (both null) not at all.
 template <class T>
-struct Keep {
+struct SavedH {
   T* full;
   uint16_t* bf16;
-  bool any() const { return full || bf16; }
-};
-template <class T>
-struct Kept {
-  const T* full;
-  const uint16_t* bf16;
   bool any() const { return full || bf16; }
 };
 
@@ -47,14 +41,14 @@ struct ShallowForward {
   ShallowShape shape;
   const T *z, *U, *b, *W, *c;
   T* y;
-  Keep<T> keep;
+  SavedH<T> save;
 };
 
 template <class T>
 struct ShallowBackward {
   ShallowShape shape;
   const T *dy, *z, *U, *b, *W;
-  Kept<T> kept;
+  SavedH<T> saved;
   T *dz, *dU, *db, *dW, *dc;  // each may be null
 };
 
@@ -69,7 +63,7 @@ template <class T>
 struct ShallowStep {
   ShallowShape shape;
   const T *dy, *z;
-  Kept<T> kept;
+  SavedH<T> saved;
   T *dz, *dc;  // written; dz may be null
   Parameter<T> U, b, W, c;
 };
@@ -85,19 +79,19 @@ struct ShallowForwardBf16 {
   Source z, U, W;
   const float *b, *c;
   float* y;
-  Keep<float> keep;
+  SavedH<float> save;
 };
 struct ShallowBackwardBf16 {
   ShallowShape shape;
   Source dy, z, U, W;
   const float* b;
-  Kept<float> kept;
+  SavedH<float> saved;
   float *dz, *dU, *db, *dW, *dc;  // each may be null
 };
 struct ShallowStepBf16 {
   ShallowShape shape;
   Source dy, z;
-  Kept<float> kept;
+  SavedH<float> saved;
   float *dz, *dc;  // written; dz may be null
   Parameter<float> U, b, W, c;
 };
@@ -172,15 +166,15 @@ struct Kernels {
   const ElementwiseKernels<T>* elementwise;
 };
 
-struct RoundedKernels {
+struct ShallowBf16Kernels {
   void (*forward)(const ShallowForwardBf16&);
   void (*backward)(const ShallowBackwardBf16&);
   void (*step)(const ShallowStepBf16&);
 };
 
 // All that multiplies numbers taken as so many bfloat16: null where the instruction set cannot.
-struct BfloatKernels {
-  const RoundedKernels* shallow;
+struct Bf16Kernels {
+  const ShallowBf16Kernels* shallow;
   const LinearKernels<float>* linear;
 };
 
@@ -188,8 +182,8 @@ struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
-  BfloatKernels bf16;    // one for each number, rounded; layers on tiles only
-  BfloatKernels bf16x3;  // three, on tiles only
+  Bf16Kernels bf16;    // one for each number, rounded; layers on tiles only
+  Bf16Kernels bf16x3;  // three, on tiles only
   void (*serve)(const Serving&);
   double (*bf16_multiply_adds)(int64_t steps);  // null where the machine has no instructions for them
 };

@@ -156,7 +156,7 @@ void linear_da(const LinearBackward<T>& f) {
   T* const da = f.da;
   const bool gelu = l.activation == Activation::gelu, relu = l.activation == Activation::relu;
   Mask mask = l.mask;
-  if (relu) mask.keep = 256;
+  if (relu) mask.threshold = 256;
   const int64_t height = (l.B / (kMostStrips * kMaskRows) + 1) * kMaskRows;
   const int64_t strips = ceil_div(l.B, height);
   T* const sums = static_cast<T*>(scratch(size_t(strips) * size_t(l.O) * sizeof(T)));

@@ -69,21 +69,21 @@ MIMIC_INLINE void clear_padding(const ShallowShape& s, int64_t panel, int64_t un
   }
 }
 
-// Where a panel's values lie in what the forward pass keeps: [slab][panel][unit][32].
-MIMIC_INLINE int64_t kept_at(int64_t panels, const Slab& slab, int64_t panel) {
+// Offset of a panel's values in the saved h, [slab][panel][unit][32].
+MIMIC_INLINE int64_t saved_at(int64_t panels, const Slab& slab, int64_t panel) {
   return (slab.begin * panels + panel * slab.units) * kPanel;
 }
 
 // `n` values to what is kept, and from it, in the type that it has.
 template <class T>
-MIMIC_INLINE void write_kept(const Keep<T>& keep, int64_t at, int64_t n, const T* values) {
-  if (keep.full) copy(n, values, keep.full + at);
-  if (keep.bf16) to_bfloat16(n, values, keep.bf16 + at);
+MIMIC_INLINE void write_h(const SavedH<T>& save, int64_t at, int64_t n, const T* values) {
+  if (save.full) copy(n, values, save.full + at);
+  if (save.bf16) to_bfloat16(n, values, save.bf16 + at);
 }
 template <class T>
-MIMIC_INLINE void read_kept(const Kept<T>& kept, int64_t at, int64_t n, T* values) {
-  if (kept.full) copy(n, kept.full + at, values);
-  if (kept.bf16) from_bfloat16(n, kept.bf16 + at, values);
+MIMIC_INLINE void read_h(const SavedH<T>& saved, int64_t at, int64_t n, T* values) {
+  if (saved.full) copy(n, saved.full + at, values);
+  if (saved.bf16) from_bfloat16(n, saved.bf16 + at, values);
 }
 
 template <class T>
@@ -119,14 +119,14 @@ void shallow_forward(const ShallowForward<T>& f) {
       const Slab slab = slab_at(s, u);
       count_slab(team);
       for (int64_t panel = first; panel < last; ++panel) {
-        const int64_t at = kept_at(panels, slab, panel), n = slab.units * kPanel;
-        T* const a = f.keep.full ? f.keep.full + at : h_tile;
+        const int64_t at = saved_at(panels, slab, panel), n = slab.units * kPanel;
+        T* const a = f.save.full ? f.save.full + at : h_tile;
         T* const h = relu ? a : h_tile;
         make.pre_activation(slab, z_panels + panel * kPanel * s.k, a);
-        if (f.keep.any()) clear_padding(s, panel, slab.units, a);
-        if (f.keep.bf16 && !relu) to_bfloat16(n, a, f.keep.bf16 + at);
+        if (f.save.any()) clear_padding(s, panel, slab.units, a);
+        if (f.save.bf16 && !relu) to_bfloat16(n, a, f.save.bf16 + at);
         make.activation(slab, panel, a, h, nullptr);
-        if (f.keep.bf16 && relu) to_bfloat16(n, h, f.keep.bf16 + at);
+        if (f.save.bf16 && relu) to_bfloat16(n, h, f.save.bf16 + at);
         Product<T> y = {f.W + u * s.C, 1,          s.C, 0, 1, slab.units, h, y_panels + panel * kPanel * s.C,
                         kPanel,        Finish::add};
         multiply<1, 0>(s.C, kPanel, y);
@@ -182,7 +182,7 @@ class Gradients {
 // The backward pass; `out` takes the weights' gradients.
 template <class T>
 void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const T* U, const T* b, const T* W,
-                           const Kept<T>& kept, T* dz, T* dc, Gradients<T> out) {
+                           const SavedH<T>& saved, T* dz, T* dc, Gradients<T> out) {
   const bool weights = out.any(), relu = s.activation == Activation::relu;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), rows = panels * kPanel;
   const int64_t k_panels = ceil_div(s.k, int64_t(kPanel)), c_panels = ceil_div(s.C, int64_t(kPanel));
@@ -238,29 +238,29 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
       for (int64_t first = 0; first < panels; first += block_panels, buffer ^= 1) {
         const int64_t here = least(panels - first, block_panels);
         count_row_block(team);
-        const int64_t at = kept_at(panels, slab, first);
+        const int64_t at = saved_at(panels, slab, first);
         T* const da_tile = w.da[buffer];
         // With relu, what was kept is h itself: read in place, or widened into the tile.
-        const T* const h_tile = relu && kept.full ? kept.full + at : w.h[buffer];
+        const T* const h_tile = relu && saved.full ? saved.full + at : w.h[buffer];
 
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i, row = panel * kPanel;
           T *const h = w.h[buffer] + i * tile_panel, *const da = da_tile + i * tile_panel;
           const T* a = h;
-          if (kept.full) {
-            a = kept.full + at + i * tile_panel;
-          } else if (kept.bf16) {
-            from_bfloat16(tile_panel, kept.bf16 + at + i * tile_panel, h);
+          if (saved.full) {
+            a = saved.full + at + i * tile_panel;
+          } else if (saved.bf16) {
+            from_bfloat16(tile_panel, saved.bf16 + at + i * tile_panel, h);
           } else {
             make.pre_activation(slab, w.zt + row * s.k, h);
           }
-          if (!(relu && kept.any())) make.activation(slab, panel, a, h, da);
+          if (!(relu && saved.any())) make.activation(slab, panel, a, h, da);
           Product<T> dh = {W + u * s.C, s.C, 1, 0, 1, s.C, w.dyt + row * s.C, da, kPanel};
           dh.finish = relu ? Finish::gate : Finish::multiply;
           dh.aux = relu ? h_tile + i * tile_panel : nullptr;
           dh.scale = T(s.mask.scale());
           multiply<0, 1>(slab.units, kPanel, dh);
-          if (!(relu && kept.full)) clear_padding(s, panel, slab.units, h);
+          if (!(relu && saved.full)) clear_padding(s, panel, slab.units, h);
           clear_padding(s, panel, slab.units, da);
           if (!dz) continue;
           Product<T> back = {U + u * s.k, 1, s.k, 0, 1, slab.units, da, w.dz + row * s.k, kPanel, Finish::add};
@@ -304,13 +304,13 @@ void shallow_backward_into(const ShallowShape& s, const T* dy, const T* z, const
 template <class T>
 void shallow_backward(const ShallowBackward<T>& f) {
   const Gradients<T> out(f.shape, f.dU, f.db, f.dW);
-  shallow_backward_into(f.shape, f.dy, f.z, f.U, f.b, f.W, f.kept, f.dz, f.dc, out);
+  shallow_backward_into(f.shape, f.dy, f.z, f.U, f.b, f.W, f.saved, f.dz, f.dc, out);
 }
 
 template <class T>
 void shallow_step(const ShallowStep<T>& f) {
   const Gradients<T> out(f.shape, f.U, f.b, f.W);
-  shallow_backward_into(f.shape, f.dy, f.z, f.U.value, f.b.value, f.W.value, f.kept, f.dz, f.dc, out);
+  shallow_backward_into(f.shape, f.dy, f.z, f.U.value, f.b.value, f.W.value, f.saved, f.dz, f.dc, out);
   update_range<T>(0, f.shape.C, f.dc, f.c);
 }
 

@@ -10,10 +10,10 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 // One slab of U and W; two of them, so that one barrier a slab is enough.
-struct RoundedSlab {
+struct Bf16Slab {
   uint32_t *U_along, *U_down, *W_along, *W_down;
 
-  static RoundedSlab take(Arena& arena, const ShallowShape& s) {
+  static Bf16Slab take(Arena& arena, const ShallowShape& s) {
     return {arena.take<uint32_t>(s.slab * pairs_of(s.k)), arena.take<uint32_t>(s.slab / 2 * s.k),
             arena.take<uint32_t>(s.slab * pairs_of(s.C)), arena.take<uint32_t>(s.slab / 2 * s.C)};
   }
@@ -44,7 +44,7 @@ MIMIC_NOINLINE void round_tile(int64_t units, const float* tile, uint32_t* along
 template <class E>
 struct Bf16Panel {
   const ShallowShape& s;
-  const RoundedSlab& weights;
+  const Bf16Slab& weights;
 
   static const E* elements(const uint32_t* words) { return reinterpret_cast<const E*>(words); }
 
@@ -76,7 +76,7 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
   uint32_t *z, *words, *h_down;
   float *y_panels, *tiles;
   uint8_t* all_bytes;
-  RoundedSlab slabs[2];
+  Bf16Slab slabs[2];
   const auto layout = [&](Arena arena) {
     z = arena.take<uint32_t>(panels * pairs_of(s.k) * kPanel);
     words = arena.take<uint32_t>(most_members * pairs_of(s.k) * kPanel);
@@ -84,7 +84,7 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
     tiles = arena.take<float>(most_members * padded * kPanel);
     h_down = arena.take<uint32_t>(most_members * padded / 2 * kPanel);
     all_bytes = arena.take<uint8_t>(s.mask.drops() ? most_members * padded * kPanel : 0);
-    for (RoundedSlab& slab : slabs) slab = RoundedSlab::take(arena, s);
+    for (Bf16Slab& slab : slabs) slab = Bf16Slab::take(arena, s);
     return arena.used();
   };
   layout(Arena(scratch(layout(Arena()))));
@@ -104,17 +104,17 @@ void shallow_forward_bf16(const ShallowForwardBf16& f) {
     int buffer = 0;
     for (int64_t u = 0; u < s.H; u += s.slab, buffer ^= 1) {
       const Slab slab = slab_at(s, u);
-      const RoundedSlab& weights = slabs[buffer];
+      const Bf16Slab& weights = slabs[buffer];
       count_slab(team);
       weights.template round<E>(team, s, slab, f.U, f.W, false);
       team.barrier();
       const Bf16Panel<E> products = {s, weights};
       for (int64_t panel = first; panel < last; ++panel) {
         products.pre_activation(slab, f.b, z + panel * pairs_of(s.k) * kPanel, tile);
-        const int64_t at = kept_at(panels, slab, panel), n = slab.units * kPanel;
-        if (!relu) write_kept(f.keep, at, n, tile);
+        const int64_t at = saved_at(panels, slab, panel), n = slab.units * kPanel;
+        if (!relu) write_h(f.save, at, n, tile);
         make.activation(slab, panel, tile, tile, nullptr);
-        if (relu) write_kept(f.keep, at, n, tile);
+        if (relu) write_h(f.save, at, n, tile);
         round_tile<E>(slab.units, tile, nullptr, h);
         products.add_over_units(slab, h, weights.W_down, s.C, y_panels + panel * s.C * kPanel);
       }
@@ -143,7 +143,7 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Gradients<float> o
     uint32_t *z, *dy, *z_steps, *dy_steps, *words, *h[2], *da[2], *da_down;
     float *dz, *a, *slope;
     uint8_t* bytes;
-    RoundedSlab slab[2];
+    Bf16Slab slab[2];
   } w;
   const auto layout = [&](Arena arena) {
     w.z = arena.take<uint32_t>(panels * pairs_of(s.k) * kPanel);
@@ -157,7 +157,7 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Gradients<float> o
     w.a = arena.take<float>(most_members * padded * kPanel);
     w.slope = arena.take<float>(most_members * padded * kPanel);
     w.bytes = arena.take<uint8_t>(s.mask.drops() ? most_members * padded * kPanel : 0);
-    for (RoundedSlab& slab : w.slab) slab = RoundedSlab::take(arena, s);
+    for (Bf16Slab& slab : w.slab) slab = Bf16Slab::take(arena, s);
     out.reserve(arena);
     return arena.used();
   };
@@ -181,7 +181,7 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Gradients<float> o
     int buffer = 0, slab_buffer = 0;
     for (int64_t u = 0; u < s.H; u += s.slab, slab_buffer ^= 1) {
       const Slab slab = slab_at(s, u);
-      const RoundedSlab& weights = w.slab[slab_buffer];
+      const Bf16Slab& weights = w.slab[slab_buffer];
       count_slab(team);
       weights.template round<E>(team, s, slab, f.U, f.W, true);
       team.barrier();
@@ -193,12 +193,12 @@ void shallow_backward_bf16_into(const ShallowBackwardBf16& f, Gradients<float> o
         uint32_t *const h_tile = w.h[buffer], *const da_tile = w.da[buffer];
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
           const int64_t panel = first + i, row = panel * kPanel;
-          if (f.kept.any()) {
-            read_kept(f.kept, kept_at(panels, slab, panel), tile_panel, a);
+          if (f.saved.any()) {
+            read_h(f.saved, saved_at(panels, slab, panel), tile_panel, a);
           } else {
             products.pre_activation(slab, f.b, w.z + row * pairs_of(s.k), a);
           }
-          if (!(relu && f.kept.any())) make.activation(slab, panel, a, a, slope);
+          if (!(relu && f.saved.any())) make.activation(slab, panel, a, a, slope);
           clear_padding(s, panel, slab.units, a);
           if (weights_wanted) round_tile<E>(slab.units, a, h_tile + i * tile_panel / 2, nullptr);
           Product<float, E> dh = {products.elements(weights.W_along),

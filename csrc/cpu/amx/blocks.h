@@ -53,7 +53,7 @@ struct alignas(64) Block {
   Slab units;                      // fewer than 32 at the end of H
   int64_t panel;
   const float* sums;  // the products that h is made of
-  int64_t kept_at;    // where its values lie in what is kept
+  int64_t saved_at;   // offset of its values in the saved h
 };
 
 // What a slab's blocks become, in one panel: tiles, and sums of da over the panel's rows, a unit each. What nobody
@@ -75,15 +75,15 @@ struct Forms {
 template <class F>
 class BlockMaker {
  public:
-  BlockMaker(const ShallowShape& s, const float* b, const Keep<float>& keep, const Kept<float>& kept)
-      : s_(s), b_(b), keep_(keep), kept_(kept) {}
+  BlockMaker(const ShallowShape& s, const float* b, const SavedH<float>& save, const SavedH<float>& saved)
+      : s_(s), b_(b), save_(save), saved_(saved) {}
 
   // h, made or taken from what was kept, and da where `dy` is given, of all blocks of a slab in a panel; `sums`, unless
   // it is null, are the products that h is made of.
   void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const float* sums, const TileMatrix& z,
                   const TileMatrix* dy, const Forms& forms) {
     const int64_t blocks = steps_of(slab.units), panels = ceil_div(s_.B, int64_t(kPanel));
-    const bool multiply = !kept_.any() && !sums;
+    const bool multiply = !saved_.any() && !sums;
     const int64_t k_steps = multiply ? steps_of(s_.k) : 0, c_steps = dy ? steps_of(s_.C) : 0;
     const int64_t groups = (k_steps + c_steps) * F::Product::kGroups, first = groups / 4;
     for (int64_t i = 0; i <= blocks; ++i) {
@@ -103,7 +103,7 @@ class BlockMaker {
         block.units = {slab.begin + i * kStep, least(slab.units - i * kStep, int64_t(kStep))};
         block.panel = panel;
         block.sums = sums ? sums + i * kBlock : block.a;
-        block.kept_at = kept_at(panels, slab, panel) + i * kBlock;
+        block.saved_at = saved_at(panels, slab, panel) + i * kBlock;
         const auto product = [&](const TileMatrix& weight, const TileMatrix& rows, int64_t steps, float* to_values) {
           tile_product<typename F::Tiles, typename F::Product, 2, 2>(weight.from(2 * i, 0), rows.from(2 * panel, 0),
                                                                      steps, to_values, kPanel, false, meanwhile);
@@ -116,7 +116,7 @@ class BlockMaker {
   }
 
   // Whether h was rounded already, by who kept it, so that one of its three terms is enough.
-  bool rounded_h() const { return F::kTerms == 3 && kept_.bf16 && s_.activation == Activation::relu; }
+  bool rounded_h() const { return F::kTerms == 3 && saved_.bf16 && s_.activation == Activation::relu; }
 
  private:
   static constexpr int kAtOnce = F::kTerms == 1 ? 8 : 2;    // pairs of units that are finished at once ...
@@ -132,22 +132,22 @@ class BlockMaker {
     const auto gated = [dh, scale](Floats16 h, int at) {
       return h > Floats16{} ? load<Floats16>(dh + at) * scale : Floats16{};
     };
-    if (relu && whole && kept_.full) {
-      const float* const kept = kept_.full + block.kept_at;
-      return put_pairs(block, to, gradients, begin, end, [kept](int at) { return load<Floats16>(kept + at); }, gated);
+    if (relu && whole && saved_.full) {
+      const float* const saved = saved_.full + block.saved_at;
+      return put_pairs(block, to, gradients, begin, end, [saved](int at) { return load<Floats16>(saved + at); }, gated);
     }
-    if (relu && whole && kept_.bf16) {
-      const uint16_t* const kept = kept_.bf16 + block.kept_at;
-      const auto h = [kept](int at) { return same_bits<Floats16>(rounded(kept + at)); };
+    if (relu && whole && saved_.bf16) {
+      const uint16_t* const saved = saved_.bf16 + block.saved_at;
+      const auto h = [saved](int at) { return same_bits<Floats16>(rounded(saved + at)); };
       return put_pairs(block, to, gradients, begin, end, h, gated);
     }
-    if (relu && whole && !keep_.any()) {
+    if (relu && whole && !save_.any()) {
       const float *const sums = block.sums, *const bias = b_ + block.units.begin;
       const auto h = [sums, bias](int at) { return positive(load<Floats16>(sums + at) + bias[at / kPanel]); };
       if (!s_.mask.drops()) return put_pairs(block, to, gradients, begin, end, h, gated);
       if (begin == 0) draw_mask(block);
-      const auto masked = [&h, scale, keep = int32_t(s_.mask.keep), bytes = block.bytes](int at) {
-        return h(at) * (widened(bytes + at) < keep ? Floats16{} + scale : Floats16{});
+      const auto masked = [&h, scale, threshold = int32_t(s_.mask.threshold), bytes = block.bytes](int at) {
+        return h(at) * (widened(bytes + at) < threshold ? Floats16{} + scale : Floats16{});
       };
       return put_pairs(block, to, gradients, begin, end, masked, gated);
     }
@@ -181,7 +181,7 @@ class BlockMaker {
       for (int n = 0; n < 4; ++n) x[n / 2][n % 2] = h(unit[n / 2] * kPanel + n % 2 * kTile);
       if (to.h_along.tiles && rounded_h()) {
         for (int n = 0; n < 2; ++n) {
-          store(line(to.h_along, unit[n]), words_of(same_bits<Rounded>(x[n][0]), same_bits<Rounded>(x[n][1])));
+          store(line(to.h_along, unit[n]), words_of(same_bits<Bf16Words>(x[n][0]), same_bits<Bf16Words>(x[n][1])));
         }
       } else if (to.h_along.tiles || to.h_across.tiles) {
         put_pair(to.h_along, to.h_across, i, x);
@@ -223,12 +223,12 @@ class BlockMaker {
   void hidden(Block& block, bool gradients, int begin, int end) const {
     const bool relu = s_.activation == Activation::relu;
     const int last = int(least(int64_t(end), block.units.units)), n = (end - begin) * kPanel;
-    const int64_t at = block.kept_at + begin * kPanel, kept = last > begin ? (last - begin) * kPanel : 0;
+    const int64_t at = block.saved_at + begin * kPanel, saved = last > begin ? (last - begin) * kPanel : 0;
     float* const h = block.h + begin * kPanel;
-    kept_.any() ? read_kept(kept_, at, kept, h) : add_bias(block, begin, last);
+    saved_.any() ? read_h(saved_, at, saved, h) : add_bias(block, begin, last);
     clear_units(block.h, begin, last, end);
-    if (relu && kept_.any()) return;
-    if (!relu) write_kept(keep_, at, kept, h);
+    if (relu && saved_.any()) return;
+    if (!relu) write_h(save_, at, saved, h);
     float* const slope = gradients && !relu ? block.slope + begin * kPanel : nullptr;
     if (!relu) activate(s_.activation, n, h, h, slope);
     if (s_.mask.drops()) {
@@ -243,7 +243,7 @@ class BlockMaker {
       clear_padding(s_, block.panel, end - begin, block.dh + begin * kPanel);
     }
     clear_units(block.h, begin, last, end);
-    if (relu) write_kept(keep_, at, kept, h);
+    if (relu) write_h(save_, at, saved, h);
   }
 
   // a, or of relu its positive part.
@@ -263,8 +263,8 @@ class BlockMaker {
 
   const ShallowShape& s_;
   const float* b_;
-  Keep<float> keep_;
-  Kept<float> kept_;
+  SavedH<float> save_;
+  SavedH<float> saved_;
   Block blocks_[2];
 };
 

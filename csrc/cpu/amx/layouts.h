@@ -37,7 +37,7 @@ TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
 using Floats16 = Vector<float, kTile>;
 
 // Upper halves, `low`'s in the lower ones.
-MIMIC_INLINE Rounded words_of(Rounded low, Rounded high) { return low >> 16 | (high & 0xFFFF0000u); }
+MIMIC_INLINE Bf16Words words_of(Bf16Words low, Bf16Words high) { return low >> 16 | (high & 0xFFFF0000u); }
 
 // Sixteen numbers on their way into tiles.
 template <class F, int kTerms = F::kTerms>
@@ -62,14 +62,14 @@ struct Cut<F, 1> {
 // left, exactly: eight bits, or NaN.
 template <class F>
 struct Cut<F, 3> {
-  Rounded term[3];
+  Bf16Words term[3];
 
   explicit Cut(Floats16 x) {
     for (int t = 0; t < 2; ++t) {
-      term[t] = (same_bits<Rounded>(x) + 0x8000u) & 0xFFFF0000u;
+      term[t] = (same_bits<Bf16Words>(x) + 0x8000u) & 0xFFFF0000u;
       x -= same_bits<Floats16>(term[t]);
     }
-    term[2] = same_bits<Rounded>(x);
+    term[2] = same_bits<Bf16Words>(x);
   }
   static Floats16 in_tiles(Floats16 x) { return x; }
   static void store_along(const Cut& low, const Cut& high, uint32_t* to, ptrdiff_t plane) {

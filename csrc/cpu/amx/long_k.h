@@ -10,7 +10,7 @@ namespace MIMIC_ISA {
 
 template <class F>
 struct TileSums {
-  TileMatrix U[2 * kMostParts];  // a run of a slab: see Grid::buffer
+  TileMatrix U[2 * kMostParts];  // a run of a slab: see Seat::buffer
   float* sums;                   // [team][panel][block of units][32 units][32 rows]
   int64_t panels;                // of a block of rows
 
@@ -24,28 +24,28 @@ struct TileSums {
   }
 
   // Those of one panel of the block, or null where they are not made here.
-  float* of(const ShallowShape& s, const Grid& grid, int64_t panel) const {
-    return sums ? sums + (grid.team * panels + panel) * steps_of(s.slab) * kStep * kPanel : nullptr;
+  float* of(const ShallowShape& s, const Seat& seat, int64_t panel) const {
+    return sums ? sums + (seat.team * panels + panel) * steps_of(s.slab) * kStep * kPanel : nullptr;
   }
 
   // Makes those of this member's share of `here` panels from `first` on. `turn` counts a team's calls.
-  void make(const ShallowShape& s, const Grid& grid, const Slab& slab, const Source& U_rows, const TileMatrix& z,
+  void make(const ShallowShape& s, const Seat& seat, const Slab& slab, const Source& U_rows, const TileMatrix& z,
             int64_t first, int64_t here, int64_t turn) const {
     if (!sums) return;
     const int64_t blocks = steps_of(slab.units), all = steps_of(s.k), runs = ceil_div(all, s.k_run);
-    if (grid.all.rank == 0 && blocks > 0) shallow_run().k_runs += runs;
+    if (seat.all.rank == 0 && blocks > 0) shallow_run().k_runs += runs;
     for (int64_t run = 0; run < runs; ++run) {
       const int64_t step = run * s.k_run, steps = least(all - step, s.k_run);
-      const TileMatrix& weights = U[grid.buffer(turn * runs + run)];
-      for (int64_t i = grid.begin(blocks); i < grid.end(blocks); ++i) {
+      const TileMatrix& weights = U[seat.buffer(turn * runs + run)];
+      for (int64_t i = seat.begin(blocks); i < seat.end(blocks); ++i) {
         put_source_along<F>(U_rows, s.H, s.k, slab.begin + i * kStep, step * kStep, steps * kStep, false,
                             weights.from(2 * i, 0));
       }
-      grid.barrier();
-      for (int64_t panel = grid.begin(here); panel < grid.end(here); ++panel) {
+      seat.barrier();
+      for (int64_t panel = seat.begin(here); panel < seat.end(here); ++panel) {
         for (int64_t i = 0; i < blocks; ++i) {
           tile_product<typename F::Tiles, typename F::Product, 2, 2>(
-              weights.from(2 * i, 0), z.from(2 * (first + panel), step), steps, of(s, grid, panel) + i * kStep * kPanel,
+              weights.from(2 * i, 0), z.from(2 * (first + panel), step), steps, of(s, seat, panel) + i * kStep * kPanel,
               kPanel, run > 0);
         }
       }

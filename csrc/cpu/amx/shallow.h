@@ -60,9 +60,9 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
   shallow_run().parts = s.parts;
   parallel(teams.most_members, [&](Team& team) {
     F::Tiles::configure();
-    const Grid grid(team, s.parts);
+    const Seat seat(team, s.parts);
     const TileMatrix h_across = all_h.from(2 * team.rank, 0);
-    BlockMaker<F> make(s, f.b, f.keep, {});
+    BlockMaker<F> make(s, f.b, f.save, {});
     Forms forms = {};
     forms.h_across = h_across;
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
@@ -74,18 +74,18 @@ void shallow_forward_tiles(const ShallowForwardBf16& f) {
     }
     team.barrier();
     int64_t row_turn = 0;
-    grid.each_slab(s, [&](int part, const Slab& slab, int64_t turn) {
-      const TiledSlab<F>& weights = slabs[grid.buffer(turn)];
+    seat.each_slab(s, [&](int part, const Slab& slab, int64_t turn) {
+      const TiledSlab<F>& weights = slabs[seat.buffer(turn)];
       const int64_t blocks = steps_of(slab.units);
       count_slab(team, slab.units);
-      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
-      grid.barrier();
+      weights.fill(seat.begin(blocks), seat.end(blocks), s, slab, f.U, f.W);
+      seat.barrier();
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
         const int64_t here = least(panels - first, block_panels);
-        sums.make(s, grid, slab, f.U, z, first, here, row_turn);
-        for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
+        sums.make(s, seat, slab, f.U, z, first, here, row_turn);
+        for (int64_t i = seat.begin(here); blocks > 0 && i < seat.end(here); ++i) {
           const int64_t panel = first + i;
-          make.each_block(weights, slab, panel, sums.of(s, grid, i), z, nullptr, forms);
+          make.each_block(weights, slab, panel, sums.of(s, seat, i), z, nullptr, forms);
           add_over_units<F>(slab, weights.W_turned, h_across, s.C, y_panels + (part * panels + panel) * y_panel);
         }
       }
@@ -107,7 +107,7 @@ template <class F>
 void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<float>& out) {
   const ShallowShape& s = f.shape;
   float* const dz = f.dz;
-  const bool weights_wanted = out.any(), make_h = !f.kept.any(), long_made = make_h && s.k_run;
+  const bool weights_wanted = out.any(), make_h = !f.saved.any(), long_made = make_h && s.k_run;
   const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = s.row_block / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Workspaces teams(s, least(panels, block_panels));
@@ -145,10 +145,10 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<f
   shallow_run().parts = s.parts;
   parallel(teams.most_members, [&](Team& team) {
     F::Tiles::configure();
-    const Grid grid(team, s.parts);
-    const Gradients<float>& mine = outs[grid.team];
+    const Seat seat(team, s.parts);
+    const Gradients<float>& mine = outs[seat.team];
     const TileMatrix da_across = w.all_da.from(2 * team.rank, 0);
-    BlockMaker<F> make(s, f.b, {}, f.kept);
+    BlockMaker<F> make(s, f.b, {}, f.saved);
     for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
       const int64_t row = panel * kPanel;
       if (make_h) put_source_along<F>(f.z, s.B, s.k, row, true, w.z.from(2 * panel, 0));
@@ -162,20 +162,20 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<f
     }
     team.barrier();
     int64_t row_turn = 0;
-    grid.each_slab(s, [&](int part, const Slab& slab, int64_t) {
-      const TiledSlab<F>& weights = w.slab[grid.team];
+    seat.each_slab(s, [&](int part, const Slab& slab, int64_t) {
+      const TiledSlab<F>& weights = w.slab[seat.team];
       const int64_t blocks = steps_of(slab.units);
       count_slab(team, slab.units);
-      weights.fill(grid.begin(blocks), grid.end(blocks), s, slab, f.U, f.W);
-      grid.barrier();
-      const int64_t my_units = least(kStep * grid.begin(blocks), slab.units),
-                    my_end = least(kStep * grid.end(blocks), slab.units);
+      weights.fill(seat.begin(blocks), seat.end(blocks), s, slab, f.U, f.W);
+      seat.barrier();
+      const int64_t my_units = least(kStep * seat.begin(blocks), slab.units),
+                    my_end = least(kStep * seat.end(blocks), slab.units);
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
         const int64_t here = least(panels - first, block_panels);
         if (blocks > 0) count_row_block(team);
-        const MadeTiles& made = w.made[long_made ? grid.team : grid.buffer(row_turn)];
-        w.sums.make(s, grid, slab, f.U, w.z, first, here, row_turn);
-        for (int64_t i = grid.begin(here); blocks > 0 && i < grid.end(here); ++i) {
+        const MadeTiles& made = w.made[long_made ? seat.team : seat.buffer(row_turn)];
+        w.sums.make(s, seat, slab, f.U, w.z, first, here, row_turn);
+        for (int64_t i = seat.begin(here); blocks > 0 && i < seat.end(here); ++i) {
           const int64_t panel = first + i;
           Forms forms = {};
           if (weights_wanted) {
@@ -183,12 +183,12 @@ void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<f
             forms.db = made.db + i * slab_blocks * kStep;
           }
           if (dz) forms.da_across = da_across;
-          make.each_block(weights, slab, panel, w.sums.of(s, grid, i), w.z, &w.dy, forms);
+          make.each_block(weights, slab, panel, w.sums.of(s, seat, i), w.z, &w.dy, forms);
           if (dz) {
             add_over_units<F>(slab, weights.U_turned, da_across, s.k, w.dz + (part * panels + panel) * dz_panel);
           }
         }
-        grid.barrier();
+        seat.barrier();
         if (!weights_wanted || my_units == my_end) continue;
 
         const auto gradient = [&](auto terms, const TileMatrix& tiles, const TileMatrix& right, int64_t columns,

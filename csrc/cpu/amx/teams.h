@@ -7,11 +7,11 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 // Where a member stands among the teams, and its share of what its own team does.
-struct Grid : Share {
+struct Seat : Share {
   int teams, team;
   Team& all;
 
-  Grid(Team& whole, int parts) : teams(common_divisor(whole.size, parts)), all(whole) {
+  Seat(Team& whole, int parts) : teams(common_divisor(whole.size, parts)), all(whole) {
     size = whole.size / teams, rank = whole.rank % size, team = whole.rank / size;
   }
   static int common_divisor(int a, int b) { return b == 0 ? a : common_divisor(b, a % b); }

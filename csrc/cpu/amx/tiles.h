@@ -207,7 +207,7 @@ void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int6
       const Product multiply = products[height > kTile][width > kTile];
       const TileMatrix a = A.from(i / kTile, 0), b = B.from(j / kTile, 0);
       float* const to = c + i * c_row + j;
-      if (!padded) call_for_block(to, c_row, height, width);
+      if (!padded) prefetch_block(to, c_row, height, width);
       if (padded || (height % kTile == 0 && width % kTile == 0)) {
         multiply(a, b, steps, to, c_row, add, {});
         continue;

@@ -4,7 +4,7 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-void shallow_forward_few_rows(const ShallowForward<float>& f) { shallow_forward_narrow(f); }
+void shallow_forward_few_rows(const ShallowForward<float>& f) { few_rows_forward(f); }
 
 void serve(const Serving& f) {
 #ifdef __AVX512F__

@@ -1,13 +1,13 @@
 #include "cpu/amx/linear.h"
 #include "cpu/isa/parts.h"
-#include "cpu/shallow_rounded.h"
+#include "cpu/shallow_bf16.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
 
 using Format = TileFormat<Tiles, 1>;
 
-const RoundedKernels tiles = rounded_kernels<ByTiles<Format>>;
+const ShallowBf16Kernels tiles = bf16_kernels<ByTiles<Format>>;
 const LinearKernels<float> linear_tiles = {linear<ByTiledBlocks<Format>, float>,
                                            linear_backward<ByTiledBlocks<Format>, float>};
 

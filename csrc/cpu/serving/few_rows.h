@@ -8,16 +8,16 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 constexpr int64_t kBytesWorthAThread = 256 << 10;  // of U and W
-constexpr int64_t kBytesAhead = 64 << 10;          // from what is read to what is called for
-constexpr int64_t kHiddenAtOnce = 4 << 10;         // values of h that lie in a cache meanwhile
+constexpr int64_t kBytesAhead = 64 << 10;          // that the prefetch is ahead
+constexpr int64_t kHiddenAtOnce = 4 << 10;         // values of h, which stay in a cache
 
 template <class T>
 using Units = Vector<T, 8>;
 
 // out[r][g] = x M^T for R rows of x and 8 G rows of M, over `steps` columns. M is turned 8 x 8 at a time in registers.
-// Each of the R G sums is a chain of its own: several at once hide the latency of a multiply-add. What comes next in M
-// is called for in time, as eight streams are more than the machine foresees: where rows are short and
-// leave no gaps, in the order in which it lies there, else along each row.
+// Each of the R G sums is a chain of its own: several at once hide the latency of a multiply-add. Eight streams are
+// more than the machine foresees, so M is prefetched: where its rows are short and without gaps, in the order of
+// memory, else along each row.
 template <class T, int R, int G>
 MIMIC_INLINE void turned_products(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps, T* out,
                                   ptrdiff_t out_row) {
@@ -52,8 +52,8 @@ MIMIC_INLINE void turned_products(const T* x, ptrdiff_t x_row, const T* M, ptrdi
 
 // out (R, units) = x M^T for R rows of x and `units` rows of M, over `steps` columns.
 template <class T, int R, int G>
-void few_rows(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps, int64_t units, T* out,
-              ptrdiff_t out_row) {
+void rows_products(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps, int64_t units, T* out,
+                   ptrdiff_t out_row) {
   int64_t u = 0;
   for (; u + 8 * G <= units; u += 8 * G) {
     turned_products<T, R, G>(x, x_row, M + u * M_row, M_row, steps, out + u, out_row);
@@ -75,15 +75,15 @@ void few_rows(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t 
 
 // The same for any number of rows.
 template <class T>
-void narrow_products(int64_t rows, const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps,
-                     int64_t units, T* out, ptrdiff_t out_row) {
+void few_rows_products(int64_t rows, const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps,
+                       int64_t units, T* out, ptrdiff_t out_row) {
   int64_t r = 0;
   const auto go = [&](auto kernel, int64_t R) {
     for (; r + R <= rows; r += R) kernel(x + r * x_row, x_row, M, M_row, steps, units, out + r * out_row, out_row);
   };
-  go(few_rows<T, 4, 2>, 4);
-  go(few_rows<T, 2, 4>, 2);
-  go(few_rows<T, 1, 4>, 1);
+  go(rows_products<T, 4, 2>, 4);
+  go(rows_products<T, 2, 4>, 2);
+  go(rows_products<T, 1, 4>, 1);
 }
 
 // One slab, or two with equally many units: two are two streams to read, which are served faster than one.
@@ -97,7 +97,7 @@ struct Streams {
 // y[c] = sum over units of h[u] W[u][c] for V vectors of columns from `begin` on, the last of which ends at `end`, and
 // N slabs.
 template <class T, int N, int V>
-void narrow_columns(int64_t units, const Streams<T>& s, int64_t C, int64_t begin, int64_t end) {
+void few_rows_columns(int64_t units, const Streams<T>& s, int64_t C, int64_t begin, int64_t end) {
   const int64_t last = end - kLanes<T> - begin, ahead = ceil_div(kBytesAhead, C * int64_t(sizeof(T))) * C;
   Vector<T> sum[N][V] = {};
   for (int64_t u = 0; u < units; ++u) {
@@ -118,14 +118,14 @@ void narrow_columns(int64_t units, const Streams<T>& s, int64_t C, int64_t begin
 
 // y (C) = h W for one row and N slabs.
 template <class T, int N>
-void narrow_outputs_of(int64_t units, const Streams<T>& s, int64_t C) {
+void few_rows_outputs_of(int64_t units, const Streams<T>& s, int64_t C) {
   using Columns = void (*)(int64_t, const Streams<T>&, int64_t, int64_t, int64_t);
   static constexpr Columns columns[] = {
-      narrow_columns<T, N, 1>,  narrow_columns<T, N, 2>,  narrow_columns<T, N, 3>,
-      narrow_columns<T, N, 4>,  narrow_columns<T, N, 5>,  narrow_columns<T, N, 6>,
+      few_rows_columns<T, N, 1>,  few_rows_columns<T, N, 2>,  few_rows_columns<T, N, 3>,
+      few_rows_columns<T, N, 4>,  few_rows_columns<T, N, 5>,  few_rows_columns<T, N, 6>,
 #if defined(__AVX512F__) || defined(__aarch64__)
-      narrow_columns<T, N, 7>,  narrow_columns<T, N, 8>,  narrow_columns<T, N, 9>,
-      narrow_columns<T, N, 10>, narrow_columns<T, N, 11>, narrow_columns<T, N, 12>,
+      few_rows_columns<T, N, 7>,  few_rows_columns<T, N, 8>,  few_rows_columns<T, N, 9>,
+      few_rows_columns<T, N, 10>, few_rows_columns<T, N, 11>, few_rows_columns<T, N, 12>,
 #endif
   };
   constexpr int kMost = sizeof(columns) / sizeof(columns[0]);
@@ -151,8 +151,8 @@ void narrow_outputs_of(int64_t units, const Streams<T>& s, int64_t C) {
 }
 
 template <class T>
-void narrow_outputs(int64_t units, bool pair, const Streams<T>& s, int64_t C) {
-  pair ? narrow_outputs_of<T, 2>(units, s, C) : narrow_outputs_of<T, 1>(units, s, C);
+void few_rows_outputs(int64_t units, bool pair, const Streams<T>& s, int64_t C) {
+  pair ? few_rows_outputs_of<T, 2>(units, s, C) : few_rows_outputs_of<T, 1>(units, s, C);
 }
 
 // How slabs are dealt out: h of some is made before any of it is used, as each change from U to W and back costs some
@@ -187,14 +187,14 @@ struct SlabGroups {
   }
 };
 
-// The bias of units whose products come first: it is few bytes, and not foreseen.
+// The bias is used after the products: few bytes, which the machine does not foresee.
 template <class T>
-MIMIC_INLINE void call_for(const T* b, int64_t units) {
+MIMIC_INLINE void prefetch_bias(const T* b, int64_t units) {
   for (int64_t j = 0; j < units; j += 64 / int(sizeof(T))) __builtin_prefetch(b + j);
 }
 
 template <class T>
-void shallow_forward_narrow(const ShallowForward<T>& f) {
+void few_rows_forward(const ShallowForward<T>& f) {
   const ShallowShape& s = f.shape;
   const int64_t weights = s.H * (s.k + s.C) * int64_t(sizeof(T));
   const SlabGroups groups(s.H, s.slab, threads_for(weights, kBytesWorthAThread), s.B * s.slab);
@@ -207,8 +207,8 @@ void shallow_forward_narrow(const ShallowForward<T>& f) {
   layout(Arena(scratch(layout(Arena()))));
   const auto make = [&](int64_t i, T* h) {
     const Slab slab = slab_at(s, i * s.slab);
-    call_for(f.b + slab.begin, slab.units);
-    narrow_products(s.B, f.z, s.k, f.U + slab.begin * s.k, s.k, s.k, slab.units, h, slab.units);
+    prefetch_bias(f.b + slab.begin, slab.units);
+    few_rows_products(s.B, f.z, s.k, f.U + slab.begin * s.k, s.k, s.k, slab.units, h, slab.units);
     for (int64_t r = 0; r < s.B; ++r) {
       for (int64_t j = 0; j < slab.units; ++j) h[r * slab.units + j] += f.b[slab.begin + j];
     }
@@ -219,7 +219,7 @@ void shallow_forward_narrow(const ShallowForward<T>& f) {
     const T* const W = f.W + slab.begin * s.C;
     for (int64_t r = 0; r < s.B; ++r, h += slab.units) {
       T* const y = parts + (i * s.B + r) * s.C;
-      narrow_outputs<T>(slab.units, pair, {{h, h + groups.values}, {W, W + s.slab * s.C}, {y, y + s.B * s.C}}, s.C);
+      few_rows_outputs<T>(slab.units, pair, {{h, h + groups.values}, {W, W + s.slab * s.C}, {y, y + s.B * s.C}}, s.C);
     }
   };
   groups.run(hidden, groups.hidden(), make, use);

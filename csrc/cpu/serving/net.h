@@ -57,7 +57,7 @@ void serve_with(const Serving& f) {
   const auto slab_of = [&](int64_t i) { return Slab{i * f.slab, least(f.slab, f.H - i * f.slab)}; };
   const auto make = [&](int64_t i, float* h) {
     const Slab slab = slab_of(i);
-    call_for(f.b + slab.begin, slab.units);
+    prefetch_bias(f.b + slab.begin, slab.units);
     stored_products<kVnni>(f.storage, ahead, f.B, input, k, k, digits, f.U, slab.begin, slab.units, h, slab_row);
     for (int64_t r = 0; r < f.B; ++r) {
       float* const row = h + r * slab_row;

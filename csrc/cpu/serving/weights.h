@@ -66,7 +66,7 @@ void bf16_panel(const float* x, ptrdiff_t x_row, int64_t size, const uint32_t* p
 inline void float_products(bool panels, ptrdiff_t ahead, int64_t rows, const float* x, int64_t size, int64_t first,
                            int64_t steps, const float* M, int64_t begin, int64_t units, float* out, ptrdiff_t out_row) {
   if (!panels)
-    return narrow_products(rows, x + first, size, M + begin * size + first, size, steps, units, out, out_row);
+    return few_rows_products(rows, x + first, size, M + begin * size + first, size, steps, units, out, out_row);
   for (int64_t u = 0; u < units; u += kPanel) {
     const float* const panel = M + (begin + u) * size + first * kPanel;
     const auto go = [&](auto kernel) {
@@ -157,7 +157,7 @@ void stored_outputs(Storage storage, int64_t rows, const Slab& slab, int64_t sla
   };
   for (int64_t r = 0; r < rows; ++r, h += h_row, y += row) {
     if (storage == Storage::float32) {
-      outputs(narrow_outputs<float>, static_cast<const float*>(W.values), C);
+      outputs(few_rows_outputs<float>, static_cast<const float*>(W.values), C);
     } else if (storage == Storage::panels) {
       outputs(served_outputs<float>, static_cast<const float*>(W.values), row);
     } else if (storage == Storage::bfloat16) {

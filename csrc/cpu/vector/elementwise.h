@@ -51,13 +51,13 @@ MIMIC_INLINE void from_bfloat16(ptrdiff_t n, const uint16_t* values, T* to) {
   for (ptrdiff_t i = 0; i < n; ++i) to[i] = T(float_from(values[i]));
 }
 
-// out[i] = x[i] * (bytes[i] < keep ? scale : 0).
+// out[i] = x[i] * (bytes[i] < threshold ? scale : 0).
 template <class T>
 MIMIC_INLINE void apply_mask(ptrdiff_t n, const uint8_t* bytes, const Mask& mask, const T* x, T* out) {
   const T scale = T(mask.scale());
-  const uint32_t keep = mask.keep;
+  const uint32_t threshold = mask.threshold;
 #pragma GCC ivdep
-  for (ptrdiff_t i = 0; i < n; ++i) out[i] = x[i] * (bytes[i] < keep ? scale : T(0));
+  for (ptrdiff_t i = 0; i < n; ++i) out[i] = x[i] * (bytes[i] < threshold ? scale : T(0));
 }
 
 constexpr int64_t kRun = 1024;  // columns that are worked on at once, row by row

@@ -32,7 +32,7 @@ struct Product {
   T* c;
   ptrdiff_t c_row;
   Finish finish = Finish::store;
-  bool far = false;        // C is likely in no cache: call for it before the sum begins
+  bool far = false;        // C is likely in no cache: prefetch it before the sum begins
   const T* aux = nullptr;  // bias: one per row i; gate: laid out as C
   T scale = 1;
 };
@@ -47,7 +47,7 @@ __attribute__((noinline)) void tile(const Product<T, E>& p) {
   using V = Vector<T>;
   const ptrdiff_t row = kRow ? kRow : p.a_row, step = kStep ? kStep : p.a_step;
   V sum[M][N] = {};
-  if (p.far) call_for_block(p.c, p.c_row, M, N * kLanes<T>);
+  if (p.far) prefetch_block(p.c, p.c_row, M, N * kLanes<T>);
   const E* b = p.b;
   for (ptrdiff_t block = 0; block < p.blocks; ++block) {
     const E* a = p.a + block * p.a_block;

@@ -11,17 +11,17 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 constexpr int kRounded = 16;
-using Rounded = Vector<uint32_t, kRounded>;  // bfloat16 in the upper halves
+using Bf16Words = Vector<uint32_t, kRounded>;  // bfloat16 in the upper halves
 
-MIMIC_INLINE Rounded rounded(Rounded bits) {
-  const Rounded to_even = (bits + 0x7FFFu + (bits >> 16 & 1u)) & 0xFFFF0000u;
+MIMIC_INLINE Bf16Words rounded(Bf16Words bits) {
+  const Bf16Words to_even = (bits + 0x7FFFu + (bits >> 16 & 1u)) & 0xFFFF0000u;
   const auto nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
   return nan ? (bits | 0x400000u) & 0xFFFF0000u : to_even;
 }
-MIMIC_INLINE Rounded rounded(const float* p) { return rounded(load<Rounded>(p)); }
-MIMIC_INLINE Rounded rounded(Vector<float, kRounded> x) { return rounded(same_bits<Rounded>(x)); }
-MIMIC_INLINE Rounded rounded(const uint16_t* p) {
-  return __builtin_convertvector(load<Vector<uint16_t, kRounded>>(p), Rounded) << 16;
+MIMIC_INLINE Bf16Words rounded(const float* p) { return rounded(load<Bf16Words>(p)); }
+MIMIC_INLINE Bf16Words rounded(Vector<float, kRounded> x) { return rounded(same_bits<Bf16Words>(x)); }
+MIMIC_INLINE Bf16Words rounded(const uint16_t* p) {
+  return __builtin_convertvector(load<Vector<uint16_t, kRounded>>(p), Bf16Words) << 16;
 }
 MIMIC_INLINE uint32_t rounded_one(const float* p) { return uint32_t(bfloat16_from(*p)) << 16; }
 MIMIC_INLINE uint32_t rounded_one(const uint16_t* p) { return uint32_t(*p) << 16; }
@@ -81,7 +81,7 @@ MIMIC_INLINE float value_of(uint16_t x) { return float_from(x); }
 class PairSum {
  public:
   MIMIC_INLINE void add(const uint32_t* line) {
-    const Rounded words = load<Rounded>(line);
+    const Bf16Words words = load<Bf16Words>(line);
     low_ += same_bits<Sums>(words << 16);
     high_ += same_bits<Sums>(words & 0xFFFF0000u);
   }

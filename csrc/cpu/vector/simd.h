@@ -66,9 +66,9 @@ MIMIC_INLINE void copy(ptrdiff_t n, const T* from, T* to) {
   __builtin_memmove(to, from, size_t(n) * sizeof(T));
 }
 
-// Call for the memory of a block that is about to be written to, so that it is there by then.
+// Prefetch a block that is about to be written to.
 template <class T>
-MIMIC_INLINE void call_for_block(const T* block, ptrdiff_t row, int64_t rows, int64_t columns) {
+MIMIC_INLINE void prefetch_block(const T* block, ptrdiff_t row, int64_t rows, int64_t columns) {
   for (int64_t i = 0; i < rows; ++i, block += row) {
     for (int64_t j = 0; j < columns; j += 64 / int(sizeof(T))) __builtin_prefetch(block + j, 1);
     __builtin_prefetch(block + columns - 1, 1);

@@ -36,23 +36,23 @@ inline void sum_rows(const Source& dy, int64_t B, int64_t C, float* dc) {
 }
 
 template <class By>
-void backward_rounded(const ShallowBackwardBf16& f) {
+void backward_bf16(const ShallowBackwardBf16& f) {
   By::backward(f, Gradients<float>(f.shape, f.dU, f.db, f.dW));
   if (f.dc) sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
 }
 
 template <class By>
-void step_rounded(const ShallowStepBf16& f) {
+void step_bf16(const ShallowStepBf16& f) {
   sum_rows(f.dy, f.shape.B, f.shape.C, f.dc);
   const ShallowBackwardBf16 back = {
-      f.shape, f.dy,    f.z,    {f.U.value, false}, {f.W.value, false}, f.b.value, f.kept, f.dz, nullptr,
+      f.shape, f.dy,    f.z,    {f.U.value, false}, {f.W.value, false}, f.b.value, f.saved, f.dz, nullptr,
       nullptr, nullptr, nullptr};
   By::backward(back, Gradients<float>(f.shape, f.U, f.b, f.W));
   update_range<float>(0, f.shape.C, f.dc, f.c);
 }
 
 template <class By>
-constexpr RoundedKernels rounded_kernels = {By::forward, backward_rounded<By>, step_rounded<By>};
+constexpr ShallowBf16Kernels bf16_kernels = {By::forward, backward_bf16<By>, step_bf16<By>};
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic
