@@ -60,14 +60,14 @@ class Dims:
         return self._place.startswith("device")
 
     def _at(self, name: str, array: Array) -> None:
-        """Demand that all arrays lie in one memory."""
+        """Demand that all arrays are on one device."""
         here = place(array)
         self._place = self._place or here
         if here != self._place:
             raise ValueError(f"{name}: expected an array on {self._place}, as {self._dtype_of} is, got one on {here}")
 
     def beside(self, name: str, value: object, *axes: str) -> Array:
-        """As `array`, for what stays in float32 beside bfloat16 operands: there it may be either, and is widened."""
+        """As `array`, for arrays that stay float32 beside bfloat16 operands. bfloat16 ones are accepted too, and widened to float32."""
         if self.dtype != BFLOAT16:
             return self.array(name, value, *axes)
         array = any_array(name, value)

@@ -1,4 +1,4 @@
-"""Where arrays live: NumPy's on the host, CuPy's on a device. Code above the backends asks here and is otherwise the same for both."""
+"""Where arrays live: NumPy's on the host, CuPy's on a device. Code above the backends asks these functions, and is the same for both."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def is_device(value: object) -> bool:
 def shared(name: str, value: Any) -> Array:
     """An array in a device's memory as CuPy's, over the same memory; TypeError names the argument where its owner or CuPy objects.
 
-    By DLPack where there is a choice: it has CuPy's current stream wait for what the owner still has under way.
+    DLPack comes first where the owner offers both: with it CuPy's current stream waits for the owner's unfinished work.
     """
     xp = cupy()
     if isinstance(value, xp.ndarray):
@@ -49,12 +49,12 @@ def shared(name: str, value: Any) -> Array:
 
 
 def module(array: object) -> Any:
-    """numpy or cupy, whichever the array belongs to."""
+    """The module, numpy or cupy, that the array belongs to."""
     return cupy() if is_device(array) else np
 
 
 def kind(array: object) -> str:
-    """ "cpu" or "cuda"."""
+    """The device of an array: "cpu" or "cuda"."""
     return "cuda" if is_device(array) else "cpu"
 
 
@@ -64,22 +64,22 @@ def place(array: Any) -> str:
 
 
 def to(device: str, array: Any) -> Array:
-    """The array there: itself, if it is there already."""
+    """The array on that device. An array that is on it already is returned itself."""
     if device not in DEVICES:
         raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
     if is_device(array):
-        there = shared("array", array)
-        return there if device == "cuda" else cupy().asnumpy(there)
+        on_device = shared("array", array)
+        return on_device if device == "cuda" else cupy().asnumpy(on_device)
     return cupy().asarray(array) if device == "cuda" else array  # type: ignore[no-any-return]
 
 
 def like(other: object, array: Any) -> Array:
-    """The array where the other one is."""
+    """The array on the device of the other one."""
     return to(kind(other), array)
 
 
 def wait(device: str) -> None:
-    """Until what CuPy's current stream was told is done, unless it is being captured."""
+    """Wait for the work of CuPy's current stream, unless it is being captured."""
     if device == "cuda" and not capturing():
         cupy().cuda.get_current_stream().synchronize()
 
@@ -87,11 +87,11 @@ def wait(device: str) -> None:
 def capturing() -> bool:
     """Whether the work of CuPy's current stream is being captured into a CUDA graph."""
     stream = cupy().cuda.get_current_stream()
-    return bool(stream.ptr and stream.is_capturing())  # the null stream cannot be, and does not like to be asked
+    return bool(stream.ptr and stream.is_capturing())  # the null stream cannot be captured, and asking it is an error
 
 
 def overlap(a: Any, b: Any) -> bool:
-    """Whether two arrays of one place, C-contiguous where they are a device's, may have memory in common."""
+    """Whether two arrays on one device may share memory. Arrays on a GPU are C-contiguous here."""
     if not is_device(a):
         return np.may_share_memory(a, b)
     return bool(a.data.ptr < b.data.ptr + b.nbytes and b.data.ptr < a.data.ptr + a.nbytes)

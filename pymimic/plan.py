@@ -8,7 +8,7 @@ from typing import Literal, cast
 FEW_ROWS = 8  # up to so many, reading the weights takes the time, and other ways are faster
 PANEL = 32  # rows that one tile of h holds; also the units of one Philox tile
 _H = Literal["recompute", "keep", "keep-bf16"]
-_ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 4}  # bfloat16 weights lie in two forms while a slab is in use
+_ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 4}  # bfloat16 weights are packed in two forms while a slab is in use
 _SLAB_BYTES = 512 << 10  # U and W of one slab: half of a common 1 MiB L2
 _TILE_BYTES = 4 << 20  # h and da of one slab and row block, double-buffered
 _MAX_SLAB = 512
@@ -41,14 +41,14 @@ class Plan:
 
     @property
     def rounds_h(self) -> bool:
-        """Whether h is in bfloat16 where it is kept."""
+        """Whether a saved h is bfloat16."""
         return self.h == "keep-bf16" or self.dtype == "bfloat16"
 
     def __str__(self) -> str:
         kind = {"recompute": "recompute h", "keep": "keep h", "keep-bf16": "keep h in bfloat16"}[self.h]
-        how = kind if self.h == "recompute" else f"{kind} ({self.saved_bytes / 2**20:.1f} MiB)"
+        saving = kind if self.h == "recompute" else f"{kind} ({self.saved_bytes / 2**20:.1f} MiB)"
         return (
-            f"B={self.B} D={self.D} k={self.k} H={self.H} C={self.C} {self.dtype}: {how}, slabs of {self.slab} units, "
+            f"B={self.B} D={self.D} k={self.k} H={self.H} C={self.C} {self.dtype}: {saving}, slabs of {self.slab} units, "
             f"blocks of {self.row_block} rows, workspace {self.workspace_bytes / 2**20:.1f} MiB"
         )
 
@@ -91,13 +91,13 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     row_block = PANEL * max(1, -(-B // (blocks * PANEL)))  # equal blocks
     rows = PANEL * -(-B // PANEL)
     saved = rows * H * (2 if h == "keep-bf16" or dtype == "bfloat16" else itemsize)
-    how = h if h != "auto" else "keep" if saved <= memory_budget and (dtype != "bfloat16" or k > _LONG) else "recompute"
+    chosen = h if h != "auto" else "keep" if saved <= memory_budget and (dtype != "bfloat16" or k > _LONG) else "recompute"
     k32, C32 = (PANEL * -(-size // PANEL) for size in (k, C))
     if dtype == "bfloat16":  # z and dy in two forms, four parts of dz; for two threads each: h and da; weights in three forms, gradients
         workspace = rows * (4 * (k32 + C32) + 16 * k32) + 8 * slab * row_block + 20 * slab * (k32 + C32)
     else:
         workspace = (rows * (2 * k + k32 + C + C32) + 4 * slab * row_block + slab * (k + C)) * itemsize
-    return Plan(B, D, k, H, C, dtype, cast(_H, how), slab, row_block, saved, workspace)
+    return Plan(B, D, k, H, C, dtype, cast(_H, chosen), slab, row_block, saved, workspace)
 
 
 def _multiple(value: int, unit: int, most: int) -> int:

@@ -1,9 +1,9 @@
 """The tile algorithm in Numba: a task owns a panel of rows, or some hidden units, and shares nothing.
 
-A tile holds h (or dL/da) of one slab of units and one panel of rows, as [unit][row]: the weights are then read
-as they lie, and the vector lanes run along the rows. Sums run in the order of their index, without fused or
-reassociated operations, so that bits depend neither on panels nor on threads. `mask` holds keep, the two words of
-the seed, the offset, row // 16 and unit // 32 as uint64.
+A tile holds h (or dL/da) of one slab of units and one panel of rows, as [unit][row]. Vector lanes run along the rows, so
+that weights are read in their own order. Sums run in the order of their index, without fused or reassociated operations:
+bits depend neither on panels nor on threads. `mask` holds the threshold, the two words of the
+seed, the offset, row // 16 and unit // 32 as uint64.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _compiled(function: Callable[..., Any], parallel: bool = False) -> Any:
     """`function` compiled at its first call, and cached on disk where some folder is writable."""
     try:
         return njit(function, cache=True, nogil=True, error_model="numpy", parallel=parallel)
-    except RuntimeError:  # no place for the cache: a read-only installation without a home
+    except RuntimeError:  # no folder for the cache: a read-only installation without a home directory
         return njit(function, nogil=True, error_model="numpy", parallel=parallel)
 
 

@@ -67,11 +67,11 @@ class Cpu(Reference):
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
         dtype = np.uint16 if plan.rounds_h else z.dtype
         saved = memory_for((_padded(len(z)) * len(U),), dtype, room) if save else None
-        how = (_code(activation), mask, plan.slab, plan.row_block)
+        options = (_code(activation), mask, plan.slab, plan.row_block)
         if terms:
-            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, *how, terms, y, saved)
+            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, *options, terms, y, saved)
         else:
-            _core.shallow_forward(z, U, b, W, c, *how, y, saved)
+            _core.shallow_forward(z, U, b, W, c, *options, y, saved)
         return y, saved
 
     def shallow_backward(
@@ -81,11 +81,11 @@ class Cpu(Reference):
         if len(z) == 0:
             return super().shallow_backward(dy, net, None, needs, out)
         grads = gradient_arrays(needs, out, z, U, W, lambda shape: np.empty(shape, b.dtype))
-        terms, how = self._terms(z, plan), (_code(activation), mask, plan.slab, plan.row_block)
+        terms, options = self._terms(z, plan), (_code(activation), mask, plan.slab, plan.row_block)
         if terms:
-            _core.shallow_backward_bf16(_bits(dy), _bits(z), _bits(U), b, _bits(W), *how, terms, saved, *grads)
+            _core.shallow_backward_bf16(_bits(dy), _bits(z), _bits(U), b, _bits(W), *options, terms, saved, *grads)
         else:
-            _core.shallow_backward(dy, z, U, b, W, *how, saved, *grads)
+            _core.shallow_backward(dy, z, U, b, W, *options, saved, *grads)
         return grads
 
     def shallow_step(
@@ -97,11 +97,11 @@ class Cpu(Reference):
         dtype = net.U.dtype
         dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
         U, b, W, to_c = ((array, slots[key], _rule(updates[key])) for key, array in zip("UbWc", (net.U, net.b, net.W, c)))
-        terms, how = self._terms(z, plan), (_code(net.activation), net.mask, plan.slab, plan.row_block)
+        terms, options = self._terms(z, plan), (_code(net.activation), net.mask, plan.slab, plan.row_block)
         if terms:
-            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, to_c, *how, terms, saved, dz, dc)
+            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, to_c, *options, terms, saved, dz, dc)
         else:
-            _core.shallow_step(dy, z, U, b, W, to_c, *how, saved, dz, dc)
+            _core.shallow_step(dy, z, U, b, W, to_c, *options, saved, dz, dc)
         return dz
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
@@ -140,12 +140,12 @@ def _code(activation: Activation) -> int:
 
 
 def _bits(array: Array) -> Array:
-    """bfloat16 as uint16, which is how the core takes it; float32 as it is."""
+    """A bfloat16 array as uint16, the type that the core takes; a float32 array unchanged."""
     return array.view(np.uint16) if array.dtype == bfloat16 else array
 
 
 def _rule(update: Update) -> _core._Update:
-    """What the core takes: all but the last field, which is for devices."""
+    """The fields that the core takes: all but the last, which is for devices."""
     return update[:-1]
 
 

@@ -16,8 +16,8 @@ from ..plan import PANEL, plan
 from .interface import ACTIVATIONS, Activation, Array, quantised
 
 _ROWS_AT_ONCE = 64
-_SLABS, _MOST_UNITS = 128, 2048  # sums of few units cost time, and threads want slabs to share
-_PANEL_BYTES = 64 << 20  # weights up to here may lie in a cache, where reading them as they are is what takes the time
+_SLABS, _MOST_UNITS = 128, 2048  # slabs large enough that sums are cheap, and many enough for the threads
+_PANEL_BYTES = 64 << 20  # smaller weights fit a cache, and there the faster layout pays
 _MOST_INT8_COLUMNS = 1 << 16  # sums of products of 8 bits are exact in 32 up to here
 _LANES = 16
 _LINE = 64  # bytes
@@ -47,7 +47,7 @@ class Served:
         padded_W = 4 * H * (-(-C // _LANES) * _LANES)
         small = w["U"].nbytes + (0 if V_matrix is None else V_matrix.nbytes) + padded_W <= _PANEL_BYTES
         storage = "panels" if dtype == "float32" and (small if copy is None else copy) else dtype
-        slab = plan(1, D, k, H, C).slab  # float32's sums run as those of training do
+        slab = plan(1, D, k, H, C).slab  # float32 sums in the order of training
         if dtype != "float32":
             slab = max(slab, min(H // _SLABS, _MOST_UNITS) // PANEL * PANEL)
         V = None if V_matrix is None else _panels(V_matrix, storage)
@@ -126,7 +126,7 @@ def _rows(matrix: Array, storage: str, slab: int) -> list[Array]:
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array whose vectors each lie in one cache line."""
+    """An array that starts on a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE

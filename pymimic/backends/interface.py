@@ -18,7 +18,7 @@ from ..errors import BackendUnavailableError
 from ..plan import Plan
 from ..plan import plan as plan_for
 
-Seed = int | Array  # ints, or on a device also 0-d int64 arrays, so that a CUDA graph can be replayed with others
+Seed = int | Array  # ints; on a device also 0-d int64 arrays, so that a CUDA graph can be replayed with other values
 Activation = Literal["relu", "identity", "tanh", "sigmoid", "gelu"]
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "identity", "tanh", "sigmoid", "gelu")
 
@@ -104,12 +104,12 @@ class Saved:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Bytes of the array."""
         return int(self.array.nbytes)
 
 
 def memory_for(shape: tuple[int, ...], dtype: Any, room: Array | None, empty: Callable[..., Array] = np.empty) -> Array:
-    """What to keep h in: `room` if it is right, or a new array."""
+    """Memory to save h in: `room` if its shape and type are right, or a new array."""
     return room if room is not None and room.shape == shape and room.dtype == dtype else empty(shape, dtype)
 
 
@@ -134,7 +134,7 @@ class Update(NamedTuple):
 
 
 def quantised(matrix: Array) -> tuple[Any, Array]:
-    """Each row as integers of at most 127, and what one of them is worth."""
+    """Each row as integers of at most 127, and the scale of each row."""
     scale = np.abs(matrix).max(axis=1) / np.float32(127)
     steps = np.divide(matrix, scale[:, None], out=np.zeros_like(matrix), where=scale[:, None] > 0)
     return np.rint(steps), scale
@@ -189,7 +189,7 @@ class Backend(ABC):
     def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array:
         """x, masked over its last two axes."""
 
-    # A loss is a float, or on a device a 0-d array there: nobody waits for it.
+    # A loss is a float. On a device it is a 0-d array there, so that the host need not wait for it.
 
     @abstractmethod
     def mimic_loss(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
@@ -215,7 +215,7 @@ class Backend(ABC):
         """The backend of a handle that owns these arrays (U, b, W, c) and multiplies in `dtype`."""
         return self
 
-    def changed(self) -> None:  # noqa: B027  (an answer: most have no copies to make anew)
+    def changed(self) -> None:  # noqa: B027  (most backends have no copies to make again)
         """Of a handle's backend: somebody else wrote to its arrays."""
 
     def prediction(self, weights: dict[str, Array], activation: Activation) -> Prediction:
@@ -229,7 +229,7 @@ class Backend(ABC):
         raise BackendUnavailableError(f"student: a Predictor needs the compiled core or a device, and this is backend {self.name!r}")
 
     def step_numbers(self, update: Update, to: Any = None) -> Any:
-        """The numbers of a step in memory that captured updates read them from (`to`, or new memory); None where there is no capture."""
+        """The numbers of a step in device memory, `to` or new memory, for updates captured into a CUDA graph. None on the host."""
         return None
 
 

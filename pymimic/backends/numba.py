@@ -1,7 +1,7 @@
 """The portable fast path, compiled by Numba at first use: the tile algorithm of `_numba_kernels` (h is never written).
 
 An independent second opinion in the tests. Calls take turns, as not every threading layer of Numba's can run two at once, and a
-forked child runs on one thread, as the parent's threads are not there.
+forked child runs on one thread, as it does not inherit its parent's threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .reference import Reference, to_save_dtype
 _PANEL_ROWS = 128  # at most, of one tile: a tile of 512 units then takes 256 KiB in float32
 _LINEAR_SLAB, _LINEAR_BLOCK = 256, 1024  # of the ops that have no plan
 
-_started: Any = numba.config  # says how many threads Numba starts: no more can be asked for
+_started: Any = numba.config  # its NUMBA_NUM_THREADS is the most that can be asked for
 
 _turn = threading.Lock()
 _forked = False

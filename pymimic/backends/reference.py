@@ -61,7 +61,7 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def slope_from_output(out: Array, activation: Activation, mask: Mask) -> Array:
-    """f'(a) from out = f(a) * kept; not for gelu, which takes the same value twice."""
+    """f'(a) from out = f(a) times the mask; not for gelu, which takes the same value twice."""
     h: Array = out / out.dtype.type(mask.scale)
     slope: Array = np.ones_like(h)
     if activation == "relu":
@@ -81,7 +81,7 @@ def rounded(array: Array, plan: Plan) -> Array:
 
 
 def to_save_dtype(h: Array, plan: Plan) -> Array:
-    """What is kept between the passes, in the type that the plan says."""
+    """What is saved between the passes, in the type that the plan says."""
     return h.astype(bfloat16) if plan.rounds_h else h
 
 

@@ -47,7 +47,7 @@ NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymim
 _Sizes = tuple[int, int, int, int]  # B, k, H, C
 _Problem = tuple[tuple[Any, ...], Array, Array, Array, Array]  # sizes and options, z, U, b, W: what the launchers begin with
 
-cupy()  # without it there is nothing to compute on
+cupy()  # says what to install where it is missing
 
 
 class Cuda(Backend):

@@ -16,7 +16,7 @@ from . import cublas
 from .memory import empty, scratch, stream
 from .operands import BF16, FP32, TF32
 
-# Columns up to which the kernels are taken, by precision. Float32 is three products on tensor cores there, but none in cuBLAS.
+# Up to so many columns the kernels are used, by precision. They make a float32 product of three on tensor cores; cuBLAS uses none.
 LONG = {BF16: 256, TF32: 256, FP32: 512}
 _VALUES = 8 << 20  # of a slab: of h, and of the gradients of U and W; or as many as `_LEAST` units have
 _LEAST, _GROUP = 256, 128  # units of a slab; it is a multiple of the second
@@ -91,7 +91,7 @@ def backward(
 ) -> Iterator[tuple[slice, _GRADIENTS]]:
     """dz at the end, and before that dU, db and dW, slab after slab, in the memory that `room` gives for its units.
 
-    When a slab's gradients are there, nobody reads its weights any more. All scratch is taken first.
+    Nothing reads a slab's weights after its gradients are made. All scratch is allocated first.
     """
     is_16bit = p.z.itemsize == 2
     is_h = p.saves_h(saved)

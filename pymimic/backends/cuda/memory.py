@@ -78,7 +78,7 @@ class Workspace:
 
 
 def in_workspace() -> bool:
-    """Whether results come from one: then each call has its own memory there already."""
+    """Whether results come from a workspace, which has memory for each call already."""
     return getattr(_active, "workspace", None) is not None
 
 

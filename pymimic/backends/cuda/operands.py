@@ -33,7 +33,7 @@ def copied(a: Array, precision: int) -> Array:
 
 
 def packed(a: Array, precision: int) -> Array:
-    """As `operand`, to be kept: a copy is in memory from the pool, not from a workspace."""
+    """As `operand`, for weights that stay: a copy comes from the memory pool, not from a workspace."""
     if _has_form(a, precision):
         return a
     padded = cast(Array, allocate(*form(a, precision)))

@@ -1,4 +1,4 @@
-"""A net for a few rows at a time on a device: the weights as the serving kernels read them, and all of it one call."""
+"""A net for a few rows at a time on a device: weights in the form that the serving kernels read, and one call for the whole net."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Served:
         )  # fmt: skip
 
     def predict(self, x: Array) -> Array:
-        """y (B, C) of x (B, D), a C-contiguous float32 array there."""
+        """y (B, C) of x (B, D), a C-contiguous float32 array on the device."""
         y = empty((len(x), self.outputs))
         self._native.predict(x, y, scratch(self._native.plan(len(x)).workspace), stream())
         return y
