@@ -129,9 +129,11 @@ def info(
         if len(sizes) != 5 or not all(size.strip().isdecimal() for size in sizes):
             raise ValueError(f"plan: expected five sizes B,D,k,H,C, got {shape!r}")
         B, D, k, H, C = map(int, sizes)
-        lines["plan"] = str(plan(B, D, k, H, C))
+        planned = plan(B, D, k, H, C)
+        lines |= {"plan": str(planned), **backends.passes(planned)}
+    width = max(map(len, lines)) + 2
     for name, value in lines.items():
-        typer.echo(f"{name + ':':<18}{value}")
+        typer.echo(f"{name + ':':<{width}}{value}")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from gpu.problems import random_problem
 from gpu.watch import about_to
 from pymimic import AdamW, _cuda
 from pymimic.backends.cuda import cublas
-from pymimic.backends.cuda.backend import parameter
+from pymimic.backends.cuda.layers import parameter
 from pymimic.bench import machine
 from pymimic.bench.shapes import SHAPES, Shape
 

@@ -10,6 +10,7 @@ from typing import Literal, cast
 
 from ..devices import is_device
 from ..errors import BackendUnavailableError, CudaError
+from ..plan import Plan
 from .interface import Backend
 
 BackendName = Literal["cpu", "cpu-bf16x3", "cpu-bf16", "cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16", "numba", "reference"]
@@ -65,6 +66,17 @@ def for_training(device: str, dtype: str) -> BackendName | None:
     if device == "cuda":
         return "cuda-tf32" if dtype == "bfloat16" else None
     return "cpu-bf16x3" if default_host().name == "cpu" else None
+
+
+def passes(plan: Plan) -> dict[str, str]:
+    """How a plan's passes run on this machine, by "backend, pass": on the backends that ops and a trainer take by themselves."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(("cpu", for_training("cpu", "float32") or "cpu", "cuda")):
+        try:
+            found |= {f"{name}, {which}": words for which, words in get(name).passes(plan).items()}
+        except BackendUnavailableError:
+            continue
+    return found
 
 
 def _demand_kernels() -> None:

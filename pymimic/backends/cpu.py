@@ -17,6 +17,7 @@ of the best that the machine can run.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 from ml_dtypes import bfloat16
@@ -53,17 +54,26 @@ class Cpu(Reference):
         """Whether the forward pass can save h for the backward pass."""
         return self.name != "cpu-bf16"
 
-    def _terms(self, array: Array, plan: Plan | None = None) -> int:
-        """How many bfloat16 stand for a number of these arrays, (rows, any), in a product: 0, 1 or 3."""
+    def passes(self, plan: Plan) -> dict[str, str]:
+        saves = plan.h != "recompute" and self.keeps_h(plan.k, plan.C)
+        terms = self._terms(plan.B, np.dtype(np.float64 if plan.dtype == "float64" else np.float32), plan)
+        sizes = (plan.B, plan.k, plan.H, plan.C, plan.slab, plan.row_block, plan.dtype != "float64", terms)
+        return {
+            name: _in_words(_core.shallow_plan(*sizes, backward, backward, saves and not backward, False), plan.dtype)
+            for name, backward in (("forward", False), ("backward", True))
+        }
+
+    def _terms(self, rows: int, dtype: np.dtype[Any], plan: Plan | None = None) -> int:
+        """How many bfloat16 stand for a number in a product of so many rows of that type: 0, 1 or 3."""
         if plan is not None and (plan.dtype == "bfloat16" or (plan.dtype == "float32" and self.name == "cpu-bf16")):
             return 1
-        if self.name == "cpu" or array.dtype != np.float32 or not _core.has_tiles():
+        if self.name == "cpu" or dtype != np.float32 or not _core.has_tiles():
             return 0
-        return 1 if self.name == "cpu-bf16" else 3 if len(array) > FEW_ROWS else 0
+        return 1 if self.name == "cpu-bf16" else 3 if rows > FEW_ROWS else 0
 
     def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         z, U, b, W, activation, mask, plan = net
-        terms = self._terms(z, plan)
+        terms = self._terms(len(z), z.dtype, plan)
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
         dtype = np.uint16 if plan.rounds_h else z.dtype
         saved = memory_for((_padded(len(z)) * len(U),), dtype, room) if save else None
@@ -81,7 +91,7 @@ class Cpu(Reference):
         if len(z) == 0:
             return super().shallow_backward(dy, net, None, needs, out)
         grads = gradient_arrays(needs, out, z, U, W, lambda shape: np.empty(shape, b.dtype))
-        terms, options = self._terms(z, plan), (_code(activation), mask, plan.slab, plan.row_block)
+        terms, options = self._terms(len(z), z.dtype, plan), (_code(activation), mask, plan.slab, plan.row_block)
         if terms:
             _core.shallow_backward_bf16(_bits(dy), _bits(z), _bits(U), b, _bits(W), *options, terms, saved, *grads)
         else:
@@ -97,7 +107,7 @@ class Cpu(Reference):
         dtype = net.U.dtype
         dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
         U, b, W, to_c = ((array, slots[key], _rule(updates[key])) for key, array in zip("UbWc", (net.U, net.b, net.W, c)))
-        terms, options = self._terms(z, plan), (_code(net.activation), net.mask, plan.slab, plan.row_block)
+        terms, options = self._terms(len(z), z.dtype, plan), (_code(net.activation), net.mask, plan.slab, plan.row_block)
         if terms:
             _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, to_c, *options, terms, saved, dz, dc)
         else:
@@ -106,7 +116,7 @@ class Cpu(Reference):
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
         out = np.empty((len(x), len(weight)), x.dtype) if out is None else out
-        _core.linear(x, weight, bias, _code(activation), mask, self._terms(x), out)
+        _core.linear(x, weight, bias, _code(activation), mask, self._terms(len(x), x.dtype), out)
         return out
 
     def linear_dropout_backward(
@@ -118,7 +128,7 @@ class Cpu(Reference):
         dx = np.empty_like(x) if "x" in needs else None
         dweight = np.empty_like(weight) if "weight" in needs else None
         dbias = np.empty(len(weight), x.dtype) if "bias" in needs else None
-        _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, self._terms(x), da, dx, dweight, dbias)
+        _core.linear_backward(dout, x, weight, bias, out, _code(activation), mask, self._terms(len(x), x.dtype), da, dx, dweight, dbias)
         return LinearGrads(dx, dweight, dbias)
 
     def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array:
@@ -133,6 +143,18 @@ class Cpu(Reference):
         self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
     ) -> Served:
         return Served(weights, activation, mean, scale, dtype, copy)
+
+
+def _in_words(core: _core._Plan, dtype: str) -> str:
+    kinds = {
+        "vectors": f"vectors of {dtype}",
+        "pairs": "pairs of bfloat16",
+        "tiles": "tiles of bfloat16",
+        "tiles_x3": "tiles of 3 bfloat16",
+    }
+    words = [kinds[core["by"]], f"slabs of {core['slab']} units", f"blocks of {core['row_block']} rows"]
+    words += [f"H in {core['parts']} parts"] * (core["parts"] > 1) + [f"k in runs of {core['k_run']}"] * (core["k_run"] > 0)
+    return ", ".join(words + ["threads own slabs, as rows are few"] * core["few_rows"])
 
 
 def _code(activation: Activation) -> int:

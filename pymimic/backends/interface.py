@@ -211,6 +211,10 @@ class Backend(ABC):
         """Whether `shallow_forward` can save h for the backward pass."""
         return True
 
+    def passes(self, plan: Plan) -> dict[str, str]:
+        """What this machine does in the passes of that plan, by name and in words, where the plan does not say it all."""
+        return {}
+
     def handle(self, params: dict[str, Array], dtype: str) -> Backend:
         """The backend of a handle that owns these arrays (U, b, W, c) and multiplies in `dtype`."""
         return self

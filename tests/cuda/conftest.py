@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 # what of the binding launches nothing
 ANSWERS = ("devices", "recent_kernels", "shallow_forward_splits", "update_numbers")
 # what of pymimic.backends.cuda imports the binding
-OURS = ("backend", "by_cublas", "cublas", "handle", "operands", "prediction", "serving")
+OURS = ("backend", "by_cublas", "cublas", "handle", "layers", "operands", "prediction", "serving")
 
 
 def build_binding() -> Path:

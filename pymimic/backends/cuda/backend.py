@@ -21,14 +21,12 @@ import numpy as np
 
 from ... import _cuda
 from ...devices import cupy
+from ...plan import Plan
 from ..interface import (
     ACTIVATIONS,
     ANYWHERE,
     Activation,
     Array,
-    Backend,
-    LinearGrads,
-    Mask,
     Shallow,
     ShallowGrads,
     Slots,
@@ -38,29 +36,40 @@ from ..interface import (
 )  # fmt: skip
 from . import by_cublas, cublas, operands
 from .handle import PackEachCall, PackOnce, Pair
-from .memory import allocate, copied, empty, in_workspace, scratch, stream
+from .layers import Layers, parameter
+from .memory import copied, empty, in_workspace, scratch, stream
 from .operands import BF16, FP16
 from .prediction import Prediction
 from .serving import Served
 
-NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
 _Sizes = tuple[int, int, int, int]  # B, k, H, C
 _Problem = tuple[tuple[Any, ...], Array, Array, Array, Array]  # sizes and options, z, U, b, W: what the launchers begin with
 
 cupy()  # says what to install where it is missing
 
 
-class Cuda(Backend):
+class Cuda(Layers):
     """A `Backend` of device arrays. The shallow ops may multiply in another precision than the others, given by its code."""
 
     def __init__(self, name: str, code: int | None = None, params: dict[str, Array] | None = None) -> None:
-        super().__init__(name)
-        self.code = NAMES.index(name) if code is None else code
+        super().__init__(name, code)
         self._weights = PackEachCall(self.code) if params is None else PackOnce(self.code, params)
 
     def keeps_h(self, k: int, C: int) -> bool:
         """Whether the forward pass can save h for the backward pass: elsewhere making it again is a part of one kernel."""
         return by_cublas.is_long(k, C, self.code)
+
+    def passes(self, plan: Plan) -> dict[str, str]:
+        B, k, H, C = sizes = plan.B, plan.k, plan.H, plan.C
+        code = BF16 if plan.dtype == "bfloat16" else self.code
+        forward = _cuda.shallow_forward_plan(code, *sizes, 0)
+        found = {
+            "forward": f"{forward.kernel}, blocks of {forward.row_block} rows, slabs of {forward.slab} units, H in {forward.splits} parts"
+        }
+        if by_cublas.is_long(k, C, code):
+            return found | {"backward": f"products of cuBLAS, slabs of {by_cublas.slab_units(B, H, k + C)} units"}
+        rows, units = _cuda.shallow_backward_rows_plan(code, *sizes, 0), _cuda.shallow_backward_units_plan(code, *sizes, True, True)
+        return found | {"backward, dz": _in_words(rows), "backward, dU, db, dW": f"{units.kernel}, columns in {units.column_chunks} parts"}
 
     def handle(self, params: dict[str, Array], dtype: str) -> Cuda:
         return Cuda(self.name, BF16 if dtype == "bfloat16" else self.code, params)
@@ -182,69 +191,6 @@ class Cuda(Backend):
         self.optimizer_update(c, dc, slots["c"], updates["c"])
         return dz
 
-    def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
-        out = empty((len(x), len(weight))) if out is None else out
-        self._multiply(x, weight, out, transpose_b=True)
-        if out.size and not (bias is None and activation == "identity" and mask.threshold == 256):
-            _cuda.linear_dropout(out, bias, out, ACTIVATIONS.index(activation), mask, stream())
-        return out
-
-    def linear_dropout_backward(
-        self, dout: Array, x: Array, weight: Array, bias: Array | None, out: Array, activation: Activation, mask: Mask,
-        needs: frozenset[str],
-    ) -> LinearGrads:  # fmt: skip
-        da = dout
-        dx = empty(x.shape) if "x" in needs else None
-        dweight = empty(weight.shape) if "weight" in needs else None
-        dbias = empty((len(weight),)) if "bias" in needs else None
-        plain = activation == "identity" and mask.threshold == 256
-        if dout.size == 0:
-            for grad in (dx, dweight, dbias):
-                if grad is not None:
-                    grad.fill(0)
-            return LinearGrads(dx, dweight, dbias)
-        if not plain:
-            if activation == "gelu":  # takes the same value twice: its slope is of the pre-activation
-                product = empty(out.shape)
-                self._multiply(x, weight, product, transpose_b=True)
-                out = product
-            da = empty(dout.shape)
-            room = scratch(_cuda.linear_dropout_backward_workspace(*dout.shape))
-            code = ACTIVATIONS.index(activation)
-            _cuda.linear_dropout_backward(dout, out, bias, da, dbias, code, mask, room, stream())
-        elif dbias is not None:
-            self._column_sums(dout, dbias)
-        if dx is not None:
-            self._multiply(da, weight, dx)
-        if dweight is not None:
-            self._multiply(da, x, dweight, transpose_a=True)
-        return LinearGrads(dx, dweight, dbias)
-
-    def dropout(self, x: Array, mask: Mask, out: Array | None) -> Array:
-        out = empty(x.shape) if out is None else out
-        _cuda.dropout(x, out, mask, stream())
-        return out
-
-    def mimic_loss(self, y: Array, t: Array, weights: Array | None) -> tuple[float, Array]:
-        return self._loss(_cuda.mimic_loss, y, t, weights)
-
-    def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
-        return self._loss(_cuda.cross_entropy, y, copied(labels, np.int64), weights)
-
-    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
-        return self._loss(_cuda.distillation_loss, y, t, temperature)
-
-    def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
-        if param.size:
-            _cuda.optimizer_update(parameter(param, slots, None, update), self.code, grad, stream())
-
-    def step_numbers(self, update: Update, to: Any = None) -> Any:
-        """The numbers of a step, copied on the current stream to memory that captured updates read them from."""
-        numbers = np.frombuffer(_cuda.update_numbers(update[:-1]), np.uint8)
-        to = allocate(numbers.shape, np.uint8) if to is None else to
-        to.set(numbers, stream=cupy().cuda.get_current_stream())
-        return to
-
     def _as_bfloat16(self, net: Shallow) -> Cuda | None:
         """The backend for bfloat16 arrays, where this one multiplies in another precision."""
         return Cuda(self.name, BF16) if net.plan.dtype == "bfloat16" and self.code != BF16 else None
@@ -266,20 +212,6 @@ class Cuda(Backend):
     def _backward_rows(self, sizes: _Sizes, problem: _Problem, dy: Array, dz: Array) -> None:
         _cuda.shallow_backward_rows(*problem, dy, dz, scratch(_cuda.shallow_backward_rows_plan(self.code, *sizes, 0).workspace), stream())
 
-    def _column_sums(self, a: Array, sums: Array) -> None:
-        _cuda.column_sums(a, sums, scratch(_cuda.column_sums_workspace(*a.shape)), stream())
-
-    def _loss(self, function: Any, y: Array, *others: Any) -> tuple[float, Array]:
-        loss, dy = empty(()), empty(y.shape)
-        if y.size == 0:
-            loss.fill(0)
-        else:
-            function(y, *others, loss, dy, scratch(_cuda.loss_workspace(*y.shape)), stream())
-        return cast(float, loss), dy
-
-    def _multiply(self, a: Array, b: Array, out: Array, **transposed: bool) -> None:
-        cublas.multiply(a, b, out, cublas.COMPUTE_TYPES[self.name], **transposed)
-
     def _demand_training(self) -> None:
         if self.code == FP16:
             raise ValueError("backend: expected 'cuda', 'cuda-tf32' or 'cuda-bf16' for gradients, got 'cuda-fp16', which is for prediction")
@@ -296,6 +228,5 @@ def _rows(grads: ShallowGrads, units: slice) -> tuple[Any, Any, Any]:
     return U, b, W
 
 
-def parameter(param: Array, slots: tuple[Array, ...], working: Any, update: Update) -> Any:
-    """What an update writes and reads, as the binding takes it."""
-    return param, slots, working, update[:-1], update.numbers
+def _in_words(plan: _cuda.Plan) -> str:
+    return f"{plan.kernel}, blocks of {plan.row_block} rows, slabs of {plan.slab} units, H in {plan.splits} parts"

@@ -28,6 +28,12 @@ def is_long(k: int, C: int, precision: int) -> bool:
     return precision in LONG and max(k, C) > LONG[precision]
 
 
+def slab_units(B: int, H: int, columns: int) -> int:
+    """Units of a slab, for so many columns of U and W together."""
+    count = -(-max(1, H) // max(_LEAST, _VALUES // max(1, B, columns)))
+    return -(-max(1, H) // (count * _GROUP)) * _GROUP
+
+
 class Problem(NamedTuple):
     """What a pass reads: operands with k and C columns, and with gaps between rows; how they are multiplied."""
 
@@ -47,9 +53,7 @@ class Problem(NamedTuple):
 
     def slab_units(self) -> int:
         """Units of all slabs but the last, which may be shorter."""
-        B, H, columns = max(1, len(self.z)), max(1, len(self.b)), int(self.U.shape[1] + self.W.shape[1])
-        count = -(-H // max(_LEAST, _VALUES // max(B, columns)))
-        return -(-H // (count * _GROUP)) * _GROUP
+        return slab_units(len(self.z), len(self.b), int(self.U.shape[1] + self.W.shape[1]))
 
     def saved_shape(self) -> tuple[int, int, int]:
         """Of what a forward pass keeps."""
