@@ -6,6 +6,7 @@ from instruction_sets import use_backend
 
 import pymimic
 from pymimic import ops
+from pymimic.backends import get
 from pymimic.plan import FEW_ROWS
 
 SHAPES = [(1, 7, 40, 3), (8, 64, 700, 10), (9, 64, 700, 10), (100, 700, 450, 33), (1300, 20, 300, 10), (300, 250, 513, 183), (5, 3, 0, 2)]
@@ -72,3 +73,31 @@ def test_the_kernels_do_what_the_plan_says(isa, backend, by, terms, shape, saves
         for needs in (("z", "U", "b", "W", "c"), ("U", "W"), ("z",)):
             ops.shallow_backward(dy, z, U, b, W, saved=saved, needs=needs, **(settings | {"plan": None if saves else how}))
             assert _core.last_shallow_run() == expected(True, "z" in needs, not saves)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("isa", "backend", "by", "terms"), WAYS, ids=lambda value: str(value))
+def test_what_info_says_is_what_runs(isa, backend, by, terms, shape):
+    """`pymimic info --plan` prints these words."""
+    from pymimic import _core
+
+    B, k, H, C = shape
+    r = np.random.default_rng(0)
+    z, U, b, W, c, dy = (r.standard_normal(size, dtype=np.float32) for size in ((B, k), (H, k), H, (H, C), C, (B, C)))
+    with use_backend(isa):
+        planned = pymimic.plan(B, k, k, H, C, h="recompute")
+        words = get(backend).passes(planned)
+        ops.shallow_forward(z, U, b, W, c, backend=backend, plan=planned)
+        check_words(words["forward"], _core.last_shallow_run(), H)
+        ops.shallow_backward(dy, z, U, b, W, backend=backend, plan=planned)
+        check_words(words["backward"], _core.last_shallow_run(), H)
+
+
+def check_words(words, run, H):
+    kinds = {"vectors": "vectors of float32", "pairs": "pairs of bfloat16", "tiles": "tiles of bfloat16", "tiles_x3": "tiles of 3 bfloat16"}
+    kind, slab, *_ = words.split(", ")
+    assert kind == kinds[run["by"]]
+    assert ceil_div(H, int(slab.removeprefix("slabs of ").removesuffix(" units"))) == run["slabs"]
+    assert ("rows are few" in words) == run["few_rows"]
+    assert (f"H in {run['parts']} parts" in words) == (run["parts"] > 1)

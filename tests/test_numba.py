@@ -26,11 +26,11 @@ def test_a_read_only_installation_compiles_without_a_cache(monkeypatch):
 
 def test_kernels_see_read_only_arrays_without_copies():
     pytest.importorskip("numba")
-    from pymimic.backends.numba import _seen
+    from pymimic.backends.numba import _mutable
 
     for array in (np.arange(6.0).reshape(2, 3), np.empty((0, 4), np.float32)):
         array.flags.writeable = False
-        seen = _seen(array)
+        seen = _mutable(array)
         assert seen.ctypes.data == array.ctypes.data
         assert (seen.shape, seen.dtype) == (array.shape, array.dtype)
         assert seen.flags.c_contiguous

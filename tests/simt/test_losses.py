@@ -7,7 +7,7 @@ from emulator import INVALID_VALUE, guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymimic.backends import reference
+from pymimic.backends import get
 
 SEEDS = range(6)
 LOSSES = ("mimic_loss", "cross_entropy", "distillation_loss")
@@ -44,7 +44,7 @@ class Loss:
 
     def expected(self):
         wide = [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in self.arguments()]
-        return getattr(reference, self.name)(*wide)
+        return getattr(get("reference"), self.name)(*wide)
 
     def bounds(self):
         """Of the loss and of dy: roundings of what is subtracted, weighted as the results are, and some more for the functions."""
