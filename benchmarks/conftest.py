@@ -1,4 +1,4 @@
-"""The named shapes: in small sizes, once and checked, in a plain `pytest`; in full size and timed with `--benchmark-enable`."""
+"""The named shapes: in small sizes, once and checked, in a plain `pytest`; in full size and timed with `-n 0 --benchmark-enable`."""
 
 import pytest
 from side_by_side import ROWS

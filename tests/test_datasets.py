@@ -117,7 +117,10 @@ def test_mnist_validates_on_the_last_10000_training_images(tmp_path, pack):
         (gzip.compress(idx(np.zeros((3, 2)))[:-1]), "expected 6 values, got 5"),
         (gzip.compress(idx(np.zeros((3, 2))) + b"!"), "expected 6 values, got 7"),
     ],
-)
+    ids=[
+        "truncated gzip", "no gzip", "empty", "floats", "one axis", "truncated header", "other sizes", "truncated", "too long",
+    ],
+)  # fmt: skip
 def test_a_bad_idx_file_is_named(tmp_path, content, message):
     path = tmp_path / "some.gz"
     path.write_bytes(content)

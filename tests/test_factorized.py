@@ -63,7 +63,11 @@ def test_exact_arithmetic_gives_relu_to_the_bit(backend, size, dtype, seed):
     np.testing.assert_array_equal(got, np.maximum(np.float64(x) @ np.float64(V).T @ np.float64(U).T + b, 0))
 
 
-@pytest.mark.parametrize("needs", [set(n) for r in range(5) for n in itertools.combinations(FactorizedGrads._fields, r)], ids=str)
+@pytest.mark.parametrize(
+    "needs",
+    [set(n) for r in range(5) for n in itertools.combinations(FactorizedGrads._fields, r)],
+    ids=lambda names: "".join(sorted(names)),
+)
 def test_every_subset_of_needs(backend, needs):
     x, V, U, _, da = arrays(SMALL, "float32", exact=True)
     got = ops.factorized_matmul_backward(da, x, V, U, needs=needs, backend=backend)

@@ -81,7 +81,9 @@ def test_gradients_agree_with_finite_differences(backend, activation, p):
         assert abs(np.vdot(dout, ahead - behind) / 2e-5 - np.vdot(grad, direction)) < 1e-6 * np.linalg.norm(grad), name
 
 
-@pytest.mark.parametrize("needs", [set(n) for r in range(4) for n in itertools.combinations(LinearGrads._fields, r)], ids=str)
+@pytest.mark.parametrize(
+    "needs", [set(n) for r in range(4) for n in itertools.combinations(LinearGrads._fields, r)], ids=lambda names: "".join(sorted(names))
+)
 def test_every_subset_of_needs(backend, needs):
     x, weight, bias, dout = layer(SMALL, "float32", exact=True)
     how = {**DROPOUT, "dropout": 0.5}

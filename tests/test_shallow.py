@@ -133,7 +133,9 @@ def test_relu_has_slope_zero_at_zero(backend, dtype):
     assert all(not getattr(grads, name).any() for name in ("z", "U", "b", "W"))
 
 
-@pytest.mark.parametrize("needs", [set(n) for r in range(6) for n in itertools.combinations(NAMES, r)], ids=str)
+@pytest.mark.parametrize(
+    "needs", [set(n) for r in range(6) for n in itertools.combinations(NAMES, r)], ids=lambda names: "".join(sorted(names))
+)
 @pytest.mark.parametrize("save", [False, True], ids=["recompute", "saved"])
 def test_every_subset_of_needs(backend, needs, save):
     mask = {**DROPOUT, "dropout": 0.5}
