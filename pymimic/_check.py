@@ -108,11 +108,29 @@ def any_array(name: str, value: object) -> Array:
 
 
 def host_array(name: str, value: object) -> Array:
-    """Demand a NumPy array."""
-    if isinstance(value, np.ndarray) and not is_device(value):
+    """Demand a plain NumPy array, memory-mapped or not."""
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ndarray) and not isinstance(value, (np.ma.MaskedArray, np.matrix)) and not is_device(value):
         return value
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise TypeError(f"{name}: expected a NumPy array, got {kind}")
+    raise TypeError(f"{name}: expected a NumPy array, got {kind}{_cure(value)}")
+
+
+def _cure(value: object) -> str:
+    """How to make a NumPy array of it, as the end of a message."""
+    if isinstance(value, np.ma.MaskedArray):
+        return ", whose masked values nobody would heed: drop them, or fill them in with .filled(...)"
+    ways = (
+        ("detach", ".detach().cpu().numpy()"),
+        ("toarray", ".toarray()"),
+        ("to_numpy", ".to_numpy()"),
+        ("__array__", "numpy.asarray(...)"),
+    )
+    for attribute, way in ways:
+        if hasattr(type(value), attribute):
+            return f": pass {way}"
+    return ": pass numpy.asarray(...)" if isinstance(value, (list, tuple)) else ""
 
 
 def float_shape(name: str, value: object, shape: tuple[int, ...]) -> Array:
