@@ -8,9 +8,14 @@ import numpy as np
 
 from ..backends.interface import Array
 
+TINY = float(np.finfo(np.float32).tiny)
+"""The least deviation that float32 holds in full, and whose inverse it holds."""
+
 
 def moments(blocks: Iterable[Array]) -> tuple[Array, Array]:
     """Mean and standard deviation of each column, both float64; a constant column has deviation 1, so that dividing by it is safe.
+
+    A deviation counts as none where it is below the grain of float32 at the mean, or below `TINY`: float32 could not hold its inverse.
 
     Blocks are merged by the pairwise rule of Chan, Golub & LeVeque (1979), which does not cancel when the mean is large.
     """
@@ -32,8 +37,7 @@ def moments(blocks: Iterable[Array]) -> tuple[Array, Array]:
     if count == 0:
         raise ValueError("blocks: expected at least one row, got none")
     deviation = np.sqrt(square / count)
-    constant = deviation <= 1e-7 * np.abs(mean)  # below float32's grain
-    return mean, np.where(constant | (deviation == 0), 1.0, deviation)
+    return mean, np.where(deviation <= np.maximum(1e-7 * np.abs(mean), TINY), 1.0, deviation)
 
 
 def covariance(blocks: Iterable[Array], columns: int) -> Array:
