@@ -1,11 +1,11 @@
-"""Teachers: what they say of a row, and that out of fold none speaks of rows that it saw."""
+"""Teachers: what they say of a row, and which classes they know."""
 
 import json
 
 import numpy as np
 import pytest
 
-from pymimic.data.teacher import Ensemble, from_callable, from_sklearn, label, out_of_fold
+from pymimic.data.teacher import Ensemble, from_callable, from_sklearn, label
 
 
 def rows(n, columns=3, seed=0):
@@ -44,6 +44,26 @@ def test_an_ensemble_needs_members_that_agree_in_their_outputs():
         Ensemble([from_callable(lambda x: x), from_callable(lambda x: x[:, :2])]).logits(rows(4))
 
 
+def fixed(classes):
+    return from_callable(lambda x: np.zeros((len(x), len(classes))), classes=classes)
+
+
+def test_an_ensemble_compares_the_classes_that_its_members_know():
+    unknown = from_callable(lambda x: x)
+    assert Ensemble([unknown]).classes is None
+    assert Ensemble([unknown, fixed("abc"), unknown, fixed(np.array(["a", "b", "c"]))]).classes == ["a", "b", "c"]
+    for other, message in (
+        ("acd", r"member 1 lacks \['d'\] and member 3 lacks \['b'\]"),
+        ("ab", r"member 3 lacks \['c'\]"),
+        ("abcd", r"member 1 lacks \['d'\]"),
+        ("cab", r"member 1 has \['a', 'b', 'c'\] and member 3 has \['c', 'a', 'b'\]"),
+    ):
+        with pytest.raises(ValueError, match=f"^members: expected teachers of the same classes in the same order, got {message}$"):
+            Ensemble([unknown, fixed("abc"), unknown, fixed(other)])
+    with pytest.raises(ValueError, match="members: expected teachers of the same classes"):
+        Ensemble([fixed("ab"), Ensemble([unknown, fixed("ac")])])
+
+
 # Functions
 
 
@@ -75,6 +95,69 @@ def test_logits_that_are_none_are_refused(function, message):
 
 
 # scikit-learn
+
+
+class Says:
+    """A classifier of two classes that says whatever it is told to."""
+
+    classes_ = np.array([0, 1])
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def predict_proba(self, x):
+        return self.answer(x)
+
+
+HALF = np.full((4, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (HALF[:, :1], r"expected shape \(B, len\(classes_\)\) = \(4, 2\) from Says, got \(4, 1\)"),
+        (HALF[:, 0], r"= \(4, 2\) from Says, got \(4,\)"),
+        (HALF[:3], r"= \(4, 2\) from Says, got \(3, 2\)"),
+        (np.hstack([HALF, HALF]), r"= \(4, 2\) from Says, got \(4, 4\)"),
+        (HALF * np.array([[1], [1], [1.2], [1]]), r"rows of probabilities with sum 1 from Says, got .* \[0.6, 0.6\] with sum 1.2 in row 2"),
+        (HALF + np.array([-0.6, 0.6]), r"got values in \[-0.1, 1.1\] with sum 1 in row 0"),
+        (np.where(np.arange(4)[:, None] == 3, np.nan, HALF), r"got values in \[nan, nan\] with sum nan in row 3"),
+        (np.log(HALF), r"got values in \[-0.69"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("classes", [None, range(3)])
+def test_what_is_no_table_of_probabilities_is_refused(answer, message, classes):
+    with pytest.raises(ValueError, match=f"^predict_proba: .*{message}"):
+        from_sklearn(Says(lambda x: answer), classes=classes).logits(rows(4))
+
+
+def test_probabilities_of_low_precision_and_sparse_ones_are_taken():
+    p = np.array([[1 / 3, 2 / 3], [1e-5, 1]], np.float16)
+    want = np.log(p.astype(float) + 0.01)
+    assert np.allclose(from_sklearn(Says(lambda x: p)).logits(rows(2)), want - want.mean(1, keepdims=True), atol=1e-5)
+    nearly = from_sklearn(Says(lambda x: np.array([[-1e-4, 1 + 1e-4]])), floor=1e-6).logits(rows(1))
+    assert np.isfinite(nearly).all()
+    sparse = pytest.importorskip("scipy.sparse")
+    assert np.array_equal(from_sklearn(Says(lambda x: sparse.csr_matrix(HALF))).logits(rows(4)), np.zeros((4, 2)))
+
+
+def test_several_outputs_and_decisions_without_probabilities_say_what_to_do():
+    with pytest.raises(TypeError, match="predict_proba: expected one array from Says, got 3, as classifiers with several outputs give"):
+        from_sklearn(Says(lambda x: [HALF] * 3)).logits(rows(4))
+    svm = pytest.importorskip("sklearn.svm")
+    fitted = svm.LinearSVC().fit(rows(20), np.arange(20) % 2)
+    with pytest.raises(TypeError, match=r"got LinearSVC with decision_function alone: calibrate it \(CalibratedClassifierCV\), or use"):
+        from_sklearn(fitted)
+
+
+def test_a_teacher_knows_its_classes():
+    assert from_sklearn(Forest()).classes == ["c", "a", "d"]
+    assert from_sklearn(Forest(), classes=np.array(["a", "b", "c", "d"])).classes == ["a", "b", "c", "d"]
+    assert all(type(value) is int for value in from_sklearn(Says(len), classes=np.arange(3)).classes)
+    with pytest.raises(ValueError, match=r"classes: expected each class once, got \['a'\] again"):
+        from_sklearn(Forest(), classes=["a", "c", "a", "d"])
+    one, other = (from_sklearn(Forest(), classes=classes).describe() for classes in ("acd", "cad"))
+    assert one != other
 
 
 @pytest.mark.parametrize("floor", [0.01, 1e-6])
@@ -130,86 +213,3 @@ def test_a_fitted_forest_and_an_unfitted_one():
     assert np.allclose(teacher.logits(x)[:, 1], teacher.logits(x).min(1))
     with pytest.raises(TypeError, match="one output, got one with several"):
         from_sklearn(forest.fit(x, np.stack([labels, labels], axis=1)))
-
-
-# Out of fold
-
-
-class Spy:
-    """Remembers the rows that it was fitted on and that it was asked about; column 0 of a row is its number."""
-
-    fitted: list["Spy"] = []  # noqa: RUF012
-
-    def __init__(self, x, labels):
-        self.saw, self.labels, self.asked = set(x[:, 0]), labels, []
-        Spy.fitted.append(self)
-
-    def logits(self, x):
-        self.asked.append(x[:, 0])
-        return np.stack([x[:, 0], np.full(len(x), Spy.fitted.index(self), np.float32)], axis=1)
-
-    def describe(self):
-        return {}
-
-
-@pytest.fixture
-def spies():
-    Spy.fitted = []
-    return Spy.fitted
-
-
-@pytest.mark.parametrize("folds", [2, 3, 7])
-def test_no_row_is_labelled_by_a_teacher_that_saw_it(spies, folds):
-    x = np.arange(100, dtype=np.float32)[:, None]
-    labels = np.repeat([0, 1, 2], [10, 30, 60])
-    logits = out_of_fold(Spy, x, labels, folds, seed=3)
-    assert np.array_equal(logits[:, 0], np.arange(100))  # each row has its own logits
-    assert len(spies) == folds
-    for number, spy in enumerate(spies):
-        (asked,) = spy.asked
-        assert not spy.saw & set(asked)
-        assert spy.saw | set(asked) == set(range(100))
-        assert np.array_equal(np.flatnonzero(logits[:, 1] == number), np.sort(asked))
-        counts = np.bincount(labels[asked.astype(int)], minlength=3)
-        assert (abs(counts - np.array([10, 30, 60]) / folds) < 1).all()  # stratified
-
-
-def test_folds_follow_from_the_seed(spies):
-    x, labels = np.arange(40, dtype=np.float32)[:, None], np.arange(40) % 4
-    for seed in (0, 0, 1):
-        out_of_fold(Spy, x, labels, 4, seed)
-    first, again, other = (tuple(frozenset(spy.saw) for spy in spies[i : i + 4]) for i in (0, 4, 8))
-    assert first == again
-    assert set(first) != set(other)
-
-
-def test_a_class_that_a_fold_lacks_is_said_or_filled_in():
-    neighbors = pytest.importorskip("sklearn.neighbors")
-    x, labels = rows(21), np.array(["a", "b"] * 10 + ["rare"])
-
-    def fit(x, y):
-        return neighbors.KNeighborsClassifier(3).fit(x, y)
-
-    with pytest.raises(ValueError, match=r"make_teacher: expected teachers with \d outputs as the first has, got \d in fold \d"):
-        out_of_fold(lambda x, y: from_sklearn(fit(x, y)), x, labels, 3)
-    logits = out_of_fold(lambda x, y: from_sklearn(fit(x, y), classes=["a", "b", "rare"]), x, labels, 3)
-    assert logits.shape == (21, 3)
-    assert logits[20, 2] == logits[20].min()  # the rare row's teacher has never seen its class
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"folds": 1}, ValueError, r"folds: expected an int in \[2, 7\), got 1"),
-        ({"folds": 7}, ValueError, "folds: expected an int in"),
-        ({"labels": np.zeros(5, int)}, ValueError, r"labels: expected shape \(N,\) = \(6,\), got \(5,\)"),
-        ({"labels": [0] * 6}, TypeError, "labels: expected a NumPy array"),
-        ({"x": np.zeros((6, 1), np.int32)}, TypeError, "x: expected dtype float32 or float64, got int32"),
-        ({"seed": -1}, ValueError, "seed: expected an int in"),
-        ({"make_teacher": lambda x, y: from_callable(lambda x: x * np.nan)}, ValueError, "logits: expected finite values"),
-    ],
-)
-def test_out_of_fold_refuses_bad_arguments(change, error, message):
-    arguments = {"make_teacher": lambda x, y: from_callable(lambda x: x), "x": rows(6, 1), "labels": np.zeros(6, int), "folds": 2}
-    with pytest.raises(error, match=message):
-        out_of_fold(**{**arguments, **change})

@@ -1,0 +1,48 @@
+"""Inputs on their way from float64 to float32: a column whose values fall together is pointed out."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ..backends.interface import Array
+
+_ROWS = 8192  # looked at; so many of ordinary data hardly ever share a float32
+_COLUMNS = 64  # at a time
+_NOISE = 2.0**-44  # of the largest value: what differs by less is float64's own rounding
+_NAMED = 5  # columns in one message
+
+
+def warn_of_merged_values(name: str, rows: Array, stacklevel: int) -> bool:
+    """Warn of the columns of (N, D) float64 rows that keep less than half of their distinct values as float32; whether there are any.
+
+    Up to 8192 evenly spaced rows are looked at. `stacklevel` is that of `warnings.warn`, from here.
+    """
+    if rows.dtype != np.float64 or rows.ndim != 2 or len(rows) < 3:
+        return False
+    sample = rows[:: -(-len(rows) // _ROWS)]
+    merged = []
+    for first in range(0, sample.shape[1], _COLUMNS):
+        columns = np.ascontiguousarray(sample[:, first : first + _COLUMNS].T)
+        with np.errstate(all="ignore"):  # what is not finite is found by others
+            grain = np.maximum(np.abs(columns).max(axis=1, keepdims=True) * _NOISE, np.finfo(np.float64).smallest_subnormal)
+            before, after = _distinct(np.rint(columns / grain)), _distinct(columns.astype(np.float32))
+        merged += [(int(first + i), int(before[i]), int(after[i])) for i in np.flatnonzero(2 * after < before)]
+    if not merged:
+        return False
+    found = "; ".join(f"in column {column}, {before} distinct values become {after}" for column, before, after in merged[:_NAMED])
+    more = f"; and in {len(merged) - _NAMED} more" if len(merged) > _NAMED else ""
+    warnings.warn(
+        f"{name}: expected values that float32 can tell apart, got others: {found}{more}. Subtract an offset, such as the column's mean, "
+        "and scale while they are float64",
+        UserWarning,
+        stacklevel + 1,
+    )
+    return True
+
+
+def _distinct(values: Array) -> Array:
+    """How many different values each row has."""
+    ordered = np.sort(values, axis=1)
+    return np.asarray(1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1))
