@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -34,17 +35,77 @@ def without_sklearn(monkeypatch):
 cases = st.tuples(st.integers(0, 2**32), st.integers(2, 60), st.integers(1, 7), st.integers(1, 9), st.integers(0, 3))
 
 
-@given(cases)
-def test_nearest_neighbour_is_the_first_of_the_nearest_with_and_without_scikit_learn(case):
+@given(cases, st.sampled_from([70, 1 << 21]))
+def test_nearest_neighbour_is_the_first_of_the_nearest_with_and_without_scikit_learn(case, chunk):
     seed, rows, columns, values, swaps = case
     x, discrete = grid(seed, rows, columns, values), list(range(min(swaps, columns)))
     features = generate._features(x, discrete)
     want = nearest_by_definition(x, discrete)
     with pytest.MonkeyPatch.context() as patch:
-        without_sklearn(patch)
+        patch.setattr(generate, "_CHUNK", chunk)
+        with pytest.MonkeyPatch.context() as missing:
+            without_sklearn(missing)
+            assert np.array_equal(generate._nearest(features), want)
+        pytest.importorskip("sklearn")
+        patch.setattr(generate, "_FEW_ROWS", 1)
         assert np.array_equal(generate._nearest(features), want)
+
+
+codes = st.lists(st.sampled_from([1, 2, 10, 300, 900]), max_size=3)  # how many of each discrete attribute there are
+
+
+@given(st.integers(0, 2**32), st.integers(257, 700), st.integers(0, 3), st.sampled_from([2, 5, 1 << 20]), codes)
+def test_ids_and_categories_beside_amounts_fine_or_coarse(seed, rows, amounts, values, codes):
+    """By way of the search: rows with codes of their own, with the codes of others, and with more ties than are asked for."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, values, (rows, amounts + len(codes))) / np.float32(values)
+    x = x.astype(np.float32)
+    for column, many in enumerate(codes):
+        x[:, column] = rng.integers(0, many, rows) if many < 900 else rng.permutation(rows)
+    if x.shape[1] == 0:
+        return
+    discrete = list(range(len(codes)))
+    assert np.array_equal(generate._nearest(generate._features(x, discrete)), nearest_by_definition(x, discrete))
+
+
+@pytest.mark.parametrize(("rows", "values"), [(400, 4), (3000, 2), (5000, 6)])
+def test_on_a_coarse_grid_the_first_of_many_ties_is_taken(rows, values):
     pytest.importorskip("sklearn")
-    assert np.array_equal(generate._nearest(features), want)
+    x = grid(1, rows, 3, values)
+    want = np.concatenate([np.square(x[i : i + 100, None] - x[None]).sum(-1) + _far(i, rows) for i in range(0, rows, 100)]).argmin(axis=1)
+    assert np.array_equal(generate._nearest(generate._features(x, [])), want)
+
+
+def _far(start, rows):
+    """Infinity where a row meets itself."""
+    return np.where(np.arange(start, min(start + 100, rows))[:, None] == np.arange(rows), np.inf, 0)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_memory_and_time_do_not_grow_with_the_number_of_ids(times):
+    """20,000 of them, in every row another or each in two rows: one-hot they would take 3.2 GB."""
+    rng = np.random.default_rng(0)
+    x = rng.random((20_000, 4), np.float32)
+    x[:, 0] = np.arange(20_000) // times
+    tracemalloc.start()
+    features = generate._features(x, [0])
+    neighbour = generate._nearest(features)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 << 20
+    for i in range(0, 20_000, 1999):
+        distance = np.square(x[i, 1:].astype(float) - x[:, 1:]).sum(1) + (x[i, 0] != x[:, 0])
+        distance[i] = np.inf
+        assert neighbour[i] == distance.argmin()
+
+
+def test_amounts_far_from_zero_are_told_apart():
+    x = np.random.default_rng(0).random((500, 2)).astype(np.float32)
+    shifted = x.copy()
+    shifted[:, 0] = np.round(x[:, 0] * 64) / 64
+    want = generate._nearest(generate._features(shifted, []))
+    shifted[:, 0] += 65536
+    assert np.array_equal(generate._nearest(generate._features(shifted, [])), want)
 
 
 def test_more_ties_than_neighbours_asked_for_and_chunks_smaller_than_the_set(monkeypatch):

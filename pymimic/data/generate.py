@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
+from .rounding import warn_of_merged_values
 
-_CANDIDATES = 8  # neighbours asked of scikit-learn, to see ties
+_CANDIDATES = (9, 129)  # neighbours asked of scikit-learn, the row itself among them: a few, and where they leave doubts more
+_FEW_ROWS = 256  # whose distances are all computed: a search is slower
 _CHUNK = 1 << 21  # distances held at once
 
 
@@ -25,7 +27,8 @@ def munge(x: Array, copies: int, p: float, s: float, seed: int, discrete: Sequen
     The nearest neighbour is the one by Euclidean distance over continuous attributes, where a discrete attribute that differs adds 1 to the
     squared distance; of several equally near (to rounding) it is the first in x.
 
-    One copy is in memory at a time, so a set larger than memory can be made: `TransferSet.create` takes the generator.
+    One copy is in memory at a time, so a set larger than memory can be made: `TransferSet.create` takes the generator. As all generators,
+    it cannot be pickled: call `munge` where the rows are wanted.
 
     Parameters
     ----------
@@ -79,7 +82,7 @@ def gaussian_noise(x: Array, copies: int, sigma: float | Array, seed: int) -> It
         On a bad argument, at the call; NaN or infinity in x names the row.
     """
     x = _cases(x, copies)
-    deviation = np.asarray(sigma, np.float32)
+    deviation = np.asarray(_check.host_array("sigma", sigma) if isinstance(sigma, np.ndarray) else sigma, np.float32)
     if deviation.shape not in ((), x.shape[1:]) or not (np.isfinite(deviation) & (deviation >= 0)).all():
         raise ValueError(f"sigma: expected finite deviations of at least 0, one or (D,) = {x.shape[1:]}, got {sigma}")
     streams = _streams(seed)
@@ -88,8 +91,11 @@ def gaussian_noise(x: Array, copies: int, sigma: float | Array, seed: int) -> It
 
 def _cases(x: object, copies: int) -> Array:
     """`x` as finite float32 (N, D)."""
-    array = _check.Dims().array("x", x, "N", "D").astype(np.float32)
+    wide = _check.Dims().array("x", x, "N", "D")
+    with np.errstate(over="ignore"):  # infinity is found next
+        array = wide.astype(np.float32)
     _check.finite("x", array)
+    warn_of_merged_values("x", wide, 3)
     _check.integer("copies", copies, 0, 1 << 63)
     return array
 
@@ -128,39 +134,95 @@ def _rounds(neighbour: Array) -> list[Array]:
     return np.split(order, np.cumsum(np.bincount(round_of))[:-1])
 
 
-def _features(x: Array, swaps: list[int]) -> Array:
-    """float64 columns in which Euclidean distance is the one of `munge`: a discrete attribute becomes one-hot / sqrt(2)."""
-    columns = [np.delete(x, swaps, axis=1).astype(np.float64)]
-    for index in swaps:
-        values, code = np.unique(x[:, index], return_inverse=True)
-        columns.append(np.eye(len(values))[code.reshape(-1)] * math.sqrt(0.5))
-    return np.hstack(columns)
+class _Features(NamedTuple):
+    """What distances are made of: squared, they are those of the amounts, and 1 more for each code that differs."""
+
+    amounts: Array  # (N, A) float64, the continuous attributes about their mean
+    codes: Array  # (N, m) int32, the discrete attributes
+
+    def differing(self, rows: Array, others: Array) -> Array:
+        """How many codes differ between rows and others, given by their numbers, in arrays that NumPy can broadcast."""
+        count = np.zeros(np.broadcast_shapes(rows.shape, others.shape), np.int64)
+        for code in self.codes.T:
+            count += code[rows] != code[others]
+        return count
 
 
-def _nearest(features: Array) -> Array:
-    """The row nearest to each row, other than itself; of several within `slack`, which is rounding alone, the first."""
-    squares = np.einsum("ij,ij->i", features, features)
-    slack = 4 * (features.shape[1] + 8) * np.finfo(np.float64).eps * float(squares.max())
-    try:
-        neighbors = importlib.import_module("sklearn.neighbors")
-    except ImportError:
-        return _brute_force(features, squares, np.arange(len(features)), slack)
-    asked = min(_CANDIDATES, len(features) - 1)
-    distance, index = neighbors.NearestNeighbors(n_neighbors=asked).fit(features).kneighbors()
-    tied = distance**2 <= distance[:, :1] ** 2 + slack
-    nearest: Array = np.where(tied, index, len(features)).min(axis=1)
-    unseen = np.flatnonzero(tied[:, -1])  # there may be more ties than were asked for
-    nearest[unseen] = _brute_force(features, squares, unseen, slack)
+def _features(x: Array, swaps: list[int]) -> _Features:
+    """Without the discrete attributes in which no pair of rows differs, or every pair does."""
+    amounts = np.delete(x, swaps, axis=1).astype(np.float64)
+    amounts -= amounts.mean(axis=0).astype(np.float32)  # distances stay what they are, and lose less to rounding
+    codes = [np.unique(x[:, index], return_inverse=True)[1].reshape(-1) for index in swaps]
+    kept = [code.astype(np.int32) for code in codes if 0 < code.max() < len(x) - 1]
+    return _Features(amounts, np.stack(kept, axis=1) if kept else np.zeros((len(x), 0), np.int32))
+
+
+def _nearest(features: _Features, slack: float | None = None) -> Array:
+    """The row nearest to each row, other than itself; of several within `slack`, which is rounding alone, the first.
+
+    A row's nearest either has the same codes, and is found among those rows, or differs in a code. Then it is among the nearest by amounts:
+    a row further off than the last of these is further by 1 at least than the amounts say. Where that leaves doubts, all distances decide.
+    """
+    amounts, codes = features
+    rows = len(amounts)
+    squares = np.einsum("ij,ij->i", amounts, amounts)
+    if slack is None:
+        columns = amounts.shape[1] + codes.shape[1]
+        slack = 4 * (columns + 8) * np.finfo(np.float64).eps * (float(squares.max()) + codes.shape[1])
+    neighbors = _scikit_learn() if rows > _FEW_ROWS and amounts.shape[1] else None
+    if neighbors is None:
+        return _brute_force(features, squares, np.arange(rows), slack)
+    nearest, distance = np.full(rows, rows), np.full(rows, np.inf)
+    for alike in _alike(codes):
+        others = alike[_nearest(_Features(amounts[alike], codes[alike, :0]), slack)]
+        nearest[alike], distance[alike] = others, np.square(amounts[alike] - amounts[others]).sum(axis=1)
+    further = 1 if codes.shape[1] else 0
+    tree, doubtful = neighbors.NearestNeighbors().fit(amounts), np.arange(rows)
+    for asked in _CANDIDATES:
+        left = [doubtful[:0]]
+        for start in range(0, len(doubtful), max(1, _CHUNK // asked)):
+            chunk = doubtful[start : start + max(1, _CHUNK // asked)]
+            found, index = tree.kneighbors(amounts[chunk], min(asked, rows))
+            found **= 2
+            total = np.where(index == chunk[:, None], np.inf, found + features.differing(chunk[:, None], index))
+            least = np.minimum(distance[chunk], total.min(axis=1))
+            first = np.where(total <= least[:, None] + slack, index, rows).min(axis=1)
+            nearest[chunk] = np.minimum(first, np.where(distance[chunk] <= least + slack, nearest[chunk], rows))
+            distance[chunk] = least
+            left.append(chunk[found[:, -1] + further <= least + slack])
+        doubtful = np.concatenate(left)
+    nearest[doubtful] = _brute_force(features, squares, doubtful, slack)
     return nearest
 
 
-def _brute_force(features: Array, squares: Array, rows: Array, slack: float) -> Array:
+def _scikit_learn() -> Any:
+    """Its module for nearest neighbours, or None where it is not installed."""
+    try:
+        return importlib.import_module("sklearn.neighbors")
+    except ImportError:
+        return None
+
+
+def _alike(codes: Array) -> Iterator[Array]:
+    """The numbers of the rows that have the same codes, in order, of each combination that stands twice or more; none without codes."""
+    if codes.shape[1]:
+        group = np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+        counts = np.bincount(group)
+        groups = np.split(np.argsort(group, kind="stable"), np.cumsum(counts)[:-1])
+        yield from (groups[i] for i in np.flatnonzero(counts > 1))
+
+
+def _brute_force(features: _Features, squares: Array, rows: Array, slack: float) -> Array:
     """`_nearest` for some rows, from all distances, some rows at a time."""
+    amounts = features.amounts
     nearest = np.empty(len(rows), np.int64)
-    step = max(1, _CHUNK // len(features))
+    step = max(1, _CHUNK // len(amounts))
+    everyone = np.arange(len(amounts))
     for start in range(0, len(rows), step):
         chunk = rows[start : start + step]
-        distance = squares - 2 * (features[chunk] @ features.T)  # squared, less |row|^2
+        distance = squares - 2 * (amounts[chunk] @ amounts.T)  # squared, less |row|^2
+        if features.codes.shape[1]:
+            distance += features.differing(chunk[:, None], everyone)
         distance[np.arange(len(chunk)), chunk] = np.inf
         nearest[start : start + step] = np.argmax(distance <= distance.min(axis=1, keepdims=True) + slack, axis=1)
     return nearest
