@@ -1,5 +1,6 @@
 """Labelling into a folder: whatever stops it, what stands there is whole and it goes on, and damage is found."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -93,6 +94,22 @@ def test_a_file_that_is_not_the_manifests_is_named(made, name, damage, verify):
         TransferSet.create(folder, TEACHER, x, rows_per_shard=10)
 
 
+def test_files_are_compared_with_their_sums_unless_told_otherwise(made):
+    folder, _ = made
+    flip(folder / "inputs-00001.npy")
+    with pytest.raises(ManifestError, match=r"inputs-00001.npy: expected sha256"):
+        TransferSet.open(folder)
+
+
+def test_a_manifest_of_another_version_says_so(made):
+    folder, x = made
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 7'))
+    for call in (lambda: TransferSet.open(folder), lambda: TransferSet.create(folder, TEACHER, x, rows_per_shard=10)):
+        with pytest.raises(ManifestError, match=r"manifest.json: .*got format 7 where this version of pymimic knows 1"):
+            call()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -126,12 +143,15 @@ def test_no_manifest_or_a_broken_one(made, tmp_path):
 
 
 def test_labelling_goes_on_behind_the_last_whole_shard(tmp_path):
-    x, weights = rows(95), np.random.default_rng(1).random(95, np.float32)
+    x, weights = rows(290), np.random.default_rng(1).random(290, np.float32)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    TransferSet.create(whole, TEACHER, x, weights, rows_per_shard=10, standardise=True)
-    labelled = []
+    TransferSet.create(whole, TEACHER, x, weights, rows_per_shard=30, standardise=True)
+    labelled, again = [], []
 
     def tired(x):
+        if len(x) == 16:  # of a shard on disk
+            again.append(x)
+            return says(x)
         if len(labelled) % 4 == 3:
             labelled.append(0)
             raise KeyboardInterrupt
@@ -140,16 +160,17 @@ def test_labelling_goes_on_behind_the_last_whole_shard(tmp_path):
 
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            TransferSet.create(stopped, from_callable(tired, "slope"), uneven(x), weights, rows_per_shard=10, standardise=True)
+            TransferSet.create(stopped, from_callable(tired, "slope"), uneven(x), weights, rows_per_shard=30, standardise=True)
         with pytest.raises(ManifestError, match="expected a complete set"):
             TransferSet.open(stopped)
         assert not list(stopped.glob(".*"))
-    ts = TransferSet.create(stopped, from_callable(tired, "slope"), uneven(x), weights, rows_per_shard=10, standardise=True)
-    assert sum(labelled) == 95  # no row twice
+    ts = TransferSet.create(stopped, from_callable(tired, "slope"), uneven(x), weights, rows_per_shard=30, standardise=True)
+    assert sum(labelled) == 290  # no shard twice
     assert contents(stopped) == contents(whole)
-    assert np.array_equal(ts.batch(np.arange(95))[1], says(x))
-    TransferSet.create(stopped, from_callable(tired, "slope"), x, weights, rows_per_shard=10, standardise=True)
-    assert sum(labelled) == 95
+    assert np.array_equal(ts.batch(np.arange(290))[1], says(x))
+    assert len(again) == 2 * 3  # of the first and of the last whole shard, when it went on
+    TransferSet.create(stopped, from_callable(tired, "slope"), x, weights, rows_per_shard=30, standardise=True)
+    assert sum(labelled) == 290
     assert contents(stopped) == contents(whole)
 
 
@@ -222,6 +243,97 @@ def test_labels_of_another_teacher_or_of_other_inputs_are_not_mixed_in(made, cha
     with pytest.raises(ManifestError, match=message):
         TransferSet.create(folder, **arguments)
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("change", [lambda y: -y, lambda y: y + 0.1, lambda y: y[:, :2], lambda y: np.roll(y, 1, axis=0)])
+@pytest.mark.parametrize("whole", [1, 2, 3])
+def test_another_teacher_of_the_same_description_is_noticed(tmp_path, change, whole):
+    """Whether the folder is complete or not."""
+    x = rows(60)
+
+    def stopping():
+        yield x[: 20 * whole]
+        if whole < 3:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        TransferSet.create(tmp_path, TEACHER, stopping(), rows_per_shard=20)
+    before = contents(tmp_path)
+    other = from_callable(lambda x: change(says(x)), "slope")
+    with pytest.raises(ManifestError, match=r"^teacher: expected .*logits-00000.npy.*, got"):
+        TransferSet.create(tmp_path, other, x, rows_per_shard=20)
+    assert contents(tmp_path) == before
+    rounded = from_callable(lambda x: says(x).astype(np.float16), "slope")  # one that another machine runs
+    assert len(TransferSet.create(tmp_path, rounded, x, rows_per_shard=20)) == 60
+
+
+def test_a_teacher_that_changed_later_is_noticed_in_the_last_shard(tmp_path):
+    x = rows(60)
+    mixed = iter([says(x[:20]), -says(x[20:40])])
+
+    with pytest.raises(StopIteration):
+        TransferSet.create(tmp_path, from_callable(lambda x: next(mixed), "slope"), x, rows_per_shard=20)
+    with pytest.raises(ManifestError, match=r"^teacher: expected .*logits-00001.npy.* in row [23]"):
+        TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=20)
+
+
+@pytest.mark.parametrize("logits", [np.zeros((1, 3)), np.full((1, 3), 1e30), np.array([[1e-30, 5, 7.0]])])
+def test_constant_and_extreme_logits_are_the_same_again(tmp_path, logits):
+    teacher = from_callable(lambda x: np.repeat(logits, len(x), axis=0), "constant")
+    for _ in range(2):
+        assert len(TransferSet.create(tmp_path, teacher, rows(25), rows_per_shard=10)) == 25
+
+
+def test_numpys_numbers_in_descriptions_are_numbers(tmp_path):
+    class Described:
+        def logits(self, x):
+            return says(x)
+
+        def describe(self):
+            return {"rate": np.float32(0.5), "seeds": np.arange(2), "deep": [np.bool_(True)]}
+
+    for _ in range(2):
+        TransferSet.create(tmp_path, Described(), rows(5), rows_per_shard=np.int64(3), source={"copies": np.int64(2)})
+    assert json.loads((tmp_path / "manifest.json").read_text())["teacher"] == {"rate": 0.5, "seeds": [0, 1], "deep": [True]}
+    for name, change in (("source", {"source": object()}), ("teacher", {"teacher": says})):
+        with pytest.raises(TypeError, match=f"^{name}: expected .*, got"):
+            TransferSet.create(**{"directory": tmp_path, "teacher": TEACHER, "inputs": rows(5), **change})
+
+
+def test_only_one_labels_into_a_folder(tmp_path):
+    x, inner = rows(25), []
+
+    def nosy(rows):
+        with pytest.raises(BlockingIOError, match="expected a folder that nobody else labels into") as caught:
+            TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10)
+        inner.append(caught.value.filename)
+        return says(rows)
+
+    pytest.importorskip("fcntl")
+    TransferSet.create(tmp_path, from_callable(nosy, "slope"), x, rows_per_shard=10)
+    assert inner == [str(tmp_path)] * 3
+    assert contents(tmp_path).keys() == {"manifest.json", *(f"{kind}-0000{i}.npy" for kind in ("inputs", "logits") for i in range(3))}
+    TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10)  # the lock is gone
+
+
+def test_where_there_are_no_locks_another_process_is_noticed_by_its_shards(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    x, calls = rows(25), []
+
+    def slow(rows):
+        calls.append(len(rows))
+        if len(calls) == 2:
+            TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10)
+        return says(rows)
+
+    with pytest.raises(ManifestError, match=r"manifest.json: expected 1 shards as this process left them, got others"):
+        TransferSet.create(tmp_path, from_callable(slow, "slope"), x, rows_per_shard=10)
+    assert np.array_equal(TransferSet.open(tmp_path).batch(np.arange(25))[1], says(x))
 
 
 def test_rows_beyond_a_complete_set_are_refused(tmp_path):

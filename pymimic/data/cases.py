@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
+from .mapped import mapped_file, packed, unpacked
+from .rounding import warn_of_merged_values
 
 
 class Cases(Protocol):
@@ -38,7 +41,7 @@ class LabelledSet:
 
     Parameters
     ----------
-    x : (N, D) float32 or float64 array; kept as it is, memory-mapped or not
+    x : (N, D) float32 or float64 array; kept as it is, memory-mapped or not. A read-only map pickles as its path.
     labels : (N,) array of integers in [0, outputs)
     outputs : C
     weights : (N,) float array of per-row weights of at least 0, or None for ones
@@ -46,7 +49,12 @@ class LabelledSet:
     Raises
     ------
     TypeError, ValueError
-        A wrong dtype, shape or label, NaN or infinity, a weight below 0.
+        A wrong dtype, shape or label, NaN or infinity (as float32), a weight below 0.
+
+    Warns
+    -----
+    UserWarning
+        Many float64 values of a column of x are one as float32, in which nets learn.
     """
 
     def __init__(self, x: Array, labels: Array, outputs: int, weights: Array | None = None) -> None:
@@ -55,7 +63,8 @@ class LabelledSet:
         if self.x.dtype not in _check.FLOATS:
             raise TypeError(f"x: expected dtype float32 or float64, got {self.x.dtype}")
         dims.shape("x", self.x.shape, ("N", "D"))
-        _check.finite("x", self.x)
+        demand_values("x", self.x)
+        warn_of_merged_values("x", self.x, 2)
         labels = _check.host_array("labels", labels)
         if labels.dtype.kind not in "iu":
             raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
@@ -66,17 +75,27 @@ class LabelledSet:
         self.labels = labels.astype(np.int64)
         self.weights = None
         if weights is not None:
-            self.weights = dims.array("weights", np.asarray(weights, np.float32), "N")
-            _check.finite("weights", self.weights)
-            if self.weights.size and self.weights.min() < 0:
-                raise ValueError(f"weights: expected values of at least 0, got {self.weights.min()}")
+            with np.errstate(over="ignore"):  # infinity is found next
+                self.weights = dims.array("weights", _check.host_array("weights", weights).astype(np.float32), "N")
+            demand_values("weights", self.weights)
         self.inputs = dims["D"]
+        self._file = mapped_file(self.x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"x": packed(self.x)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.x = unpacked(self.x)
+        self._file = mapped_file(self.x)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def batch(self, indices: Array) -> tuple[Array, Array, Array | None]:
         """Rows x (n, D) float32, labels (n,) int64, and weights (n,) float32 or None."""
+        if self._file is not None:
+            self._file.demand()
         weights = None if self.weights is None else self.weights[indices]
         return np.asarray(self.x[indices], np.float32), self.labels[indices], weights
 
@@ -85,6 +104,17 @@ def in_order(cases: Cases) -> Iterator[tuple[Array, Array, Array | None]]:
     """All rows in order, some 16 MiB at a time."""
     rows = max(1, (4 << 20) // (cases.inputs + cases.outputs))
     return (cases.batch(np.arange(start, min(start + rows, len(cases)))) for start in range(0, len(cases), rows))
+
+
+def demand_values(name: str, array: Array, first_row: int = 0) -> None:
+    """Demand values that are finite as float32, in which batches come, and no negative weights."""
+    step = max(1, (4 << 20) // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), step):
+        with np.errstate(over="ignore"):
+            slab = array[start : start + step].astype(np.float32, copy=False)
+        _check.finite(name, slab, first_row + start)
+    if name == "weights" and array.size and array.min() < 0:
+        raise ValueError(f"weights: expected values of at least 0, got {array.min()} in row {first_row + int(array.argmin())}")
 
 
 def demand_cases(inputs: int, outputs: int, **given: Cases | None) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..files import replacing
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_SLAB = 1 << 14  # rows of one step through a whole set
 
 
 @dataclass
@@ -60,8 +61,8 @@ def read_manifest(directory: Path) -> Manifest:
     text = (directory / MANIFEST).read_bytes()
     try:
         data = json.loads(text)
-        if data.pop("format") != FORMAT:
-            raise ValueError(f"another format than {FORMAT}")
+        if (stored := data.pop("format", None)) != FORMAT:
+            raise ValueError(f"format {stored!r} where this version of pymimic knows {FORMAT}")
         manifest = Manifest(**data)
         names = [name for shard in range(manifest.shards) for name in manifest.names(shard)]
         if [file["name"] for file in manifest.files] != names or not all(
@@ -85,7 +86,13 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> None:
-    """Write the next shard's files, then the manifest that has them; on any error neither is left."""
+    """Write the next shard's files, then the manifest that has them; on any error neither is left.
+
+    ManifestError where another process has written to the folder since: that is seen where folders cannot be locked, too.
+    """
+    there = read_manifest(directory).files if (directory / MANIFEST).exists() else []
+    if there != manifest.files:
+        raise ManifestError(f"{directory / MANIFEST}: expected {manifest.shards} shards as this process left them, got others")
     names = manifest.names(manifest.shards)
     before = list(manifest.files)
     try:
@@ -139,11 +146,46 @@ def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -
         yield shard[:have]
 
 
+def slabs(shards: list[list[Array]]) -> Iterator[Array]:
+    """The logits of all shards, some rows at a time."""
+    for _, logits, *_ in shards:
+        yield from (logits[start : start + _SLAB] for start in range(0, len(logits), _SLAB))
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep other processes, and other threads, from labelling into the folder; BlockingIOError where one does.
+
+    The lock ends with the process. Where the system or the folder knows no locks there is none.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                error.errno, "expected a folder that nobody else labels into, got one in use", os.fspath(directory)
+            ) from None
+        except OSError:  # some network file systems
+            pass
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing does not end it while a process that the teacher forked lives on
+        os.close(handle)
+
+
 def remove_unfinished(directory: Path) -> None:
     """Remove what a killed process left half-written."""
     for pattern in ("inputs-*.npy", "logits-*.npy", "weights-*.npy", MANIFEST):
-        for path in directory.glob(f".{pattern}.part"):
-            path.unlink()
+        for path in directory.glob(f".{pattern}*.part"):
+            with suppress(FileNotFoundError):
+                path.unlink()
 
 
 def _open(path: Path, shape: tuple[int, ...], sha256: str | None) -> Array:

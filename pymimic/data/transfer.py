@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator
-from itertools import zip_longest
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +13,13 @@ from numpy.typing import ArrayLike
 from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
-from ..progress import Progress
-from .moments import moments
-from .shards import MANIFEST, Manifest, open_shard, read_manifest, rechunk, remove_unfinished, write_manifest, write_shard
-from .teacher import Teacher, label
-
-_SLAB = 1 << 14  # rows of one step through a whole set
+from .cases import demand_values
+from .labelling import label_into
+from .mapped import mapped_file, packed, unpacked
+from .moments import TINY, moments
+from .rounding import warn_of_merged_values
+from .shards import MANIFEST, open_shard, read_manifest, slabs
+from .teacher import Teacher
 
 
 class Standardised(NamedTuple):
@@ -40,10 +39,17 @@ class TransferSet:
     logits : (N, C) float32 or float64 array, likewise
     weights : (N,) array of per-row weights of at least 0, or None for ones
 
+    A set pickles for other processes: one of memory-mapped files as their paths, which are mapped again where it is loaded.
+
     Raises
     ------
     TypeError, ValueError
         Wrong kinds or shapes; NaN or infinity, with the name of the array and the row.
+
+    Warns
+    -----
+    UserWarning
+        Many float64 values of a column of x are one as float32, in which nets learn.
     """
 
     def __init__(self, x: Array, logits: Array, weights: Array | None = None) -> None:
@@ -52,7 +58,8 @@ class TransferSet:
         if weights is not None:
             parts.append(_float32(dims, "weights", weights, "N"))
         for name, part in zip(("x", "logits", "weights"), parts):
-            _demand_values(name, part)
+            demand_values(name, part)
+        warn_of_merged_values("x", x, 2)
         self._adopt([parts], None)
 
     @classmethod
@@ -71,7 +78,7 @@ class TransferSet:
         OSError
             There is no such folder, or no manifest in it.
         """
-        folder = Path(directory)
+        folder = Path(directory).absolute()
         manifest = read_manifest(folder)
         if not manifest.complete:
             raise ManifestError(
@@ -80,6 +87,7 @@ class TransferSet:
         opened = cls.__new__(cls)
         shards = [open_shard(folder, manifest, shard, verify) for shard in range(manifest.shards)]
         opened._adopt(shards, manifest.standardisation)
+        opened._opened = (folder, verify, [file["sha256"] for file in manifest.files])
         return opened
 
     @classmethod
@@ -91,7 +99,9 @@ class TransferSet:
         """Label inputs shard by shard into a folder, and open it.
 
         Stopped at any moment, even killed, it goes on behind the last whole shard when it is called again with the same arguments:
-        `inputs` gives its rows from the first again, and they are compared with those on disk. Nothing but one shard is in memory.
+        `inputs` gives its rows from the first again, and they are compared with those on disk. The teacher labels up to 16 rows of
+        the first and of the last shard again: answers that differ by more than 1 % of the logits' spread are another teacher's.
+        Nothing but one shard is in memory.
 
         Parameters
         ----------
@@ -107,49 +117,14 @@ class TransferSet:
         Raises
         ------
         ManifestError
-            The folder holds labels of another teacher or of other inputs, or damaged files.
+            The folder holds labels of another teacher or of other inputs, damaged files, or a set of another version of pymimic.
+        BlockingIOError
+            Another process labels into the folder.
         ValueError
             NaN or infinity in inputs, weights or logits, with the row; no rows at all.
         """
-        _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
-        folder = Path(directory)
-        described = json.loads(json.dumps({"teacher": teacher.describe(), "source": source}))
-        given = {"weighted": weights is not None, "rows_per_shard": rows_per_shard, **described}
-        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
-        for key, value in given.items() if manifest is not None else ():
-            if getattr(manifest, key) != value:
-                raise ManifestError(f"{key}: expected {getattr(manifest, key)!r}, as {folder / MANIFEST} says, got {value!r}")
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder)
-        seen = rows = 0
-        total = len(inputs) if isinstance(inputs, np.ndarray) else None
-        with Progress(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
-            for seen, arrays in enumerate(_labelling_shards(inputs, weights, rows_per_shard), 1):
-                if manifest is not None and seen <= manifest.shards:
-                    _demand_same(folder, manifest, seen - 1, arrays)
-                elif manifest is not None and manifest.complete:
-                    raise ManifestError(f"inputs: expected {rows} rows, as {folder / MANIFEST} says, got more")
-                else:
-                    logits = label(teacher, arrays[0], rows)
-                    manifest = manifest or Manifest(inputs=arrays[0].shape[1], outputs=logits.shape[1], **given)
-                    if logits.shape[1] != manifest.outputs:
-                        raise ValueError(f"logits: expected {manifest.outputs} columns from the teacher, got {logits.shape[1]}")
-                    write_shard(folder, manifest, [arrays[0], np.ascontiguousarray(logits), *arrays[1:]])
-                rows += len(arrays[0])
-                bar.update(len(arrays[0]))
-        if manifest is None:
-            raise ValueError("inputs: expected at least one row, got none")
-        if seen < manifest.shards:
-            raise ManifestError(f"inputs: expected more than {rows} rows, as {folder / MANIFEST} says, got no more")
-        missing = standardise and manifest.standardisation is None
-        if missing or not manifest.complete:
-            manifest.complete = True
-            if missing:
-                shards = [open_shard(folder, manifest, shard, False) for shard in range(manifest.shards)]
-                mean, scale = moments(_slabs(shards))
-                manifest.standardisation = {"mean": mean.tolist(), "scale": scale.tolist()}
-            write_manifest(folder, manifest)
-        return cls.open(folder, verify=False)
+        label_into(Path(directory), teacher, inputs, weights, rows_per_shard, source, standardise, progress)
+        return cls.open(directory, verify=False)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -182,6 +157,7 @@ class TransferSet:
         touched = np.flatnonzero(np.diff(cuts))
         found = [np.empty((len(rows), *part.shape[1:]), np.float32) for part in self._shards[0]]
         for shard in touched:
+            self._demand_files(shard)
             here = slice(cuts[shard], cuts[shard + 1])
             for out, part in zip(found, self._shards[shard]):
                 out[order[here]] = part[rows[here] - self._starts[shard]]
@@ -207,20 +183,46 @@ class TransferSet:
         if (mean is None) != (scale is None):
             raise ValueError("scale: expected both mean and scale, or neither, got one of them")
         if mean is None or scale is None:
-            mean, scale = self._moments or moments(_slabs(self._shards))
+            for shard in range(len(self._shards)) if self._moments is None else ():
+                self._demand_files(shard)
+            mean, scale = self._moments or moments(slabs(self._shards))
         dims = _check.Dims(C=self.outputs)
         mean, scale = _float32(dims, "mean", mean, "C"), _float32(dims, "scale", scale, "C")
-        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
-            raise ValueError("scale: expected finite means and scales above 0, got others")
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale >= TINY).all()):
+            raise ValueError(f"scale: expected finite means and scales above 0, {TINY:.2g} and more, got others")
         view = TransferSet.__new__(TransferSet)
-        view._shards, view._starts, view._moments, view._undo = self._shards, self._starts, None, (mean, scale)
+        view.__dict__.update(self.__dict__ | {"_moments": None, "_undo": (mean, scale)})
         return Standardised(view, mean, scale)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {"moments": self._moments, "undo": self._undo, "opened": self._opened}
+        return state | ({} if self._opened else {"parts": [packed(part) for part in self._shards[0]]})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["opened"] is None:
+            self._adopt([[unpacked(part) for part in state["parts"]]], None)
+        else:
+            folder, verify, _ = state["opened"]
+            self.__dict__.update(TransferSet.open(folder, verify=verify).__dict__)
+            if self._opened != state["opened"]:
+                raise ManifestError(f"{folder / MANIFEST}: expected the set that was pickled, got another")
+        self._moments, self._undo = state["moments"], state["undo"]
 
     def _adopt(self, shards: list[list[Array]], known: dict[str, list[float]] | None) -> None:
         self._shards = shards  # [inputs, logits] or [inputs, logits, weights] of each
+        self._files = [[file for part in shard if (file := mapped_file(part))] for shard in shards]
         self._starts = np.cumsum([0, *(len(shard[0]) for shard in shards)])
         self._moments = None if known is None else (np.array(known["mean"]), np.array(known["scale"]))
         self._undo: tuple[Array, Array] | None = None  # mean and scale, of a standardised set
+        self._opened: tuple[Path, bool, list[str]] | None = None  # folder, verify, and each file's sha256
+
+    def _demand_files(self, shard: int) -> None:
+        """Demand that the files are as they were opened."""
+        try:
+            for file in self._files[shard]:
+                file.demand(unwritten=self._opened is not None)
+        except ValueError as error:
+            raise ManifestError(str(error)) from None
 
 
 def _float32(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
@@ -233,16 +235,9 @@ def _float32(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
         return np.asarray(array.astype(np.float32, copy=False))
 
 
-def _demand_values(name: str, array: Array, first_row: int = 0) -> None:
-    """Demand finite values, and no negative weights."""
-    _check.finite(name, array, first_row)
-    if name == "weights" and array.size and array.min() < 0:
-        raise ValueError(f"weights: expected values of at least 0, got {array.min()} in row {first_row + int(array.argmin())}")
-
-
 def _row_numbers(indices: ArrayLike, rows: int) -> Array:
     """Demand (n,) ints in [0, rows)."""
-    array = np.asarray(indices)
+    array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -251,34 +246,3 @@ def _row_numbers(indices: ArrayLike, rows: int) -> Array:
     if array.size and not 0 <= array.min() <= array.max() < rows:
         raise ValueError(f"indices: expected values in [0, {rows}), got [{array.min()}, {array.max()}]")
     return array
-
-
-def _slabs(shards: list[list[Array]]) -> Iterator[Array]:
-    """The logits, some rows at a time."""
-    for _, logits, *_ in shards:
-        yield from (logits[start : start + _SLAB] for start in range(0, len(logits), _SLAB))
-
-
-def _labelling_shards(inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows: int) -> Iterator[list[Array]]:
-    """[inputs] or [inputs, weights] of each shard, checked."""
-    streams = [rechunk("inputs", inputs, rows, "n", "D")]
-    if weights is not None:
-        streams.append(rechunk("weights", weights, rows, "n"))
-    first_row = 0
-    for arrays in zip_longest(*streams, fillvalue=np.empty(0, np.float32)):
-        if len(arrays[0]) != len(arrays[-1]):
-            raise ValueError(
-                f"weights: expected one for each row of inputs, got {len(arrays[-1])} for {len(arrays[0])} from row {first_row}"
-            )
-        for name, array in zip(("inputs", "weights"), arrays):
-            _demand_values(name, array, first_row)
-        yield list(arrays)
-        first_row += len(arrays[0])
-
-
-def _demand_same(folder: Path, manifest: Manifest, shard: int, arrays: list[Array]) -> None:
-    """Demand that a shard on disk holds these inputs and weights."""
-    inputs, _, *weights = open_shard(folder, manifest, shard, True)
-    for kind, stored, given in zip(("inputs", "weights"), (inputs, *weights), arrays):
-        if not np.array_equal(stored, given):
-            raise ManifestError(f"{kind}: expected the rows in {folder / f'{kind}-{shard:05d}.npy'}, got others")

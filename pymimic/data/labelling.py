@@ -1,0 +1,144 @@
+"""Labelling into a folder, shard by shard: what stands there is compared with what is given, and what is missing is added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import _check
+from ..backends.interface import Array
+from ..errors import ManifestError
+from ..progress import Progress
+from .cases import demand_values
+from .moments import moments
+from .rounding import warn_of_merged_values
+from .shards import MANIFEST, Manifest, alone, open_shard, read_manifest, rechunk, remove_unfinished, slabs, write_manifest, write_shard
+from .teacher import Teacher, demand_teacher, label
+
+_AGAIN = 16  # rows of a shard that are labelled again
+_TOLERANCE = 0.01  # of the logits' spread, by which two answers of one teacher may differ
+
+
+def label_into(
+    folder: Path, teacher: Teacher, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows_per_shard: int,
+    source: Any, standardise: bool, progress: bool,
+) -> None:  # fmt: skip
+    """What `TransferSet.create` does before it opens the folder."""
+    _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
+    demand_teacher("teacher", teacher)
+    described = {"teacher": _plain("teacher", teacher.describe()), "source": _plain("source", source)}
+    given = {"weighted": weights is not None, "rows_per_shard": int(rows_per_shard), **described}
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+        for key, value in given.items() if manifest is not None else ():
+            if getattr(manifest, key) != value:
+                raise ManifestError(f"{key}: expected {getattr(manifest, key)!r}, as {folder / MANIFEST} says, got {value!r}")
+        remove_unfinished(folder)
+        _finish(folder, _label(folder, manifest, teacher, inputs, weights, given, progress), standardise)
+
+
+def _label(
+    folder: Path, manifest: Manifest | None, teacher: Teacher, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None,
+    given: dict[str, Any], progress: bool,
+) -> Manifest:  # fmt: skip
+    """Compare the shards that the manifest has, and label those that it lacks."""
+    seen = rows = 0
+    total = len(inputs) if isinstance(inputs, np.ndarray) else None
+    with Progress(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
+        for seen, arrays in enumerate(_shards(inputs, weights, given["rows_per_shard"]), 1):
+            if manifest is not None and seen <= manifest.shards:
+                _demand_same(folder, manifest, seen - 1, arrays, teacher if seen in (1, manifest.shards) else None, rows)
+            elif manifest is not None and manifest.complete:
+                raise ManifestError(f"inputs: expected {rows} rows, as {folder / MANIFEST} says, got more")
+            else:
+                logits = label(teacher, arrays[0], rows)
+                manifest = manifest or Manifest(inputs=arrays[0].shape[1], outputs=logits.shape[1], **given)
+                if logits.shape[1] != manifest.outputs:
+                    raise ValueError(f"logits: expected {manifest.outputs} columns from the teacher, got {logits.shape[1]}")
+                write_shard(folder, manifest, [arrays[0], np.ascontiguousarray(logits), *arrays[1:]])
+            rows += len(arrays[0])
+            bar.update(len(arrays[0]))
+    if manifest is None:
+        raise ValueError("inputs: expected at least one row, got none")
+    if seen < manifest.shards:
+        raise ManifestError(f"inputs: expected more than {rows} rows, as {folder / MANIFEST} says, got no more")
+    return manifest
+
+
+def _finish(folder: Path, manifest: Manifest, standardise: bool) -> None:
+    """Say that the set is complete, with the moments of its logits where they are asked for."""
+    missing = standardise and manifest.standardisation is None
+    if not missing and manifest.complete:
+        return
+    manifest.complete = True
+    if missing:
+        shards = [open_shard(folder, manifest, shard, False) for shard in range(manifest.shards)]
+        mean, scale = moments(slabs(shards))
+        manifest.standardisation = {"mean": mean.tolist(), "scale": scale.tolist()}
+    write_manifest(folder, manifest)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """`value` as it comes back from JSON, numbers and arrays of NumPy as Python's; TypeError where JSON cannot hold it."""
+
+    def python(item: Any) -> Any:
+        if isinstance(item, (np.generic, np.ndarray)):
+            return item.tolist()
+        raise TypeError(f"{name}: expected what JSON can hold, got a {type(item).__name__} in it")
+
+    return json.loads(json.dumps(value, default=python))
+
+
+def _shards(inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows: int) -> Iterator[list[Array]]:
+    """[inputs] or [inputs, weights] of each shard, checked."""
+    streams = [rechunk("inputs", _watched(inputs), rows, "n", "D")]
+    if weights is not None:
+        streams.append(rechunk("weights", weights, rows, "n"))
+    first_row = 0
+    for arrays in zip_longest(*streams, fillvalue=np.empty(0, np.float32)):
+        if len(arrays[0]) != len(arrays[-1]):
+            raise ValueError(
+                f"weights: expected one for each row of inputs, got {len(arrays[-1])} for {len(arrays[0])} from row {first_row}"
+            )
+        for name, array in zip(("inputs", "weights"), arrays):
+            demand_values(name, array, first_row)
+        yield list(arrays)
+        first_row += len(arrays[0])
+
+
+def _watched(inputs: Array | Iterable[Array]) -> Iterator[Array]:
+    """The same arrays; the first with values that fall together as float32 is pointed out."""
+    warned = False
+    for array in [inputs] if isinstance(inputs, np.ndarray) else inputs:
+        warned = warned or (isinstance(array, np.ndarray) and warn_of_merged_values("inputs", array, 7))
+        yield array
+
+
+def _demand_same(folder: Path, manifest: Manifest, shard: int, arrays: list[Array], teacher: Teacher | None, first_row: int) -> None:
+    """Demand that a shard on disk holds these inputs and weights, and what this teacher, if one is given, says of some of its rows."""
+    inputs, logits, *weights = open_shard(folder, manifest, shard, True)
+    for kind, stored, given in zip(("inputs", "weights"), (inputs, *weights), arrays):
+        if not np.array_equal(stored, given):
+            raise ManifestError(f"{kind}: expected the rows in {folder / f'{kind}-{shard:05d}.npy'}, got others")
+    if teacher is None:
+        return
+    rows = np.linspace(0, len(inputs) - 1, min(_AGAIN, len(inputs))).astype(np.int64)
+    stored, answers = logits[rows].astype(np.float64), label(teacher, inputs[rows], first_row)
+    where = folder / f"logits-{shard:05d}.npy"
+    if answers.shape != stored.shape:
+        raise ManifestError(f"teacher: expected {stored.shape[1]} columns, as in {where}, got {answers.shape[1]}")
+    allowed = _TOLERANCE * np.abs(stored - stored.mean(axis=0)).max() + 1e-5 * np.abs(stored).max()
+    difference = np.abs(answers - stored).max(axis=1)
+    if difference.max() > allowed:
+        row = int(difference.argmax())
+        raise ManifestError(
+            f"teacher: expected the logits in {where} again, within {allowed:.3g}, got others, by {difference[row]:.3g} in row "
+            f"{first_row + rows[row]}: label with the teacher that the folder began with, or into another folder; a teacher must "
+            "answer alike whenever it is asked, without dropout or statistics of the batch"
+        )
