@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pymimic import DeepNet, LabelledSet, TransferSet
+from pymimic import SGD, DeepNet, LabelledSet, Student, Trainer, TransferSet
 from pymimic.data.teacher import Ensemble, from_callable, from_sklearn, label, out_of_fold
 
 X = np.random.default_rng(0).standard_normal((6, 4), np.float32)
@@ -198,6 +198,29 @@ def test_a_teacher_fitted_in_place_leaves_the_rows_of_the_other_folds():
     assert np.array_equal(out_of_fold(fit, x, labels, 3), WANTED - 5)
     assert np.array_equal(x, X)
     assert np.array_equal(labels, before)
+
+
+def test_an_augmentation_in_place_leaves_data_that_hands_out_its_own_memory():
+    class Views:
+        """A user's rows, of which each batch is a view."""
+
+        inputs, outputs, x, t = 4, 3, X.copy(), WANTED.copy()
+
+        def __len__(self):
+            return 6
+
+        def batch(self, indices):
+            return self.x[: len(indices)], self.t[: len(indices)], None
+
+    def blank(x, t, rng):
+        x[...] = 0
+        t[...] = 0
+        return x, t
+
+    data = Views()
+    Trainer(Student(4, 8, 3), SGD(0.1), epochs=2, batch_size=4, augment=blank, progress=False).fit(data)
+    assert np.array_equal(data.x, X)
+    assert np.array_equal(data.t, WANTED)
 
 
 # Masked and other arrays that are none

@@ -300,6 +300,16 @@ def test_numpys_numbers_in_descriptions_are_numbers(tmp_path):
             TransferSet.create(**{"directory": tmp_path, "teacher": TEACHER, "inputs": rows(5), **change})
 
 
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_teacher_is_asked(tmp_path, monkeypatch):
+    asked = []
+    TransferSet.create(tmp_path / "whole", TEACHER, rows(5))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match="expected a folder that can be written to"):
+        TransferSet.create(tmp_path / "set", from_callable(lambda x: asked.append(x) or says(x)), rows(5))
+    assert asked == []
+    assert len(TransferSet.create(tmp_path / "whole", TEACHER, rows(5))) == 5  # nothing is to be written
+
+
 def test_only_one_labels_into_a_folder(tmp_path):
     x, inner = rows(25), []
 

@@ -99,3 +99,5 @@ def test_values_that_float32_cannot_hold_are_refused_wherever_they_become_float3
         ):
             with pytest.raises(ValueError, match=f"^weights: expected .*{message}"):
                 make(weights)
+    with pytest.raises(TypeError, match=r"^weights: expected numbers, got <U1"):
+        pm.LabelledSet(np.ones((2, 2)), np.zeros(2, int), 2, np.array(["a", "b"]))

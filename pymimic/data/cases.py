@@ -75,8 +75,11 @@ class LabelledSet:
         self.labels = labels.astype(np.int64)
         self.weights = None
         if weights is not None:
+            weights = _check.host_array("weights", weights)
+            if weights.dtype.kind not in "fiub":
+                raise TypeError(f"weights: expected numbers, got {weights.dtype}")
             with np.errstate(over="ignore"):  # infinity is found next
-                self.weights = dims.array("weights", _check.host_array("weights", weights).astype(np.float32), "N")
+                self.weights = dims.array("weights", weights.astype(np.float32), "N")
             demand_values("weights", self.weights)
         self.inputs = dims["D"]
         self._file = mapped_file(self.x)

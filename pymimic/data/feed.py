@@ -34,7 +34,7 @@ def shuffled(
         for start in range(0, len(rows), batch_size):
             x, targets, weights = data.batch(rows[start : start + batch_size])
             if augment is not None:
-                x, targets = augment(x, targets, stream)
+                x, targets = augment(x.copy(), targets.copy(), stream)  # rows of anyone's `Cases`, which it may change
             yield x, targets, weights
 
 

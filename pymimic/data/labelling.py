@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -30,7 +32,7 @@ def label_into(
 ) -> None:  # fmt: skip
     """What `TransferSet.create` does before it opens the folder."""
     _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
-    demand_teacher("teacher", teacher)
+    demand_teacher("teacher", teacher, "logits", "describe")
     described = {"teacher": _plain("teacher", teacher.describe()), "source": _plain("source", source)}
     given = {"weighted": weights is not None, "rows_per_shard": int(rows_per_shard), **described}
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +41,8 @@ def label_into(
         for key, value in given.items() if manifest is not None else ():
             if getattr(manifest, key) != value:
                 raise ManifestError(f"{key}: expected {getattr(manifest, key)!r}, as {folder / MANIFEST} says, got {value!r}")
+        if (manifest is None or not manifest.complete) and not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "expected a folder that can be written to", os.fspath(folder))
         remove_unfinished(folder)
         _finish(folder, _label(folder, manifest, teacher, inputs, weights, given, progress), standardise)
 

@@ -52,7 +52,7 @@ class Ensemble:
         if not self.members:
             raise ValueError("members: expected at least one teacher, got none")
         for member in self.members:
-            demand_teacher("members", member)
+            demand_teacher("members", member, "logits")
         self.classes: list[Any] | None = None
         first = 0
         for i, member in enumerate(self.members):
@@ -182,7 +182,7 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
     for i in range(folds):
         held_out = fold == i
         teacher = make_teacher(x[~held_out], labels[~held_out])
-        demand_teacher("make_teacher", teacher)
+        demand_teacher("make_teacher", teacher, "logits")
         classes, difference = classes_of(teacher), ""
         if first is None:
             first, first_fold = classes, i
@@ -220,9 +220,9 @@ def label(teacher: Teacher, x: Array, first_row: int = 0) -> Array:
     return logits
 
 
-def demand_teacher(name: str, value: object) -> None:
-    """Demand an object with a teacher's methods."""
-    if not (callable(getattr(value, "logits", None)) and callable(getattr(value, "describe", None))):
+def demand_teacher(name: str, value: object, *methods: str) -> None:
+    """Demand an object with those methods of a teacher."""
+    if not all(callable(getattr(value, method, None)) for method in methods):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(f"{name}: expected a teacher, which has logits(x) and describe(), got {kind}: see from_callable and from_sklearn")
 

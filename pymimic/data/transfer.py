@@ -52,6 +52,9 @@ class TransferSet:
         Many float64 values of a column of x are one as float32, in which nets learn.
     """
 
+    _undo: tuple[Array, Array] | None  # mean and scale, of a standardised set
+    _opened: tuple[Path, bool, list[str]] | None  # folder, verify, and each file's sha256
+
     def __init__(self, x: Array, logits: Array, weights: Array | None = None) -> None:
         dims = _check.Dims()
         parts = [_float32(dims, "x", x, "N", "D"), _float32(dims, "logits", logits, "N", "C")]
@@ -156,7 +159,7 @@ class TransferSet:
         cuts = np.searchsorted(rows, self._starts)
         touched = np.flatnonzero(np.diff(cuts))
         found = [np.empty((len(rows), *part.shape[1:]), np.float32) for part in self._shards[0]]
-        for shard in touched:
+        for shard in touched.tolist():
             self._demand_files(shard)
             here = slice(cuts[shard], cuts[shard + 1])
             for out, part in zip(found, self._shards[shard]):
@@ -213,8 +216,7 @@ class TransferSet:
         self._files = [[file for part in shard if (file := mapped_file(part))] for shard in shards]
         self._starts = np.cumsum([0, *(len(shard[0]) for shard in shards)])
         self._moments = None if known is None else (np.array(known["mean"]), np.array(known["scale"]))
-        self._undo: tuple[Array, Array] | None = None  # mean and scale, of a standardised set
-        self._opened: tuple[Path, bool, list[str]] | None = None  # folder, verify, and each file's sha256
+        self._undo = self._opened = None
 
     def _demand_files(self, shard: int) -> None:
         """Demand that the files are as they were opened."""
