@@ -34,7 +34,7 @@ def test_a_tensor_that_lies_elsewhere_is_fetched():
     """As torch's on a GPU: NumPy cannot read it where it is."""
 
     class Tensor:
-        layout, itemsize, is_quantized = "torch.strided", 4, False
+        layout, is_quantized = "torch.strided", False
 
         def __init__(self, values, where="cuda"):
             self.values, self.where = values, where
@@ -44,6 +44,9 @@ def test_a_tensor_that_lies_elsewhere_is_fetched():
 
         def is_floating_point(self):
             return True
+
+        def element_size(self):
+            return 4
 
         def cpu(self):
             return Tensor(self.values, "cpu")

@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
             value = value.dequantize()
         if not str(value.layout).endswith("strided"):
             value = value.to_dense()
-        return (value.float() if value.is_floating_point() and value.itemsize < 4 else value).cpu().numpy()
+        return (value.float() if value.is_floating_point() and value.element_size() < 4 else value).cpu().numpy()
     if hasattr(value, "toarray"):  # a sparse matrix of SciPy
         return value.toarray()
     return to("cpu", value) if is_device(value) else value
