@@ -39,7 +39,7 @@ class Dims:
         if array.dtype != self.dtype:
             raise TypeError(f"{name}: expected dtype {self.dtype} as {self._dtype_of} has, got {array.dtype}")
         self.shape(name, array.shape, axes)
-        return cast(Array, module(array).ascontiguousarray(array))
+        return contiguous(array)
 
     def labels(self, name: str, value: object) -> Array:
         """`value` as (B,) integers in [0, C), beside arrays that have bound B and C."""
@@ -75,7 +75,7 @@ class Dims:
             raise TypeError(f"{name}: expected dtype float32 or bfloat16 beside a bfloat16 {self._dtype_of}, got {array.dtype}")
         self._at(name, array)
         self.shape(name, array.shape, axes)
-        return cast(Array, module(array).ascontiguousarray(array, np.float32))
+        return contiguous(array, np.float32)
 
     def shape(self, name: str, shape: Sequence[int], axes: Sequence[str]) -> None:
         """Demand a shape, binding the axes that are new."""
@@ -155,13 +155,33 @@ def float_rows(name: str, value: object, columns: int) -> Array:
 def are_float32_rows(value: object, array: type, columns: int) -> bool:
     """Whether it is a C-contiguous float32 (B, columns) array of that type: nothing has to be checked or copied."""
     x: Any = value
-    return type(value) is array and x.dtype == np.float32 and x.ndim == 2 and x.shape[1] == columns and bool(x.flags.c_contiguous)
+    return (
+        type(value) is array
+        and x.dtype == np.float32
+        and x.ndim == 2
+        and x.shape[1] == columns
+        and bool(x.flags.c_contiguous)
+        and _aligned(x)
+    )
+
+
+def _aligned(array: Array) -> bool:
+    """Whether elements lie at multiples of their size; CuPy's arrays, whose flags don't say, always do."""
+    return bool(getattr(array.flags, "aligned", True))
+
+
+def contiguous(array: Array, dtype: Any = None) -> Array:
+    """The array as kernels take it, C-contiguous and aligned, copied only where it is neither."""
+    laid_out = module(array).ascontiguousarray(array, dtype)
+    return cast(Array, laid_out if _aligned(laid_out) else laid_out.copy())
 
 
 def writable(name: str, array: Array, owner: Any = None) -> None:
     """Demand an array that can be updated in place; `owner` is whose memory it shares, if anyone's."""
     if not array.flags.c_contiguous:
         raise ValueError(f"{name}: expected a C-contiguous array, as it is updated in place, got strides {array.strides}")
+    if not _aligned(array):
+        raise ValueError(f"{name}: expected an array aligned to its elements, as it is updated in place, got one at {array.ctypes.data:#x}")
     read_only = getattr(owner, "__cuda_array_interface__", {"data": (0, False)})["data"][1]  # CuPy's arrays know of no such thing
     if read_only or not getattr(array.flags, "writeable", True):
         raise ValueError(f"{name}: expected a writable array, as it is updated in place, got a read-only one")

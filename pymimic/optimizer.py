@@ -121,7 +121,7 @@ class Optimizer(ABC):
         if grad.shape != param.shape or grad.dtype != param.dtype:
             raise ValueError(f"grad: expected {param.shape} {param.dtype} as {name} has, got {grad.shape} {grad.dtype}")
         _check.writable(name, param, owner)
-        grad = module(grad).ascontiguousarray(grad)
+        grad = _check.contiguous(grad)
         choose(backend, param).optimizer_update(param, grad, self.slots_for(name, param), self.rule(param))
 
     def state(self) -> dict[str, Array]:

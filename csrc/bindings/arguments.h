@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bindings/arrays.h"
+#include "bindings/gil.h"
 #include "bindings/update.h"
 #include "cpu/dispatch.h"
 
@@ -39,7 +40,11 @@ void with_dtype(const py::array& array, F f) {
 using MaskTuple = std::tuple<uint32_t, uint64_t, uint32_t, int64_t, int64_t>;  // threshold, seed, offset, row, unit
 
 inline Mask mask_of(const MaskTuple& t) {
-  return {std::get<0>(t), std::get<1>(t), std::get<2>(t), std::get<3>(t), std::get<4>(t)};
+  constexpr int64_t most = int64_t(1) << 40;
+  const auto& [threshold, seed, offset, row, unit] = t;
+  if (threshold < 1 || threshold > 256) throw py::value_error("mask: expected a threshold in [1, 256]");
+  if (row < 0 || row > most || unit < 0 || unit > most) throw py::value_error("mask: expected an origin in [0, 2^40]");
+  return {threshold, seed, offset, row, unit};
 }
 
 inline Activation activation_of(int code) {

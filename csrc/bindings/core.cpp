@@ -8,7 +8,9 @@ namespace {
 template <class T>
 Linear<T> layer_of(const py::array& x, const py::array& weight, const Optional& bias, int activation,
                    const MaskTuple& mask, const py::array& result, bool write) {
+  demand_axes("x", x, 2), demand_axes("weight", weight, 2);
   const int64_t B = x.shape(0), I = x.shape(1), O = weight.shape(0);
+  demand_sizes("x, weight", {B, I, O});
   T* const to = data<T>("out", result, B * O, write);
   return {B,
           I,
@@ -34,13 +36,13 @@ void linear(const py::array& x, const py::array& weight, const Optional& bias, i
   if (terms) {
     const auto f = layer_of<float>(x, weight, bias, activation, mask, out, true);
     const auto run = layer_kernels(terms).forward;
-    py::gil_scoped_release released;
+    const WithoutGil released;
     return run(f);
   }
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const auto f = layer_of<T>(x, weight, bias, activation, mask, out, true);
-    py::gil_scoped_release released;
+    const WithoutGil released;
     kernels<T>().linear->forward(f);
   });
 }
@@ -56,7 +58,9 @@ void linear_backward_with(void (*run)(const LinearBackward<T>&), const Linear<T>
                                out<T>("dbias", dbias, l.O)};
   if (l.activation == Activation::gelu && !(f.da && l.bias))
     throw py::value_error("bias: expected it and da with gelu");
-  py::gil_scoped_release released;
+  if (!f.da && (l.activation != Activation::identity || l.mask.drops()))
+    throw py::value_error("da: expected an array with an activation or dropout");
+  const WithoutGil released;
   run(f);
 }
 
@@ -75,13 +79,15 @@ void linear_backward(const py::array& dout, const py::array& x, const py::array&
 }
 
 void dropout(const py::array& x, const py::array& result, const MaskTuple& mask) {
+  if (x.ndim() < 2) throw py::value_error("x: expected at least 2 axes, got " + std::to_string(x.ndim()));
   const int64_t units = x.shape(x.ndim() - 1), rows = x.shape(x.ndim() - 2);
   const int64_t outer = x.size() == 0 ? 0 : x.size() / (rows * units);
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const T* from = in<T>("x", x, x.size());
     T* to = out<T>("out", result, x.size());
-    py::gil_scoped_release released;
+    if (outer == 0) return;
+    const WithoutGil released;
     kernels<T>().elementwise->dropout(from, to, outer, rows, units, mask_of(mask));
   });
 }
@@ -92,13 +98,14 @@ void update(const py::array& param, const py::array& grad, const std::vector<py:
     using T = decltype(zero);
     const auto p = parameter_of<T>("param", param, slots, rule);
     const T* g = in<T>("grad", grad, param.size());
-    py::gil_scoped_release released;
+    const WithoutGil released;
     kernels<T>().elementwise->update(param.size(), g, p);
   });
 }
 
 double multiply_adds(const std::string& dtype, int64_t steps) {
-  py::gil_scoped_release released;
+  if (steps < 0 || steps > int64_t(1) << 40) throw py::value_error("steps: expected a number in [0, 2^40]");
+  const WithoutGil released;
   if (dtype == "float32") return kernels<float>().elementwise->multiply_adds(steps, 0.5f, 1.0f);
   if (dtype == "float64") return kernels<double>().elementwise->multiply_adds(steps, 0.5, 1.0);
   if (dtype == "bfloat16" && isa_in_use->bf16_multiply_adds) return isa_in_use->bf16_multiply_adds(steps);
@@ -110,7 +117,7 @@ double sum_all(const py::array& x) {
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const T* values = in<T>("x", x, x.size());
-    py::gil_scoped_release released;
+    const WithoutGil released;
     result = double(kernels<T>().elementwise->sum_all(x.size(), values));
   });
   return result;
@@ -132,6 +139,12 @@ void set_isa(const std::string& name) {
   throw py::value_error("isa: '" + name + "' is not among those compiled in that this machine can run");
 }
 
+void set_threads(int n) {
+  if (n < 1 || n > kMostThreads)
+    throw py::value_error("n: expected a number of threads in [1, " + std::to_string(kMostThreads) + "]");
+  set_num_threads(n);
+}
+
 }  // namespace
 
 const Isa* isa_in_use = nullptr;
@@ -151,7 +164,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("set_isa", &set_isa);
   m.def("has_tiles", [] { return isa_in_use->bf16x3.linear != nullptr; });
   m.def("num_threads", &num_threads);
-  m.def("set_num_threads", &set_num_threads);
+  m.def("set_num_threads", &set_threads);
   bind_shallow(m);
   bind_predictor(m);
   m.def("linear", &linear);

@@ -1,6 +1,7 @@
 // pymimic._cuda: unpacks device arrays and calls the launchers of kernels/launch.h on the caller's stream. Allocates
 // nothing and synchronises nothing; imports where there is no driver.
 #include "bindings/cuda_arrays.h"
+#include "bindings/made.h"
 
 namespace {
 
@@ -126,7 +127,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("devices", &devices);
   m.def("recent_kernels", &recent_kernels);
   py::class_<pymimic_plan>(m, "Plan", py::module_local())
-      .def_readonly("kernel", &pymimic_plan::kernel)
+      .def_property_readonly("kernel", [](const py::object& self) { return made<pymimic_plan>(self).kernel; })
       .def_readonly("row_block", &pymimic_plan::row_block)
       .def_readonly("slab", &pymimic_plan::slab)
       .def_readonly("splits", &pymimic_plan::splits)

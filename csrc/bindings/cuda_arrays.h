@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/device.h"
+#include "bindings/gil.h"
 #include "bindings/update.h"
 #include "launch.h"
 
@@ -70,7 +71,7 @@ template <class... P, class... A>
 void run(const char* name, cudaError_t (*launcher)(P...), A... args) {
   cudaError_t error;
   {
-    py::gil_scoped_release released;
+    const WithoutGil released;
     error = launcher(args...);
   }
   demand(name, error);

@@ -163,7 +163,7 @@ void multiply_matrices(uintptr_t handle, std::tuple<int64_t, int64_t, int64_t> s
   p.halves = halves, p.add = add, p.compute = compute;
   std::string wrong;
   {
-    py::gil_scoped_release released;
+    const WithoutGil released;
     wrong = multiply(p, handle, stream_of(stream));
   }
   if (!wrong.empty()) raise("cuBLAS: " + wrong + ": free device memory, or take fewer rows at once, if that is short");

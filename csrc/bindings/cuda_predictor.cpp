@@ -1,5 +1,6 @@
 // _cuda.Predictor: a net's weights on a device, checked once, so that a call costs little.
 #include "bindings/cuda_arrays.h"
+#include "bindings/made.h"
 
 namespace mimic {
 namespace {
@@ -87,8 +88,9 @@ void bind_predictor(py::module_& m) {
       .def(py::init<const std::string&, int, int64_t, int64_t, int64_t, int64_t, const std::optional<Matrix>&,
                     const Matrix&, const Matrix&, const py::object&, const py::object&, const Optional&,
                     const Optional&>())
-      .def("plan", &DevicePredictor::plan)
-      .def("predict", &DevicePredictor::predict);
+      .def("plan", [](const py::object& self, int64_t B) { return made<DevicePredictor>(self).plan(B); })
+      .def("predict", [](const py::object& self, const py::object& x, const py::object& y, const Optional& scratch,
+                         uintptr_t stream) { made<DevicePredictor>(self).predict(x, y, scratch, stream); });
 }
 
 }  // namespace mimic

@@ -1,5 +1,6 @@
 // _core.Predictor: a net's weights, checked once, so that a call costs next to nothing.
 #include "bindings/arguments.h"
+#include "bindings/made.h"
 
 namespace mimic {
 namespace {
@@ -13,6 +14,7 @@ class Predictor {
             const std::optional<Matrix>& V, const Matrix& U, const Matrix& W, const py::array& b, const py::array& c,
             const Optional& mean, const Optional& scale) {
     if (D < 1 || k < 1 || H < 1 || C < 1) throw py::value_error("D, k, H, C: expected at least 1");
+    demand_sizes("D, k", {D, k}), demand_sizes("k, H", {k, H}), demand_sizes("H, C", {H, C});
     if (slab < 32 || slab % 32 || slab > kMostServedUnits)
       throw py::value_error("slab: expected a multiple of 32, at most " + std::to_string(kMostServedUnits));
     if (activation < 0 || activation > int(Activation::gelu)) throw py::value_error("activation: unknown code");
@@ -34,12 +36,13 @@ class Predictor {
   py::array_t<float> predict(const py::array& x) const {
     if (x.ndim() != 2 || x.shape(1) != f_.D)
       throw py::value_error("x: expected shape (B, " + std::to_string(f_.D) + ")");
+    demand_sizes("x, U", {x.shape(0), f_.H, f_.k}), demand_sizes("x, W", {x.shape(0), f_.H, f_.C});
     Serving f = f_;
     f.B = x.shape(0);
     f.x = in<float>("x", x, f.B * f.D);
     py::array_t<float> y({f.B, f.C});
     f.y = y.mutable_data();
-    py::gil_scoped_release released;
+    const WithoutGil released;
     isa_in_use->serve(f);
     return y;
   }
@@ -103,7 +106,7 @@ void bind_predictor(py::module_& m) {
       .def(py::init<const std::string&, int64_t, int64_t, int64_t, int64_t, int64_t, int, const std::optional<Matrix>&,
                     const Matrix&, const Matrix&, const py::array&, const py::array&, const Optional&,
                     const Optional&>())
-      .def("predict", &Predictor::predict);
+      .def("predict", [](const py::object& self, const py::array& x) { return made<Predictor>(self).predict(x); });
 }
 
 }  // namespace mimic

@@ -6,6 +6,8 @@ namespace {
 
 using namespace py::literals;
 
+constexpr int64_t kMostPlanned = int64_t(1) << 20;  // hidden units of a slab, rows of a block
+
 const char* name_of(Multiplier by) {
   static const char* const names[] = {"vectors", "pairs", "tiles", "tiles_x3"};
   return names[int(by)];
@@ -18,14 +20,17 @@ Multiplier multiplier_of(int terms) {
 }
 
 ShallowPlan checked_plan(const ShallowCall& call, int64_t slab, int64_t row_block) {
-  if (slab < 32 || slab % 32 || row_block < 32 || row_block % 32) {
-    throw py::value_error("plan: expected slab and row_block to be multiples of 32");
+  if (slab < 32 || slab % 32 || slab > kMostPlanned || row_block < 32 || row_block % 32 || row_block > kMostPlanned) {
+    throw py::value_error("plan: expected slab and row_block to be multiples of 32, at most 2^20");
   }
+  demand_sizes("B, k, H", {call.B, call.k, call.H}), demand_sizes("B, H, C", {call.B, call.H, call.C});
+  demand_sizes("slab, k", {slab, call.k}), demand_sizes("slab, C", {slab, call.C});
   return plan_shallow(call, slab, row_block);
 }
 
 ShallowShape shape_of(const py::array& z, const py::array& right, int64_t H, int activation, const MaskTuple& mask,
                       int64_t slab, int64_t row_block, int terms, bool backward, bool dz, bool saves_h) {
+  demand_axes("z", z, 2), demand_axes("W", right, 2);
   const Mask drawn = mask_of(mask);
   const ShallowCall call = {
       z.shape(0), z.shape(1), H,       right.shape(1), multiplier_of(terms), !py::isinstance<py::array_t<double>>(z),
@@ -71,7 +76,7 @@ void shallow_forward(const py::array& z, const py::array& U, const py::array& b,
                                  in<T>("c", c, s.C),
                                  out<T>("y", y, s.B * s.C),
                                  saved_of<T>(saved, s, true)};
-    py::gil_scoped_release released;
+    const WithoutGil released;
     kernels<T>().shallow->forward(f);
   });
 }
@@ -95,7 +100,7 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
                                   out<T>("db", db, s.H),
                                   out<T>("dW", dW, s.H * s.C),
                                   out<T>("dc", dc, s.C)};
-    py::gil_scoped_release released;
+    const WithoutGil released;
     kernels<T>().shallow->backward(f);
   });
 }
@@ -117,7 +122,7 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
                               parameter<T>("b", b, s.H),
                               parameter<T>("W", W, s.H * s.C),
                               parameter<T>("c", c, s.C)};
-    py::gil_scoped_release released;
+    const WithoutGil released;
     kernels<T>().shallow->step(f);
   });
 }
@@ -140,7 +145,7 @@ void shallow_forward_bf16(const py::array& z, const py::array& U, const py::arra
                                 in<float>("c", c, s.C),
                                 out<float>("y", y, s.B * s.C),
                                 saved_of<float>(saved, s, true)};
-  py::gil_scoped_release released;
+  const WithoutGil released;
   kernels_of_terms(terms).shallow->forward(f);
 }
 
@@ -161,7 +166,7 @@ void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::ar
                                  out<float>("db", db, s.H),
                                  out<float>("dW", dW, s.H * s.C),
                                  out<float>("dc", dc, s.C)};
-  py::gil_scoped_release released;
+  const WithoutGil released;
   kernels_of_terms(terms).shallow->backward(f);
 }
 
@@ -181,7 +186,7 @@ void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterT
                              parameter<float>("b", b, s.H),
                              parameter<float>("W", W, s.H * s.C),
                              parameter<float>("c", c, s.C)};
-  py::gil_scoped_release released;
+  const WithoutGil released;
   kernels_of_terms(terms).shallow->step(f);
 }
 

@@ -17,6 +17,8 @@ using UpdateTuple = std::tuple<std::string, double, double, double, bool, double
 template <class T>
 Update<T> update_of(const UpdateTuple& t) {
   const auto& [kind, rate, weight_decay, momentum, nesterov, beta1, beta2, epsilon, correction1, correction2] = t;
+  if (kind != "adamw" && kind != "sgd")
+    throw pybind11::value_error("update: expected 'adamw' or 'sgd', got '" + kind + "'");
   const Rule rule = kind == "adamw" ? Rule::adamw : Rule::sgd;
   return {rule,     nesterov, T(rate),    T(weight_decay),       T(momentum),
           T(beta1), T(beta2), T(epsilon), T(rate / correction1), T(1 / correction2)};

@@ -142,15 +142,11 @@ std::atomic<Pool*> g_pool{nullptr};
 // The parent's threads do not exist in a forked child, and its locks may be held by them.
 void forget_pool() { g_pool.store(new Pool); }
 
-Pool& pool() {
-  static const bool ready = [] {
-    forget_pool();
-    pthread_atfork(nullptr, nullptr, forget_pool);
-    return true;
-  }();
-  (void)ready;
-  return *g_pool.load();
-}
+// When the library is loaded: another thread that forks must not find this half done.
+[[maybe_unused]] const bool ready = [] {
+  forget_pool();
+  return pthread_atfork(nullptr, nullptr, forget_pool) == 0;
+}();
 
 }  // namespace
 
@@ -160,10 +156,10 @@ void set_num_threads(int n) { g_threads.store(n, std::memory_order_relaxed); }
 
 void run_team(int64_t most_members, bool all_must_come, void (*body)(Team&, void*), void* context) {
   const int members = num_threads() < most_members ? num_threads() : int(most_members);
-  if (members > 1 && pool().try_acquire()) {
-    Pool& mine = pool();
-    mine.run(members, all_must_come, body, context);
-    mine.release();
+  Pool& pool = *g_pool.load();
+  if (members > 1 && pool.try_acquire()) {
+    pool.run(members, all_must_come, body, context);
+    pool.release();
     return;
   }
   Member alone;

@@ -24,6 +24,8 @@ class Team : public Share {
   ~Team() = default;
 };
 
+constexpr int kMostThreads = 1024;
+
 int num_threads();
 void set_num_threads(int n);
 

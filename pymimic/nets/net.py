@@ -120,7 +120,7 @@ class Net(ABC):
 
     def standardise(self, x: Array) -> Array:
         """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
-        x = module(x).ascontiguousarray(_check.float_rows("x", x, self.inputs), np.float32)
+        x = _check.contiguous(_check.float_rows("x", x, self.inputs), np.float32)
         if self.mean is None or self.scale is None:
             return x
         mean, scale = self._standards_on(kind(x))

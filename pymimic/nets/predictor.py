@@ -7,7 +7,7 @@ import numpy as np
 from .. import _check
 from ..backends import default_host, get
 from ..backends.interface import Array
-from ..devices import kind, module, to
+from ..devices import kind, to
 from .student import Student
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -67,4 +67,4 @@ class Predictor:
             return self._net.predict(x)
         array = _check.float_rows("x", _check.host_array("x", x) if self._device == "cpu" else x, self.inputs)
         rows = to(self._device, array)
-        return to(kind(array), self._net.predict(module(rows).ascontiguousarray(rows, np.float32)))
+        return to(kind(array), self._net.predict(_check.contiguous(rows, np.float32)))

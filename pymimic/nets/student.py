@@ -157,7 +157,7 @@ class Student(Net):
     def _float32_rows(self, x: Array) -> Array:
         if _check.are_float32_rows(x, np.ndarray, self.inputs):
             return x
-        return np.ascontiguousarray(_check.float_rows("x", x, self.inputs), np.float32)
+        return _check.contiguous(_check.float_rows("x", x, self.inputs), np.float32)
 
     def predict_proba(self, x: Array, backend: str | None = None) -> Array:
         """softmax of `predict(x)`, (B, C) float32, where x is."""
