@@ -18,7 +18,7 @@ _VARIABLES = ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS")  # the first that is set
 
 
 def default_num_threads() -> int:
-    """From PYMIMIC_NUM_THREADS or OMP_NUM_THREADS, else the cores that this process may use (affinity and cgroup quota).
+    """From PYMIMIC_NUM_THREADS or OMP_NUM_THREADS, else the cores that this process may use now (affinity and cgroup quota).
 
     A value that is no number of threads is left aside with a warning: an import should not fail over it.
     """
@@ -26,19 +26,40 @@ def default_num_threads() -> int:
         value = os.environ.get(variable, "").split(",")[0].strip()
         if not value:
             continue
-        if value.isdecimal() and 1 <= int(value) <= _MOST:
+        if value.isdecimal() and len(value) < 10 and 1 <= int(value) <= _MOST:
             return int(value)
-        warnings.warn(f"{variable}: expected a number of threads in [1, {_MOST}], got {value!r}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{variable}: expected a number of threads in [1, {_MOST}], got {value[:40]!r}", RuntimeWarning, stacklevel=2)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _quota(), _MOST))
 
 
-def _quota() -> int:
-    """Cores that the container's CPU quota is worth, rounded up; many where there is none."""
+def _quota(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that the CPU quotas of this process's control groups are worth, rounded up; many where there is none."""
+    cores = _MOST
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return -(-int(quota) // int(period))
-    except (OSError, ValueError):  # no cgroup v2, or no limit: "max"
+        lines = groups.read_text().splitlines()
+    except (OSError, ValueError):  # no Linux
+        return cores
+    for line in lines:  # "0::/a/b", or of version 1 "4:cpu,cpuacct:/a/b"; a quota of /a holds for /a/b
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents[: len(Path(path).parts) - 1]):
+            cores = min(cores, _quota_of(folder))
+    return cores
+
+
+def _quota_of(group: Path) -> int:
+    """The same for the quota of one group."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:  # version 1
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return -(-int(quota) // int(period)) if int(quota) > 0 else _MOST
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or no limit: "max"
         return _MOST
 
 

@@ -327,7 +327,7 @@ def test_every_backend_has_the_whole_protocol(backend):
             assert list(inspect.signature(getattr(module, name)).parameters) == want, name
 
 
-@pytest.mark.parametrize("value", ["none", "0", "-3", "1.5", "5000"])
+@pytest.mark.parametrize("value", ["none", "0", "-3", "1.5", "5000", "1000000", "9" * 5000, "０"])
 def test_a_number_of_threads_that_is_none_is_left_aside(monkeypatch, value):
     monkeypatch.setenv("PYMIMIC_NUM_THREADS", value)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
