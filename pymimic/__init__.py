@@ -3,7 +3,10 @@
 z = x V^T,  h = dropout(f(z U^T + b)),  y = h W + c.  Ba & Caruana 2014; the design keeps h out of memory.
 """
 
-from . import ops
+from . import (
+    _main_interpreter,  # noqa: F401  before anything that loads native code
+    ops,
+)
 from .backends.cuda.memory import Workspace
 from .data.cases import Cases, LabelledSet
 from .data.generate import gaussian_noise, munge

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 FOLDER = Path(sys.argv[1]).resolve()
-sys.path.insert(0, str(FOLDER))
+sys.path[:0] = [str(FOLDER), str(Path(__file__).resolve().parents[1] / "tests" / "support")]
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildRedirectingFinder"]  # of editable installs
+
+import wrong_calls
 
 import pymimic as pm
 from pymimic import _core, ops
@@ -117,6 +119,7 @@ def exercise_predictors(shape, activation, rng):
 def main():
     """All of it, and several Python threads at once."""
     assert FOLDER in Path(_core.__file__).resolve().parents, f"{_core.__file__} is not in {FOLDER}"
+    np.set_printoptions(threshold=1, edgeitems=1)  # pybind11's messages show whole arrays
     rng = np.random.default_rng(0)
     for isa, threads in itertools.product(_core.runnable_isas(), (1, 3)):
         _core.set_isa(isa)
@@ -132,7 +135,9 @@ def main():
             thread.start()
         for thread in others:
             thread.join()
-        print(f"{isa}, {threads} threads: {len(SHAPES) * len(ACTIVATIONS) * 2} cases agree with the reference", flush=True)
+        refused = wrong_calls.main() if threads == 1 else 0
+        agree = len(SHAPES) * len(ACTIVATIONS) * 2
+        print(f"{isa}, {threads} threads: {agree} cases agree with the reference, {refused} wrong calls are refused", flush=True)
 
 
 if __name__ == "__main__":
