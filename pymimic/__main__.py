@@ -9,9 +9,12 @@ def main() -> None:
         import typer  # noqa: F401
     except ImportError:
         sys.exit('pymimic: the command line needs typer and rich: pip install "pymimic[cli]"')
-    from .cli import run
+    try:
+        from .cli import run
 
-    run(sys.argv[1:])
+        run(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was a command to hear it
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import os
 import platform
 import sys
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec, cast
+from typing import Annotated, NoReturn, cast
 
 import numpy as np
 import typer
@@ -18,20 +17,20 @@ from .backends.interface import Array
 from .bench.command import bench
 from .data.transfer import TransferSet
 from .errors import BackendUnavailableError, FileFormatError
-from .files import replacing
+from .exits import MISUSED, complain, finish, one_line, option, status_of
+from .files import read_metadata
 from .nets.student import Student
 from .optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
 from .plan import plan
 from .progress import Progress
+from .targets import demand_distinct, demand_writable, expanded, replacing
 from .threads import get_num_threads, set_num_threads
+from .training.interrupt import terminable
 from .training.trainer import Trainer
-
-P = ParamSpec("P")
 
 _PACKAGES = ("numpy", "safetensors", "ml-dtypes", "tqdm", "typer", "rich", "scikit-learn", "matplotlib", "numba", "torch", "cupy-cuda13x")
 _SLAB = 16384  # rows that `predict` holds at once
 _PCA_ROWS = 20_000
-_INTERRUPTED = 130  # as shells have it
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # its home differs between versions of typer
 
 app = typer.Typer(
@@ -42,37 +41,17 @@ app = typer.Typer(
 def run(arguments: list[str]) -> NoReturn:
     """Run one command line, without the program's name, and exit."""
     try:
-        code = app(arguments or ["--help"], prog_name="pymimic", standalone_mode=False)
+        with terminable():
+            code = app(arguments or ["--help"], prog_name="pymimic", standalone_mode=False)
     except _UsageError as error:
-        code = _complain(getattr(error, "format_message", error.__str__)(), 2)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _complain(message: object, code: int) -> int:
-    typer.echo(f"pymimic: {' '.join(str(message).split())}", err=True)
-    return code
-
-
-def _one_line(command: Callable[P, None]) -> Callable[P, None]:
-    """What goes wrong by the user's hand as one line on standard error instead of a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt:
-            raise typer.Exit(_complain("interrupted", _INTERRUPTED)) from None
-        except OSError as error:
-            where = f": {str(error.filename)!r}" if error.filename else ""
-            raise typer.Exit(_complain(f"{error.strerror or error}{where}", 1)) from None
-        except (ValueError, TypeError, MemoryError, ImportError) as error:
-            raise typer.Exit(_complain(error, 1)) from None
-
-    return wrapped
+        code = complain(getattr(error, "format_message", error.__str__)(), MISUSED)
+    except typer.Abort:  # ctrl-C before the command began
+        code = status_of(KeyboardInterrupt())
+    sys.exit(finish(code if isinstance(code, int) else 0))
 
 
 @app.command()
-@_one_line
+@one_line
 def demo(
     data: Annotated[str, typer.Option(metavar="digits|letter|mnist", help="set of labelled rows")] = "digits",
     path: Annotated[Path | None, typer.Option(metavar="DIR", help="folder with the publisher's files, for letter and mnist")] = None,
@@ -88,11 +67,16 @@ def demo(
     Columns: parameters; bytes on disk; accuracy and agreement with the teacher as shares of the test rows; seconds of training;
     microseconds a row, for all test rows in one call.
     """
-    from .demo import report, run_demo
+    from .demo import datasets, report, run_demo
 
-    for file in (json, plot, out):
-        _demand_folder(file)
-    result = run_demo(data, path, fast=fast, seed=seed, device=device)
+    files = [] if path is None else [Path(expanded(path)) / name for name in datasets.FILES.get(data, ())]
+    demand_distinct({f"path's {file.name}": file for file in files}, {"json": json, "plot": plot, "out": out})
+    for name, file in (("json", json), ("plot", plot), ("out", out)):
+        if file is not None:
+            demand_writable(name, file)
+    if plot is not None:
+        report.demand_matplotlib()
+    result = run_demo(data, None if path is None else expanded(path), fast=fast, seed=seed, device=device)
     report.show(result)
     if out is not None:
         result.student.save(out)
@@ -103,7 +87,7 @@ def demo(
 
 
 @app.command()
-@_one_line
+@one_line
 def info(
     shape: Annotated[str | None, typer.Option("--plan", metavar="B,D,k,H,C", help="say how a batch of this shape would run")] = None,
 ) -> None:
@@ -137,7 +121,7 @@ def info(
 
 
 @app.command()
-@_one_line
+@one_line
 def distill(
     inputs: Annotated[Path, typer.Option(metavar="X.npy", help="(N, D) float inputs; memory-mapped")],
     logits: Annotated[Path, typer.Option(metavar="T.npy", help="(N, C) float logits of the teacher; memory-mapped")],
@@ -171,21 +155,24 @@ def distill(
     checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="how often to write it")] = 1000,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where to train")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint, bit for bit")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start anew where there is a checkpoint, which is overwritten")] = False,
     dtype: Annotated[str, typer.Option(metavar="float32|bfloat16", help="of the wide layer's products")] = "float32",
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
 ) -> None:
     """Train a wide shallow student on a teacher's logits (Ba & Caruana 2014)."""
-    if threads is not None:
-        set_num_threads(threads)
-    state = Path(f"{out}.checkpoint") if checkpoint is None else checkpoint
-    _demand_folder(out)
-    _demand_folder(state)
-    cases = TransferSet(_open_npy("inputs", inputs), _open_npy("logits", logits))
+    _use_threads(threads)
+    state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
     if (val_inputs is None) != (val_logits is None):
         raise ValueError("val-logits: expected it if and only if val-inputs is given, got one of them")
+    reads = {"inputs": inputs, "logits": logits, "val-inputs": val_inputs, "val-logits": val_logits}
+    demand_distinct(reads, {"out": out, "checkpoint": state})
+    demand_writable("out", out)
+    demand_writable("checkpoint", state)
+    _demand_clear_start(state, resume, fresh)
+    cases = _transfer_set("inputs", inputs, "logits", logits)
     validation = None
     if val_inputs is not None and val_logits is not None:
-        validation = TransferSet(_open_npy("val-inputs", val_inputs), _open_npy("val-logits", val_logits))
+        validation = _transfer_set("val-inputs", val_inputs, "val-logits", val_logits)
     student = Student(cases.inputs, hidden, cases.outputs, rank, activation, dropout, seed)
     if pca:
         student.initialise_bottleneck(cases.batch(np.linspace(0, len(cases) - 1, min(len(cases), _PCA_ROWS)).astype(np.int64))[0])
@@ -197,10 +184,11 @@ def distill(
         device=device,
     )  # fmt: skip
     try:
-        history = trainer.fit(cases, validation, resume=state if resume else None)
-    except KeyboardInterrupt:
+        with option("checkpoint", validation="val-inputs"):
+            history = trainer.fit(cases, validation, resume=state if resume else None)
+    except KeyboardInterrupt as signal:
         hint = f"{str(state)!r} has the run's state: to go on, add --resume to the same command" if state.exists() else "no step was done"
-        raise typer.Exit(_complain(f"interrupted; {hint}", _INTERRUPTED)) from None
+        raise typer.Exit(complain(f"interrupted; {hint}", status_of(signal))) from None
     student.save(out)
     state.unlink(missing_ok=True)
     last = history[-1] if history else None
@@ -212,7 +200,7 @@ def distill(
 
 
 @app.command()
-@_one_line
+@one_line
 def predict(
     student: Annotated[Path, typer.Argument(metavar="S.safetensors", help="a saved student")],
     inputs: Annotated[Path, typer.Option(metavar="X.npy", help="(N, D) float inputs; memory-mapped")],
@@ -222,9 +210,12 @@ def predict(
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
 ) -> None:
     """Write a student's logits for every row of a file that may be larger than memory."""
-    if threads is not None:
-        set_num_threads(threads)
-    net = Student.load(student).to(device)
+    _use_threads(threads)
+    demand_distinct({"student": student, "inputs": inputs}, {"out": out})
+    demand_writable("out", out)
+    with option("student", path="student"):
+        net = Student.load(student)
+    net.to(device)
     x = _open_npy("inputs", inputs)
     if x.ndim != 2 or x.shape[1] != net.inputs:
         raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")
@@ -242,7 +233,8 @@ def predict(
 def _open_npy(name: str, path: Path) -> Array:
     """The array in a .npy file, memory-mapped."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with option(name):
+            array = np.load(expanded(path), mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise FileFormatError(f"{name}: expected a whole .npy file, got a truncated or foreign one, {str(path)!r} ({error})") from None
     if not isinstance(array, np.ndarray):
@@ -250,13 +242,37 @@ def _open_npy(name: str, path: Path) -> Array:
     return array
 
 
-app.command("bench")(_one_line(bench))
+app.command("bench")(one_line(bench))
 
 
-def _demand_folder(file: Path | None) -> None:
-    """Find out before the work, not after it, that a result could not be written."""
-    if file is not None and not file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"expected a file in a folder that exists, got {str(file)!r}")
+def _transfer_set(inputs: str, x: Path, logits: str, t: Path) -> TransferSet:
+    """Two files as a set; errors name the options that they came by."""
+    arrays = _open_npy(inputs, x), _open_npy(logits, t)
+    with option(inputs, x=inputs, logits=logits):
+        return TransferSet(*arrays)
+
+
+def _demand_clear_start(checkpoint: Path, resume: bool, fresh: bool) -> None:
+    """Overwrite no checkpoint that nobody said to overwrite, and no other file at all."""
+    if resume and fresh:
+        raise ValueError("fresh: expected it or --resume, got both")
+    if not os.path.exists(checkpoint):
+        if resume:
+            raise ValueError(f"resume: expected a checkpoint in {str(checkpoint)!r}, got no file")
+        return
+    with option("checkpoint", path="checkpoint"):
+        read_metadata(checkpoint, "checkpoint")
+    if not (resume or fresh):
+        raise ValueError(
+            f"checkpoint: expected no file, got the state of an earlier run in {str(checkpoint)!r}: to go on from it, add --resume; "
+            "to start anew, --fresh"
+        )
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        with option("threads", n="threads"):
+            set_num_threads(threads)
 
 
 def _schedule(name: str, rate: float, steps: int, rise: int) -> Schedule:
@@ -264,7 +280,7 @@ def _schedule(name: str, rate: float, steps: int, rise: int) -> Schedule:
         raise ValueError(f"warm-up: expected at least 0 steps, got {rise}")
     if not 0 <= rate < float("inf"):
         raise ValueError(f"lr: expected a number of at least 0, got {rate}")
-    schedules = {"cosine": cosine(rate, steps), "constant": constant(rate), "step": step_decay(rate, max(1, -(-steps // 3)))}
+    schedules = {"cosine": cosine(rate, max(1, steps)), "constant": constant(rate), "step": step_decay(rate, max(1, -(-steps // 3)))}
     if name not in schedules:
         raise ValueError(f"schedule: expected one of {', '.join(schedules)}, got {name!r}")
     return warm_up(schedules[name], rise) if rise else schedules[name]

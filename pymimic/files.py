@@ -1,12 +1,11 @@
-"""Arrays plus JSON in one safetensors file, written so that a crash, a full disk or ctrl-C leaves the old file whole."""
+"""Arrays plus JSON in one safetensors file with a checksum, written so that a crash, a full disk or ctrl-C leaves the old file whole."""
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,58 +13,52 @@ from safetensors import SafetensorError, safe_open
 
 from .backends.interface import Array
 from .errors import FileFormatError
+from .targets import Path, expanded, replacing
 
-FORMAT = 1
-Path = str | os.PathLike[str]
+__all__ = ["FORMAT", "Path", "read_metadata", "read_safetensors", "write_safetensors"]
+
+FORMAT = 2  # 1 had no checksum
 _KEY = "pymimic"
 _KINDS = {"f": "F", "i": "I", "u": "U"}  # NumPy's letter for a dtype -> safetensors' one
+_LETTERS = {letter: kind for kind, letter in _KINDS.items()}
+_LONGEST_HEADER = 100_000_000  # bytes that safetensors reads, in all versions
+_NO_DIGEST = b"0" * 64
+_DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')  # as it stands in the header: JSON in JSON
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
     """Write arrays and metadata to `path` atomically: the old file or the new one is there, never half of one.
 
-    The data goes to `.NAME.part` beside `path`, is synced to disk, and then takes its place. One writer a path.
+    The data goes to a temporary file beside `path`, is synced to disk, and then takes its place.
 
     Parameters
     ----------
-    path : the file; its folder must exist
+    path : the file; its folder must exist, and `~` is the home folder
     arrays : arrays by name, of float, int or unsigned dtypes; no second copy is made of C-contiguous ones
-    metadata : what JSON can hold; "format" is added to it, and the whole stored under the one key "pymimic"
+    metadata : what JSON can hold. "format" and "sha256" are added to it, and the whole is stored under the one key "pymimic". The
+        checksum is of the whole file, with 64 zeros in the checksum's own place
 
     Raises
     ------
     OSError
         The file cannot be written (a full disk, no such folder, not a plain file); it names `path`, and what was there before is untouched.
+    ValueError
+        Names and metadata take more than 100 MB, which safetensors would not read again.
     """
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))  # wide dtypes first: all are aligned
+    header = _header(ordered, {_KEY: json.dumps({"format": FORMAT, "sha256": _NO_DIGEST.decode(), **metadata})})
+    if len(header) - 8 > _LONGEST_HEADER:
+        raise ValueError(
+            f"path: expected at most {_LONGEST_HEADER} bytes of names and metadata for {expanded(path)!r}, got {len(header) - 8}, "
+            "which could not be loaded again"
+        )
+    digest = hashlib.sha256(header)
+    for _, array in ordered:
+        digest.update(_bytes(array))
     with replacing(path) as file:
-        _write(file, arrays, {_KEY: json.dumps({"format": FORMAT, **metadata})})
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once it is whole and on disk; if it does not come to that, nothing is left of it.
-
-    An OSError on the way names `path`.
-    """
-    target = os.path.realpath(path)
-    if os.path.lexists(target) and not os.path.isfile(target):
-        raise OSError(errno.EINVAL, "expected a plain file or none, got something else", os.fspath(path))
-    folder, name = os.path.split(target)
-    part = os.path.join(folder, f".{name}.part")
-    try:
-        try:
-            with open(part, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(part)
-            raise
-        _sync_folder(folder)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        file.write(header.replace(_NO_DIGEST, digest.hexdigest().encode(), 1))
+        for _, array in ordered:
+            file.write(_bytes(array))
 
 
 def read_safetensors(path: Path, kind: str | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -73,59 +66,92 @@ def read_safetensors(path: Path, kind: str | None = None) -> tuple[dict[str, Arr
 
     Parameters
     ----------
-    path : the file
+    path : the file; `~` is the home folder
     kind : what metadata["kind"] must be, for instance "student"; None takes any
 
     Raises
     ------
     FileFormatError
-        The file is truncated, not a safetensors file, not one of pymimic's, of a later format, or of another kind.
+        The file is truncated or damaged, not a safetensors file, not one of pymimic's, of a later format, or of another kind.
     OSError
         The file cannot be read.
     """
-    where = f"path: {os.fspath(path)!r}"
-    with open(path, "rb"):  # an OSError of Python's own names the file
-        pass
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[_KEY])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a handle, not a mapping)
-    except SafetensorError as error:
-        raise FileFormatError(f"{where}: expected a whole safetensors file, got a truncated or foreign one ({error})") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise FileFormatError(f"{where}: expected a file that pymimic wrote, got one without its metadata key {_KEY!r}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        got = metadata.get("format") if isinstance(metadata, dict) else metadata
-        raise FileFormatError(f"{where}: expected format {FORMAT}, got {got!r}")
-    if kind is not None and metadata.get("kind") != kind:
-        raise FileFormatError(f"{where}: expected a {kind}, got a {metadata.get('kind')!r} file")
-    return arrays, metadata
+    where = f"path: {expanded(path)!r}"
+    with open(expanded(path), "rb") as file:  # an OSError of Python's own names the file
+        header, metadata = _open(file, where, kind)
+        try:
+            described = json.loads(header[8:])
+            entries = sorted(((name, entry) for name, entry in described.items() if name != "__metadata__"), key=_place)
+            arrays = {name: _array(file, entry["dtype"], entry["shape"]) for name, entry in entries}
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise FileFormatError(f"{where}: expected a whole file that pymimic wrote, got another ({error})") from error
+    if metadata["format"] > 1:
+        wanted = metadata.get("sha256")
+        digest = hashlib.sha256(_DIGEST.sub(lambda found: found[0].replace(found[1], _NO_DIGEST), header, 1))
+        for array in arrays.values():
+            digest.update(_bytes(array))
+        if digest.hexdigest() != wanted:
+            raise FileFormatError(f"{where}: expected sha256 {wanted}, as the file says, got {digest.hexdigest()}: the file is damaged")
+    return arrays, {key: value for key, value in metadata.items() if key != "sha256"}
 
 
-def _write(file: BinaryIO, arrays: Mapping[str, Array], metadata: dict[str, str]) -> None:
-    """The safetensors format, streamed: the library's own writer makes a temporary file of its own and never syncs it."""
+def read_metadata(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """The metadata alone, for which no array is read and no checksum compared; otherwise like `read_safetensors`."""
+    with open(expanded(path), "rb") as file:
+        return _open(file, f"path: {expanded(path)!r}", kind)[1]
+
+
+def _header(arrays: list[tuple[str, Array]], metadata: dict[str, str]) -> bytes:
+    """The beginning of a safetensors file. The library's own writer makes a temporary file of its own and never syncs it."""
     header: dict[str, Any] = {"__metadata__": metadata}
-    ordered: list[Array] = []
     end = 0
-    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):  # wide dtypes first: all are aligned
+    for name, array in arrays:
         if array.dtype.kind not in _KINDS:
             raise TypeError(f"{name}: expected a float, int or unsigned dtype, got {array.dtype}")
         start, end = end, end + array.nbytes
         dtype = f"{_KINDS[array.dtype.kind]}{8 * array.dtype.itemsize}"
         header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, end]}
-        ordered.append(array)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for array in ordered:
-        file.write(np.asarray(array, array.dtype.newbyteorder("<"), order="C").data)
+    return len(text).to_bytes(8, "little") + text
 
 
-def _sync_folder(folder: str) -> None:
-    """Make the new name last through a power cut, where folders can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _open(file: BinaryIO, where: str, kind: str | None) -> tuple[bytes, dict[str, Any]]:
+    """The header, which the library has found to fit the file, and the metadata in it; leaves `file` at the first array.
+
+    The arrays are not taken from the library: it maps the file, and a process dies of a mapped file that another program makes shorter.
+    """
+    try:
+        with safe_open(file.name, framework="numpy"):
+            pass
+        size = file.read(8)
+        header = size + file.read(int.from_bytes(size, "little"))
+        metadata = json.loads(json.loads(header[8:])["__metadata__"][_KEY])
+    except SafetensorError as error:
+        raise FileFormatError(f"{where}: expected a whole safetensors file, got a truncated or foreign one ({error})") from error
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise FileFormatError(f"{where}: expected a file that pymimic wrote, got one without its metadata key {_KEY!r}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") not in range(1, FORMAT + 1):
+        got = metadata.get("format") if isinstance(metadata, dict) else metadata
+        raise FileFormatError(f"{where}: expected format {FORMAT} or an earlier one, got {got!r}")
+    if kind is not None and metadata.get("kind") != kind:
+        raise FileFormatError(f"{where}: expected a {kind}, got a {metadata.get('kind')!r} file")
+    return header, metadata
+
+
+def _place(item: tuple[str, dict[str, Any]]) -> int:
+    return int(item[1]["data_offsets"][0])
+
+
+def _array(file: BinaryIO, dtype: str, shape: list[int]) -> Array:
+    """The next array of the file."""
+    array = np.empty(shape, f"<{_LETTERS[dtype[0]]}{int(dtype[1:]) // 8}")
+    got = file.readinto(_bytes(array))  # type: ignore[attr-defined]
+    if got != array.nbytes:
+        raise ValueError(f"{array.nbytes} bytes expected, {got} there")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _bytes(array: Array) -> memoryview:
+    """The array as files have it: little-endian, in C order; not copied where it is so already."""
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data

@@ -17,7 +17,7 @@ PACKAGE = Path(pymimic.__file__).parent  # which is elsewhere where it is instal
 # From the ground up: a module imports from its own floor and from those below. The longest name that fits says where a module lives.
 FLOORS = (
     ("pymimic._core", "pymimic._cuda"),
-    ("pymimic.errors", "pymimic.plan", "pymimic.progress", "pymimic.tables"),
+    ("pymimic.errors", "pymimic.plan", "pymimic.progress", "pymimic.tables", "pymimic.targets"),
     ("pymimic.devices", "pymimic.numerics"),
     ("pymimic.backends.interface",),
     ("pymimic._check", "pymimic.arguments", "pymimic.files"),
@@ -29,7 +29,7 @@ FLOORS = (
     ("pymimic.training",),
     ("pymimic",),  # the public names
     ("pymimic.bench", "pymimic.demo"),
-    ("pymimic.cli", "pymimic.__main__"),
+    ("pymimic.cli", "pymimic.exits", "pymimic.__main__"),
 )
 SEAM = ("pymimic.backends", "pymimic.backends.interface")  # all of the backends that others ask; `pymimic` itself exports names of theirs
 CALLS_NATIVE = ("pymimic.backends", "pymimic.threads", "pymimic.bench.machine", "pymimic.cli")  # the last two say what is compiled

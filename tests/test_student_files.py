@@ -1,9 +1,11 @@
 """A student's file: the same bits, readable by others, and refused where it is damaged or foreign."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from small_students import inputs, same, trained
 
@@ -28,7 +30,7 @@ def test_the_file_is_safetensors_with_one_metadata_key(tmp_path):
     metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
     assert list(metadata) == ["pymimic"]
     content = json.loads(metadata["pymimic"])
-    assert content["format"] == 1
+    assert content["format"] == 2
     assert content["configuration"] == student.configuration()
     assert np.array_equal(np.float32(content["input_standardisation"]["mean"]), student.mean)
 
@@ -47,10 +49,12 @@ def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
 
 
 def rewritten(path, change_arrays=lambda arrays: None, change_metadata=lambda metadata: None):
-    """Change a student's file behind its back."""
+    """Change a student's file, and give it the form of earlier versions, which had no checksum."""
     raw = path.read_bytes()
     metadata = json.loads(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["pymimic"])
     arrays = load_file(path)
+    metadata.pop("sha256")
+    metadata.update(format=1)
     change_arrays(arrays)
     change_metadata(metadata)
     save_file(arrays, path, {"pymimic": json.dumps(metadata)})
@@ -68,7 +72,7 @@ def test_foreign_files_are_refused(tmp_path):
     with pytest.raises(FileFormatError, match=r"f\.safetensors"):
         Student.load(path)
     changes = [
-        ({"change_metadata": lambda m: m.update(format=2)}, "format 1, got 2"),
+        ({"change_metadata": lambda m: m.update(format=3)}, "format 2 or an earlier one, got 3"),
         ({"change_metadata": lambda m: m.update(kind="checkpoint")}, "expected a student, got a 'checkpoint'"),
         ({"change_metadata": lambda m: m["configuration"].update(hidden=4)}, "expected arrays"),
         ({"change_metadata": lambda m: m["configuration"].update(activation="step")}, "activation"),
@@ -83,6 +87,58 @@ def test_foreign_files_are_refused(tmp_path):
         with pytest.raises(FileFormatError, match=message) as caught:
             Student.load(path)
         assert "f.safetensors" in str(caught.value)
+
+
+def test_a_file_of_an_earlier_version_loads(tmp_path):
+    path, student = tmp_path / "s.safetensors", trained(hidden=3)
+    student.save(path)
+    rewritten(path)
+    assert same(Student.load(path), student)
+
+
+def test_a_flipped_bit_is_noticed_in_any_byte(tmp_path):
+    path, student, bits = tmp_path / "s.safetensors", Student(2, 2, 1, rank=1), np.random.default_rng(0)
+    student.set_standardisation(np.ones(2, np.float32), np.ones(2, np.float32))
+    student.save(path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bits.integers(8)
+        path.write_bytes(damaged)
+        with pytest.raises(FileFormatError, match=r"s\.safetensors"):
+            Student.load(path)
+
+
+def test_a_standardisation_too_long_to_be_loaded_again_is_not_saved(tmp_path, monkeypatch):
+    path, student = tmp_path / "s.safetensors", Student(2000, 1, 1)
+    student.set_standardisation(np.full(2000, np.float32(1 / 3)), np.full(2000, np.float32(1 / 3)))
+    monkeypatch.setattr("pymimic.files._LONGEST_HEADER", 50_000)
+    with pytest.raises(ValueError, match=r"path: expected at most 50000 bytes of names and metadata for .*s\.safetensors', got \d+"):
+        student.save(path)
+    assert not path.exists()
+    monkeypatch.undo()
+    student.save(path)
+    assert same(Student.load(path), student)
+
+
+@pytest.mark.slow
+def test_the_longest_header_is_the_librarys(tmp_path):
+    from pymimic import files
+
+    text = json.dumps({"__metadata__": {"x": ""}})
+    for more in (0, 16):
+        padded = text[:-3] + "y" * (files._LONGEST_HEADER - len(text) + more) + text[-3:]
+        (tmp_path / "f").write_bytes(len(padded).to_bytes(8, "little") + padded.encode())
+        with pytest.raises(SafetensorError) if more else nullcontext():
+            load_file(tmp_path / "f")
+
+
+def test_home_is_known_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    student = trained(hidden=3)
+    student.save("~/s.safetensors")
+    assert (tmp_path / "s.safetensors").exists()
+    assert same(Student.load("~/s.safetensors"), student)
 
 
 def test_a_missing_file_or_folder_is_an_oserror_that_names_it(tmp_path):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -14,9 +11,9 @@ import typer
 from rich.console import Console
 
 from ..devices import DEVICES
-from ..files import replacing
+from ..targets import demand_distinct, demand_writable, replacing
 from . import report, suite
-from .plot import draw
+from .plot import demand_matplotlib, draw
 from .race import Pace
 from .shapes import SHAPES, WHATS, What
 
@@ -44,9 +41,12 @@ def bench(
     race, in a loop of multiply-adds (FMA) or of reads (RAM), whichever bounds, counting what a contestant computes twice; time over
     pymimic's fastest; peak memory of the process, arguments and libraries included.
     """
-    for file in (json, plot):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise FileNotFoundError(f"expected a file in a folder that exists, got {str(file)!r}")
+    demand_distinct({}, {"json": json, "plot": plot})
+    for name, file in (("json", json), ("plot", plot)):
+        if file is not None:
+            demand_writable(name, file)
+    if plot is not None:
+        demand_matplotlib()
     console, progress = Console(), Console(stderr=True)
     kinds = cast("list[What]", _names("what", what, WHATS))
     if device not in DEVICES:
@@ -68,7 +68,7 @@ def bench(
         headed = True
         report.show_race(console, rows)
 
-    with progress.status("starting", refresh_per_second=2) as status, _clean_end():
+    with progress.status("starting", refresh_per_second=2) as status:
         result = suite.run(
             _names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, pace=pace, device=device, say=status.update,
             done=done,
@@ -79,16 +79,6 @@ def bench(
             out.write(jsonlib.dumps(result, indent=1).encode())
     if plot is not None:
         draw(result, plot)
-
-
-@contextmanager
-def _clean_end() -> Iterator[None]:
-    """Let SIGTERM end the program as ctrl-C does: processes ended, gigabytes of temporary files removed."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _names(option: str, text: str, known: Sequence[str]) -> list[str]:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..targets import replacing
 from .report import duration, ours, races
 from .suite import OURS, Row
 
 _BAR_INCHES, _RACE_INCHES = 0.24, 0.5
 _OURS_COLOUR, _OTHERS_COLOUR, _BF16_COLOUR = "#1f6f8b", "#b8b8b8", "#d9a441"
+
+
+def demand_matplotlib() -> None:
+    """Find out before the work that it cannot be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError('plot: expected matplotlib to be there: pip install "pymimic[demo]"') from None
 
 
 def draw(result: Row, path: Path) -> None:
@@ -53,7 +62,8 @@ def draw(result: Row, path: Path) -> None:
     machine = result["machine"]
     figure.suptitle(f"{machine['cpu']}, {machine['threads']} threads, {result['date'][:10]}", fontsize=9)
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
     plt.close(figure)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
-from ..files import replacing
+from ..targets import remove_parts, replacing
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -182,10 +183,7 @@ def alone(directory: Path) -> Iterator[None]:
 
 def remove_unfinished(directory: Path) -> None:
     """Remove what a killed process left half-written."""
-    for pattern in ("inputs-*.npy", "logits-*.npy", "weights-*.npy", MANIFEST):
-        for path in directory.glob(f".{pattern}*.part"):
-            with suppress(FileNotFoundError):
-                path.unlink()
+    remove_parts(directory, rf"(?:inputs|logits|weights|labels)-\d+\.npy|{re.escape(MANIFEST)}")
 
 
 def _open(path: Path, shape: tuple[int, ...], sha256: str | None) -> Array:

@@ -20,6 +20,8 @@ from ..errors import FileFormatError
 NAMES = ("digits", "letter", "mnist")
 
 _LETTER_FILE = "letter-recognition.data"
+_MNIST_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+FILES = {"letter": [_LETTER_FILE], "mnist": [f"{name}{suffix}" for name in _MNIST_FILES for suffix in ("", ".gz")]}  # that `load` may read
 _LETTER_ROWS, _LETTER_POOL, _LETTER_TRAIN, _LETTER_VALIDATION = 20_000, 16_000, 4_000, 2_000
 _MNIST_VALIDATION = 10_000
 _IDX_BYTES = 0x08  # the IDX format's code for unsigned bytes

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..files import replacing
+from ..targets import replacing
 from .run import Model, Result
 
 _COLUMNS = ("model", "parameters", "bytes", "compact", "accuracy", "agreement", "training s", "us/row")
@@ -20,7 +20,7 @@ def show(result: Result) -> None:
     """Print the table, by rich where standard output is a terminal and rich is there, and what was won."""
     rows = [_cells(_TITLES[name], model) for name, model in result.models.items()]
     print(_title(result))
-    if sys.stdout.isatty() and _try_import("rich") is not None:
+    if sys.stdout is not None and sys.stdout.isatty() and _try_import("rich") is not None:
         from rich.console import Console
 
         from ..tables import print_table
@@ -73,12 +73,17 @@ def write_json(result: Result, path: Path) -> None:
         file.write((json.dumps(figures, indent=2) + "\n").encode())
 
 
+def demand_matplotlib() -> Any:
+    """What draws; ImportError says what to install for it."""
+    module = _try_import("matplotlib.figure")
+    if module is None:
+        raise ImportError('plot: expected matplotlib to be there: pip install "pymimic[demo]"')
+    return module
+
+
 def draw(result: Result, path: Path) -> None:
     """Validation accuracy against epochs, as PNG; a teacher without epochs is a horizontal line."""
-    pyplot = _try_import("matplotlib.figure")
-    if pyplot is None:
-        raise ImportError('the plot needs matplotlib: pip install "pymimic[demo]"')
-    figure: Any = pyplot.Figure(figsize=(7, 4.5), layout="constrained")
+    figure: Any = demand_matplotlib().Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, model in result.models.items():
         if model.curve:

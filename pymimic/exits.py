@@ -1,0 +1,83 @@
+"""How a command ends: whatever goes wrong by the user's hand or the system's is one line on standard error and an exit status."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec
+
+import typer
+
+from .training.interrupt import Terminated
+
+P = ParamSpec("P")
+
+FAILED, MISUSED, _BY_SIGNAL = 1, 2, 128  # as shells have it: 128 and the signal's number
+_SIGINT, _SIGPIPE = 2, 13
+
+
+def complain(message: object, code: int) -> int:
+    """Print one line; returns `code`."""
+    typer.echo(f"pymimic: {' '.join(str(message).split())}", err=True)
+    return code
+
+
+def one_line(command: Callable[P, None]) -> Callable[P, None]:
+    """The command with its errors as one line each instead of a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt as signal:
+            raise typer.Exit(complain("interrupted", status_of(signal))) from None
+        except BrokenPipeError:
+            raise typer.Exit(_BY_SIGNAL + _SIGPIPE) from None
+        except OSError as error:
+            where = f": {str(error.filename)!r}" if error.filename else ""
+            raise typer.Exit(complain(_dashed(f"{error.strerror or error}{where}"), FAILED)) from None
+        except (ValueError, TypeError, MemoryError, ImportError) as error:
+            raise typer.Exit(complain(_dashed(str(error) or "out of memory"), FAILED)) from None
+
+    return wrapped
+
+
+def status_of(signal: KeyboardInterrupt) -> int:
+    """The exit status of a program that ends by ctrl-C or another signal."""
+    return _BY_SIGNAL + (signal.signum if isinstance(signal, Terminated) else _SIGINT)
+
+
+@contextmanager
+def option(name: str, **others: str) -> Iterator[None]:
+    """Let errors name the options of the command: `name` where a file fails, and in place of the library's name for it, `others`."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{name}: {error.strerror or error}", error.filename) from error
+    except (ValueError, TypeError) as error:
+        given, colon, rest = str(error).partition(": ")
+        if colon and given in others:
+            raise type(error)(f"{others[given]}: {rest}") from error
+        raise
+
+
+def finish(code: int) -> int:
+    """Write out what standard output still holds; returns `code`, or another where nobody reads it or it cannot be written."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try, and fail, once more
+        if isinstance(error, BrokenPipeError):
+            return code or _BY_SIGNAL + _SIGPIPE
+        return code or complain(f"standard output: {error.strerror}", FAILED)
+    return code
+
+
+def _dashed(message: str) -> str:
+    """The message, with the argument that it begins with as the command's option has it."""
+    return re.sub(r"^\w+(?=: )", lambda name: name[0].replace("_", "-"), message)
