@@ -13,7 +13,8 @@ from tqdm import tqdm
 class Progress(tqdm):  # type: ignore[misc]
     """tqdm's bar behind a lock of this process alone, as wide as the terminal is at each moment.
 
-    tqdm's own lock is shared with forked children: one that is killed while it holds it leaves its parent, and everyone else, waiting for ever.
+    tqdm's own lock is shared with forked children: one that is killed while it holds it leaves its parent, and everyone else, waiting
+    for ever.
 
     Parameters
     ----------

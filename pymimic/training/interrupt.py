@@ -22,7 +22,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let signals that would end this program at once raise Terminated instead: as ctrl-C, they leave a checkpoint and nothing half-written.
+    """Let signals that would end this program at once raise Terminated instead: as ctrl-C, they leave a checkpoint and nothing half done.
 
     A second one of the same kind ends the program at once. Signals that are ignored or have a handler already are left alone. Only the main
     thread can do this; elsewhere it does nothing.
