@@ -65,6 +65,16 @@ def activation(request):
 
 
 @pytest.fixture
+def files(tmp_path):
+    """A folder with x.npy and t.npy, for the command line."""
+    pytest.importorskip("typer")
+    from command_line import write_inputs_and_logits
+
+    write_inputs_and_logits(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def torch():
     """torch, where it is installed: not imported with the suite, as that takes seconds."""
     if importlib.util.find_spec("torch") is None:

@@ -3,48 +3,15 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
+from command_line import ROWS, SIZES, C, D, call, distil, only_line
 
 import pymimic
 from pymimic import Student, cli
-from pymimic.files import read_safetensors
-
-D, C, ROWS = 6, 3, 700
-SIZES = ("--hidden", "32", "--rank", "4", "--epochs", "3", "--batch-size", "64")
-
-
-def call(*arguments):
-    """The exit status."""
-    with pytest.raises(SystemExit) as stopped:
-        cli.run([str(argument) for argument in arguments])
-    return stopped.value.code
-
-
-@pytest.fixture
-def files(tmp_path):
-    """A folder with x.npy and t.npy, a teacher's logits for it."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((ROWS, D)).astype(np.float32)
-    np.save(tmp_path / "x.npy", x)
-    np.save(tmp_path / "t.npy", np.tanh(x @ rng.standard_normal((D, C))).astype(np.float32))
-    return tmp_path
-
-
-def distil(folder, *more):
-    return call("distill", "--inputs", folder / "x.npy", "--logits", folder / "t.npy", "--out", folder / "s.safetensors", *SIZES, *more)
-
-
-def only_line(capsys):
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    assert "Traceback" not in captured.err
-    return captured.err
 
 
 def test_info_says_what_runs_here(capsys):
@@ -67,35 +34,6 @@ def test_every_option_has_help(command, capsys):
     for i in flags:
         text = options[i][34:].strip() or options[i + 1].strip()
         assert text, options[i]
-
-
-def test_distill_trains_the_student_that_the_library_trains(files, capsys):
-    options = ("--lr", "0.01", "--warm-up", "5", "--seed", "3", "--weight-decay", "0.1", "--val-inputs", files / "x.npy")
-    assert distil(files, *options, "--val-logits", files / "t.npy") == 0
-    said = capsys.readouterr().out
-    student = Student(D, 32, C, rank=4, seed=3)
-    cases = pymimic.TransferSet(np.load(files / "x.npy"), np.load(files / "t.npy"))
-    optimizer = pymimic.AdamW(pymimic.warm_up(pymimic.cosine(0.01, 3 * 11), 5), weight_decay=0.1)
-    history = pymimic.Trainer(student, optimizer, epochs=3, batch_size=64, seed=3, standardise_inputs=True).fit(cases, cases)
-    saved = Student.load(files / "s.safetensors")
-    for name, array in student.arrays().items():
-        assert np.array_equal(saved.arrays()[name], array)
-    assert f"{student.parameter_count} parameters" in said
-    assert f"validation loss {history[-1].validation_loss:.5g}" in said
-    assert sorted(path.name for path in files.iterdir()) == ["s.safetensors", "t.npy", "x.npy"]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--optimizer", "sgd", "--schedule", "step", "--standardise-targets"),
-        ("--schedule", "constant", "--pca", "--ema", "0.9", "--warm-up", "0"),
-        ("--loss", "distillation", "--temperature", "2", "--no-standardise-inputs", "--activation", "gelu", "--dropout", "0.1"),
-    ],
-)
-def test_options_of_distill_work(files, options):
-    assert distil(files, *options) == 0
-    assert np.isfinite(Student.load(files / "s.safetensors").predict(np.load(files / "x.npy"))).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -214,31 +152,32 @@ def test_predict_refuses_foreign_students_and_other_inputs(files, capsys):
     assert not (files / "y.npy").exists()
 
 
-def run_module(*arguments, **how):
-    return subprocess.Popen([sys.executable, "-m", "pymimic", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+# Where the output goes
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
-def test_ctrl_c_leaves_a_checkpoint_that_resume_goes_on_from(files):
-    asked = ["distill", "--inputs", files / "x.npy", "--logits", files / "t.npy", *SIZES, "--schedule", "constant", "--batch-size", "16"]
-    state = files / "cut.safetensors.checkpoint"
-    process = run_module(*asked, "--epochs", "100000", "--out", files / "cut.safetensors", "--checkpoint-every", "20")
-    deadline = time.monotonic() + 60
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 130, error
-    assert error.count("\n") == 1
-    assert "add --resume to the same command" in error
-    assert not (files / "cut.safetensors").exists()
+@pytest.mark.parametrize("arguments", [["info"], ["--help"], ["distill", "--help"], ["frob"]])
+def test_nobody_reads(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen([sys.executable, "-m", "pymimic", *arguments], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    said = process.communicate(timeout=60)[1].decode()
+    assert (process.returncode, said) in [(2, "pymimic: No such command 'frob'.\n")] if arguments == ["frob"] else [(1, ""), (141, "")]
 
-    # two more epochs, beside a run that was never interrupted
-    epochs = read_safetensors(state)[1]["counters"]["epoch"] + 2
-    assert call(*asked, "--epochs", epochs, "--out", files / "cut.safetensors", "--resume") == 0
-    assert call(*asked, "--epochs", epochs, "--out", files / "whole.safetensors") == 0
-    assert (files / "cut.safetensors").read_bytes() == (files / "whole.safetensors").read_bytes()
-    assert not state.exists()
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+def test_a_full_device_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "pymimic", "info"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "pymimic: No space left on device\n"
+
+
+def test_without_standard_output_and_error_it_works(files):
+    code = "import os, sys; os.close(1); os.close(2); os.execv(sys.executable, [sys.executable, '-m', 'pymimic', *sys.argv[1:]])"
+    asked = ["distill", "--inputs", files / "x.npy", "--logits", files / "t.npy", *SIZES, "--out", files / "s.safetensors"]
+    assert subprocess.run([sys.executable, "-c", code, *map(str, asked)]).returncode == 0
+    assert (files / "s.safetensors").exists()
 
 
 def test_without_typer_one_line_says_what_to_install():

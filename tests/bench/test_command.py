@@ -49,9 +49,9 @@ def test_batches_replace_the_shapes_own_but_serving_is_one_row_once(monkeypatch,
 
 def test_what_is_terminated_leaves_nothing_behind(ceilings, tmp_path):
     code = (
-        "from pymimic.bench import command, machine\n"
+        "from pymimic import cli\nfrom pymimic.bench import machine\n"
         f"machine.ceilings = lambda folder, **more: {ceilings}\n"
-        "command.bench(shapes='mnist-8k', peers='numpy')"
+        "cli.run(['bench', '--shapes', 'mnist-8k', '--peers', 'numpy'])"
     )
     env = os.environ | {"PYTHONPATH": machine.python_path(), "TMPDIR": str(tmp_path)}
     run = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

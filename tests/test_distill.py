@@ -1,0 +1,168 @@
+"""`pymimic distill` does what the library does, and whatever ends it leaves a checkpoint that nobody overwrites unasked."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from command_line import ROWS, SIZES, STEPS, C, D, adamw, assert_same_nets, call, distil, library_run, only_line, run_module
+
+import pymimic
+from pymimic import Student
+from pymimic.files import read_safetensors
+
+
+def no_warm_up(schedule):
+    return ("--warm-up", "0", "--lr", "0.02", "--schedule", schedule)
+
+
+# What the options say, and what they mean to Student, the optimizer and Trainer, beside the defaults
+OPTIONS = {
+    "nothing": ((), {}, adamw, {}),
+    "lr": (("--lr", "0.01"), {}, lambda: adamw(rate=0.01), {}),
+    "cosine": (no_warm_up("cosine"), {}, lambda: pymimic.AdamW(pymimic.cosine(0.02, STEPS)), {}),
+    "constant": (no_warm_up("constant"), {}, lambda: pymimic.AdamW(pymimic.constant(0.02)), {}),
+    "step": (no_warm_up("step"), {}, lambda: pymimic.AdamW(pymimic.step_decay(0.02, 11)), {}),
+    "warm-up": (("--warm-up", "5"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, STEPS), 5)), {}),
+    "weight-decay": (("--weight-decay", "0.3"), {}, lambda: adamw(weight_decay=0.3), {}),
+    "sgd": (
+        ("--optimizer", "sgd", *no_warm_up("constant")), {}, lambda: pymimic.SGD(pymimic.constant(0.02), momentum=0.9, nesterov=True), {},
+    ),
+    "sgd decays": (
+        ("--optimizer", "sgd", "--weight-decay", "0.3", *no_warm_up("constant")), {},
+        lambda: pymimic.SGD(pymimic.constant(0.02), momentum=0.9, nesterov=True, weight_decay=0.3), {},
+    ),
+    "rank": (("--rank", "3"), {"rank": 3}, adamw, {}),
+    "hidden": (("--hidden", "33"), {"hidden": 33}, adamw, {}),
+    "activation": (("--activation", "gelu"), {"activation": "gelu"}, adamw, {}),
+    "dropout": (("--dropout", "0.5"), {"dropout": 0.5}, adamw, {}),
+    "seed": (("--seed", "3", "--dropout", "0.5"), {"seed": 3, "dropout": 0.5}, adamw, {"seed": 3}),
+    "batch-size": (("--batch-size", "250"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, 9), 100)), {"batch_size": 250}),
+    "epochs": (("--epochs", "1"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, 11), 100)), {"epochs": 1}),
+    "distillation": (("--loss", "distillation"), {}, adamw, {"loss": "distillation"}),
+    "temperature": (("--loss", "distillation", "--temperature", "3"), {}, adamw, {"loss": "distillation", "temperature": 3.0}),
+    "ema": (("--ema", "0.9"), {}, adamw, {"ema": 0.9}),
+    "standardise-targets": (("--standardise-targets",), {}, adamw, {"standardise_targets": True}),
+    "no-standardise-inputs": (("--no-standardise-inputs",), {}, adamw, {"standardise_inputs": False}),
+    "dtype": (("--dtype", "bfloat16"), {}, adamw, {"dtype": "bfloat16"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_each_option_does_what_the_library_does(files, case):
+    options, *same = OPTIONS[case]
+    assert distil(files, *options) == 0
+    saved = Student.load(files / "s.safetensors")
+    assert_same_nets(library_run(files, *same)[0], saved)
+    if case != "nothing":  # and an option that is dropped would be seen
+        assert not all(np.array_equal(array, saved.arrays().get(name)) for name, array in library_run(files)[0].arrays().items())
+
+
+def test_pca_begins_from_principal_components(files):
+    assert distil(files, "--pca") == 0
+    assert_same_nets(library_run(files, pca=True)[0], Student.load(files / "s.safetensors"))
+
+
+def test_validation_and_patience(files, capsys):
+    np.save(files / "vx.npy", np.load(files / "x.npy")[:50])
+    np.save(files / "vt.npy", -np.load(files / "t.npy")[:50])  # it becomes worse from the first epoch on
+    options = (
+        "--val-inputs",
+        files / "vx.npy",
+        "--val-logits",
+        files / "vt.npy",
+        "--patience",
+        "1",
+        "--epochs",
+        "9",
+        *no_warm_up("constant"),
+    )
+    assert distil(files, *options) == 0
+    validation = pymimic.TransferSet(np.load(files / "vx.npy"), np.load(files / "vt.npy"))
+    student, history = library_run(
+        files, None, lambda: pymimic.AdamW(pymimic.constant(0.02)), {"epochs": 9, "patience": 1}, validation=validation
+    )
+    assert_same_nets(student, Student.load(files / "s.safetensors"))
+    assert len(history) < 9
+    said = capsys.readouterr().out
+    assert f"{student.parameter_count} parameters, {ROWS} rows in {len(history)} epochs" in said
+    assert f"validation loss {history[history.best_epoch - 1].validation_loss:.5g}" in said
+    assert not list(files.glob("*.checkpoint"))
+
+
+def test_threads_are_those_asked_for(files, threads):
+    threads(1)
+    assert distil(files, "--threads", "2") == 0
+    assert pymimic.get_num_threads() == 2
+
+
+def started(files, name, how=None):
+    """A long `distill` in a process of its own, once its checkpoint is there; and the command, without its number of epochs."""
+    asked = ["distill", "--inputs", files / "x.npy", "--logits", files / "t.npy", *SIZES, "--schedule", "constant", "--batch-size", "16"]
+    process = run_module(*asked, "--epochs", "100000", "--out", files / f"{name}.safetensors", "--checkpoint-every", "20", how=how)
+    deadline = time.monotonic() + 60
+    while not (files / f"{name}.safetensors.checkpoint").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process, asked
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_a_checkpoint_that_resume_goes_on_from(files, number):
+    state = files / "cut.safetensors.checkpoint"
+    process, asked = started(files, "cut")
+    process.send_signal(number)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 128 + number, error
+    assert error.count("\n") == 1
+    assert "add --resume to the same command" in error
+    assert not (files / "cut.safetensors").exists()
+
+    # two more epochs, beside a run that was never interrupted
+    epochs = read_safetensors(state)[1]["counters"]["epoch"] + 2
+    assert call(*asked, "--epochs", epochs, "--out", files / "cut.safetensors", "--resume") == 0
+    assert call(*asked, "--epochs", epochs, "--out", files / "whole.safetensors") == 0
+    assert (files / "cut.safetensors").read_bytes() == (files / "whole.safetensors").read_bytes()
+    assert not state.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_nohup_means_it(files):
+    process, _ = started(files, "cut", {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)})
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def test_a_checkpoint_of_an_earlier_run_is_not_overwritten_unasked(files, capsys):
+    state = files / "s.safetensors.checkpoint"
+    process, _ = started(files, "s")
+    process.kill()
+    process.wait()
+    process.communicate()
+    before = state.read_bytes()
+    assert distil(files) == 1
+    said = only_line(capsys)
+    for part in ("checkpoint: expected no file", str(state), "--resume", "--fresh"):
+        assert part in said
+    assert state.read_bytes() == before
+    assert not (files / "s.safetensors").exists()
+    assert distil(files, "--fresh") == 0
+    assert_same_nets(library_run(files)[0], Student.load(files / "s.safetensors"))
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--fresh",), ("--resume",)])
+def test_no_file_but_a_checkpoint_is_taken_for_one(files, options, capsys):
+    (files / "notes.txt").write_text("precious")
+    Student(D, 8, C).save(files / "other.safetensors")
+    for name, says in (("notes.txt", "got a truncated or foreign one"), ("other.safetensors", "expected a checkpoint, got a 'student'")):
+        before = (files / name).read_bytes()
+        assert distil(files, "--checkpoint", files / name, *options) == 1
+        said = only_line(capsys)
+        assert said.startswith("pymimic: checkpoint: ")
+        assert says in said
+        assert (files / name).read_bytes() == before
