@@ -77,13 +77,15 @@ def demo(
     if plot is not None:
         report.demand_matplotlib()
     result = run_demo(data, None if path is None else expanded(path), fast=fast, seed=seed, device=device)
-    report.show(result)
-    if out is not None:
-        result.student.save(out)
-    if json is not None:
-        report.write_json(result, json)
-    if plot is not None:
-        report.draw(result, plot)
+    try:
+        if out is not None:
+            result.student.save(out)
+        if json is not None:
+            report.write_json(result, json)
+        if plot is not None:
+            report.draw(result, plot)
+    finally:
+        report.show(result)
 
 
 @app.command()
@@ -189,7 +191,11 @@ def distill(
     except KeyboardInterrupt as signal:
         hint = f"{str(state)!r} has the run's state: to go on, add --resume to the same command" if state.exists() else "no step was done"
         raise typer.Exit(complain(f"interrupted; {hint}", status_of(signal))) from None
-    student.save(out)
+    try:
+        student.save(out)
+    except OSError as error:
+        what = f"out: {error.strerror} (the run is in {str(state)!r}: mend this, and add --resume to the same command)"
+        raise OSError(error.errno, what, error.filename) from error
     state.unlink(missing_ok=True)
     last = history[-1] if history else None
     seen = "" if last is None else f" in {last.epoch} epochs, {last.seconds:.1f} s; training loss {last.train_loss:.5g}"

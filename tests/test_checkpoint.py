@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from children import in_child
 
+from pymimic import SGD, DeepNet, Student, Trainer, TransferSet
+from pymimic.errors import FileFormatError
 from pymimic.files import read_safetensors, write_safetensors
 
 
@@ -28,6 +30,35 @@ def test_arrays_of_any_layout_come_back(tmp_path):
         assert back[name].shape == array.shape
         assert back[name].dtype == array.dtype.newbyteorder("=")
         assert np.array_equal(back[name], array)
+
+
+def test_all_data_are_on_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    path, sizes = tmp_path / "f", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append((os.fstat(descriptor).st_size, path.exists())))
+    write_safetensors(path, {"a": np.arange(1000)}, {})
+    assert sizes[0] == (path.stat().st_size, False)
+    assert len(sizes) == 2  # the second is the folder's
+    assert sizes[1][1]
+
+
+def test_a_flipped_bit_is_noticed_in_every_kind_of_file(tmp_path):
+    data = TransferSet(np.ones((4, 3), np.float32), np.ones((4, 2), np.float32))
+    net = DeepNet((3, 4, 2))
+    Trainer(Student(3, 4, 2), SGD(0.1), epochs=1, checkpoint=tmp_path / "c", progress=False).fit(data)
+    net.save(tmp_path / "d")
+
+    def resume():
+        Trainer(Student(3, 4, 2), SGD(0.1), epochs=2, progress=False).fit(data, resume=tmp_path / "c")
+
+    for name, load in (("c", resume), ("d", lambda: DeepNet.load(tmp_path / "d"))):
+        load()
+        whole = (tmp_path / name).read_bytes()
+        for place in (-1, len(whole) // 2, 100):
+            damaged = bytearray(whole)
+            damaged[place] ^= 4
+            (tmp_path / name).write_bytes(damaged)
+            with pytest.raises(FileFormatError, match=f"/{name}'"):
+                load()
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):

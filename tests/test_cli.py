@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from command_line import ROWS, SIZES, C, D, call, distil, only_line
+from command_line import ROWS, SIZES, C, D, call, distil, only_line, run_module
 
 import pymimic
 from pymimic import Student, cli
@@ -185,6 +185,16 @@ def test_without_typer_one_line_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == 'pymimic: the command line needs typer and rich: pip install "pymimic[cli]"\n'
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_the_demo_hears_sigterm():
+    pytest.importorskip("sklearn")
+    process = run_module("demo")
+    assert b"fitting the teacher" in process.stderr.readline()
+    process.terminate()
+    assert process.communicate(timeout=60)[1].decode().splitlines()[-1] == "pymimic: interrupted"
+    assert process.returncode == 143
 
 
 def test_demo_without_scikit_learn_says_what_to_install(monkeypatch, capsys):

@@ -155,6 +155,20 @@ def test_a_checkpoint_of_an_earlier_run_is_not_overwritten_unasked(files, capsys
     assert not state.exists()
 
 
+def test_a_student_that_cannot_be_saved_is_not_lost(files, monkeypatch, capsys):
+    def full(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Student, "save", full)
+        assert distil(files) == 1
+    said = only_line(capsys)
+    for part in ("out: No space left on device", "s.safetensors.checkpoint", "--resume"):
+        assert part in said
+    assert distil(files, "--resume") == 0
+    assert_same_nets(library_run(files)[0], Student.load(files / "s.safetensors"))
+
+
 @pytest.mark.parametrize("options", [(), ("--fresh",), ("--resume",)])
 def test_no_file_but_a_checkpoint_is_taken_for_one(files, options, capsys):
     (files / "notes.txt").write_text("precious")

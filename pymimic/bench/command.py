@@ -73,12 +73,12 @@ def bench(
             _names("shapes", shapes, list(SHAPES)), kinds, contestants, batches, fast=fast, pace=pace, device=device, say=status.update,
             done=done,
         )  # fmt: skip
-    report.show_summary(console, result["results"], result["skipped"])
     if json is not None:
         with replacing(json) as out:
             out.write(jsonlib.dumps(result, indent=1).encode())
     if plot is not None:
         draw(result, plot)
+    report.show_summary(console, result["results"], result["skipped"])
 
 
 def _names(option: str, text: str, known: Sequence[str]) -> list[str]:
