@@ -205,9 +205,11 @@ cudaError_t pymimic_mimic_loss(const float* y, const float* t, const float* weig
 cudaError_t pymimic_cross_entropy(const float* y, const int64_t* labels, const float* weights, int64_t B, int64_t C,
                                   float* loss, float* dy, void* workspace, cudaStream_t stream);
 
-// temperature^2 times the mean over rows of KL(softmax(t / temperature) || softmax(y / temperature)).
-cudaError_t pymimic_distillation_loss(const float* y, const float* t, float temperature, int64_t B, int64_t C,
-                                      float* loss, float* dy, void* workspace, cudaStream_t stream);
+// temperature^2 times the mean over rows of w_b KL(softmax(t / temperature) || softmax(y / temperature)). t may be
+// -infinity, for a class that is ruled out.
+cudaError_t pymimic_distillation_loss(const float* y, const float* t, float temperature, const float* weights,
+                                      int64_t B, int64_t C, float* loss, float* dy, void* workspace,
+                                      cudaStream_t stream);
 
 // ---- Operands -------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from . import (
     ops,
 )
 from .backends.cuda.memory import Workspace
-from .data.cases import Cases, LabelledSet
+from .data.cases import Cases, LabelledSet, Targets
 from .data.generate import gaussian_noise, munge
 from .data.teacher import Ensemble, Teacher, from_callable, from_sklearn, out_of_fold
 from .data.transfer import TransferSet
@@ -26,7 +26,7 @@ from .weights import ShallowWeights
 __version__ = "0.1.0"  # pyproject.toml reads it here
 __all__ = [
     "SGD", "AdamW", "BackendUnavailableError", "Cases", "CudaError", "DeepNet", "Ensemble", "FileFormatError", "History", "LabelledSet",
-    "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Teacher", "Trainer", "TrainingDivergedError",
-    "TransferSet", "Workspace", "constant", "cosine", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads", "munge", "ops",
-    "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
+    "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Targets", "Teacher", "Trainer",
+    "TrainingDivergedError", "TransferSet", "Workspace", "constant", "cosine", "from_callable", "from_sklearn", "gaussian_noise",
+    "get_num_threads", "munge", "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

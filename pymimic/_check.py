@@ -187,9 +187,38 @@ def writable(name: str, array: Array, owner: Any = None) -> None:
         raise ValueError(f"{name}: expected a writable array, as it is updated in place, got a read-only one")
 
 
+def number(
+    name: str, value: object, low: float = -math.inf, below: float = math.inf, *, above: float | None = None, most: float | None = None,
+    float32: bool = False, what: str = "a number",
+) -> float:  # fmt: skip
+    """Demand a finite number, Python's or NumPy's: in [low, below), or above `above`, or at most `most`, where those are given.
+
+    With `float32` it must be so as a float32, for numbers that end as such.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    with np.errstate(over="ignore"):
+        stored = float(np.float32(value) if float32 else value)
+    above_low = stored >= low if above is None else stored > above
+    below_high = stored < below if most is None else stored <= most
+    if not (math.isfinite(stored) and above_low and below_high):
+        lowest = f"[{low:g}" if above is None else f"({above:g}"
+        highest = f"{below:g})" if most is None else f"{most:g}]"
+        where = f"in {lowest}, {highest}" if highest != "inf)" else f"of at least {low:g}" if above is None else f"above {above:g}"
+        raise ValueError(f"{name}: expected {what} {where}{' as float32' * float32}, got {value}")
+    return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """Demand True or False, Python's or NumPy's."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {type(value).__name__}")
+    return bool(value)
+
+
 def integer(name: str, value: object, low: int, high: int) -> int:
-    """Demand an int in [low, high)."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    """Demand an int in [low, high), Python's or NumPy's."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
     if not low <= value < high:
         raise ValueError(f"{name}: expected an int in [{low}, {high}), got {value}")

@@ -32,10 +32,7 @@ def save_dtype(value: str, dtype: str) -> None:
 
 def mask(dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], on_device: bool = False) -> Mask:
     """Turn a dropout probability into the integer threshold that every backend compares bytes with."""
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float, np.integer, np.floating)):
-        raise TypeError(f"dropout: expected a number, got {type(dropout).__name__}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+    dropout = _check.number("dropout", dropout, 0, 1, what="a probability")
     threshold = math.floor(256 * (1 - dropout) + 0.5)
     if dropout > 0 and threshold in (0, 256):
         raise ValueError(f"dropout: expected 0 or a probability in (1/512, 511/512], the grain being 1/256, got {dropout}")

@@ -286,7 +286,11 @@ def _schedule(name: str, rate: float, steps: int, rise: int) -> Schedule:
         raise ValueError(f"warm-up: expected at least 0 steps, got {rise}")
     if not 0 <= rate < float("inf"):
         raise ValueError(f"lr: expected a number of at least 0, got {rate}")
-    schedules = {"cosine": cosine(rate, max(1, steps)), "constant": constant(rate), "step": step_decay(rate, max(1, -(-steps // 3)))}
+    schedules: dict[str, Schedule] = {
+        "cosine": cosine(rate, max(1, steps)),
+        "constant": constant(rate),
+        "step": step_decay(rate, max(1, -(-steps // 3))),
+    }
     if name not in schedules:
         raise ValueError(f"schedule: expected one of {', '.join(schedules)}, got {name!r}")
     return warm_up(schedules[name], rise) if rise else schedules[name]

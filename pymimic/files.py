@@ -61,6 +61,18 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
             file.write(_bytes(array))
 
 
+def demand_writable(path: Path) -> None:
+    """Find out before the work, not after it, that a file could not be written; OSError names the path."""
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, f"expected a folder that exists, got {folder!r}", os.fspath(path))
+    if os.path.lexists(target) and not os.path.isfile(target):
+        raise OSError(errno.EINVAL, "expected a plain file or none, got something else", os.fspath(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "expected a folder that can be written to", os.fspath(path))
+
+
 def read_safetensors(path: Path, kind: str | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays by name, and the metadata, of a file that `write_safetensors` wrote.
 

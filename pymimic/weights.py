@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from . import _check, arguments
 from .backends import choose
@@ -48,9 +49,17 @@ class ShallowWeights:
         self._arrays = {name: module(value).array(value, master, order="C") for name, value in arrays.items()}
         self.hidden, self.rank, self.outputs = dims["H"], dims["k"], dims["C"]
         arguments.save_dtype(keep, dtype)
-        self.dtype, self.memory_budget, self.keep = dtype, memory_budget, keep
+        self.dtype, self.memory_budget, self.keep = dtype, _check.integer("memory_budget", memory_budget, 0, 1 << 62), keep
         self.activation = arguments.activation(activation)
+        self.owner: object = None  # whose weights an optimizer takes these for, where not the handle's own
         self._backend = choose(backend, self._arrays["U"]).handle(self._arrays, dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_backend": self.backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._backend = choose(state["_backend"], self._arrays["U"]).handle(self._arrays, self.dtype)
 
     @property
     def backend(self) -> str:
@@ -139,9 +148,11 @@ class ShallowWeights:
         With `need_dz=False`, for a z that is the input itself, it returns None and does not compute dz.
 
         It calls `optimizer.advance()`. Update arrays of your own (V) after it, by `optimizer.update`. A capture into a CUDA graph takes no
-        step: each replay does, after an `advance()` of yours (see `pymimic.Workspace`).
+        step: each replay does, after an `advance()` of yours (see `pymimic.Workspace`). An optimizer that has stepped other weights is
+        refused.
         """
         dy, net, array = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
+        optimizer.demand_for(self if self.owner is None else self.owner)
         taken = optimizer.steps
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()

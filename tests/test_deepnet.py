@@ -364,3 +364,29 @@ def test_other_files_are_no_nets(tmp_path):
         DeepNet.load(path)
     with pytest.raises(FileNotFoundError):
         DeepNet.load(tmp_path / "nothing")
+
+
+def test_augment_of_fit_draws_from_a_stream_of_its_own():
+    x, labels = problem(60)
+    draws = []
+    DeepNet([6, 4, 3], seed=7).fit(
+        x, labels, epochs=1, batch_size=30, augment=lambda rows, rng: (draws.append(rng.standard_normal(4)), rows)[1]
+    )
+    for first, draw in zip((0, 30), draws, strict=True):
+        stream = np.random.default_rng(np.random.SeedSequence(7, spawn_key=(0, first)))
+        assert np.array_equal(draw, stream.standard_normal(4))
+
+
+def test_the_description_tells_weights_and_standardisations_apart():
+    net = DeepNet([6, 8, 3])
+    seen = [net.describe()["sha256"]]
+    ones = np.ones(6, np.float32)
+    for mean, scale in ((ones, ones), (2 * ones, ones), (ones, 2 * ones)):
+        net.set_standardisation(mean, scale)
+        seen.append(net.describe()["sha256"])
+    net.set_arrays(bias1=np.ones(3))
+    seen.append(net.describe()["sha256"])
+    assert len(set(seen)) == len(seen)
+    net.set_arrays(bias1=np.zeros(3))
+    net.set_standardisation(None, None)
+    assert net.describe()["sha256"] == seen[0]

@@ -1,5 +1,7 @@
 """The losses and their gradients."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,17 +57,95 @@ def test_cross_entropy_is_the_mean_over_rows(backend, shape, dtype, weighted, se
     assert_loss(got, want, w[:, None] * (p - np.eye(shape[1])[labels]) / len(y), dtype)
 
 
-@given(shape=SHAPES, dtype=DTYPES, temperature=st.sampled_from([0.5, 1.0, 3.0, 20.0]), seed=st.integers(0, 2**32))
-def test_distillation_loss_is_the_scaled_divergence(backend, shape, dtype, temperature, seed):
-    y, t, _, _ = draw(shape, dtype, seed)
+TEMPERATURES = st.sampled_from([0.5, 1.0, 3.0, 20.0])
+
+
+@given(shape=SHAPES, dtype=DTYPES, temperature=TEMPERATURES, weighted=st.booleans(), seed=st.integers(0, 2**32))
+def test_distillation_loss_is_the_scaled_divergence(backend, shape, dtype, temperature, weighted, seed):
+    y, t, weights, _ = draw(shape, dtype, seed)
+    w = (weights if weighted else np.ones(len(y)))[:, None].astype(np.float64)
     q, p = softmax(y.astype(np.float64) / temperature), softmax(t.astype(np.float64) / temperature)
-    want = temperature**2 * np.sum(p * (np.log(p) - np.log(q))) / len(y)
-    got = ops.distillation_loss(y, t, temperature, backend=backend)
+    want = temperature**2 * np.sum(w * p * (np.log(p) - np.log(q))) / len(y)
+    got = ops.distillation_loss(y, t, temperature, weights if weighted else None, backend=backend)
     rounding = temperature**2 * RTOL[dtype]  # terms of either sign: nearly equal logarithms, times T^2
-    assert_loss(got, want, temperature * (q - p) / len(y), dtype, rounding)
+    assert_loss(got, want, w * temperature * (q - p) / len(y), dtype, rounding)
 
 
-@pytest.mark.parametrize("loss", ["mimic", "cross entropy", "distillation"])
+@given(
+    shape=SHAPES, dtype=DTYPES, temperature=TEMPERATURES, weighted=st.booleans(), alpha=st.sampled_from([0, 0.25, np.float32(0.9), 1.0]),
+    seed=st.integers(0, 2**32),
+)  # fmt: skip
+def test_alpha_mixes_the_teachers_logits_and_labels(backend, shape, dtype, temperature, weighted, alpha, seed):
+    y, t, weights, labels = draw(shape, dtype, seed)
+    w = weights if weighted else None
+    soft, soft_dy = ops.distillation_loss(y, t, temperature, w, backend=backend)
+    hard, hard_dy = ops.cross_entropy(y, labels, w, backend=backend)
+    loss, dy = ops.distillation_loss(y, t, temperature, w, labels, alpha, backend=backend)
+    assert loss == pytest.approx(alpha * soft + (1 - alpha) * hard, rel=1e-12)
+    assert dy.dtype == dtype
+    np.testing.assert_allclose(dy, alpha * soft_dy + (1 - alpha) * hard_dy, rtol=RTOL[dtype], atol=RTOL[dtype] / len(y))
+
+
+@given(
+    shape=st.tuples(st.integers(1, 20), st.sampled_from([2, 3, 10, 61])), dtype=DTYPES, temperature=TEMPERATURES, weighted=st.booleans(),
+    seed=st.integers(0, 2**32),
+)  # fmt: skip
+def test_a_teacher_may_rule_classes_out(backend, shape, dtype, temperature, weighted, seed):
+    """As if those columns had a probability of 0: 0 log 0 = 0, whatever the student says there."""
+    y, t, weights, _ = draw(shape, dtype, seed)
+    w = (weights if weighted else np.ones(len(y), dtype))[:, None].astype(np.float64)
+    out = np.random.default_rng(seed).random(shape) < 0.5
+    out[:, 0] = False
+    t[out] = -np.inf
+    q, p = softmax(y.astype(np.float64) / temperature), softmax(t.astype(np.float64) / temperature)
+    want = temperature**2 * np.sum(w * np.where(out, 0, p * (np.log(np.where(out, 1, p)) - np.log(q)))) / len(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = ops.distillation_loss(y, t, temperature, weights if weighted else None, backend=backend)
+        assert_loss(got, want, w * temperature * (q - p) / len(y), dtype, temperature**2 * RTOL[dtype])
+        y[out] = -np.inf  # the student may rule them out too
+        loss, dy = ops.distillation_loss(y, t, temperature, backend=backend)
+    assert np.isfinite(loss)
+    assert np.isfinite(dy).all()
+    assert not dy[out].any()
+
+
+@pytest.mark.parametrize("bad", [-np.inf, np.inf, np.nan])
+def test_loss_and_gradient_are_not_at_odds(backend, dtype, bad):
+    """A row without any class that is possible, or with infinity or NaN, makes both NaN."""
+    y, t, weights, labels = draw((4, 3), dtype)
+    t[1] = bad
+    with np.errstate(invalid="ignore"):
+        for more in ((), (weights,), (weights, labels, 0.5)):
+            loss, dy = ops.distillation_loss(y, t, 2.0, *more, backend=backend)
+            assert np.isnan(loss)
+            assert np.isnan(dy[1]).all()
+            assert np.isfinite(dy[[0, 2, 3]]).all()
+
+
+def test_a_class_that_the_student_alone_rules_out_costs_infinity(backend):
+    y, t, _, _ = draw((4, 3), "float32")
+    y[1, 2] = -np.inf
+    assert ops.distillation_loss(y, t, 2.0, backend=backend)[0] == np.inf
+
+
+def test_squared_errors_to_minus_infinity_are_an_error_that_says_what_to_do(backend):
+    y, t, weights, _ = draw((4, 3), "float32")
+    t[1, 2] = -np.inf
+    with pytest.raises(ValueError, match="t: expected logits that squared errors can be taken of, got -inf; distillation_loss takes it"):
+        ops.mimic_loss(y, t, weights, backend=backend)
+
+
+def test_alpha_needs_labels(backend):
+    y, t, _, _ = draw((4, 3), "float32")
+    with pytest.raises(ValueError, match=r"labels: expected \(B,\) integers, as alpha = 0.5 leaves them a share, got None"):
+        ops.distillation_loss(y, t, 2.0, alpha=0.5, backend=backend)
+    for alpha in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"alpha: expected a number in \[0, 1\], got"):
+            ops.distillation_loss(y, t, 2.0, labels=np.zeros(4, int), alpha=alpha, backend=backend)
+
+
+@pytest.mark.parametrize("loss", ["mimic", "cross entropy", "distillation", "both"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_gradients_agree_with_finite_differences(backend, loss, weighted):
     y, t, weights, labels = draw((7, 5), "float64")
@@ -73,7 +153,8 @@ def test_gradients_agree_with_finite_differences(backend, loss, weighted):
     call = {
         "mimic": lambda y: ops.mimic_loss(y, t, w, backend=backend),
         "cross entropy": lambda y: ops.cross_entropy(y, labels, w, backend=backend),
-        "distillation": lambda y: ops.distillation_loss(y, t, 2.5, backend=backend),
+        "distillation": lambda y: ops.distillation_loss(y, t, 2.5, w, backend=backend),
+        "both": lambda y: ops.distillation_loss(y, t, 2.5, w, labels, 0.3, backend=backend),
     }[loss]
     direction = np.random.default_rng(1).standard_normal(y.shape)
     slope = (call(y + 1e-5 * direction)[0] - call(y - 1e-5 * direction)[0]) / 2e-5
@@ -90,6 +171,7 @@ def test_an_empty_batch_has_loss_zero(backend, dtype, classes):
         ops.cross_entropy(y, labels, backend=backend),
         ops.cross_entropy(y, labels, none, backend=backend),
         ops.distillation_loss(y, y, 2.0, backend=backend),
+        ops.distillation_loss(y, y, 2.0, none, labels, 0.5, backend=backend),
     ):
         assert loss == 0
         assert dy.shape == y.shape
@@ -129,7 +211,7 @@ def test_inputs_are_not_written_to(backend):
         array.flags.writeable = False
     ops.mimic_loss(y, t, weights, backend=backend)
     ops.cross_entropy(y, labels, weights, backend=backend)
-    ops.distillation_loss(y, t, 2.0, backend=backend)
+    ops.distillation_loss(y, t, 2.0, weights, labels, 0.5, backend=backend)
 
 
 def test_losses_and_gradients_are_torchs(backend, torch):

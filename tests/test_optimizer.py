@@ -272,3 +272,51 @@ def test_keeps_follows_the_memory_budget():
     assert narrow.keeps(128)
     assert not narrow.keeps(129)
     assert weights.nbytes == sum(array.nbytes for array in args.forward[1:])
+
+
+def test_a_loaded_state_is_a_copy(make_optimizer):
+    optimizer, w = make_optimizer(), np.ones((2, 3))
+    state = {"steps": np.array(3)} | {f"w.{slot}": np.ones((2, 3)) for slot in optimizer.slot_names}
+    optimizer.load_state(state)
+    optimizer.advance()
+    optimizer.update("w", w, np.full((2, 3), 2.0))
+    assert state["steps"] == 3
+    assert all((array == 1).all() for name, array in state.items() if name != "steps")
+
+
+def test_an_optimizer_is_of_one_handle():
+    args = shallow(SIZES[0], "float32")
+    optimizer = AdamW()
+    first, second = (ShallowWeights(*args.forward[1:]) for _ in range(2))
+    first.step(args.dy, args.z, optimizer)
+    first.step(args.dy, args.z, optimizer)
+    with pytest.raises(
+        ValueError, match="optimizer: expected one without steps for weights that it has not trained yet, got one with 2 steps"
+    ):
+        second.step(args.dy, args.z, optimizer)
+    np.testing.assert_array_equal(second.arrays()["U"], args.U)
+    assert optimizer.steps == 2
+    optimizer.load_state(optimizer.state())  # the caller's word: these go on
+    second.step(args.dy, args.z, optimizer)
+    assert optimizer.steps == 3
+    optimizer.reset()
+    first.step(args.dy, args.z, optimizer)
+    assert optimizer.steps == 1
+
+
+@pytest.mark.parametrize("rate", [math.nan, -1.0, math.inf, None, "1", True])
+def test_a_schedule_that_gives_no_rate_changes_nothing(rate):
+    args = shallow(SIZES[0], "float32")
+    weights, optimizer = ShallowWeights(*args.forward[1:]), AdamW(lambda step: rate)
+    with pytest.raises((TypeError, ValueError), match=r"learning_rate: expected a number.*, got .*, from the schedule at step 0"):
+        weights.step(args.dy, args.z, optimizer)
+    assert optimizer.steps == 0
+    np.testing.assert_array_equal(weights.arrays()["U"], args.U)
+
+
+def test_descriptions_of_optimizers():
+    assert repr(SGD(0.1, momentum=0.5)) == "SGD(learning_rate=constant(learning_rate=0.1), weight_decay=0.0, momentum=0.5, nesterov=False)"
+    assert AdamW(pymimic.cosine(np.float32(0.5), np.int64(9))).configuration() == {
+        "optimizer": "AdamW", "slots": ["mean", "square"], "learning_rate": "cosine(learning_rate=0.5, steps=9, final=0.0)",
+        "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
+    }  # fmt: skip

@@ -297,3 +297,32 @@ def test_the_compiled_class_refuses_what_it_would_read_outside_of():
         few.predict(np.zeros((1, 5), np.float32))
     with pytest.raises(TypeError, match="x: dtype"):
         few.predict(np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [63, 64, 65, 128, 129, 1000])
+def test_any_number_of_rows(dtype, rows):
+    student = random_student(inputs=20, hidden=50, outputs=3, rank=8, seed=1)
+    x, few = inputs(student, rows), Predictor(student, dtype)
+    y = few.predict(x)
+    np.testing.assert_array_equal(y, np.concatenate([few.predict(x[i : i + 1]) for i in range(rows)]))
+    if dtype == "float32":
+        np.testing.assert_array_equal(y, student.predict(x))
+
+
+@pytest.mark.parametrize("name", ["mean", "scale", "activation", "set_standardisation"])
+def test_each_attribute_is_seen_by_few_rows_and_many(name):
+    student = random_student(inputs=20, hidden=50, outputs=3, rank=8, seed=1)
+    x = inputs(student, 40)
+    few, many = student.predict(x[:2]), student.predict(x)  # both have been made ready
+    if name == "activation":
+        student.activation = "tanh"
+    elif name == "set_standardisation":
+        student.set_standardisation(student.mean + 1, student.scale)
+    else:
+        setattr(student, name, getattr(student, name) * 2)
+    fresh = copy.deepcopy(student)
+    np.testing.assert_array_equal(student.predict(x[:2]), fresh.predict(x[:2]))
+    np.testing.assert_array_equal(student.predict(x), fresh.predict(x))
+    assert not np.array_equal(student.predict(x[:2]), few)
+    assert not np.array_equal(student.predict(x), many)

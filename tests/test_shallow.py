@@ -359,3 +359,20 @@ def test_infinite_weights_do_not_meet_rows_that_are_not_there(activation, dtype,
     )
     for name in ("U", "b", "W"):
         np.testing.assert_array_equal(np.isfinite(getattr(got, name)), np.isfinite(getattr(want, name)), err_msg=name)
+
+
+@pytest.mark.parametrize("first", ["keep", "keep-bf16"])
+def test_memory_of_another_type_is_not_used_again(backend, first):
+    """h in float32 and in bfloat16 have one shape; what one call saved lends no memory to the other."""
+    B, k, H, C = 32, 4, 40, 3
+    args = shallow({"B": B, "k": k, "H": H, "C": C}, "float32")
+    plans = {h: pymimic.plan(B, k, k, H, C, h=h) for h in ("keep", "keep-bf16")}
+    second = plans[{"keep": "keep-bf16", "keep-bf16": "keep"}[first]]
+    _, room = ops.shallow_forward(*args.forward, save=True, plan=plans[first], backend=backend)
+    _, want = ops.shallow_forward(*args.forward, save=True, plan=second, backend=backend)
+    _, got = ops.shallow_forward(*args.forward, save=room, plan=second, backend=backend)
+    assert got.array.dtype == want.array.dtype
+    for a, b in zip(
+        ops.shallow_backward(*args.backward, saved=got, backend=backend), ops.shallow_backward(*args.backward, saved=want, backend=backend)
+    ):
+        np.testing.assert_array_equal(a, b)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_students import inputs, same, trained
 
+import pymimic
 from pymimic.nets.student import Student
 
 FUNCTIONS = {
@@ -255,3 +256,37 @@ def test_bad_arrays_change_nothing():
     assert same(student, before)
     with pytest.raises(ValueError, match="'V'"):
         Student(4, 8, 3).set_arrays(V=np.zeros((4, 4)))
+
+
+def test_predict_proba_asks_the_backend_that_it_is_told():
+    with pytest.raises(ValueError, match="backend: expected one of"):
+        Student(5, 4, 3).predict_proba(np.ones((2, 5), np.float32), backend="tpu")
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 0.05, 2.0])
+def test_epsilon_is_added_to_the_eigenvalues(epsilon):
+    x = np.random.default_rng(0).standard_normal((500, 5)).astype(np.float32) * np.float32([1, 2, 3, 4, 5])
+    student = Student(5, 4, 3, rank=3)
+    student.initialise_bottleneck(x, epsilon)
+    values = np.sort(np.linalg.eigvalsh(np.cov(x.astype(np.float64).T, bias=True)))[::-1][:3]
+    np.testing.assert_allclose(np.square(student.arrays()["V"], dtype=np.float64).sum(1), 1 / (values + epsilon), rtol=1e-5)
+
+
+@pytest.mark.parametrize("net", [lambda: Student(3, 4, 2), lambda: pymimic.DeepNet([3, 4, 2])], ids=["student", "deep net"])
+def test_standardisations_are_checked_as_what_they_are_stored_as(net):
+    """1 / 1e-40 is a finite float64, and as float32 infinite."""
+    net = net()
+    for mean, scale, name in (([0, 0, 0], [1, 1e40, 1], "scale"), ([1e39, 0, 0], [1, 1, 1], "mean"), ([0, 0, np.nan], [1, 1, 1], "mean")):
+        with pytest.raises(ValueError, match=f"{name}: expected finite values, got"):
+            net.set_standardisation(np.array(mean, float), np.array(scale, float))
+        assert net.mean is None
+    before = net.arrays()
+    for mean, scale, name in (
+        ([0, 0], [1, 1e40], "scale"),
+        ([1e39, 0], [1, 1], "mean"),
+        ([0, 0, 0], [1, 1], "mean"),
+        ([0, 0], [1], "scale"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            net.fold(np.array(mean, float), np.array(scale, float))
+    assert all(np.array_equal(array, net.arrays()[name]) for name, array in before.items())

@@ -46,7 +46,7 @@ def test_three_epochs_equal_a_loop_written_out(backend, rank, unfused):
     expected, losses = by_hand(student, data, steps)
     _, history = trained(data, student=student, backend=backend, clip_norm=1e6 if unfused else None)
     close(student, expected)
-    assert np.array_equal(np.concatenate(data.calls), np.concatenate(steps))
+    assert np.array_equal(np.concatenate(data.calls[1:]), np.concatenate(steps))  # after a sample
     for epoch, record in enumerate(history):
         mean = sum(loss * len(rows) for loss, rows in zip(losses[3 * epoch : 3 * epoch + 3], steps)) / N
         assert (record.epoch, record.step) == (epoch + 1, 3 * epoch + 3)
@@ -154,3 +154,44 @@ def test_the_path_says_which_and_why():
     assert Trainer(student, SGD(0.1), epochs=1, clip_norm=2.0).path.startswith("unfused: clip_norm=2.0")
     assert Trainer(student, SGD(0.1), epochs=1, accumulate=4).path.startswith("unfused: accumulate=4")
     assert Trainer(NETS["deep net"](), SGD(0.1), epochs=1).path.startswith("unfused: the layers of a deep net")
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("batch_size", [20, 16, 1])
+def test_batches_of_one_step_have_masks_of_their_own(net, batch_size):
+    """All rows are one row, so that equal masks give equal outputs: rows of the second batch look like none of the first."""
+    data, seen = Logits(2 * batch_size), []
+    data.x[:] = data.x[0]
+
+    def watch(y, t, weights):
+        seen.append(y.copy())
+        return ops.mimic_loss(y, t, weights)
+
+    trained(data, student=net(dropout=0.5), loss=watch, accumulate=2, batch_size=batch_size, epochs=1)
+    first, second = seen
+    assert not any(np.array_equal(a, b) for a in first for b in second)
+
+
+def test_memory_budget_and_keep_reach_the_wide_layer():
+    """h in bfloat16 changes bits, unless the budget has no room for it."""
+    nets = [Student(D, H, C, rank=3, seed=5) for _ in range(3)]
+    for net, keywords in zip(nets, ({}, {"keep": "bfloat16"}, {"keep": "bfloat16", "memory_budget": 0})):
+        trained(Logits(), student=net, backend="cpu", **keywords)
+    assert not same(nets[0], nets[1])
+    assert same(nets[0], nets[2])
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_augment_draws_from_a_stream_of_its_own(net):
+    """As `Trainer` documents it: (epoch, first row)."""
+    draws = []
+
+    def watch(x, t, generator):
+        draws.append(generator.standard_normal(4))
+        return x, t
+
+    trained(Logits(), student=net(), augment=watch, epochs=2)
+    keys = [(epoch, first) for epoch in range(2) for first in (0, 32, 64)]
+    for key, draw in zip(keys, draws, strict=True):
+        stream = np.random.default_rng(np.random.SeedSequence(7, spawn_key=key))
+        assert np.array_equal(draw, stream.standard_normal(4))

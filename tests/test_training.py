@@ -2,6 +2,7 @@
 
 import functools
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -140,10 +141,11 @@ def test_a_loss_that_is_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint
     class TurnsBad(Logits):
         def batch(self, indices):
             self.calls.append(indices)
-            return (data if len(self.calls) > 3 else good).batch(indices)
+            return (data if len(self.calls) > 1 + 3 else good).batch(indices)  # a sample, then the steps
 
     for clip in (None, 1.0):
         student = net()
+        path.unlink(missing_ok=True)
         with pytest.raises(TrainingDivergedError, match=r"loss: expected a finite number at step 5, got nan.*run\.safetensors"):
             trained(TurnsBad(), student=student, checkpoint=path, checkpoint_every=2, clip_norm=clip)
         arrays, metadata = read_safetensors(path)
@@ -158,10 +160,13 @@ def test_weights_that_overflow_are_never_saved(tmp_path, net):
     path, student = tmp_path / "run.safetensors", net()
 
     def steep(y, t, weights):
-        return 1.0, np.full_like(y, 1e38 if len(calls.calls) == 5 else 0)
+        return 1.0, np.full_like(y, 1e38 if len(calls.calls) == 1 + 5 else 0)
 
     calls = Logits()
-    with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match="expected finite values after step 5, got NaN or infinity"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(TrainingDivergedError, match="weights: expected finite values at step 5, got NaN or infinity"),
+    ):
         trained(calls, student=student, loss=steep, checkpoint=path, checkpoint_every=1)
     arrays, metadata = read_safetensors(path)
     assert metadata["counters"]["step"] == 4
@@ -176,7 +181,7 @@ def test_a_net_whose_weights_overflow_gets_those_of_its_last_good_epoch(net, bad
     """Standardised targets are folded in, as ever."""
 
     def steep(y, t, weights):
-        return float(np.abs(y).mean()), np.full_like(y, 1e38 if len(calls.calls) == 1 + bad else 0.01)  # one for the standardisation
+        return float(np.abs(y).mean()), np.full_like(y, 1e38 if len(calls.calls) == 2 + bad else 0.01)  # a sample, the standardisation
 
     calls, student, good = Logits(), net(), net()
     keywords = {"optimizer": SGD(0.05), "loss": steep, "standardise_targets": True}
@@ -192,7 +197,7 @@ def test_a_resumed_run_that_overflows_at_once_leaves_the_weights_of_the_checkpoi
     trained(Logits(), student=good, epochs=1, checkpoint=tmp_path / "run")
     trainer = Trainer(student, SGD(1e38, momentum=0.9), epochs=2, batch_size=32, seed=7)
     with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=r"loss: .* at step 5"):
-        trainer.fit(Logits(), resume=tmp_path / "run")
+        trainer.fit(Logits(), resume=tmp_path / "run", resume_with="learning_rate")
     assert same(student, good)
     assert [record.epoch for record in trainer.history] == [1]
 
@@ -200,12 +205,140 @@ def test_a_resumed_run_that_overflows_at_once_leaves_the_weights_of_the_checkpoi
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_a_gradient_that_is_not_finite_is_not_clipped_but_reported(net):
     def steep(y, t, weights):
-        return 1.0, np.full_like(y, np.inf)
+        return 1.0, np.full_like(y, 3e38)
 
     student, before = net(), net()
     with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match="gradient norm: expected a finite number at step 1"):
         trained(Logits(), student=student, loss=steep, clip_norm=1.0)
     assert same(student, before)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("keywords", [{}, {"clip_norm": 1.0}, {"accumulate": 2, "batch_size": 16}, {"ema": 0.5}])
+def test_a_finite_loss_with_a_gradient_that_is_not_stops_before_that_step(net, bad, keywords):
+    """The student keeps the weights of the step before."""
+
+    def turns_bad(y, t, weights):
+        loss, dy = ops.mimic_loss(y, t, weights)
+        if len(calls.calls) > 1 + 4 * keywords.get("accumulate", 1):
+            dy[0, 0] = bad
+        return loss, dy
+
+    calls, student = Logits(), net()
+    with pytest.raises(TrainingDivergedError, match="gradient of the loss: expected a finite number at step 5, got NaN or infinity"):
+        trained(calls, student=student, loss=turns_bad, **keywords)
+    steps, good = [], net()
+
+    def stops(y, t, weights):
+        steps.append(1)
+        if len(steps) > 4 * keywords.get("accumulate", 1):
+            raise ZeroDivisionError
+        return ops.mimic_loss(y, t, weights)
+
+    with pytest.raises(ZeroDivisionError):
+        trained(Logits(), student=good, loss=stops, **keywords)
+    assert same(student, good)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("rate", [1e13, 1e20, 1e30, 3e38])
+@pytest.mark.parametrize("keywords", [{}, {"clip_norm": 1.0}, {"accumulate": 2}, {"ema": 0.5}, {"checkpoint_every": 1}])
+def test_weights_that_give_infinity_are_neither_saved_nor_handed_over(tmp_path, net, rate, keywords):
+    """After one step weights of 1e13 and more are finite, and what they make of any row is not."""
+    path, student, data = tmp_path / "run", net(), Logits(64)
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(TrainingDivergedError, match=r"weights: expected finite values at step 1, got NaN or inf"),
+    ):
+        trained(data, student=student, optimizer=AdamW(rate), epochs=1, batch_size=64, checkpoint=path, **keywords)
+    assert same(student, net())
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_ctrl_c_after_a_step_too_far_leaves_what_was_good(net):
+    def press(y, t, weights):
+        if len(calls.calls) == 1 + 5:
+            raise KeyboardInterrupt
+        return ops.mimic_loss(y, t, weights)
+
+    student, calls = net(), Logits()
+    rates = [0.01, 0.01, 0.01, 1e30, 1e30]
+    with np.errstate(all="ignore"), pytest.raises((KeyboardInterrupt, TrainingDivergedError)):
+        trained(calls, student=student, optimizer=AdamW(rates.__getitem__), loss=press)
+    good = net()
+    trained(Logits(), student=good, optimizer=AdamW(0.01), epochs=1)
+    assert same(student, good)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize(
+    ("rate", "error"), [(np.nan, ValueError), (-0.1, ValueError), (np.inf, ValueError), (1e39, ValueError), ("1", TypeError)]
+)
+def test_a_schedule_that_gives_no_rate_stops_before_that_step(net, rate, error):
+    student, good = net(), net()
+    with pytest.raises(error, match=r"learning_rate: expected a number.*, got .*, from the schedule at step 4"):
+        trained(Logits(), student=student, optimizer=SGD(lambda step: 0.05 if step < 4 else rate))
+
+    def until(y, t, weights):
+        if len(calls.calls) == 1 + 5:
+            raise ZeroDivisionError
+        return ops.mimic_loss(y, t, weights)
+
+    calls = Logits()
+    with pytest.raises(ZeroDivisionError):
+        trained(calls, student=good, optimizer=SGD(0.05), loss=until)
+    assert same(student, good)
+
+
+def test_a_rate_of_zero_throughout_is_warned_of():
+    student, optimizer = Student(D, H, C), AdamW(cosine(1e-2, 6))
+    trained(Logits(), student=student, optimizer=optimizer, epochs=2)
+    with pytest.warns(
+        UserWarning, match=r"optimizer: expected a learning rate above 0, got 0 at each of the 6 steps to come, from step 6 of"
+    ):
+        trained(Logits(), student=student, optimizer=optimizer, epochs=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained(Logits(), student=student, optimizer=optimizer, epochs=0)
+        trained(Logits(), optimizer=AdamW(cosine(1e-2, 2)), epochs=2)  # one step is enough
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_one_optimizer_trains_one_net(net):
+    optimizer, first = AdamW(1e-3), net()
+    trained(Logits(), student=first, optimizer=optimizer, epochs=1)
+    trained(Logits(), student=first, optimizer=optimizer, epochs=1)  # goes on
+    other = net()
+    with pytest.raises(
+        ValueError, match=r"optimizer: expected one without steps .*, got one with 6 steps.*new AdamW, or call its reset\(\)"
+    ):
+        trained(Logits(), student=other, optimizer=optimizer)
+    del first
+    with pytest.raises(ValueError, match="optimizer: expected one without steps"):
+        trained(Logits(), student=other, optimizer=optimizer)
+    assert same(other, net())
+    optimizer.reset()
+    fresh = net()
+    trained(Logits(), student=other, optimizer=optimizer)
+    trained(Logits(), student=fresh, optimizer=AdamW(1e-3))
+    assert same(other, fresh)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("part", ["inputs", "logits", "weights"])
+def test_data_that_are_not_finite_are_named(net, part):
+    data = Logits(weights=np.ones(N, np.float32))
+    {"inputs": data.x[:, 0], "logits": data.t[:, 0], "weights": data.weights}[part][order(7, 0)[40]] = np.inf
+    student, clean = net(), net()
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(TrainingDivergedError, match=rf"loss: .* at step 2, got .*, as {part} of its rows in `data`"),
+    ):
+        trained(data, student=student)
+    assert all(np.isfinite(array).all() for array in student.arrays().values())
+    assert not same(student, clean) or part == "inputs"
 
 
 # The rest
@@ -284,12 +417,19 @@ def test_bad_data():
         trained(Logits(), wide)
     with pytest.raises(ValueError, match="data: expected at least one row"):
         trained(Logits(0))
-    with pytest.raises(TypeError, match="labels: expected an integer dtype, got float32"):
+    with pytest.raises(TypeError, match=r"data: expected labels, .*LabelledSet has, with loss 'cross_entropy', got logits"):
         trained(Logits(), loss="cross_entropy")
+    for loss in ("mimic", "distillation"):
+        with pytest.raises(
+            TypeError, match=rf"data: expected a teacher's logits, .*with loss '{loss}', got labels; loss='cross_entropy' takes"
+        ):
+            trained(labels, loss=loss)
+    with pytest.raises(
+        TypeError, match=r"data: expected labels beside the logits, as alpha = 0.5 leaves .* TransferSet\(x, logits, labels"
+    ):
+        trained(Logits(), loss="distillation", alpha=0.5)
     with pytest.raises(ValueError, match="monitor: expected 'accuracy'"):
         trained(Logits(), labels, patience=2)
-    with pytest.raises(ValueError, match="weights: expected none with loss 'distillation'"):
-        trained(Logits(weights=np.ones(N, np.float32)), loss="distillation")
 
 
 @pytest.mark.parametrize(

@@ -113,12 +113,13 @@ void cross_entropy(const py::object& y, const py::object& labels, const Optional
       stream_of(stream));
 }
 
-void distillation_loss(const py::object& y, const py::object& t, float temperature, const py::object& loss,
-                       const py::object& dy, const Optional& scratch, uintptr_t stream) {
+void distillation_loss(const py::object& y, const py::object& t, float temperature, const Optional& weights,
+                       const py::object& loss, const py::object& dy, const Optional& scratch, uintptr_t stream) {
   const auto [B, C] = matrix("y", y);
   const size_t bytes = pymimic_loss_workspace(B, C);
-  run("distillation_loss", pymimic_distillation_loss, in("y", y, {B, C}), in("t", t, {B, C}), temperature, B, C,
-      out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
+  run("distillation_loss", pymimic_distillation_loss, in("y", y, {B, C}), in("t", t, {B, C}), temperature,
+      in("weights", weights, {B}), B, C, out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes),
+      stream_of(stream));
 }
 
 void bottleneck(const py::object& x, const py::object& V, const py::object& z, const Optional& scratch,

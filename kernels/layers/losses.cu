@@ -142,13 +142,14 @@ __global__ void __launch_bounds__(kTeamThreads) cross_entropy(const Loss f) {
 }
 
 __global__ void __launch_bounds__(kTeamThreads) distillation_loss(const Loss f) {
-  const float inverse = 1 / f.temperature, factor = f.temperature / float(f.B);
+  const float inverse = 1 / f.temperature;
   float loss = 0;
   each_row(f.teams, f.B, [&](int64_t row) {
     const bool valid = row < f.B;
     const LogSoftmax log_q = log_softmax(valid ? f.y + row * f.C : nullptr, inverse, f.C, f.teams);
     const LogSoftmax log_p = log_softmax(valid ? f.t + row * f.C : nullptr, inverse, f.C, f.teams);
     if (!valid) return;
+    const float weight = f.weight(row), factor = f.temperature * weight;
     each_quad(f.teams, f.C, [&](int64_t column, int64_t count) {
       const int64_t at = row * f.C + column;
       const Quad y = load_quad(f.y + at, count), t = load_quad(f.t + at, count);
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(kTeamThreads) distillation_loss(const Loss f) 
       for (int i = 0; i < kQuad; ++i) {
         const float q = log_q(y.at[i]), p = log_p(t.at[i]), probability = exponential(p);
         dy.at[i] = (exponential(q) - probability) * factor;
-        if (i < count) loss += probability * (p - q);
+        if (i < count && probability != 0) loss += weight * probability * (p - q);  // 0 log 0 = 0
       }
       store_quad(f.dy + at, dy, count);
     });
@@ -198,11 +199,10 @@ extern "C" cudaError_t pymimic_cross_entropy(const float* y, const int64_t* labe
   return mimic::run(mimic::cross_entropy, f, 1, loss, workspace, stream);
 }
 
-extern "C" cudaError_t pymimic_distillation_loss(const float* y, const float* t, float temperature, int64_t B,
-                                                 int64_t C, float* loss, float* dy, void* workspace,
-                                                 cudaStream_t stream) {
+extern "C" cudaError_t pymimic_distillation_loss(const float* y, const float* t, float temperature,
+                                                 const float* weights, int64_t B, int64_t C, float* loss, float* dy,
+                                                 void* workspace, cudaStream_t stream) {
   if (!(temperature > 0 && temperature < __builtin_inff())) return cudaErrorInvalidValue;
-  const mimic::Loss f = {y, t, nullptr, nullptr, temperature, B, C, nullptr, dy, {}};
-  const float factor = temperature * temperature / float(B > 0 ? B : 1);
-  return mimic::run(mimic::distillation_loss, f, factor, loss, workspace, stream);
+  const mimic::Loss f = {y, t, nullptr, weights, temperature, B, C, nullptr, dy, {}};
+  return mimic::run(mimic::distillation_loss, f, temperature * temperature, loss, workspace, stream);
 }

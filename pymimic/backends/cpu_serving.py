@@ -54,9 +54,18 @@ class Served:
         U, W = _panels(w["U"], storage), _rows(w["W"], storage, slab)
         arrays = (*(V or ()), *U, *W, w["b"], w["c"], mean, scale)
         self.nbytes = sum(array.nbytes for array in arrays if array is not None)
-        self._run = _core.Predictor(
-            storage, D, k, H, C, slab, ACTIVATIONS.index(activation), V, U, W, w["b"], w["c"], mean, scale
-        ).predict  # fmt: skip
+        self._build(storage, D, k, H, C, slab, ACTIVATIONS.index(activation), V, U, W, w["b"], w["c"], mean, scale)
+
+    def _build(self, *parts: Any) -> None:
+        self._parts = parts
+        self._run = _core.Predictor(*parts).predict
+
+    def __getstate__(self) -> tuple[int, tuple[Any, ...]]:
+        return self.nbytes, self._parts
+
+    def __setstate__(self, state: tuple[int, tuple[Any, ...]]) -> None:
+        self.nbytes, parts = state
+        self._build(*([_aligned_copy(a) for a in part] if isinstance(part, list) else part for part in parts))
 
     def predict(self, x: Array) -> Array:
         """y (B, C) of x (B, D), a C-contiguous float32 array."""
@@ -123,6 +132,12 @@ def _rows(matrix: Array, storage: str, slab: int) -> list[Array]:
         values[here.start // 4 : here.start // 4 + len(part) // 4] = part.reshape(-1, 4, padded).swapaxes(1, 2)
         total[i] = part.sum(axis=0, dtype=np.int32)
     return [values, scale, total]
+
+
+def _aligned_copy(array: Array) -> Array:
+    copy = _aligned(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -200,8 +200,8 @@ class Backend(ABC):
         """The loss and dL/dy."""
 
     @abstractmethod
-    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
-        """The loss and dL/dy."""
+    def distillation_loss(self, y: Array, t: Array, temperature: float, weights: Array | None) -> tuple[float, Array]:
+        """The loss and dL/dy; 0 log 0 is 0, so that t may rule out classes by -inf."""
 
     @abstractmethod
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:

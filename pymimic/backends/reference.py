@@ -204,12 +204,12 @@ class Reference(Backend):
         dy *= w[:, None]
         return float(-np.sum(w * log_p[rows, labels])), dy
 
-    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
-        rows = max(1, len(y))
+    def distillation_loss(self, y: Array, t: Array, temperature: float, weights: Array | None) -> tuple[float, Array]:
         log_q, log_p = log_softmax(y / temperature), log_softmax(t / temperature)
         p = np.exp(log_p)
-        loss = temperature**2 / rows * float(np.sum(p * (log_p - log_q)))
-        return loss, (np.exp(log_q) - p) * y.dtype.type(temperature / rows)
+        w = (np.ones(len(y), y.dtype) if weights is None else weights)[:, None] / max(1, len(y))
+        ratio = np.subtract(log_p, log_q, out=np.zeros_like(p), where=p != 0)  # 0 log 0 = 0
+        return temperature**2 * float(np.sum(w * p * ratio)), (np.exp(log_q) - p) * (w * y.dtype.type(temperature))
 
     # Optimizers, in place
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,6 +12,13 @@ from .. import _check
 from ..backends.interface import Array
 from .mapped import mapped_file, packed, unpacked
 from .rounding import warn_of_merged_values
+
+
+class Targets(NamedTuple):
+    """A teacher's logits and labels, for losses that take both."""
+
+    logits: Array  # (n, C) float
+    labels: Array  # (n,) int
 
 
 class Cases(Protocol):
@@ -32,8 +39,11 @@ class Cases(Protocol):
     def __len__(self) -> int:
         """How many rows there are."""
 
-    def batch(self, indices: Array) -> tuple[Array, Array, Array | None]:
-        """Rows x (n, D) float, targets (logits (n, C) float, or labels (n,) int), weights (n,) float or None; indices (n,) int64."""
+    def batch(self, indices: Array) -> tuple[Array, Array | Targets, Array | None]:
+        """Rows x (n, D) float, targets, weights (n,) float or None; indices (n,) int64.
+
+        Targets are logits (n, C) float, or labels (n,) int, or both as `Targets`.
+        """
 
 
 class LabelledSet:
@@ -65,14 +75,8 @@ class LabelledSet:
         dims.shape("x", self.x.shape, ("N", "D"))
         demand_values("x", self.x)
         warn_of_merged_values("x", self.x, 2)
-        labels = _check.host_array("labels", labels)
-        if labels.dtype.kind not in "iu":
-            raise TypeError(f"labels: expected an integer dtype, got {labels.dtype}")
-        dims.shape("labels", labels.shape, ("N",))
         self.outputs = _check.integer("outputs", outputs, 1, 1 << 31)
-        if labels.size and not 0 <= labels.min() <= labels.max() < outputs:
-            raise ValueError(f"labels: expected values in [0, {outputs}), got [{labels.min()}, {labels.max()}]")
-        self.labels = labels.astype(np.int64)
+        self.labels = class_labels(dims, labels, self.outputs)
         self.weights = None
         if weights is not None:
             weights = _check.host_array("weights", weights)
@@ -103,7 +107,7 @@ class LabelledSet:
         return np.asarray(self.x[indices], np.float32), self.labels[indices], weights
 
 
-def in_order(cases: Cases) -> Iterator[tuple[Array, Array, Array | None]]:
+def in_order(cases: Cases) -> Iterator[tuple[Array, Array | Targets, Array | None]]:
     """All rows in order, some 16 MiB at a time."""
     rows = max(1, (4 << 20) // (cases.inputs + cases.outputs))
     return (cases.batch(np.arange(start, min(start + rows, len(cases)))) for start in range(0, len(cases), rows))
@@ -118,6 +122,32 @@ def demand_values(name: str, array: Array, first_row: int = 0) -> None:
         _check.finite(name, slab, first_row + start)
     if name == "weights" and array.size and array.min() < 0:
         raise ValueError(f"weights: expected values of at least 0, got {array.min()} in row {first_row + int(array.argmin())}")
+
+
+def class_labels(dims: _check.Dims, labels: object, outputs: int) -> Array:
+    """Demand (N,) integers in [0, outputs), and give them as int64."""
+    array = _check.host_array("labels", labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected an integer dtype, got {array.dtype}")
+    dims.shape("labels", array.shape, ("N",))
+    if array.size and not 0 <= array.min() <= array.max() < outputs:
+        raise ValueError(f"labels: expected values in [0, {outputs}), got [{array.min()}, {array.max()}]")
+    return array.astype(np.int64)
+
+
+def both(targets: Array | Targets) -> tuple[Array | None, Array | None]:
+    """Logits and labels, None for what there is not."""
+    if isinstance(targets, Targets):
+        return targets
+    return (None, targets) if targets.dtype.kind in "iu" else (targets, None)
+
+
+def together(logits: Array | None, labels: Array | None) -> Array | Targets:
+    """The targets that `both` took apart."""
+    if logits is not None:
+        return logits if labels is None else Targets(logits, labels)
+    assert labels is not None
+    return labels
 
 
 def demand_cases(inputs: int, outputs: int, **given: Cases | None) -> None:

@@ -12,20 +12,20 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..devices import cupy
-from .cases import Cases
+from .cases import Cases, Targets
 
-Batch = tuple[Array, Array, Array | None]
-"""x (n, D), targets (n, C) or (n,), weights (n,) or None."""
+Batch = tuple[Array, Array | None, Array | None, Array | None]
+"""x (n, D), logits (n, C) or None, labels (n,) or None, weights (n,) or None."""
 
-Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
-"""(x, targets, generator) -> (x, targets) of the same number of rows; NumPy arrays."""
+Augment = Callable[[Array, Any, np.random.Generator], tuple[Array, Any]]
+"""(x, targets, generator) -> (x, targets) of the same number of rows; NumPy arrays, or `pymimic.Targets` where the data have both kinds."""
 
 _SLOTS = 3  # one that is computed on, one that is copied, one that is read
 
 
 def shuffled(
     data: Cases, seed: int, epoch: int, position: int, batch_size: int, accumulate: int, augment: Augment | None
-) -> Iterator[Batch]:  # fmt: skip
+) -> Iterator[tuple[Array, Array | Targets, Array | None]]:  # fmt: skip
     """What is left of an epoch behind `position`, in the epoch's order: `accumulate` batches a step, and a generator for each step."""
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(len(data))
     for first in range(position, len(data), batch_size * accumulate):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
-from .cases import demand_values
+from .cases import Targets, class_labels, demand_values
 from .labelling import label_into
 from .mapped import mapped_file, packed, unpacked
 from .moments import TINY, moments
@@ -38,6 +38,7 @@ class TransferSet:
     x : (N, D) float32 or float64 array; float32 is not copied, and may be memory-mapped
     logits : (N, C) float32 or float64 array, likewise
     weights : (N,) array of per-row weights of at least 0, or None for ones
+    labels : (N,) array of integers in [0, C), for `Trainer(loss="distillation", alpha=)`, or None
 
     A set pickles for other processes: one of memory-mapped files as their paths, which are mapped again where it is loaded.
 
@@ -54,8 +55,9 @@ class TransferSet:
 
     _undo: tuple[Array, Array] | None  # mean and scale, of a standardised set
     _opened: tuple[Path, bool, list[str]] | None  # folder, verify, and each file's sha256
+    _labels: Array | None
 
-    def __init__(self, x: Array, logits: Array, weights: Array | None = None) -> None:
+    def __init__(self, x: Array, logits: Array, weights: Array | None = None, labels: Array | None = None) -> None:
         dims = _check.Dims()
         parts = [_float32(dims, "x", x, "N", "D"), _float32(dims, "logits", logits, "N", "C")]
         if weights is not None:
@@ -64,6 +66,7 @@ class TransferSet:
             demand_values(name, part)
         warn_of_merged_values("x", x, 2)
         self._adopt([parts], None)
+        self._labels = None if labels is None else class_labels(dims, labels, self.outputs)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, verify: bool = True) -> TransferSet:
@@ -142,7 +145,7 @@ class TransferSet:
         """C."""
         return int(self._shards[0][1].shape[1])
 
-    def batch(self, indices: ArrayLike) -> tuple[Array, Array, Array | None]:
+    def batch(self, indices: ArrayLike) -> tuple[Array, Array | Targets, Array | None]:
         """The rows of those numbers, in that order.
 
         Parameters
@@ -151,9 +154,10 @@ class TransferSet:
 
         Returns
         -------
-        x (n, D), t (n, C) and weights (n,), or None without weights; float32 copies.
+        x (n, D), t (n, C) and weights (n,), or None without weights; float32 copies. With labels (n,) t is `Targets(t, labels)`.
         """
         rows = _row_numbers(indices, len(self))
+        labels = None if self._labels is None else self._labels[rows]
         order = np.argsort(rows, kind="stable")  # files are read shard by shard, front to back
         rows = rows[order]
         cuts = np.searchsorted(rows, self._starts)
@@ -168,7 +172,7 @@ class TransferSet:
         if self._undo is not None:
             t -= self._undo[0]
             t /= self._undo[1]
-        return x, t, found[2] if len(found) == 3 else None
+        return x, t if labels is None else Targets(t, labels), found[2] if len(found) == 3 else None
 
     def standardised(self, mean: Array | None = None, scale: Array | None = None) -> Standardised:
         """The same set with targets t = (logits - mean) / scale, and what undoes that: logits = t * scale + mean.
@@ -198,7 +202,7 @@ class TransferSet:
         return Standardised(view, mean, scale)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {"moments": self._moments, "undo": self._undo, "opened": self._opened}
+        state = {"moments": self._moments, "undo": self._undo, "opened": self._opened, "labels": self._labels}
         return state | ({} if self._opened else {"parts": [packed(part) for part in self._shards[0]]})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -209,14 +213,14 @@ class TransferSet:
             self.__dict__.update(TransferSet.open(folder, verify=verify).__dict__)
             if self._opened != state["opened"]:
                 raise ManifestError(f"{folder / MANIFEST}: expected the set that was pickled, got another")
-        self._moments, self._undo = state["moments"], state["undo"]
+        self._moments, self._undo, self._labels = state["moments"], state["undo"], state["labels"]
 
     def _adopt(self, shards: list[list[Array]], known: dict[str, list[float]] | None) -> None:
         self._shards = shards  # [inputs, logits] or [inputs, logits, weights] of each
         self._files = [[file for part in shard if (file := mapped_file(part))] for shard in shards]
         self._starts = np.cumsum([0, *(len(shard[0]) for shard in shards)])
         self._moments = None if known is None else (np.array(known["mean"]), np.array(known["scale"]))
-        self._undo = self._opened = None
+        self._undo = self._opened = self._labels = None
 
     def _demand_files(self, shard: int) -> None:
         """Demand that the files are as they were opened."""

@@ -46,9 +46,22 @@ class Net(ABC):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each weight array by name."""
 
+    @property
     @abstractmethod
+    def _last_layer(self) -> tuple[str, str, int]:
+        """The names of the last layer's weights and biases, and the weights' axis of outputs."""
+
     def fold(self, mean: Array, scale: Array) -> None:
         """Turn the net's y into y * scale + mean, by changing the last layer: undoes a standardisation of the targets, both (C,)."""
+        factors = _stored("scale", scale, self.outputs)
+        _stored("mean", mean, self.outputs)
+        weight_name, bias_name, axis = self._last_layer
+        weight, bias = self._arrays[weight_name], to("cpu", self._arrays[bias_name])
+        folded = {
+            weight_name: weight * to(self.device, factors if axis else factors[:, None]),
+            bias_name: to(self.device, (bias * np.asarray(to("cpu", scale), np.float64) + to("cpu", mean)).astype(np.float32)),
+        }
+        self._arrays = self._arrays | folded  # new arrays: a Predictor may read the old ones
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_served", "_standards")}  # made again when wanted
@@ -106,17 +119,13 @@ class Net(ABC):
 
         Parameters
         ----------
-        mean : finite (D,) float array, in the inputs' units
-        scale : finite (D,) float array, one over those units
+        mean : (D,) float array, in the inputs' units; finite, as the float32 that is kept
+        scale : likewise, one over those units
         """
         if (mean is None) != (scale is None):
             raise ValueError("scale: expected None if and only if mean is None")
-        for name, value in (("mean", mean), ("scale", scale)):
-            if value is not None:
-                _check.float_shape(name, value, (self.inputs,))
-                _check.finite(name, value)
-        self.mean = None if mean is None else np.array(to("cpu", mean), np.float32)
-        self.scale = None if scale is None else np.array(to("cpu", scale), np.float32)
+        self.mean = None if mean is None else _stored("mean", mean, self.inputs)
+        self.scale = None if scale is None else _stored("scale", scale, self.inputs)
 
     def standardise(self, x: Array) -> Array:
         """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
@@ -181,3 +190,11 @@ class Net(ABC):
             raise FileFormatError(f"path: {str(path)!r}: expected a {cls.file_kind}'s configuration and weights, got: {error}") from error
         net._arrays = {name: arrays[name] for name in net.shapes}
         return net
+
+
+def _stored(name: str, value: Array, columns: int) -> Array:
+    """Demand a float array (columns,) of numbers that are finite as float32, and give a copy as such, on the host."""
+    with np.errstate(over="ignore"):
+        stored = np.array(to("cpu", _check.float_shape(name, value, (columns,))), np.float32)
+    _check.finite(name, stored)
+    return stored

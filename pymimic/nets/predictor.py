@@ -47,6 +47,7 @@ class Predictor:
     def __init__(self, student: Student, dtype: str = "float32", copy: bool | None = None) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+        copy = None if copy is None else _check.flag("copy", copy)
         self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs
         backend = default_host() if student.device == "cpu" else get("cuda")
         self._net = backend.predictor(student.weights(), student.activation, student.mean, student.scale, dtype, copy)

@@ -79,6 +79,10 @@ class Student(Net):
         bottleneck: dict[str, tuple[int, ...]] = {} if self.rank is None else {"V": (k, D)}
         return bottleneck | {"U": (H, k), "b": (H,), "W": (H, C), "c": (C,)}
 
+    @property
+    def _last_layer(self) -> tuple[str, str, int]:
+        return "W", "c", 1
+
     def initialise_bottleneck(self, x: Array, epsilon: float = 0.05) -> None:
         """Set V by PCA, whitened: V = components / sqrt(eigenvalue + epsilon), over a sample of inputs.
 
@@ -97,8 +101,7 @@ class Student(Net):
         """
         if self.rank is None or self.rank > self.inputs:
             raise ValueError(f"rank: expected a bottleneck of at most {self.inputs} units, the inputs, got {self.rank}")
-        if not 0 < epsilon < math.inf:
-            raise ValueError(f"epsilon: expected a number above 0, got {epsilon}")
+        epsilon = _check.number("epsilon", epsilon, above=0)
         x = to("cpu", _check.float_rows("x", x, self.inputs))
         if len(x) < 2:
             raise ValueError(f"x: expected at least 2 rows, got {len(x)}")
@@ -168,19 +171,6 @@ class Student(Net):
         row_bytes = 4 * (2 * self.inputs + 4 * (self.rank or self.inputs) + 3 * self.outputs) + more_bytes
         rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // row_bytes))
         return (x[start : start + rows] for start in range(0, len(x), rows))
-
-    def fold(self, mean: Array, scale: Array) -> None:
-        """Turn the net's y into y * scale + mean, by changing W and c: undoes a standardisation of the targets, both (C,)."""
-        for name, value in (("mean", mean), ("scale", scale)):
-            _check.float_shape(name, value, (self.outputs,))
-            _check.finite(name, value)
-        mean, scale = to("cpu", mean), to("cpu", scale)
-        W, c = self._arrays["W"], to("cpu", self._arrays["c"])
-        folded = {
-            "W": W * to(self.device, np.asarray(scale, np.float32)),
-            "c": to(self.device, (c * np.asarray(scale, np.float64) + mean).astype(np.float32)),
-        }
-        self._arrays = self._arrays | folded  # new arrays: a Predictor may read the old ones
 
 
 def _normal(stream: np.random.Generator, shape: tuple[int, int], variance: float) -> Array:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..data.cases import LabelledSet
-from ..devices import kind, like, module, to
+from ..devices import kind, module, to
 from ..files import Path
 from ..optimizer import AdamW, Optimizer
 from .history import History
@@ -81,12 +82,10 @@ class DeepNet(LearningNet):
             digest.update(b"" if array is None else to("cpu", array).tobytes())
         return {"kind": "deepnet", **self.configuration(), "sha256": digest.hexdigest()}
 
-    def fold(self, mean: Array, scale: Array) -> None:
-        """Turn the logits y into y * scale + mean, by changing the last layer: undoes a standardisation of the targets, both (C,)."""
+    @property
+    def _last_layer(self) -> tuple[str, str, int]:
         last = self._layers.count - 1
-        weight, bias = self._arrays[f"weight{last}"], self._arrays[f"bias{last}"]
-        mean, scale = like(bias, mean), like(bias, scale)
-        self.set_arrays(**{f"weight{last}": weight * scale[:, None], f"bias{last}": bias * scale + mean})
+        return f"weight{last}", f"bias{last}", 0
 
     def logits(self, x: Array, backend: str | None = None) -> Array:
         """Logits (B, C) float32 of x (B, D) float32 or float64, without dropout, in slabs of rows: memory stays small for any B.
@@ -110,8 +109,8 @@ class DeepNet(LearningNet):
         optimizer: Optimizer | None = None, sample_weight: Array | None = None,
         augment: Callable[[Array, np.random.Generator], Array] | None = None, ema: float | None = None, patience: int | None = None,
         monitor: Literal["loss", "accuracy"] = "loss", standardise: Literal["each", "all"] | None = "each",
-        checkpoint: Path | None = None, checkpoint_every: int = 1000, resume: Path | None = None, progress: bool = True,
-        backend: str | None = None,
+        checkpoint: Path | None = None, checkpoint_every: int = 1000, resume: Path | None = None,
+        resume_with: str | Iterable[str] = (), progress: bool = True, backend: str | None = None,
     ) -> DeepNet:  # fmt: skip
         """Train on labels by mean cross-entropy, going on from the weights as they are, by a `pymimic.Trainer` with the net's seed.
 
@@ -124,7 +123,7 @@ class DeepNet(LearningNet):
         augment : called with a batch's rows (n, D) float32, a copy, and a Generator; returns rows to train on instead, of the same shape
         standardise : "each" input by its own mean and deviation, "all" by common ones (images), or None for inputs as they are;
             a net that was fitted before keeps what it has
-        resume : a checkpoint to go on from, see `pymimic.Trainer.fit`
+        resume, resume_with : a checkpoint to go on from, and settings that may differ from its own, see `pymimic.Trainer.fit`
         epochs, batch_size, ema, patience, monitor, checkpoint, checkpoint_every, progress, backend : see `pymimic.Trainer`
 
         Returns
@@ -136,7 +135,9 @@ class DeepNet(LearningNet):
         for name, given in (("x", cases), ("validation", held_out)):
             if given is not None and (given.inputs != self.inputs or len(given) == 0):
                 raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
-        with_labels = None if augment is None else lambda x, labels, rng: (np.asarray(augment(x, rng), np.float32), labels)
+        if standardise not in ("each", "all", None):
+            raise ValueError(f"standardise: expected 'each', 'all' or None, got {standardise!r}")
+        with_labels = None if augment is None else partial(_augment_rows, augment)
         trainer = Trainer(
             self, optimizer or AdamW(1e-3), epochs=epochs, batch_size=batch_size, loss="cross_entropy", seed=self._layers.seed,
             patience=patience, monitor=monitor, ema=ema, augment=with_labels, standardise_inputs=standardise or False,
@@ -145,10 +146,16 @@ class DeepNet(LearningNet):
         if patience is not None and held_out is None:
             raise ValueError("validation: expected rows and labels, as patience watches them, got None")
         try:
-            trainer.fit(cases, held_out, resume=resume)
+            trainer.fit(cases, held_out, resume=resume, resume_with=resume_with)
         finally:
             self.history = trainer.history
         return self
+
+
+def _augment_rows(
+    augment: Callable[[Array, np.random.Generator], Array], x: Array, labels: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:  # fmt: skip
+    return np.asarray(augment(x, rng), np.float32), labels
 
 
 class DeepLearner(Learner):
@@ -167,6 +174,9 @@ class DeepLearner(Learner):
     def gradients(self, done: Any, dy: Array) -> dict[str, Array]:
         outs, step, row = done
         return self.layers.backward(self.arrays, outs, dy, step, row, self.backend)
+
+    def outputs(self, x: Array) -> Array:
+        return self.layers.forward(self.arrays, self.net.standardise(x), backend=self.backend)[-1]
 
     def predict(self, x: Array) -> Array:
         return self.net.logits(x, self.backend)

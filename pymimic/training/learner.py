@@ -48,6 +48,16 @@ class Learner(ABC):
     def predict(self, x: Array) -> Array:
         """y (B, C) of the net with the weights that it was given, without dropout."""
 
+    @abstractmethod
+    def outputs(self, x: Array) -> Array:
+        """y (B, C) of the working weights, without dropout."""
+
+    def useful(self, x: Array) -> bool:
+        """Whether weights and average are finite, and so is what the weights make of the rows x."""
+        with np.errstate(all="ignore"):
+            arrays = [*self.arrays.values(), *(self.average or {}).values()]
+            return all(math.isfinite(float(array.sum())) for array in arrays) and bool(module(x).isfinite(self.outputs(x)).all())
+
     def apply(self, gradients: dict[str, Array]) -> None:
         """One optimizer step."""
         self.optimizer.advance()
@@ -109,16 +119,15 @@ class ShallowLearner(Learner):
         self.dropout_seed = dropout_seed
         self.V = arrays.pop("V", None)
         self.wide = ShallowWeights(**arrays, activation=student.activation, backend=backend, **wide)
+        self.wide.owner = student
         self._saved: Saved | None = None  # whose memory the next step takes again
         arrays = ({} if self.V is None else {"V": self.V}) | self.wide.arrays(copy=False)
         super().__init__(student, arrays, optimizer, ema, backend)
 
     def forward(self, x: Array, step: int, row: int) -> tuple[Array, _Pass]:
         mask: dict[str, Any] = {"dropout": self.net.dropout, "seed": self.dropout_seed, "offset": step, "origin": (row, 0)}
-        x = z = self.net.standardise(x)
-        if self.V is not None:
-            zeros = module(x).zeros(len(self.V), np.float32)
-            z = ops.linear_dropout(x, self.V, zeros, activation="identity", backend=self.backend)
+        x = self.net.standardise(x)
+        z = self._bottleneck(x)
         result = self.wide.forward(z, save=self.wide.keeps(len(z)) and (self._saved or True), **mask)
         y, self._saved = result if isinstance(result, tuple) else (result, None)
         return y, _Pass(x, z, self._saved, mask)
@@ -138,8 +147,19 @@ class ShallowLearner(Learner):
     def predict(self, x: Array) -> Array:
         return self.net.predict(x, self.backend)
 
+    def outputs(self, x: Array) -> Array:
+        y = self.wide.forward(self._bottleneck(self.net.standardise(x)))
+        assert not isinstance(y, tuple)
+        return y
+
     def changed(self) -> None:
         self.wide.changed()
+
+    def _bottleneck(self, x: Array) -> Array:
+        if self.V is None:
+            return x
+        zeros = module(x).zeros(len(self.V), np.float32)
+        return ops.linear_dropout(x, self.V, zeros, activation="identity", backend=self.backend)
 
     def _bottleneck_gradient(self, done: _Pass, dz: Array) -> Array:
         assert self.V is not None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..backends.interface import Array
+from ..data.cases import Targets, both, together
 from ..devices import like, module, to
 from ..errors import FileFormatError, TrainingDivergedError
 from ..files import Path, read_safetensors, write_safetensors
 from .history import History
 from .learner import Learner
+from .resume import demand_same_run
 
 _COUNTERS = ("epoch", "position", "step", "loss_sum", "seconds")
 
@@ -34,17 +36,18 @@ class TrainingState:
     target_scale: Array | None = None
     consistent: bool = True  # False while a step is half done, or when weights are not finite: of no use to anyone
 
-    def targets(self, given: Array) -> Array:
+    def targets(self, given: Array | Targets) -> Array | Targets:
         """Labels as they are, logits as float32 and standardised if asked for."""
-        if given.dtype.kind in "iu":
+        logits, labels = both(given)
+        if logits is None:
             return given
-        given = module(given).asarray(given, np.float32)
-        if self.target_mean is None or self.target_scale is None:
-            return given
-        return (given - like(given, self.target_mean)) / like(given, self.target_scale)
+        logits = module(logits).asarray(logits, np.float32)
+        if self.target_mean is not None and self.target_scale is not None:
+            logits = (logits - like(logits, self.target_mean)) / like(logits, self.target_scale)
+        return together(logits, labels)
 
-    def save(self, path: Path, learner: Learner, configuration: dict[str, Any]) -> None:
-        """Write a checkpoint atomically.
+    def save(self, path: Path, learner: Learner, configuration: dict[str, Any], finished: bool) -> None:
+        """Write a checkpoint atomically; `finished` says that the run came to its end, so that another may take the file's place.
 
         Raises
         ------
@@ -68,11 +71,11 @@ class TrainingState:
                 self.consistent = False
                 raise TrainingDivergedError(f"{name}: expected finite values after step {self.step}, got NaN or infinity")
         counters = {name: getattr(self, name) for name in _COUNTERS}
-        metadata = {"kind": "checkpoint", "configuration": configuration, "counters": counters, "history": self.history.as_dict()}
-        write_safetensors(path, arrays, metadata)
+        metadata = {"configuration": configuration, "counters": counters, "history": self.history.as_dict(), "finished": finished}
+        write_safetensors(path, arrays, {"kind": "checkpoint", **metadata})
 
     @classmethod
-    def load(cls, path: Path, learner: Learner, configuration: dict[str, Any]) -> TrainingState:
+    def load(cls, path: Path, learner: Learner, configuration: dict[str, Any], resume_with: Iterable[str] = ()) -> TrainingState:
         """Read a checkpoint, and set the learner and its net to it.
 
         Raises
@@ -80,17 +83,12 @@ class TrainingState:
         FileFormatError
             The file is truncated, foreign, or no checkpoint.
         ValueError
-            It was written by a run of another configuration.
+            It was written by a run of another configuration, in more than what `resume_with` names.
         OSError
             The file cannot be read.
         """
         flat, metadata = read_safetensors(path, kind="checkpoint")
-        have = metadata.get("configuration", {})
-        for name, value in configuration.items():
-            if have.get(name) != value:
-                raise ValueError(
-                    f"resume: expected a checkpoint of a run with {name} = {value!r}, got {have.get(name)!r} in {os.fspath(path)!r}"
-                )
+        demand_same_run(path, metadata.get("configuration"), configuration, resume_with)
         groups: dict[str, dict[str, Array]] = {}
         for key, array in flat.items():
             group, _, name = key.partition(".")
@@ -99,7 +97,7 @@ class TrainingState:
             for name, array in learner.arrays.items():
                 array[...] = like(array, groups["weights"][name])
                 if learner.average is not None:
-                    learner.average[name][...] = like(array, groups["average"][name])
+                    learner.average[name][...] = like(array, groups.get("average", groups["weights"])[name])
             learner.changed()
             learner.optimizer.load_state(groups["optimizer"])
             inputs, targets = groups.get("inputs", {}), groups.get("targets", {})

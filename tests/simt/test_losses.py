@@ -32,7 +32,7 @@ class Loss:
 
     def arguments(self):
         if self.name == "distillation_loss":
-            return self.y, self.t, self.temperature
+            return self.y, self.t, self.temperature, self.weights
         return self.y, self.t if self.name == "mimic_loss" else self.labels, self.weights
 
     def run(self, simt, seed=0):
@@ -53,6 +53,7 @@ class Loss:
         if self.name == "mimic_loss":
             dy = 4 * EPS * weight * np.abs(y - t)
             return 8 * EPS * float((weight * (y - t) ** 2).sum()), dy
+        t = np.where(np.isneginf(t), 0, t)
         reach = {"cross_entropy": np.abs(y), "distillation_loss": (np.abs(y) + np.abs(t)) / T}[self.name]
         rows = 8 * EPS * (4 + self.shape[1] ** 0.5 + 3 * reach.max(axis=1, keepdims=True, initial=0))
         if self.name == "cross_entropy":
@@ -113,6 +114,26 @@ def test_infinite_logits(simt):
     assert np.isfinite(dy[[0, 2]]).all()
 
 
+@pytest.mark.parametrize("spread", [1.0, 50.0])
+def test_a_teacher_may_rule_classes_out(simt, spread):
+    """0 log 0 = 0; but a row of nothing but -inf, +inf and NaN make NaN, of loss and gradient alike."""
+    loss = Loss("distillation_loss", 9, 70, weighted=True, spread=spread)
+    loss.t[np.random.default_rng(1).random((9, 70)) < 0.5] = -np.inf
+    loss.t[4, 0], loss.t[4, 1:] = 1, -np.inf
+    assert np.isfinite(loss.expected()[0])
+    assert loss.holds(loss.run(simt))
+    loss.y[5, np.isneginf(loss.t[5])] = -np.inf  # the student may do so too
+    value, dy = loss.run(simt)
+    assert value == pytest.approx(loss.expected()[0], rel=1e-4)
+    assert np.isfinite(dy).all()
+    for bad in (-np.inf, np.inf, np.nan):
+        loss.t[3, :] = bad
+        value, dy = loss.run(simt)
+        assert np.isnan(value)
+        assert np.isnan(dy[3]).all()
+        assert np.isfinite(np.delete(dy, 3, axis=0)).all()
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 def test_nothing(simt, name, shape):
@@ -125,7 +146,7 @@ def test_beyond_the_limits(simt, name):
     for shape in ((-1, 5), (4, -1)):
         assert simt.status(f"pymimic_{name}", *loss.arguments(), *shape, out, loss.y, out, None) == INVALID_VALUE
     for temperature in (0.0, -1.0, float("nan"), float("inf")):
-        arguments = (loss.y, loss.t, temperature, 4, 5, out, loss.y, out, None)
+        arguments = (loss.y, loss.t, temperature, None, 4, 5, out, loss.y, out, None)
         assert simt.status("pymimic_distillation_loss", *arguments) == INVALID_VALUE
 
 

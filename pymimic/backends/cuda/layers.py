@@ -72,8 +72,8 @@ class Layers(Backend, ABC):
     def cross_entropy(self, y: Array, labels: Array, weights: Array | None) -> tuple[float, Array]:
         return self._loss(_cuda.cross_entropy, y, copied(labels, np.int64), weights)
 
-    def distillation_loss(self, y: Array, t: Array, temperature: float) -> tuple[float, Array]:
-        return self._loss(_cuda.distillation_loss, y, t, temperature)
+    def distillation_loss(self, y: Array, t: Array, temperature: float, weights: Array | None) -> tuple[float, Array]:
+        return self._loss(_cuda.distillation_loss, y, t, temperature, weights)
 
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
         if param.size:

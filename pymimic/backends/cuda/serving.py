@@ -35,9 +35,18 @@ class Served:
         arrays = (*(array for pair in packed.values() for array in pair), *vectors)
         self.array: type = cupy().ndarray
         self.nbytes = sum(int(array.nbytes) for array in arrays if array is not None)
-        self._native = _cuda.Predictor(
-            dtype, ACTIVATIONS.index(activation), D, k, H, self.outputs, packed.get("V"), packed["U"], packed["W"], *vectors
-        )  # fmt: skip
+        self._build(dtype, ACTIVATIONS.index(activation), D, k, H, self.outputs, packed.get("V"), packed["U"], packed["W"], *vectors)
+
+    def _build(self, *parts: Any) -> None:
+        self._parts = parts
+        self._native = _cuda.Predictor(*parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_native"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._build(*self._parts)
 
     def predict(self, x: Array) -> Array:
         """y (B, C) of x (B, D), a C-contiguous float32 array on the device."""

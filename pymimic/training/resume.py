@@ -1,0 +1,105 @@
+"""Whether a checkpoint is of this run, and whether its place is free."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ..backends.interface import Array
+from ..data.cases import Cases, Targets, both
+from ..errors import FileFormatError
+from ..files import Path, demand_writable, read_safetensors
+
+_ROWS, _VALUES = 256, 1 << 21  # of a sample
+_FIXED = {"rows", "optimizer", "slots", "early_stopping", "standardise_inputs", "standardise_targets"}  # the state has their shape
+_FREE_OF_STUDENT = {"student.dropout", "student.input_dropout", "student.seed"}
+
+Sample = tuple[Array, Array | Targets, Array | None]
+
+
+def sample(cases: Cases) -> Sample:
+    """Some rows from the first to the last: enough to tell sets apart, few enough to read from a set of any size."""
+    rows = max(16, min(_ROWS, _VALUES // (cases.inputs + cases.outputs)))
+    return cases.batch(np.linspace(0, len(cases) - 1, min(rows, len(cases))).astype(np.int64))
+
+
+def fingerprint(rows: Sample) -> str:
+    """What tells sets of equal length apart: a digest of a sample, as the training sees it."""
+    x, targets, weights = rows
+    digest = hashlib.sha256()
+    for array in (x, *both(targets), weights):
+        dtype = np.int64 if array is not None and array.dtype.kind in "iu" else np.float32
+        digest.update(b"none" if array is None else np.ascontiguousarray(array, dtype).tobytes())
+    return f"sha256 {digest.hexdigest()[:16]} of {len(x)} rows"
+
+
+def as_stored(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as a checkpoint gives it back; TypeError names what it cannot hold."""
+    for name, value in configuration.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name}: expected what JSON can hold, for checkpoints, got {value!r}") from error
+    return json.loads(json.dumps(configuration))  # type: ignore[no-any-return]
+
+
+def demand_same_run(path: Path, have: Any, want: dict[str, Any], resume_with: Iterable[str]) -> None:
+    """Demand that a checkpoint's configuration is this run's, but for the names in `resume_with`.
+
+    Earlier versions wrote fewer names; what they did not write is not compared.
+    """
+    where = os.fspath(path)
+    if not isinstance(have, dict) or not isinstance(have.get("student"), dict):
+        raise FileFormatError(f"resume: expected a checkpoint with a configuration in {where!r}, got {have!r}")
+    wanted, given = _flat(want), _flat(have)
+    if "learning_rate" not in given:  # of an earlier version, which kept less of functions
+        wanted |= {"loss": wanted["loss"].rpartition(".")[2], "augment": wanted["augment"] is not None}
+    free = {name for name in wanted if name not in _FIXED and (not name.startswith("student.") or name in _FREE_OF_STUDENT)}
+    asked = {resume_with} if isinstance(resume_with, str) else set(resume_with)
+    if not asked <= free:
+        raise ValueError(f"resume_with: expected names among {', '.join(sorted(free))}, got {', '.join(sorted(map(str, asked - free)))}")
+    others = [name for name in wanted if name in given and name not in asked and wanted[name] != given[name]]
+    if have["student"].keys() != want["student"].keys():
+        others, wanted["student"], given["student"] = ["student", *others], want["student"], have["student"]
+    if others:
+        differences = "; ".join(f"{name} = {wanted[name]!r}, got {given[name]!r}" for name in others)
+        hint = f"; to go on with other settings all the same, pass resume_with={others}" if free.issuperset(others) else ""
+        raise ValueError(f"resume: expected a checkpoint of a run with {differences} in {where!r}{hint}")
+
+
+def _flat(configuration: dict[str, Any]) -> dict[str, Any]:
+    flat = {name: value for name, value in configuration.items() if name != "student"}
+    return flat | {f"student.{name}": value for name, value in configuration["student"].items()}
+
+
+def demand_place(checkpoint: Path, resume: Path | None) -> None:
+    """Demand that a checkpoint can be written, and that nothing is lost by it.
+
+    The file may be the one that the run goes on from, or the checkpoint of a run that came to its end.
+
+    Raises
+    ------
+    OSError
+        There is no such folder, or it cannot be written to.
+    ValueError
+        The file has the state of a run that is not finished, or is something else.
+    """
+    demand_writable(checkpoint)
+    where = os.fspath(checkpoint)
+    if not os.path.exists(where) or (resume is not None and os.path.exists(resume) and os.path.samefile(resume, where)):
+        return
+    try:
+        _, metadata = read_safetensors(where, kind="checkpoint")
+    except FileFormatError as error:
+        raise ValueError(f"checkpoint: expected a file that is not there yet, or a checkpoint, got another file: {error}") from error
+    if not metadata.get("finished", False):
+        step = metadata.get("counters", {}).get("step")
+        raise ValueError(
+            f"checkpoint: expected a file that is not there yet, got {where!r}, which has an unfinished run after step {step}; "
+            f"fit(resume={where!r}) goes on with it; to start anew, delete the file first"
+        )

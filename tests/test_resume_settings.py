@@ -1,0 +1,355 @@
+"""What a resumed run must have in common with the one that was stopped, and where a checkpoint may be written."""
+
+import functools
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+from toy import NETS, C, D, H, Logits, N, same
+
+import pymimic as pm
+from pymimic import SGD, AdamW, Student, Trainer, TransferSet, ops
+from pymimic.files import read_safetensors, write_safetensors
+from pymimic.training.deepnet import DeepNet
+
+
+def steady(y, t, weights, factor=1.0):
+    loss, dy = ops.mimic_loss(y, t, weights)
+    return factor * loss, np.float32(factor) * dy
+
+
+def shift(x, t, generator, by=0.0):
+    return x + np.float32(by), t
+
+
+def halves(step):
+    return 0.01 if step < 6 else 0.005
+
+
+FIRST = {
+    "net": lambda: Student(D, H, C, rank=3, seed=5, dropout=0.2), "optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 20), 2)),
+    "epochs": 1, "batch_size": 32, "seed": 7, "loss": steady, "augment": shift, "ema": 0.9, "clip_norm": 9.0,
+}  # fmt: skip
+
+
+def fit(data=None, validation=None, resume=None, resume_with=(), **changes):
+    settings = FIRST | changes
+    net, optimizer = settings.pop("net")(), settings.pop("optimizer")()
+    trainer = Trainer(net, optimizer, **settings)
+    trainer.fit(Logits() if data is None else data, validation, resume=resume, resume_with=resume_with)
+    return net, optimizer
+
+
+def changed_row():
+    data = Logits()
+    data.t[-1, 2] += 1
+    return data
+
+
+# name of the setting -> what it is changed to
+CHANGES = {
+    "learning_rate": [
+        {"optimizer": lambda: AdamW(0.01)}, {"optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 21), 2))},
+        {"optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 20), 3))}, {"optimizer": lambda: AdamW(pm.cosine(0.01, 20))},
+        {"optimizer": lambda: AdamW(pm.step_decay(0.01, 20))}, {"optimizer": lambda: AdamW(halves)},
+    ],
+    "weight_decay": [{"optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 20), 2), weight_decay=0.1)}],
+    "beta1": [{"optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 20), 2), beta1=0.8)}],
+    "beta2": [{"optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 20), 2), beta2=0.8)}],
+    "epsilon": [{"optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 20), 2), epsilon=1e-3)}],
+    "batch_size": [{"batch_size": 16}], "accumulate": [{"accumulate": 2}], "seed": [{"seed": 8}], "ema": [{"ema": 0.8}, {"ema": None}],
+    "clip_norm": [{"clip_norm": 8.0}, {"clip_norm": None}], "loss": [{"loss": functools.partial(steady, factor=2.0)}, {"loss": "mimic"}],
+    "augment": [{"augment": None}, {"augment": functools.partial(shift, by=0.5)}], "temperature": [{"temperature": 2.0}],
+    "data": [{"data": changed_row()}, {"data": Logits(seed=1)}, {"data": Logits(weights=np.ones(N, np.float32))}],
+    "student.dropout": [{"net": lambda: Student(D, H, C, rank=3, seed=5, dropout=0.4)}], "dtype": [{"dtype": "bfloat16"}],
+}  # fmt: skip
+FIXED = {
+    "rows": {"data": Logits(N + 1)}, "standardise_inputs": {"standardise_inputs": "all"},
+    "standardise_targets": {"standardise_targets": True},
+    "student.rank": {"net": lambda: Student(D, H, C, rank=4, seed=5, dropout=0.2)}, "optimizer": {"optimizer": lambda: SGD(0.01)},
+    "early_stopping": {"patience": 2, "validation": Logits(seed=3)},
+    "student": {"net": lambda: DeepNet([D, H, C])},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "checkpoint"
+    fit(checkpoint=path)
+    return path
+
+
+@pytest.mark.parametrize(("name", "change"), [(name, change) for name, changes in CHANGES.items() for change in changes])
+def test_each_setting_is_compared_and_may_differ_by_name(checkpoint, name, change):
+    with pytest.raises(ValueError, match=rf"resume: expected a checkpoint of a run with {name} = .*, got .* pass resume_with=\['{name}'\]"):
+        fit(resume=checkpoint, epochs=2, **change)
+    net, _ = fit(resume=checkpoint, epochs=2, resume_with={name}, **change)
+    assert not same(net, fit(epochs=1)[0])
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_what_the_state_has_the_shape_of_stays(checkpoint, name):
+    with pytest.raises(ValueError, match=rf"resume: expected a checkpoint of a run with .*{name} = .*, got") as caught:
+        fit(resume=checkpoint, epochs=2, **FIXED[name])
+    assert "resume_with" not in str(caught.value)
+    with pytest.raises(ValueError, match=rf"resume_with: expected names among .*, got {name}"):
+        fit(resume=checkpoint, epochs=2, resume_with=name, **FIXED[name])
+
+
+def test_all_differences_are_listed_at_once(checkpoint):
+    with pytest.raises(ValueError, match=r"batch_size = 16, got 32; seed = 8, got 7 in .*resume_with=\['batch_size', 'seed'\]"):
+        fit(resume=checkpoint, seed=8, batch_size=16)
+    with pytest.raises(ValueError, match="run with seed = 8, got 7 in"):
+        fit(resume=checkpoint, seed=8, batch_size=16, resume_with="batch_size")
+    fit(resume=checkpoint, seed=8, batch_size=16, resume_with=("batch_size", "seed", "learning_rate"))
+
+
+def test_the_message_says_what_each_has(checkpoint):
+    with pytest.raises(ValueError, match="learning_rate") as caught:
+        fit(resume=checkpoint, optimizer=lambda: AdamW(0.5))
+    text = "learning_rate = 'constant(learning_rate=0.5)', got 'warm_up(schedule=cosine(learning_rate=0.01, steps=20, final=0.0), steps=2)'"
+    assert text in str(caught.value)
+
+
+def test_names_that_are_none_are_refused(checkpoint):
+    with pytest.raises(ValueError, match=r"resume_with: expected names among accumulate, .*, got everything"):
+        fit(resume=checkpoint, resume_with=["everything", "seed"])
+
+
+def test_functions_of_one_name_are_told_apart_by_their_rates(tmp_path):
+    def schedule(factor):
+        return lambda step: factor / (1 + step)
+
+    fit(optimizer=lambda: AdamW(schedule(0.01)), checkpoint=tmp_path / "c")
+    fit(optimizer=lambda: AdamW(schedule(0.01)), resume=tmp_path / "c", epochs=2)
+    with pytest.raises(
+        ValueError, match=r"learning_rate = '.*schedule.<locals>.<lambda> with rates 0.02, 0.01, .*, got '.* with rates 0.01, 0.005,"
+    ):
+        fit(optimizer=lambda: AdamW(schedule(0.02)), resume=tmp_path / "c")
+    table = [0.01] * 9
+    fit(optimizer=lambda: AdamW(table.__getitem__), checkpoint=tmp_path / "table")  # it has no rate for a late step
+    fit(optimizer=lambda: AdamW(table.__getitem__), resume=tmp_path / "table", epochs=3)
+
+
+def test_the_watched_validation_rows_are_compared(tmp_path):
+    held_out, more = Logits(40, seed=1), {"patience": 3}
+    fit(validation=held_out, checkpoint=tmp_path / "c", **more)
+    fit(validation=held_out, resume=tmp_path / "c", epochs=2, patience=5)
+    with pytest.raises(ValueError, match="a run with validation = 'sha256"):
+        fit(validation=Logits(40, seed=2), resume=tmp_path / "c", epochs=2, **more)
+    fit(validation=Logits(40, seed=2), resume=tmp_path / "c", epochs=2, resume_with="validation", **more)
+
+
+def test_a_running_average_may_begin_late(tmp_path):
+    fit(ema=None, checkpoint=tmp_path / "c")
+    plain, _ = fit(ema=None, resume=tmp_path / "c", epochs=2)
+    averaged, _ = fit(ema=0.9, resume=tmp_path / "c", epochs=2, resume_with="ema")
+    assert not same(plain, averaged)
+
+
+def test_memory_mapped_data_are_the_data_in_memory(tmp_path):
+    data = Logits(700)
+    np.save(tmp_path / "x.npy", data.x)
+    np.save(tmp_path / "t.npy", data.t)
+    fit(data=TransferSet(data.x, data.t), checkpoint=tmp_path / "c")
+    mapped = TransferSet(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xt"))
+    fit(data=mapped, resume=tmp_path / "c", epochs=2)
+    wide = TransferSet(data.x.astype(np.float64), data.t.astype(np.float64))
+    fit(data=wide, resume=tmp_path / "c", epochs=2)
+
+
+def test_few_rows_of_a_huge_set_are_read(tmp_path):
+    class Huge(Logits):
+        def __len__(self):
+            return 10**9
+
+        def batch(self, indices):
+            self.calls.append(indices)
+            if len(self.calls) > 1:
+                raise ZeroDivisionError
+            return self.x[indices % N], self.t[indices % N], None
+
+    data = Huge()
+    with pytest.raises(ZeroDivisionError):
+        Trainer(Student(D, H, C), SGD(0.1), epochs=1, batch_size=10**9, standardise_targets=True, checkpoint=tmp_path / "c").fit(data)
+    assert len(data.calls[0]) == 256
+    assert data.calls[0][[0, -1]].tolist() == [0, 10**9 - 1]
+
+
+def older(path):
+    """Rewrite a checkpoint as the version before wrote it."""
+    arrays, metadata = read_safetensors(path)
+    known = {
+        "student", "optimizer", "slots", "rows", "augment", "early_stopping", "batch_size", "accumulate", "loss", "temperature", "seed",
+        "monitor", "clip_norm", "ema", "standardise_targets", "dtype", "keep",
+    }  # fmt: skip
+    configuration = {name: value for name, value in metadata["configuration"].items() if name in known}
+    configuration |= {"augment": configuration["augment"] is not None, "loss": configuration["loss"].rpartition(".")[2]}
+    del metadata["finished"], metadata["format"]
+    write_safetensors(path, arrays, metadata | {"configuration": configuration})
+
+
+def test_checkpoints_of_earlier_versions_still_resume(tmp_path):
+    path, whole = tmp_path / "c", fit(epochs=2)[0]
+    fit(checkpoint=path)
+    older(path)
+    resumed, _ = fit(resume=path, epochs=2)
+    assert same(resumed, whole)
+    with pytest.raises(ValueError, match="batch_size = 16, got 32"):
+        fit(resume=path, epochs=2, batch_size=16)
+    with pytest.raises(ValueError, match="augment = False, got True"):
+        fit(resume=path, epochs=2, augment=None)
+
+
+def test_a_deep_net_compares_too(tmp_path):
+    x, labels = Logits().x, Logits().t.argmax(1)
+
+    def learn(rate=1e-2, **more):
+        return DeepNet([D, 9, C]).fit(x, labels, optimizer=AdamW(rate), augment=lambda rows, rng: rows, batch_size=32, **more)
+
+    learn(epochs=1, checkpoint=tmp_path / "c")
+    learn(epochs=2, resume=tmp_path / "c")
+    with pytest.raises(ValueError, match=r"learning_rate = 'constant\(learning_rate=0.5\)', got"):
+        learn(0.5, epochs=2, resume=tmp_path / "c")
+    learn(0.5, epochs=2, resume=tmp_path / "c", resume_with="learning_rate")
+
+
+# Where a checkpoint may be written
+
+
+class StopError(Exception):
+    pass
+
+
+def stopped(path):
+    """A run that ends after its first checkpoint."""
+
+    class Stops(Logits):
+        def batch(self, indices):
+            self.calls.append(indices)
+            if len(self.calls) > 3:
+                raise StopError
+            return self.x[indices], self.t[indices], None
+
+    with pytest.raises(StopError):
+        fit(data=Stops(), checkpoint=path, checkpoint_every=1)
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path):
+    path = tmp_path / "c"
+    stopped(path)
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"checkpoint: expected a file that is not there yet, got '.*c', which has an unfinished run after step 2"
+    ):
+        fit(checkpoint=path)
+    with pytest.raises(ValueError, match=r"fit\(resume='.*c'\) goes on with it; to start anew, delete the file first"):
+        fit(checkpoint=path)
+    os.symlink(path, tmp_path / "link")
+    with pytest.raises(ValueError, match="unfinished run"):
+        fit(checkpoint=tmp_path / "link")
+    assert path.read_bytes() == before
+    resumed, _ = fit(checkpoint=path, resume=tmp_path / "link")
+    assert same(resumed, fit()[0])
+    fit(checkpoint=path)  # that one was finished
+
+
+def test_another_runs_unfinished_checkpoint_is_not_overwritten_by_one_that_goes_on(tmp_path):
+    stopped(tmp_path / "mine")
+    stopped(tmp_path / "other")
+    with pytest.raises(ValueError, match="unfinished run"):
+        fit(checkpoint=tmp_path / "other", resume=tmp_path / "mine")
+
+
+def test_other_files_are_not_overwritten(tmp_path):
+    Student(D, H, C).save(tmp_path / "student")
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "student", tmp_path / "x.npy", tmp_path / "empty"):
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=rf"checkpoint: expected a file that is not there yet, or a checkpoint, got .*{path.name}"):
+            fit(checkpoint=path)
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["nowhere/c", ".", "file/c"])
+def test_a_place_that_cannot_be_written_to_is_found_before_the_first_step(tmp_path, place):
+    (tmp_path / "file").touch()
+    data = Logits()
+    with pytest.raises(OSError, match=place.split("/")[-1]):
+        fit(data=data, checkpoint=tmp_path / place)
+    assert len(data.calls) <= 1  # a sample
+
+
+def test_home_is_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fit(checkpoint="~/c")
+    fit(checkpoint="~/c", resume="~/c", epochs=2)
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_a_configuration_that_json_cannot_hold_is_found_at_construction():
+    class Odd(Student):
+        def configuration(self):
+            return super().configuration() | {"seed": np.float32(3)}
+
+    with pytest.raises(TypeError, match="student: expected what JSON can hold, for checkpoints, got"):
+        Trainer(Odd(D, H, C), SGD(0.1), epochs=1)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_seconds_go_on(tmp_path, net):
+    fit(net=net, checkpoint=tmp_path / "c")
+    arrays, metadata = read_safetensors(tmp_path / "c")
+    metadata["counters"]["seconds"] = 1000.0
+    del metadata["format"]
+    write_safetensors(tmp_path / "c", arrays, metadata)
+    again = net()
+    trainer = Trainer(again, FIRST["optimizer"](), **{k: v for k, v in FIRST.items() if k not in ("net", "optimizer")} | {"epochs": 2})
+    trainer.fit(Logits(), resume=tmp_path / "c")
+    assert trainer.history[0].seconds < 1000 < trainer.history[1].seconds < 1900
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path):
+    held_out = Logits(40, seed=1)
+    more = {"optimizer": lambda: SGD(0.0), "patience": 1, "validation": held_out}  # nothing gets better
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(epochs=9, checkpoint=tmp_path / "c", **more)
+    _, metadata = read_safetensors(tmp_path / "c")
+    assert metadata["history"]["stopped_early"]
+    assert len(metadata["history"]["records"]) == 2
+    data = Logits()
+    fit(data=data, epochs=9, resume=tmp_path / "c", **more)
+    assert len(data.calls) == 1  # a sample
+
+
+def test_slots_that_are_not_finite_are_not_saved(tmp_path):
+    """Squares of gradients overflow before weights do."""
+
+    def steep(y, t, weights):
+        return 1.0, np.full_like(y, 1e25)
+
+    net = Student(D, H, C)
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(pm.TrainingDivergedError, match=r"optimizer\.\w\.square: expected finite values after step 1"),
+    ):
+        fit(
+            net=lambda: net,
+            optimizer=lambda: AdamW(1e-3),
+            loss=steep,
+            clip_norm=None,
+            ema=None,
+            checkpoint=tmp_path / "c",
+            checkpoint_every=1,
+        )
+    assert os.listdir(tmp_path) == []
+    assert same(net, Student(D, H, C))
+
+
+def test_what_a_checkpoint_holds_is_json(checkpoint):
+    _, metadata = read_safetensors(checkpoint)
+    assert json.loads(json.dumps(metadata, allow_nan=False)) == metadata
