@@ -189,7 +189,7 @@ def writable(name: str, array: Array, owner: Any = None) -> None:
 
 def number(
     name: str, value: object, low: float = -math.inf, below: float = math.inf, *, above: float | None = None, most: float | None = None,
-    float32: bool = False, what: str = "a number",
+    float32: bool = False, what: str = "a number", or_none: bool = False,
 ) -> float:  # fmt: skip
     """Demand a finite number, Python's or NumPy's: in [low, below), or above `above`, or at most `most`, where those are given.
 
@@ -205,7 +205,7 @@ def number(
         lowest = f"[{low:g}" if above is None else f"({above:g}"
         highest = f"{below:g})" if most is None else f"{most:g}]"
         where = f"in {lowest}, {highest}" if highest != "inf)" else f"of at least {low:g}" if above is None else f"above {above:g}"
-        raise ValueError(f"{name}: expected {what} {where}{' as float32' * float32}, got {value}")
+        raise ValueError(f"{name}: expected {what} {where}{' as float32' * float32}{' or None' * or_none}, got {value}")
     return float(value)
 
 

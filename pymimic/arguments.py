@@ -30,12 +30,14 @@ def save_dtype(value: str, dtype: str) -> None:
         raise ValueError(f"keep: expected 'bfloat16' with dtype 'float32' only, got dtype {dtype!r}")
 
 
-def mask(dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], on_device: bool = False) -> Mask:
-    """Turn a dropout probability into the integer threshold that every backend compares bytes with."""
-    dropout = _check.number("dropout", dropout, 0, 1, what="a probability")
+def mask(
+    dropout: float, seed: Seed, offset: Seed, origin: tuple[int, int], on_device: bool = False, name: str = "dropout"
+) -> Mask:  # fmt: skip
+    """Turn a dropout probability, the argument called `name`, into the integer threshold that every backend compares bytes with."""
+    dropout = _check.number(name, dropout, 0, 1, what="a probability")
     threshold = math.floor(256 * (1 - dropout) + 0.5)
     if dropout > 0 and threshold in (0, 256):
-        raise ValueError(f"dropout: expected 0 or a probability in (1/512, 511/512], the grain being 1/256, got {dropout}")
+        raise ValueError(f"{name}: expected 0 or a probability in (1/512, 511/512], the grain being 1/256, got {dropout}")
     try:
         row, unit = origin
     except (TypeError, ValueError):

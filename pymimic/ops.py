@@ -352,5 +352,5 @@ def _masked(
         raise ValueError(f"{name}: expected at least two axes (row, unit), got shape {array.shape}")
     dims, axes = _check.Dims(), [f"axis{i}" for i in range(array.ndim)]
     array = dims.array(name, array, *axes)
-    mask = arguments.mask(p, seed, offset, origin, dims.on_device)
+    mask = arguments.mask(p, seed, offset, origin, dims.on_device, "p")
     return choose(backend, array).dropout(array, mask, dims.output("out", out, axes, (array,)))

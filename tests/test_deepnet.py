@@ -310,7 +310,7 @@ def test_fit_refuses_bad_arguments(change, error, message):
         (([6, 2.5, 3],), TypeError, "layer_sizes: expected an int, got float"),
         (([6, 3], "swish"), ValueError, "activation: expected one of"),
         (([6, 3], "relu", 1.0), ValueError, r"dropout: expected a probability in \[0, 1\), got 1.0"),
-        (([6, 3], "relu", 0.0, -0.1), ValueError, "dropout: expected a probability"),
+        (([6, 3], "relu", 0.0, -0.1), ValueError, "input_dropout: expected a probability"),
         (([6, 3], "relu", 0.0, 0.0, -1), ValueError, "seed: expected an int in"),
     ],
 )

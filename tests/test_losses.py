@@ -81,6 +81,7 @@ def test_alpha_mixes_the_teachers_logits_and_labels(backend, shape, dtype, tempe
     soft, soft_dy = ops.distillation_loss(y, t, temperature, w, backend=backend)
     hard, hard_dy = ops.cross_entropy(y, labels, w, backend=backend)
     loss, dy = ops.distillation_loss(y, t, temperature, w, labels, alpha, backend=backend)
+    alpha = float(alpha)
     assert loss == pytest.approx(alpha * soft + (1 - alpha) * hard, rel=1e-12)
     assert dy.dtype == dtype
     np.testing.assert_allclose(dy, alpha * soft_dy + (1 - alpha) * hard_dy, rtol=RTOL[dtype], atol=RTOL[dtype] / len(y))

@@ -37,7 +37,9 @@ def test_schedules(copied, schedule):
     assert all(schedule != another for another in SCHEDULES if another is not schedule)
 
 
-@pytest.mark.parametrize("make", [lambda: AdamW(pm.cosine(0.1, 9)), lambda: SGD(0.1, momentum=0.9), lambda: AdamW(0.01, weight_decay=0.1)])
+@pytest.mark.parametrize(
+    "make", [lambda: AdamW(pm.cosine(0.1, 90)), lambda: SGD(0.01, momentum=0.9), lambda: AdamW(0.01, weight_decay=0.1)]
+)
 def test_optimizers_go_on(copied, make):
     optimizer, arrays = make(), {"U": np.ones((3, 2), np.float32)}
     student, _ = trained(Logits(), optimizer=optimizer)
@@ -77,7 +79,7 @@ def test_trainers(copied, keywords):
 @pytest.mark.parametrize(("rank", "hidden", "copy_weights"), [(7, 300, None), (None, 65, False), (33, 40, True)])
 def test_predictors(copied, dtype, rank, hidden, copy_weights):
     pytest.importorskip("pymimic._core")
-    student, _ = trained(Logits(), student=Student(D, hidden, C, rank=rank), standardise_inputs=True)
+    student, _ = trained(Logits(), student=Student(D, hidden, C, rank=rank), optimizer=AdamW(), standardise_inputs=True)
     served, x = Predictor(student, dtype, copy_weights), Logits(150).x
     other = copied(served)
     assert np.array_equal(other.predict(x), served.predict(x))

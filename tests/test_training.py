@@ -184,10 +184,10 @@ def test_a_net_whose_weights_overflow_gets_those_of_its_last_good_epoch(net, bad
         return float(np.abs(y).mean()), np.full_like(y, 1e38 if len(calls.calls) == 2 + bad else 0.01)  # a sample, the standardisation
 
     calls, student, good = Logits(), net(), net()
-    keywords = {"optimizer": SGD(0.05), "loss": steep, "standardise_targets": True}
-    trained(Logits(), student=good, epochs=1, **keywords)
+    keywords = {"loss": steep, "standardise_targets": True}
+    trained(Logits(), student=good, optimizer=SGD(0.05), epochs=1, **keywords)
     with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=what):
-        trained(calls, student=student, **keywords)
+        trained(calls, student=student, optimizer=SGD(0.05), **keywords)
     assert same(student, good)
 
 

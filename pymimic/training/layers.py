@@ -24,8 +24,8 @@ class Layers:
             raise ValueError(f"layer_sizes: expected [D, hidden units ..., C], got {self.layer_sizes}")
         self.activation = arguments.activation(activation)
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
-        for p in (dropout, input_dropout):
-            arguments.mask(p, 0, 0, (0, 0))
+        for name, p in (("dropout", dropout), ("input_dropout", input_dropout)):
+            arguments.mask(p, 0, 0, (0, 0), name=name)
         self.dropout, self.input_dropout = float(dropout), float(input_dropout)
         self.count = len(self.layer_sizes) - 1
         self.keys = [layer_key(self.seed, i) for i in range(self.count + 1)]  # the last one is the inputs'
