@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from .backends.interface import Array
 from .errors import FileFormatError
-from .targets import Path, expanded, replacing
+from .targets import Path, demand_writable, expanded, replacing
 
-__all__ = ["FORMAT", "Path", "read_metadata", "read_safetensors", "write_safetensors"]
+__all__ = ["FORMAT", "Path", "demand_writable", "read_metadata", "read_safetensors", "write_safetensors"]
 
 FORMAT = 2  # 1 had no checksum
 _KEY = "pymimic"
@@ -59,18 +59,6 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
         file.write(header.replace(_NO_DIGEST, digest.hexdigest().encode(), 1))
         for _, array in ordered:
             file.write(_bytes(array))
-
-
-def demand_writable(path: Path) -> None:
-    """Find out before the work, not after it, that a file could not be written; OSError names the path."""
-    target = os.path.realpath(path)
-    folder = os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, f"expected a folder that exists, got {folder!r}", os.fspath(path))
-    if os.path.lexists(target) and not os.path.isfile(target):
-        raise OSError(errno.EINVAL, "expected a plain file or none, got something else", os.fspath(path))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "expected a folder that can be written to", os.fspath(path))
 
 
 def read_safetensors(path: Path, kind: str | None = None) -> tuple[dict[str, Array], dict[str, Any]]:

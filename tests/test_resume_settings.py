@@ -34,11 +34,11 @@ FIRST = {
 }  # fmt: skip
 
 
-def fit(data=None, validation=None, resume=None, resume_with=(), **changes):
+def fit(data=None, validation=None, resume=None, resume_with=(), overwrite=False, **changes):
     settings = FIRST | changes
     net, optimizer = settings.pop("net")(), settings.pop("optimizer")()
     trainer = Trainer(net, optimizer, **settings)
-    trainer.fit(Logits() if data is None else data, validation, resume=resume, resume_with=resume_with)
+    trainer.fit(Logits() if data is None else data, validation, resume=resume, resume_with=resume_with, overwrite=overwrite)
     return net, optimizer
 
 
@@ -245,7 +245,7 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path):
         ValueError, match=r"checkpoint: expected a file that is not there yet, got '.*c', which has an unfinished run after step 2"
     ):
         fit(checkpoint=path)
-    with pytest.raises(ValueError, match=r"fit\(resume='.*c'\) goes on with it; to start anew, delete the file first"):
+    with pytest.raises(ValueError, match=r"fit\(resume='.*c'\) goes on with it; fit\(overwrite=True\) starts anew"):
         fit(checkpoint=path)
     os.symlink(path, tmp_path / "link")
     with pytest.raises(ValueError, match="unfinished run"):
@@ -254,6 +254,9 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path):
     resumed, _ = fit(checkpoint=path, resume=tmp_path / "link")
     assert same(resumed, fit()[0])
     fit(checkpoint=path)  # that one was finished
+    stopped(path)
+    fit(checkpoint=path, overwrite=np.True_)
+    assert read_safetensors(path)[1]["finished"]
 
 
 def test_another_runs_unfinished_checkpoint_is_not_overwritten_by_one_that_goes_on(tmp_path):
@@ -270,7 +273,7 @@ def test_other_files_are_not_overwritten(tmp_path):
     for path in (tmp_path / "student", tmp_path / "x.npy", tmp_path / "empty"):
         before = path.read_bytes()
         with pytest.raises(ValueError, match=rf"checkpoint: expected a file that is not there yet, or a checkpoint, got .*{path.name}"):
-            fit(checkpoint=path)
+            fit(checkpoint=path, overwrite=True)
         assert path.read_bytes() == before
 
 
@@ -281,6 +284,14 @@ def test_a_place_that_cannot_be_written_to_is_found_before_the_first_step(tmp_pa
     with pytest.raises(OSError, match=place.split("/")[-1]):
         fit(data=data, checkpoint=tmp_path / place)
     assert len(data.calls) <= 1  # a sample
+
+
+@pytest.mark.parametrize("place", [3, b"c", True])
+def test_what_is_no_path_is_refused(place):
+    with pytest.raises(TypeError, match="checkpoint: expected a path"):
+        fit(checkpoint=place)
+    with pytest.raises(TypeError, match="resume: expected a path"):
+        fit(resume=place)
 
 
 def test_home_is_home(tmp_path, monkeypatch):

@@ -20,6 +20,10 @@ class Targets(NamedTuple):
     logits: Array  # (n, C) float
     labels: Array  # (n,) int
 
+    def copy(self) -> Targets:
+        """Copies of both."""
+        return Targets(self.logits.copy(), self.labels.copy())
+
 
 class Cases(Protocol):
     """Training or validation cases. `pymimic.TransferSet` and `LabelledSet` are such, and any object of yours can be.

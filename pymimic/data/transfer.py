@@ -55,7 +55,7 @@ class TransferSet:
 
     _undo: tuple[Array, Array] | None  # mean and scale, of a standardised set
     _opened: tuple[Path, bool, list[str]] | None  # folder, verify, and each file's sha256
-    _labels: Array | None
+    _labels: Array | None = None
 
     def __init__(self, x: Array, logits: Array, weights: Array | None = None, labels: Array | None = None) -> None:
         dims = _check.Dims()
@@ -66,7 +66,8 @@ class TransferSet:
             demand_values(name, part)
         warn_of_merged_values("x", x, 2)
         self._adopt([parts], None)
-        self._labels = None if labels is None else class_labels(dims, labels, self.outputs)
+        if labels is not None:
+            self._labels = class_labels(dims, labels, self.outputs)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, verify: bool = True) -> TransferSet:

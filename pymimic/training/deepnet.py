@@ -110,7 +110,7 @@ class DeepNet(LearningNet):
         augment: Callable[[Array, np.random.Generator], Array] | None = None, ema: float | None = None, patience: int | None = None,
         monitor: Literal["loss", "accuracy"] = "loss", standardise: Literal["each", "all"] | None = "each",
         checkpoint: Path | None = None, checkpoint_every: int = 1000, resume: Path | None = None,
-        resume_with: str | Iterable[str] = (), progress: bool = True, backend: str | None = None,
+        resume_with: str | Iterable[str] = (), overwrite: bool = False, progress: bool = True, backend: str | None = None,
     ) -> DeepNet:  # fmt: skip
         """Train on labels by mean cross-entropy, going on from the weights as they are, by a `pymimic.Trainer` with the net's seed.
 
@@ -123,7 +123,8 @@ class DeepNet(LearningNet):
         augment : called with a batch's rows (n, D) float32, a copy, and a Generator; returns rows to train on instead, of the same shape
         standardise : "each" input by its own mean and deviation, "all" by common ones (images), or None for inputs as they are;
             a net that was fitted before keeps what it has
-        resume, resume_with : a checkpoint to go on from, and settings that may differ from its own, see `pymimic.Trainer.fit`
+        resume, resume_with, overwrite : a checkpoint to go on from, what may differ from it, and whether to replace an unfinished run's,
+            see `pymimic.Trainer.fit`
         epochs, batch_size, ema, patience, monitor, checkpoint, checkpoint_every, progress, backend : see `pymimic.Trainer`
 
         Returns
@@ -146,7 +147,7 @@ class DeepNet(LearningNet):
         if patience is not None and held_out is None:
             raise ValueError("validation: expected rows and labels, as patience watches them, got None")
         try:
-            trainer.fit(cases, held_out, resume=resume, resume_with=resume_with)
+            trainer.fit(cases, held_out, resume=resume, resume_with=resume_with, overwrite=overwrite)
         finally:
             self.history = trainer.history
         return self

@@ -77,10 +77,17 @@ def _flat(configuration: dict[str, Any]) -> dict[str, Any]:
     return flat | {f"student.{name}": value for name, value in configuration["student"].items()}
 
 
-def demand_place(checkpoint: Path, resume: Path | None) -> None:
+def home(name: str, path: Path | None) -> str | None:
+    """The path with `~` as the home folder; `name` is the argument's."""
+    if path is not None and not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name}: expected a path, a str or a pathlib.Path, got {type(path).__name__}")
+    return None if path is None else os.path.expanduser(os.fspath(path))
+
+
+def demand_place(checkpoint: Path, resume: Path | None, overwrite: bool) -> None:
     """Demand that a checkpoint can be written, and that nothing is lost by it.
 
-    The file may be the one that the run goes on from, or the checkpoint of a run that came to its end.
+    The file may be the one that the run goes on from, or the checkpoint of a run that came to its end, or any with `overwrite`.
 
     Raises
     ------
@@ -89,7 +96,7 @@ def demand_place(checkpoint: Path, resume: Path | None) -> None:
     ValueError
         The file has the state of a run that is not finished, or is something else.
     """
-    demand_writable(checkpoint)
+    demand_writable("checkpoint", checkpoint)
     where = os.fspath(checkpoint)
     if not os.path.exists(where) or (resume is not None and os.path.exists(resume) and os.path.samefile(resume, where)):
         return
@@ -97,9 +104,9 @@ def demand_place(checkpoint: Path, resume: Path | None) -> None:
         _, metadata = read_safetensors(where, kind="checkpoint")
     except FileFormatError as error:
         raise ValueError(f"checkpoint: expected a file that is not there yet, or a checkpoint, got another file: {error}") from error
-    if not metadata.get("finished", False):
+    if not metadata.get("finished", False) and not overwrite:
         step = metadata.get("counters", {}).get("step")
         raise ValueError(
             f"checkpoint: expected a file that is not there yet, got {where!r}, which has an unfinished run after step {step}; "
-            f"fit(resume={where!r}) goes on with it; to start anew, delete the file first"
+            f"fit(resume={where!r}) goes on with it; fit(overwrite=True) starts anew in its place"
         )

@@ -33,7 +33,7 @@ from .history import History, Record
 from .interrupt import DeferredInterrupt
 from .learner import Learner, LearningNet, ShallowLearner, global_norm
 from .losses import NAMES, Loss, demand_targets, loss_function, suits
-from .resume import Sample, as_stored, demand_place, fingerprint, sample
+from .resume import Sample, as_stored, demand_place, fingerprint, home, sample
 from .state import TrainingState
 
 _TRIED_ROWS = 16  # whose outputs must be finite wherever weights are kept
@@ -65,8 +65,7 @@ class Trainer:
     augment : an `Augment`, for fresh random cases at every step: it must be a function of its arguments alone
     standardise_inputs : give the student, unless it has them, mean and deviation of "each" (or True) training input, or of "all" together
     standardise_targets : train on logits of mean 0 and deviation 1, folding the inverse into the last layer at the end; losses are of these
-    checkpoint : file to keep the run's state in, for `fit(resume=)`; written every `checkpoint_every` steps, at ctrl-C and at the end.
-        An unfinished run's is not replaced by another run's
+    checkpoint : file to keep the run's state in, for `fit(resume=)`; written every `checkpoint_every` steps, at ctrl-C and at the end
     progress : draw a bar, if standard error is a terminal
     device : where to train, "cpu" or "cuda". `fit` moves the student to "cuda" and back, and copies batches while the device computes.
         A `Loss` of yours gets CuPy arrays there
@@ -127,6 +126,8 @@ class Trainer:
             raise ValueError(f"standardise_inputs: expected True, False, 'each' or 'all', got {standardise_inputs!r}")
         self._loss = loss_function(loss, self.temperature, self.alpha, self.backend)
         self.loss = loss if isinstance(loss, str) else describe(loss)
+        if callable(loss) and self.loss in NAMES:
+            self.loss = f"function {self.loss}"
         if self.standardise_targets and loss in ("cross_entropy", "distillation"):
             raise ValueError(f"standardise_targets: expected False with loss {loss!r}, which needs the targets as they are, got True")
         if self.alpha < 1 and loss != "distillation":
@@ -134,7 +135,7 @@ class Trainer:
         if augment is not None and not callable(augment):
             raise TypeError(f"augment: expected a function or None, got {type(augment).__name__}")
         self.monitor, self.augment = monitor, augment
-        self.checkpoint = None if checkpoint is None else os.path.expanduser(checkpoint)
+        self.checkpoint = home("checkpoint", checkpoint)
         self.history = History()
         self._configuration()  # is tried now, not at the first checkpoint
 
@@ -150,14 +151,17 @@ class Trainer:
         return "fused: the optimizer runs inside the backward pass, and gradients of the wide layer are not stored"
 
     def fit(
-        self, data: Cases, validation: Cases | None = None, *, resume: Path | None = None, resume_with: str | Iterable[str] = ()
-    ) -> History:
+        self, data: Cases, validation: Cases | None = None, *, resume: Path | None = None, resume_with: str | Iterable[str] = (),
+        overwrite: bool = False,
+    ) -> History:  # fmt: skip
         """Train on `data`, a `TransferSet`, a `LabelledSet` or other `Cases`; the student then has the result.
 
         With `resume`, a checkpoint, the run goes on bit for bit as if it had never stopped, given the same data and arguments. All that
         shapes the run is compared: the net, the optimizer, its schedule and numbers, loss, batches, seed, and some rows of the data (of
         those for validation too, where patience watches them). Only `epochs`, the number in `patience`, the checkpoint's own arguments,
         and where and how to compute may differ. To go on with other settings all the same, name them: `resume_with=["learning_rate"]`.
+
+        A file at `checkpoint` with another run's state is replaced only if that run came to its end, or with `overwrite`.
 
         ctrl-C waits for the end of a step; then the checkpoint, if there is to be one, is written, and KeyboardInterrupt raised. However
         `fit` ends, the student has the last weights that are of use, `history` the records.
@@ -177,16 +181,16 @@ class Trainer:
         rows = sample(data)
         demand_targets(self.loss, self.alpha, rows[1])
         self._demand_watchable(validation, rows)
-        resume = None if resume is None else os.path.expanduser(resume)
+        resume = home("resume", resume)
         if self.checkpoint is not None:
-            demand_place(self.checkpoint, resume)
+            demand_place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
         if resume is None:
             self.optimizer.demand_for(self.student)
-        home = self.student.device
+        device = self.student.device
         try:
             return self._fit(data, validation, rows, resume, resume_with)
         finally:
-            self.student.to(home)
+            self.student.to(device)
 
     def _fit(
         self, data: Cases, validation: Cases | None, rows: Sample, resume: str | None, resume_with: str | Iterable[str]
