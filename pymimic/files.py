@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from .backends.interface import Array
 from .errors import FileFormatError
-from .targets import Path, demand_writable, expanded, replacing
+from .targets import Path, expanded, replacing
 
-__all__ = ["FORMAT", "Path", "demand_writable", "read_metadata", "read_safetensors", "write_safetensors"]
+__all__ = ["FORMAT", "Path", "read_metadata", "read_safetensors", "write_safetensors"]
 
 FORMAT = 2  # 1 had no checksum
 _KEY = "pymimic"

@@ -13,7 +13,8 @@ import numpy as np
 from ..backends.interface import Array
 from ..data.cases import Cases, Targets, both
 from ..errors import FileFormatError
-from ..files import Path, demand_writable, read_safetensors
+from ..files import Path, read_safetensors
+from ..targets import demand_writable
 
 _ROWS, _VALUES = 256, 1 << 21  # of a sample
 _FIXED = {"rows", "optimizer", "slots", "early_stopping", "standardise_inputs", "standardise_targets"}  # the state has their shape
