@@ -307,7 +307,7 @@ def test_a_configuration_that_json_cannot_hold_is_found_at_construction():
             return super().configuration() | {"seed": np.float32(3)}
 
     with pytest.raises(TypeError, match="student: expected what JSON can hold, for checkpoints, got"):
-        Trainer(Odd(D, H, C), SGD(0.1), epochs=1)
+        Trainer(Odd(D, H, C), SGD(0.1), epochs=1, checkpoint="c")
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)

@@ -137,7 +137,8 @@ class Trainer:
         self.monitor, self.augment = monitor, augment
         self.checkpoint = home("checkpoint", checkpoint)
         self.history = History()
-        self._configuration()  # is tried now, not at the first checkpoint
+        if self.checkpoint is not None:
+            self._configuration()  # is tried now, not at the first checkpoint
 
     @property
     def path(self) -> str:
@@ -200,9 +201,11 @@ class Trainer:
         net, shared = self.student, (self.optimizer, self.ema, dropout_seed, self.backend)
         wide: dict[str, Any] = {"memory_budget": self.memory_budget, "dtype": self.dtype, "keep": self.save_dtype}
         learner = ShallowLearner(net, *shared, **wide) if isinstance(net, Student) else net.learner(*shared)
-        configuration = self._configuration() | {"rows": len(data), "data": fingerprint(rows)}
-        if self.patience is not None and validation is not None:
-            configuration["validation"] = fingerprint(sample(validation))
+        configuration: dict[str, Any] = {}
+        if self.checkpoint is not None or resume is not None:
+            configuration = self._configuration() | {"rows": len(data), "data": fingerprint(rows)}
+            if self.patience is not None and validation is not None:
+                configuration["validation"] = fingerprint(sample(validation))
         if resume is None:
             state = TrainingState()
             self._standardise(data, state)
