@@ -187,7 +187,7 @@ def distill(
     )  # fmt: skip
     try:
         with option("checkpoint", validation="val-inputs"):
-            history = trainer.fit(cases, validation, resume=state if resume else None)
+            history = trainer.fit(cases, validation, resume=state if resume else None, overwrite=fresh)
     except KeyboardInterrupt as signal:
         hint = f"{str(state)!r} has the run's state: to go on, add --resume to the same command" if state.exists() else "no step was done"
         raise typer.Exit(complain(f"interrupted; {hint}", status_of(signal))) from None

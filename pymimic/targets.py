@@ -84,8 +84,10 @@ def demand_writable(name: str, path: Path) -> None:
     with _naming(text, f"{name}: "):
         target, _ = _resolve(text)
         part, descriptor = _create(target, None)
-        os.close(descriptor)
-        os.unlink(part)
+        try:
+            os.close(descriptor)
+        finally:
+            os.unlink(part)
 
 
 def demand_distinct(reads: Mapping[str, Path | None], writes: Mapping[str, Path | None]) -> None:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_resume_from_a_checkpoint_of_any_step(tmp_path, recipe, every, monkeypat
 
     def write_and_copy(path, arrays, metadata):
         write(path, arrays, metadata)
-        copies.append(path.read_bytes())
+        copies.append(Path(path).read_bytes())
 
     monkeypatch.setattr(state, "write_safetensors", write_and_copy)
     assert_same(run(recipe, path, checkpoint_every=every), whole)  # writing changes nothing

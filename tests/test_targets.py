@@ -17,7 +17,7 @@ from children import in_child
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymimic import SGD, Student, Trainer, TransferSet, targets
+from pymimic import Student, targets
 from pymimic.data.shards import MANIFEST, Manifest, read_manifest, write_manifest
 from pymimic.files import read_safetensors, write_safetensors
 from pymimic.targets import demand_writable, remove_parts, replacing
@@ -93,8 +93,7 @@ def save_student(path):
 
 
 def save_checkpoint(path):
-    data = TransferSet(np.ones((4, 3), np.float32), np.ones((4, 2), np.float32))
-    Trainer(Student(3, 4, 2), SGD(0.1), epochs=1, checkpoint=path, progress=False).fit(data)
+    write_safetensors(path, {"weights.U": np.ones((4, 3), np.float32)}, {"kind": "checkpoint"})
 
 
 def save_manifest(path):
@@ -325,7 +324,7 @@ def test_a_folder_or_a_file_without_the_right_to_write(tmp_path):
     (open_folder / "others").write_bytes(OLD)
     (open_folder / "others").chmod(0o666)
     (tmp_path / "closed").mkdir(mode=0o555)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o055)
 
     def as_another_user(name):

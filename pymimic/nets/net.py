@@ -124,8 +124,8 @@ class Net(ABC):
         """
         if (mean is None) != (scale is None):
             raise ValueError("scale: expected None if and only if mean is None")
-        self.mean = None if mean is None else _stored("mean", mean, self.inputs)
-        self.scale = None if scale is None else _stored("scale", scale, self.inputs)
+        stored = [None if value is None else _stored(name, value, self.inputs) for name, value in (("mean", mean), ("scale", scale))]
+        self.mean, self.scale = stored  # both or neither
 
     def standardise(self, x: Array) -> Array:
         """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
