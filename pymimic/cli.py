@@ -40,6 +40,9 @@ app = typer.Typer(
 
 def run(arguments: list[str]) -> NoReturn:
     """Run one command line, without the program's name, and exit."""
+    for name in ("stdout", "stderr"):  # closed ones, as daemons have them: old versions of click want some
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as the program runs)
     try:
         with terminable():
             code = app(arguments or ["--help"], prog_name="pymimic", standalone_mode=False)
