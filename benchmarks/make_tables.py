@@ -86,6 +86,7 @@ def ops_section(run: dict[str, Any]) -> str:
         lines.append([title, *("" if figure is None else f"{figure:.1f} x" for figure in figures)])
     machine = run["machine"]
     about = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['instruction_set']}."
+    about += " One run, while other work shared the cores."
     return "\n\n".join(["### Single ops", about, table(("the other's time over ours", *SHAPES), lines)])
 
 
