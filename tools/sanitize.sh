@@ -20,7 +20,9 @@ case $sanitizers in
   *address*) runtime=$(c++ -print-file-name=libasan.so) ;;
   *thread*) runtime=$(c++ -print-file-name=libtsan.so) ;;
 esac
-# Python itself is not instrumented: its own leaks are no concern here, and the sanitizer's runtime must be there before it.
+# Python itself is not instrumented: its own leaks are no concern here, and the sanitizer's runtime must be loaded before it. So must
+# libstdc++: the runtime looks for the function that throws exceptions when it starts.
+runtime="$runtime $(c++ -print-file-name=libstdc++.so)"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 # BLAS threads are not instrumented either, and would look like races.
 export OPENBLAS_NUM_THREADS=1
