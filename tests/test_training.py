@@ -354,7 +354,7 @@ def test_the_bar_is_silent_where_output_is_no_terminal(capfd, net):
 def test_the_bar_counts_steps_on_a_terminal(monkeypatch, net):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
-    monkeypatch.setattr("pymimic.training.trainer.Progress", functools.partial(Progress, file=terminal, mininterval=0, miniters=1))
+    monkeypatch.setattr("pymimic.training.loop.Progress", functools.partial(Progress, file=terminal, mininterval=0, miniters=1))
     trained(Logits(), student=net(), progress=False)
     assert terminal.getvalue() == ""
     trained(Logits(), student=net())

@@ -1,42 +1,28 @@
-"""The training loop: batches from a seeded permutation, validation, early stopping, checkpoints.
-
-The loop is `fit`, `_epoch` and `_step`. It moves a `Learner`, which knows the net; where it stands is in `state.py`.
-"""
+"""What a training run is told, checked before it begins. The loop itself is in `loop.py`."""
 
 from __future__ import annotations
 
-import math
-import os
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from .. import _check, arguments
 from ..backends import for_training
-from ..backends.interface import Array
 from ..callables import describe
-from ..data.cases import Cases, Targets, both, demand_cases, in_order, together
-from ..data.feed import Augment, Batch, feed, shuffled
-from ..data.moments import moments, standardisation
-from ..devices import DEVICES, like, module, to
-from ..errors import TrainingDivergedError
+from ..data.cases import Cases, demand_cases
+from ..data.feed import Augment
+from ..devices import DEVICES
 from ..files import Path
 from ..nets.net import Net
 from ..nets.student import Student
 from ..optimizer import Optimizer
-from ..progress import Progress
-from .history import History, Record
-from .interrupt import DeferredInterrupt
-from .learner import Learner, LearningNet, ShallowLearner, global_norm
+from .history import History
+from .learner import LearningNet
+from .loop import Run
 from .losses import NAMES, Loss, demand_targets, loss_function, suits
-from .resume import Sample, as_stored, demand_place, fingerprint, home, sample
-from .state import TrainingState
-
-_TRIED_ROWS = 16  # whose outputs must be finite wherever weights are kept
+from .resume import Sample, as_stored, demand_place, home, sample
 
 
 class Trainer:
@@ -124,7 +110,7 @@ class Trainer:
             self.standardise_inputs = "each"
         if self.standardise_inputs not in ("each", "all", None):
             raise ValueError(f"standardise_inputs: expected True, False, 'each' or 'all', got {standardise_inputs!r}")
-        self._loss = loss_function(loss, self.temperature, self.alpha, self.backend)
+        self.loss_function = loss_function(loss, self.temperature, self.alpha, self.backend)
         self.loss = loss if isinstance(loss, str) else describe(loss)
         if callable(loss) and self.loss in NAMES:
             self.loss = f"function {self.loss}"
@@ -138,7 +124,7 @@ class Trainer:
         self.checkpoint = home("checkpoint", checkpoint)
         self.history = History()
         if self.checkpoint is not None:
-            self._configuration()  # is tried now, not at the first checkpoint
+            self.configuration()  # is tried now, not at the first checkpoint
 
     @property
     def path(self) -> str:
@@ -189,179 +175,14 @@ class Trainer:
             self.optimizer.demand_for(self.student)
         device = self.student.device
         try:
-            return self._fit(data, validation, rows, resume, resume_with)
+            self.student.to(self.device)
+            run = Run(self, data, validation, rows, resume, resume_with)
+            self.history = run.state.history
+            if not self.history.stopped_early:
+                self._warn_of_no_rate(run.steps - run.state.step)
+            return run.finish()
         finally:
             self.student.to(device)
-
-    def _fit(
-        self, data: Cases, validation: Cases | None, rows: Sample, resume: str | None, resume_with: str | Iterable[str]
-    ) -> History:  # fmt: skip
-        self.student.to(self.device)
-        dropout_seed = int(np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0])
-        net, shared = self.student, (self.optimizer, self.ema, dropout_seed, self.backend)
-        wide: dict[str, Any] = {"memory_budget": self.memory_budget, "dtype": self.dtype, "keep": self.save_dtype}
-        learner = ShallowLearner(net, *shared, **wide) if isinstance(net, Student) else net.learner(*shared)
-        configuration: dict[str, Any] = {}
-        if self.checkpoint is not None or resume is not None:
-            configuration = self._configuration() | {"rows": len(data), "data": fingerprint(rows)}
-            if self.patience is not None and validation is not None:
-                configuration["validation"] = fingerprint(sample(validation))
-        if resume is None:
-            state = TrainingState()
-            self._standardise(data, state)
-        else:
-            state = TrainingState.load(resume, learner, configuration, resume_with)
-            self.optimizer.demand_for(self.student)
-        self.history = state.history
-        self._set_tried(rows[0], learner)
-        started = time.perf_counter() - state.seconds
-
-        def save(finished: bool = False) -> None:
-            state.seconds = time.perf_counter() - started
-            if self.checkpoint is not None:
-                self._demand_useful(state, learner)
-                state.save(self.checkpoint, learner, configuration, finished)
-
-        steps = -(-len(data) // (self.batch_size * self.accumulate)) * self.epochs
-        if not state.history.stopped_early:
-            self._warn_of_no_rate(steps - state.step)
-        hide_bar = None if self.progress else True  # None: unless standard error is a terminal
-        with DeferredInterrupt() as interrupt, Progress(total=steps, initial=state.step, disable=hide_bar, unit="step") as bar:
-            try:
-                while state.epoch < self.epochs and not state.history.stopped_early:
-                    self._epoch(data, state, learner, interrupt, bar, save)
-                    learner.hand_over()
-                    loss, accuracy = (None, None) if validation is None else self._validate(validation, rows, state, learner, interrupt)
-                    state.seconds, rate = time.perf_counter() - started, self.optimizer.learning_rate
-                    record = Record(state.epoch + 1, state.step, state.loss_sum / len(data), loss, accuracy, rate, state.seconds)
-                    state.consistent = False
-                    if state.history.add(record, self.monitor) and self.patience is not None:
-                        state.best = self.student.arrays()
-                    if self.patience is not None:
-                        state.history.stopped_early = record.epoch - (state.history.best_epoch or 0) >= self.patience
-                    state.epoch, state.position, state.loss_sum = state.epoch + 1, 0, 0.0
-                    state.consistent = True
-                save(finished=True)
-            except KeyboardInterrupt:
-                if state.consistent:
-                    save()
-                raise
-            finally:
-                self._finish(state, learner)
-        return state.history
-
-    def _epoch(
-        self, data: Cases, state: TrainingState, learner: Learner, interrupt: DeferredInterrupt, bar: Any, save: Callable[[], None]
-    ) -> None:
-        """The steps of an epoch that are still to do."""
-        bar.set_description(f"epoch {state.epoch + 1}/{self.epochs}", refresh=False)
-        drawn = shuffled(data, self.seed, state.epoch, state.position, self.batch_size, self.accumulate, self.augment)
-        with closing(feed(((x, *both(state.targets(t)), w) for x, t, w in drawn), self.device)) as batches:
-            while state.position < len(data):
-                rows = min(self.batch_size * self.accumulate, len(data) - state.position)
-                loss = self._step(batches, rows, state, learner)
-                state.loss_sum += loss * rows
-                state.position += rows
-                state.step += 1
-                state.consistent = True
-                bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-                bar.update()
-                if state.step % self.checkpoint_every == 0:
-                    save()
-                interrupt.check()
-        self._demand_useful(state, learner)
-
-    def _step(self, batches: Iterator[Batch], rows: int, state: TrainingState, learner: Learner) -> float:
-        """One optimizer step; returns the mean loss of its rows under the weights as they were."""
-        total: dict[str, Array] = {}
-        mean_loss = 0.0
-        for start in range(0, rows, self.batch_size):
-            x, logits, labels, weights = next(batches)
-            y, done = learner.forward(x, state.step, row=start // self.batch_size * (-(-self.batch_size // 16) * 16))
-            loss, dy = self._loss(y, together(logits, labels), weights)
-            share = len(x) / rows
-            mean_loss += float(loss) * share
-            state.consistent = math.isfinite(mean_loss) or _finite(y)  # or the weights are of no use
-            self._demand_finite("loss", mean_loss, state.step + 1, inputs=x, logits=logits, weights=weights)
-            if self.loss not in NAMES and not _finite(dy):
-                raise self._diverged("gradient of the loss", state.step + 1, "NaN or infinity")
-            self.optimizer.rate_at(self.optimizer.steps)  # while nothing has changed yet
-            if self.clip_norm is None and self.accumulate == 1:
-                state.consistent = False
-                learner.step(done, dy)
-                return mean_loss
-            dy = dy * np.float32(share)
-            for name, gradient in learner.gradients(done, dy).items():
-                total[name] = total[name] + gradient if name in total else gradient
-        if self.clip_norm is not None:
-            norm = global_norm(total)
-            self._demand_finite("gradient norm", norm, state.step + 1)
-            for gradient in total.values() if norm > self.clip_norm else ():
-                gradient *= np.float32(self.clip_norm / norm)
-        state.consistent = False
-        learner.apply(total)
-        return mean_loss
-
-    def _validate(
-        self, cases: Cases, trained_on: Sample, state: TrainingState, learner: Learner, interrupt: DeferredInterrupt
-    ) -> tuple[float | None, float]:  # fmt: skip
-        """Mean loss (None if it does not apply to these targets) and accuracy of the net as it stands."""
-        loss_sum, right, comparable = 0.0, 0, True
-        with closing(feed(((x, *both(t), w) for x, t, w in in_order(cases)), self.device)) as batches:
-            for x, logits, labels, weights in batches:
-                y, targets = learner.predict(x), together(logits, labels)
-                comparable = suits(self.loss, self.alpha, targets, trained_on[1])
-                if comparable:
-                    loss_sum += float(self._loss(y, state.targets(targets), weights)[0]) * len(x)
-                if state.target_scale is not None:
-                    y = y * like(y, state.target_scale) + like(y, state.target_mean)
-                right += int(module(y).count_nonzero(y.argmax(axis=1) == (_answers(logits, labels))))
-                interrupt.check()
-        if comparable:
-            self._demand_finite("validation loss", loss_sum, state.step)
-        return (loss_sum / len(cases) if comparable else None), right / len(cases)
-
-    def _standardise(self, data: Cases, state: TrainingState) -> None:
-        if self.standardise_inputs and self.student.mean is None:
-            rows = (x for x, _, _ in in_order(data))
-            self.student.set_standardisation(*standardisation(rows, data.inputs, self.standardise_inputs))
-        if self.standardise_targets:
-            mean, deviation = moments(_logits(t) for _, t, _ in in_order(data))
-            state.target_mean, state.target_scale = mean.astype(np.float32), deviation.astype(np.float32)
-
-    def _set_tried(self, x: Array, learner: Learner) -> None:
-        """Choose the rows that weights are tried on: some that are finite, and whose outputs were so to begin with."""
-        x = np.asarray(x, np.float32)
-        x = x[np.isfinite(x).all(axis=1)][:_TRIED_ROWS]
-        with np.errstate(all="ignore"):
-            y = to("cpu", learner.outputs(to(self.device, x)))
-        self._tried = to(self.device, np.ascontiguousarray(x[np.isfinite(y).all(axis=1)]))
-
-    def _demand_useful(self, state: TrainingState, learner: Learner) -> None:
-        """Demand weights that may be kept."""
-        state.consistent = learner.useful(self._tried)
-        if not state.consistent:
-            raise self._diverged("weights", state.step, "NaN or infinity in them or in what they make of some rows", "finite values")
-
-    def _finish(self, state: TrainingState, learner: Learner) -> None:
-        """Give the student its result; where what the learner has is of no use, the student keeps what it was given last."""
-        if state.consistent and learner.useful(self._tried):
-            learner.hand_over()
-        if state.best is not None:
-            self.student.set_arrays(**state.best)
-        if state.target_mean is not None and state.target_scale is not None:
-            self.student.fold(state.target_mean, state.target_scale)
-
-    def _demand_finite(self, what: str, value: float, step: int, **batch: Array | None) -> None:
-        """Demand a finite number; the message says which part of the batch is not."""
-        if not math.isfinite(value):
-            bad = [name for name, array in batch.items() if array is not None and not _finite(array)]
-            raise self._diverged(what, step, f"{value}, as {' and '.join(bad)} of its rows in `data` are not finite" if bad else f"{value}")
-
-    def _diverged(self, what: str, step: int, got: str, expected: str = "a finite number") -> TrainingDivergedError:
-        there = self.checkpoint is not None and os.path.exists(self.checkpoint)
-        kept = f"; the last good checkpoint is in {str(self.checkpoint)!r}" if there else ""
-        return TrainingDivergedError(f"{what}: expected {expected} at step {step}, got {got}{kept}")
 
     def _demand_watchable(self, validation: Cases | None, trained_on: Sample) -> None:
         if self.patience is None:
@@ -378,10 +199,10 @@ class Trainer:
             warnings.warn(
                 f"optimizer: expected a learning rate above 0, got 0 at each of the {steps} steps to come, from step {first} of "
                 f"{describe(self.optimizer.schedule)} on: the student will not learn",
-                stacklevel=4,
+                stacklevel=3,
             )
 
-    def _configuration(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Any]:
         """What must be the same for a run to go on, beside the data."""
         own = (
             "batch_size", "accumulate", "loss", "temperature", "alpha", "seed", "monitor", "clip_norm", "ema", "standardise_inputs",
@@ -392,22 +213,3 @@ class Trainer:
             "augment": None if self.augment is None else describe(self.augment), "early_stopping": self.patience is not None,
             "keep": self.save_dtype, **{name: getattr(self, name) for name in own},
         })  # fmt: skip
-
-
-def _finite(array: Array) -> bool:
-    return bool(module(array).isfinite(array).all())
-
-
-def _logits(targets: Array | Targets) -> Array:
-    logits = both(targets)[0]
-    assert logits is not None  # the loss takes them
-    return logits
-
-
-def _answers(logits: Array | None, labels: Array | None) -> Array:
-    """The classes that are right: labels, or else the teacher's."""
-    if labels is not None:
-        return labels
-    assert logits is not None
-    answers: Array = logits.argmax(axis=1)
-    return answers

@@ -1,0 +1,256 @@
+"""The training loop: steps, epochs, validation, checkpoints.
+
+A `Run` is one call of `Trainer.fit`. It moves a `Learner`, which knows the net; where it stands is in `state.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backends.interface import Array
+from ..data.cases import Cases, Targets, both, in_order, together
+from ..data.feed import Batch, feed, shuffled
+from ..data.moments import moments, standardisation
+from ..devices import like, module, to
+from ..errors import TrainingDivergedError
+from ..nets.student import Student
+from ..progress import Progress
+from .history import History, Record
+from .interrupt import DeferredInterrupt
+from .learner import Learner, ShallowLearner, global_norm
+from .losses import NAMES, suits
+from .resume import Sample, fingerprint, sample
+from .state import TrainingState
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_TRIED_ROWS = 16  # whose outputs must be finite wherever weights are kept
+
+
+class Run:
+    """A training run as a `Trainer` says: begun anew or from a checkpoint, then `finish`ed.
+
+    Parameters
+    ----------
+    trainer : the settings; its student is where it will be trained
+    data, validation : see `Trainer.fit`
+    rows : a sample of the data
+    resume : a checkpoint to go on from, or None
+    resume_with : settings that may differ from the checkpoint's
+    """
+
+    def __init__(
+        self, trainer: Trainer, data: Cases, validation: Cases | None, rows: Sample, resume: str | None, resume_with: str | Iterable[str]
+    ) -> None:
+        self.trainer, self.data, self.validation, self.rows = trainer, data, validation, rows
+        self.learner = _learner(trainer)
+        self.configuration: dict[str, Any] = {}
+        if trainer.checkpoint is not None or resume is not None:
+            self.configuration = trainer.configuration() | {"rows": len(data), "data": fingerprint(rows)}
+            if trainer.patience is not None and validation is not None:
+                self.configuration["validation"] = fingerprint(sample(validation))
+        if resume is None:
+            self.state = TrainingState()
+            self._standardise()
+        else:
+            self.state = TrainingState.load(resume, self.learner, self.configuration, resume_with)
+            trainer.optimizer.demand_for(trainer.student)
+        self._tried = self._rows_to_try()
+        self._started = time.perf_counter() - self.state.seconds
+        self._interrupt = DeferredInterrupt()
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run, the part before a checkpoint included."""
+        trainer = self.trainer
+        return -(-len(self.data) // (trainer.batch_size * trainer.accumulate)) * trainer.epochs
+
+    def finish(self) -> History:
+        """Take all steps that are left."""
+        trainer, state = self.trainer, self.state
+        hide_bar = None if trainer.progress else True  # None: unless standard error is a terminal
+        with self._interrupt, Progress(total=self.steps, initial=state.step, disable=hide_bar, unit="step") as bar:
+            try:
+                while state.epoch < trainer.epochs and not state.history.stopped_early:
+                    self._epoch(bar)
+                    self.learner.hand_over()
+                    self._record()
+                self._save(finished=True)
+            except KeyboardInterrupt:
+                if state.consistent:
+                    self._save()
+                raise
+            finally:
+                self._hand_over_the_last()
+        return state.history
+
+    def _epoch(self, bar: Any) -> None:
+        """The steps of an epoch that are still to do."""
+        trainer, state, rows_a_step = self.trainer, self.state, self.trainer.batch_size * self.trainer.accumulate
+        bar.set_description(f"epoch {state.epoch + 1}/{trainer.epochs}", refresh=False)
+        drawn = shuffled(
+            self.data, trainer.seed, state.epoch, state.position, trainer.batch_size, trainer.accumulate, trainer.augment
+        )  # fmt: skip
+        with closing(feed(((x, *both(state.targets(t)), w) for x, t, w in drawn), trainer.device)) as batches:
+            while state.position < len(self.data):
+                rows = min(rows_a_step, len(self.data) - state.position)
+                loss = self._step(batches, rows)
+                state.loss_sum += loss * rows
+                state.position += rows
+                state.step += 1
+                state.consistent = True
+                bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+                bar.update()
+                if state.step % trainer.checkpoint_every == 0:
+                    self._save()
+                self._interrupt.check()
+        self._demand_useful()
+
+    def _step(self, batches: Iterator[Batch], rows: int) -> float:
+        """One optimizer step; returns the mean loss of its rows under the weights as they were."""
+        trainer, state = self.trainer, self.state
+        total: dict[str, Array] = {}
+        mean_loss = 0.0
+        for start in range(0, rows, trainer.batch_size):
+            x, logits, labels, weights = next(batches)
+            y, done = self.learner.forward(x, state.step, row=start // trainer.batch_size * (-(-trainer.batch_size // 16) * 16))
+            loss, dy = trainer.loss_function(y, together(logits, labels), weights)
+            share = len(x) / rows
+            mean_loss += float(loss) * share
+            state.consistent = math.isfinite(mean_loss) or _finite(y)  # or the weights are of no use
+            self._demand_finite("loss", mean_loss, state.step + 1, inputs=x, logits=logits, weights=weights)
+            if trainer.loss not in NAMES and not _finite(dy):
+                raise self._diverged("gradient of the loss", state.step + 1, "NaN or infinity")
+            trainer.optimizer.rate_at(trainer.optimizer.steps)  # while nothing has changed yet
+            if trainer.clip_norm is None and trainer.accumulate == 1:
+                state.consistent = False
+                self.learner.step(done, dy)
+                return mean_loss
+            dy = dy * np.float32(share)
+            for name, gradient in self.learner.gradients(done, dy).items():
+                total[name] = total[name] + gradient if name in total else gradient
+        if trainer.clip_norm is not None:
+            norm = global_norm(total)
+            self._demand_finite("gradient norm", norm, state.step + 1)
+            for gradient in total.values() if norm > trainer.clip_norm else ():
+                gradient *= np.float32(trainer.clip_norm / norm)
+        state.consistent = False
+        self.learner.apply(total)
+        return mean_loss
+
+    def _record(self) -> None:
+        """Close an epoch: validate, add its record, keep the best weights where patience asks for them."""
+        trainer, state = self.trainer, self.state
+        loss, accuracy = (None, None) if self.validation is None else self._validate(self.validation)
+        state.seconds, rate = time.perf_counter() - self._started, trainer.optimizer.learning_rate
+        record = Record(state.epoch + 1, state.step, state.loss_sum / len(self.data), loss, accuracy, rate, state.seconds)
+        state.consistent = False
+        if state.history.add(record, trainer.monitor) and trainer.patience is not None:
+            state.best = trainer.student.arrays()
+        if trainer.patience is not None:
+            state.history.stopped_early = record.epoch - (state.history.best_epoch or 0) >= trainer.patience
+        state.epoch, state.position, state.loss_sum = state.epoch + 1, 0, 0.0
+        state.consistent = True
+
+    def _validate(self, cases: Cases) -> tuple[float | None, float]:
+        """Mean loss (None if it does not apply to these targets) and accuracy of the net as it stands."""
+        trainer, state = self.trainer, self.state
+        loss_sum, right, comparable = 0.0, 0, True
+        with closing(feed(((x, *both(t), w) for x, t, w in in_order(cases)), trainer.device)) as batches:
+            for x, logits, labels, weights in batches:
+                y, targets = self.learner.predict(x), together(logits, labels)
+                comparable = suits(trainer.loss, trainer.alpha, targets, self.rows[1])
+                if comparable:
+                    loss_sum += float(trainer.loss_function(y, state.targets(targets), weights)[0]) * len(x)
+                if state.target_scale is not None:
+                    y = y * like(y, state.target_scale) + like(y, state.target_mean)
+                right += int(module(y).count_nonzero(y.argmax(axis=1) == (_answers(logits, labels))))
+                self._interrupt.check()
+        if comparable:
+            self._demand_finite("validation loss", loss_sum, state.step)
+        return (loss_sum / len(cases) if comparable else None), right / len(cases)
+
+    def _standardise(self) -> None:
+        student, how = self.trainer.student, self.trainer.standardise_inputs
+        if how and student.mean is None:
+            student.set_standardisation(*standardisation((x for x, _, _ in in_order(self.data)), self.data.inputs, how))
+        if self.trainer.standardise_targets:
+            mean, deviation = moments(_logits(t) for _, t, _ in in_order(self.data))
+            self.state.target_mean, self.state.target_scale = mean.astype(np.float32), deviation.astype(np.float32)
+
+    def _save(self, finished: bool = False) -> None:
+        """Write the checkpoint, if there is to be one."""
+        self.state.seconds = time.perf_counter() - self._started
+        if self.trainer.checkpoint is not None:
+            self._demand_useful()
+            self.state.save(self.trainer.checkpoint, self.learner, self.configuration, finished)
+
+    def _rows_to_try(self) -> Array:
+        """The rows that weights are tried on: some that are finite, and whose outputs are so to begin with."""
+        x = np.asarray(self.rows[0], np.float32)
+        x = x[np.isfinite(x).all(axis=1)][:_TRIED_ROWS]
+        with np.errstate(all="ignore"):
+            y = to("cpu", self.learner.outputs(to(self.trainer.device, x)))
+        return to(self.trainer.device, np.ascontiguousarray(x[np.isfinite(y).all(axis=1)]))
+
+    def _hand_over_the_last(self) -> None:
+        """Give the student its result; where what the learner has is of no use, the student keeps what it was given last."""
+        student, state = self.trainer.student, self.state
+        if state.consistent and self.learner.useful(self._tried):
+            self.learner.hand_over()
+        if state.best is not None:
+            student.set_arrays(**state.best)
+        if state.target_mean is not None and state.target_scale is not None:
+            student.fold(state.target_mean, state.target_scale)
+
+    def _demand_useful(self) -> None:
+        """Demand weights that may be kept."""
+        self.state.consistent = self.learner.useful(self._tried)
+        if not self.state.consistent:
+            raise self._diverged("weights", self.state.step, "NaN or infinity in them or in what they make of some rows", "finite values")
+
+    def _demand_finite(self, what: str, value: float, step: int, **batch: Array | None) -> None:
+        """Demand a finite number; the message says which part of the batch is not."""
+        if not math.isfinite(value):
+            bad = [name for name, array in batch.items() if array is not None and not _finite(array)]
+            raise self._diverged(what, step, f"{value}, as {' and '.join(bad)} of its rows in `data` are not finite" if bad else f"{value}")
+
+    def _diverged(self, what: str, step: int, got: str, expected: str = "a finite number") -> TrainingDivergedError:
+        checkpoint = self.trainer.checkpoint
+        kept = f"; the last good checkpoint is in {checkpoint!r}" if checkpoint is not None and os.path.exists(checkpoint) else ""
+        return TrainingDivergedError(f"{what}: expected {expected} at step {step}, got {got}{kept}")
+
+
+def _learner(trainer: Trainer) -> Learner:
+    """The student, or the deep net, as the loop moves it."""
+    dropout_seed = int(np.random.SeedSequence(trainer.seed).generate_state(1, np.uint64)[0])
+    net, shared = trainer.student, (trainer.optimizer, trainer.ema, dropout_seed, trainer.backend)
+    wide: dict[str, Any] = {"memory_budget": trainer.memory_budget, "dtype": trainer.dtype, "keep": trainer.save_dtype}
+    return ShallowLearner(net, *shared, **wide) if isinstance(net, Student) else net.learner(*shared)
+
+
+def _finite(array: Array) -> bool:
+    return bool(module(array).isfinite(array).all())
+
+
+def _logits(targets: Array | Targets) -> Array:
+    logits = both(targets)[0]
+    assert logits is not None  # the loss takes them
+    return logits
+
+
+def _answers(logits: Array | None, labels: Array | None) -> Array:
+    """The classes that are right: labels, or else the teacher's."""
+    if labels is not None:
+        return labels
+    assert logits is not None
+    answers: Array = logits.argmax(axis=1)
+    return answers
