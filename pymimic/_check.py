@@ -32,7 +32,8 @@ class Dims:
         array = any_array(name, value)
         allowed = ["float32", *([] if is_device(array) else ["float64"]), *(["bfloat16"] if bf16 else [])]
         if str(array.dtype) not in allowed:
-            raise TypeError(f"{name}: expected dtype {' or '.join(allowed)}{' on a device' * is_device(array)}, got {array.dtype}")
+            where = " on a device" * is_device(array)
+            raise TypeError(f"{name}: expected dtype {' or '.join(allowed)}{where}, got {array.dtype}{_as_float32(array)}")
         if self.dtype is None:
             self.dtype, self._dtype_of = array.dtype, name
         self._at(name, array)
@@ -44,8 +45,7 @@ class Dims:
     def labels(self, name: str, value: object) -> Array:
         """`value` as (B,) integers in [0, C), beside arrays that have bound B and C."""
         array = any_array(name, value)
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}")
+        integers(name, array)
         self._at(name, array)
         self.shape(name, array.shape, ("B",))
         if is_device(array) and capturing():
@@ -133,11 +133,28 @@ def _cure(value: object) -> str:
     return ": pass numpy.asarray(...)" if isinstance(value, (list, tuple)) else ""
 
 
+def floats(name: str, array: Array) -> None:
+    """Demand float32 or float64."""
+    if array.dtype not in FLOATS:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}{_as_float32(array)}")
+
+
+def integers(name: str, array: Array) -> None:
+    """Demand integers of any width."""
+    if array.dtype.kind not in "iu":
+        cure = ": pass .astype(np.int64)" if array.dtype.kind in "fb" else ""
+        raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}{cure}")
+
+
+def _as_float32(array: Array) -> str:
+    """How to make numbers of another dtype float32, as the end of a message."""
+    return ": pass .astype(np.float32)" if array.dtype.kind in "iufb" or array.dtype == BFLOAT16 else ""
+
+
 def float_shape(name: str, value: object, shape: tuple[int, ...]) -> Array:
     """Demand a float array of that shape, anywhere."""
     array = any_array(name, value)
-    if array.dtype not in FLOATS:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    floats(name, array)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
@@ -146,8 +163,7 @@ def float_shape(name: str, value: object, shape: tuple[int, ...]) -> Array:
 def float_rows(name: str, value: object, columns: int) -> Array:
     """Demand a (B, columns) float array, anywhere."""
     array = any_array(name, value)
-    if array.dtype not in FLOATS:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    floats(name, array)
     Dims(D=columns).shape(name, array.shape, ("B", "D"))
     return array
 

@@ -94,8 +94,18 @@ def saved(given: Saved | None, backend: str, act: Activation, mask: Mask, plan: 
         raise TypeError(f"saved: expected what shallow_forward(save=True) returned, got {type(given).__name__}")
     want, have = (backend, act, mask, plan), (given.backend, given.activation, given.mask, given.plan)
     if not _same(want, have):
-        raise ValueError(f"saved: expected what shallow_forward(save=True) kept for {want}, got what it kept for {have}")
+        named = zip(_settings(*want).items(), _settings(*have).values())
+        found = "; ".join(f"{name} = {here}, got {there}" for (name, here), there in named if not _same(here, there))
+        raise ValueError(f"saved: expected what shallow_forward(save=True) returned for the same {found}")
     return given.array
+
+
+def _settings(backend: str, act: Activation, mask: Mask, plan: Plan) -> dict[str, Any]:
+    """What two passes must have in common, by the names of the arguments."""
+    return {
+        "backend": backend, "activation": act, "dropout": 1 - mask.threshold / 256, "seed": mask.seed, "offset": mask.offset,
+        "origin": (mask.row, mask.unit), "plan": plan,
+    }  # fmt: skip
 
 
 def _same(a: Any, b: Any) -> bool:

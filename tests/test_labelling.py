@@ -12,10 +12,13 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from slope_teacher import TEACHER, C, D, contents, rows, says, uneven
 
 from pymimic.data.teacher import from_callable
 from pymimic.data.transfer import TransferSet
+from pymimic.differences import differences
 from pymimic.errors import ManifestError
 from pymimic.progress import Progress
 
@@ -135,8 +138,52 @@ def test_no_manifest_or_a_broken_one(made, tmp_path):
         (folder / "manifest.json").write_bytes(broken)
         with pytest.raises(ManifestError, match=r"manifest.json: expected a transfer set's manifest"):
             TransferSet.open(folder)
-    with pytest.raises(FileNotFoundError, match=r"manifest.json"):
+    with pytest.raises(FileNotFoundError, match=r"directory: expected the folder of a transfer set, got no such folder.*nowhere"):
         TransferSet.open(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"directory: expected a folder that TransferSet.create made, got one without manifest"):
+        TransferSet.open(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"directory: expected the folder of a transfer set, got a file.*file"):
+        TransferSet.open(tmp_path / "file")
+    with pytest.raises(NotADirectoryError, match=r"directory: expected a folder, or a path where nothing is, got a file.*file"):
+        TransferSet.create(tmp_path / "file", TEACHER, rows(25))
+
+
+@pytest.mark.parametrize("place", [3, None, b"folder", ["folder"]])
+def test_what_is_no_path_is_refused(place):
+    with pytest.raises(TypeError, match=r"directory: expected a str or a pathlib.Path"):
+        TransferSet.open(place)
+    with pytest.raises(TypeError, match=r"directory: expected a str or a pathlib.Path"):
+        TransferSet.create(place, TEACHER, rows(25))
+
+
+def test_home_is_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(TransferSet.create("~/set", TEACHER, rows(25))) == 25
+    assert len(TransferSet.open("~/set")) == 25
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_inputs_must_be_arrays(tmp_path):
+    for inputs in (3, None, 2.5):
+        with pytest.raises(TypeError, match=r"inputs: expected an array, or an iterable of arrays, got builtins\."):
+            TransferSet.create(tmp_path / "set", TEACHER, inputs)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.one_of(st.integers(), st.lists(st.integers(), max_size=3)), min_size=1), st.data())
+def test_a_message_has_what_differs_and_nothing_else(description, data):
+    """One value of a nested description is another: its name and both values are said."""
+    key = data.draw(st.sampled_from(sorted(description)))
+    other = {**description, key: "other"}
+    stored = {"kind": "x", "of": [description, {"same": 1}]}
+    assert list(differences("teacher", stored, {"kind": "x", "of": [other, {"same": 1}]})) == [
+        (f"teacher.of[0].{key}", repr(description[key]), "'other'")
+    ]
+    del other[key]
+    assert [found[2] for found in differences("", description, other)] == ["nothing"]
 
 
 # Stopping and going on
@@ -225,7 +272,7 @@ def test_a_child_killed_while_it_draws_its_bar_stops_nobody_else(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"teacher": from_callable(says, "other")}, "teacher: expected {'kind': 'callable', 'name': 'slope'}"),
+        ({"teacher": from_callable(says, "other")}, "^teacher.name: expected 'slope', as .*manifest.json says, got '[^']*'$"),
         ({"source": "munge"}, "source: expected None"),
         ({"rows_per_shard": 11}, "rows_per_shard: expected 10"),
         ({"weights": np.ones(25, np.float32)}, "weighted: expected False"),

@@ -298,13 +298,13 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 16}, "resume: expected a checkpoint of a run with batch_size = 16, got 32"),
-        ({"seed": 8}, "seed = 8, got 7"),
-        ({"clip_norm": 1.0}, "clip_norm = 1.0, got None"),
-        ({"ema": 0.5}, "ema = 0.5, got None"),
-        ({"data": Logits(slice(0, 40))}, "rows = 40, got 90"),
-        ({"augment": jitter}, "augment = 'jitter', got None"),
-        ({"patience": 3, "validation": Logits(slice(N, None))}, "early_stopping = True, got False"),
+        ({"batch_size": 16}, "the checkpoint has batch_size = 32, this run has 16"),
+        ({"seed": 8}, "seed = 7, this run has 8"),
+        ({"clip_norm": 1.0}, "clip_norm = None, this run has 1.0"),
+        ({"ema": 0.5}, "ema = None, this run has 0.5"),
+        ({"data": Logits(slice(0, 40))}, "rows = 90, this run has 40"),
+        ({"augment": jitter}, "augment = None, this run has 'jitter'"),
+        ({"patience": 3, "validation": Logits(slice(N, None))}, "early_stopping = False, this run has True"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, message):
@@ -318,13 +318,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, message):
 def test_a_checkpoint_of_another_net_or_optimizer_is_refused(tmp_path):
     path = tmp_path / "run.safetensors"
     run(plain, path, epochs=1)
-    with pytest.raises(ValueError, match=r"student.hidden = 41, got 40"):
+    with pytest.raises(ValueError, match=r"student.hidden = 40, this run has 41"):
         run(lambda: (Student(D, 41, C), SGD(0.05), {}, None), resume=path)
-    with pytest.raises(ValueError, match=r"student = .*'layer_sizes': \[6, 40, 4\].*, got .*'hidden': 40"):
+    with pytest.raises(ValueError, match=r"student = one with inputs, hidden, .*, this run has one with layer_sizes, "):
         run(deep_plain, resume=path)
-    with pytest.raises(ValueError, match="optimizer = 'AdamW', got 'SGD'"):
+    with pytest.raises(ValueError, match="optimizer = 'SGD', this run has 'AdamW'"):
         run(lambda: (Student(D, H, C), AdamW(), {}, None), resume=path)
-    with pytest.raises(ValueError, match=r"slots = \['momentum'\], got \[\]"):
+    with pytest.raises(ValueError, match=r"slots = \[\], this run has \['momentum'\]"):
         run(lambda: (Student(D, H, C), SGD(0.1, momentum=0.9), {}, None), resume=path)
 
 

@@ -61,7 +61,7 @@ CHANGES = {
     "epsilon": [{"optimizer": lambda: AdamW(pm.warm_up(pm.cosine(0.01, 20), 2), epsilon=1e-3)}],
     "batch_size": [{"batch_size": 16}], "accumulate": [{"accumulate": 2}], "seed": [{"seed": 8}], "ema": [{"ema": 0.8}, {"ema": None}],
     "clip_norm": [{"clip_norm": 8.0}, {"clip_norm": None}], "loss": [{"loss": functools.partial(steady, factor=2.0)}, {"loss": "mimic"}],
-    "augment": [{"augment": None}, {"augment": functools.partial(shift, by=0.5)}], "temperature": [{"temperature": 2.0}],
+    "augment": [{"augment": None}, {"augment": functools.partial(shift, by=0.5)}],
     "data": [{"data": changed_row()}, {"data": Logits(seed=1)}, {"data": Logits(weights=np.ones(N, np.float32))}],
     "student.dropout": [{"net": lambda: Student(D, H, C, rank=3, seed=5, dropout=0.4)}], "dtype": [{"dtype": "bfloat16"}],
 }  # fmt: skip
@@ -83,7 +83,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "change"), [(name, change) for name, changes in CHANGES.items() for change in changes])
 def test_each_setting_is_compared_and_may_differ_by_name(checkpoint, name, change):
-    with pytest.raises(ValueError, match=rf"resume: expected a checkpoint of a run with {name} = .*, got .* pass resume_with=\['{name}'\]"):
+    with pytest.raises(ValueError, match=rf"the checkpoint has {name} = .*, this run has .* pass resume_with=\['{name}'\]"):
         fit(resume=checkpoint, epochs=2, **change)
     net, _ = fit(resume=checkpoint, epochs=2, resume_with={name}, **change)
     assert not same(net, fit(epochs=1)[0])
@@ -91,17 +91,35 @@ def test_each_setting_is_compared_and_may_differ_by_name(checkpoint, name, chang
 
 @pytest.mark.parametrize("name", FIXED)
 def test_what_the_state_has_the_shape_of_stays(checkpoint, name):
-    with pytest.raises(ValueError, match=rf"resume: expected a checkpoint of a run with .*{name} = .*, got") as caught:
+    with pytest.raises(
+        ValueError,
+        match=rf"resume: expected a checkpoint of a run with the same settings, got .*the checkpoint has {name} = .*, this run has",
+    ) as caught:
         fit(resume=checkpoint, epochs=2, **FIXED[name])
     assert "resume_with" not in str(caught.value)
     with pytest.raises(ValueError, match=rf"resume_with: expected names among .*, got {name}"):
         fit(resume=checkpoint, epochs=2, resume_with=name, **FIXED[name])
 
 
+def test_a_temperature_is_compared(tmp_path):
+    fit(loss="distillation", checkpoint=tmp_path / "c")
+    with pytest.raises(ValueError, match=r"temperature = 1.0, this run has 2.0; .*resume_with=\['temperature'\]"):
+        fit(loss="distillation", temperature=2.0, resume=tmp_path / "c", epochs=2)
+    fit(loss="distillation", temperature=2.0, resume=tmp_path / "c", epochs=2, resume_with="temperature")
+
+
+def test_resume_with_is_for_a_run_that_goes_on():
+    with pytest.raises(ValueError, match="resume_with: expected it with resume only, got 'seed' without"):
+        fit(resume_with="seed")
+
+
 def test_all_differences_are_listed_at_once(checkpoint):
-    with pytest.raises(ValueError, match=r"batch_size = 16, got 32; seed = 8, got 7 in .*resume_with=\['batch_size', 'seed'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"has batch_size = 32, this run has 16; the checkpoint has seed = 7, this run has 8; .*resume_with=\['batch_size', 'seed'\]",
+    ):
         fit(resume=checkpoint, seed=8, batch_size=16)
-    with pytest.raises(ValueError, match="run with seed = 8, got 7 in"):
+    with pytest.raises(ValueError, match=": the checkpoint has seed = 7, this run has 8;"):
         fit(resume=checkpoint, seed=8, batch_size=16, resume_with="batch_size")
     fit(resume=checkpoint, seed=8, batch_size=16, resume_with=("batch_size", "seed", "learning_rate"))
 
@@ -109,7 +127,7 @@ def test_all_differences_are_listed_at_once(checkpoint):
 def test_the_message_says_what_each_has(checkpoint):
     with pytest.raises(ValueError, match="learning_rate") as caught:
         fit(resume=checkpoint, optimizer=lambda: AdamW(0.5))
-    text = "learning_rate = 'constant(learning_rate=0.5)', got 'warm_up(schedule=cosine(learning_rate=0.01, steps=20, final=0.0), steps=2)'"
+    text = "'warm_up(schedule=cosine(learning_rate=0.01, steps=20, final=0.0), steps=2)', this run has 'constant(learning_rate=0.5)'"
     assert text in str(caught.value)
 
 
@@ -125,7 +143,8 @@ def test_functions_of_one_name_are_told_apart_by_their_rates(tmp_path):
     fit(optimizer=lambda: AdamW(schedule(0.01)), checkpoint=tmp_path / "c")
     fit(optimizer=lambda: AdamW(schedule(0.01)), resume=tmp_path / "c", epochs=2)
     with pytest.raises(
-        ValueError, match=r"learning_rate = '.*schedule.<locals>.<lambda> with rates 0.02, 0.01, .*, got '.* with rates 0.01, 0.005,"
+        ValueError,
+        match=r"learning_rate = '.*<locals>.<lambda> with rates 0.01, 0.005, .*, this run has '.* with rates 0.02, 0.01,",
     ):
         fit(optimizer=lambda: AdamW(schedule(0.02)), resume=tmp_path / "c")
     table = [0.01] * 9
@@ -137,7 +156,7 @@ def test_the_watched_validation_rows_are_compared(tmp_path):
     held_out, more = Logits(40, seed=1), {"patience": 3}
     fit(validation=held_out, checkpoint=tmp_path / "c", **more)
     fit(validation=held_out, resume=tmp_path / "c", epochs=2, patience=5)
-    with pytest.raises(ValueError, match="a run with validation = 'sha256"):
+    with pytest.raises(ValueError, match="the checkpoint has validation = 'sha256"):
         fit(validation=Logits(40, seed=2), resume=tmp_path / "c", epochs=2, **more)
     fit(validation=Logits(40, seed=2), resume=tmp_path / "c", epochs=2, resume_with="validation", **more)
 
@@ -197,9 +216,9 @@ def test_checkpoints_of_earlier_versions_still_resume(tmp_path):
     older(path)
     resumed, _ = fit(resume=path, epochs=2)
     assert same(resumed, whole)
-    with pytest.raises(ValueError, match="batch_size = 16, got 32"):
+    with pytest.raises(ValueError, match="batch_size = 32, this run has 16"):
         fit(resume=path, epochs=2, batch_size=16)
-    with pytest.raises(ValueError, match="augment = False, got True"):
+    with pytest.raises(ValueError, match="augment = True, this run has False"):
         fit(resume=path, epochs=2, augment=None)
 
 
@@ -211,7 +230,7 @@ def test_a_deep_net_compares_too(tmp_path):
 
     learn(epochs=1, checkpoint=tmp_path / "c")
     learn(epochs=2, resume=tmp_path / "c")
-    with pytest.raises(ValueError, match=r"learning_rate = 'constant\(learning_rate=0.5\)', got"):
+    with pytest.raises(ValueError, match=r"this run has 'constant\(learning_rate=0.5\)'"):
         learn(0.5, epochs=2, resume=tmp_path / "c")
     learn(0.5, epochs=2, resume=tmp_path / "c", resume_with="learning_rate")
 

@@ -179,7 +179,7 @@ def test_bottleneck_by_pca_whitens(standardised):
 
 
 def test_bottleneck_by_pca_wants_a_bottleneck_and_good_rows():
-    with pytest.raises(ValueError, match="rank: expected a bottleneck of at most 6 units"):
+    with pytest.raises(ValueError, match=r"rank: expected a student with a bottleneck, .*rank=None"):
         Student(6, 32, 3).initialise_bottleneck(inputs(9, 6))
     with pytest.raises(ValueError, match=r"rank: expected a bottleneck of at most 6 units.*got 7"):
         Student(6, 32, 3, rank=7).initialise_bottleneck(inputs(9, 6))

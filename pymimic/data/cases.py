@@ -74,8 +74,7 @@ class LabelledSet:
     def __init__(self, x: Array, labels: Array, outputs: int, weights: Array | None = None) -> None:
         dims = _check.Dims()
         self.x = _check.host_array("x", x)
-        if self.x.dtype not in _check.FLOATS:
-            raise TypeError(f"x: expected dtype float32 or float64, got {self.x.dtype}")
+        _check.floats("x", self.x)
         dims.shape("x", self.x.shape, ("N", "D"))
         demand_values("x", self.x)
         warn_of_merged_values("x", self.x, 2)
@@ -131,8 +130,7 @@ def demand_values(name: str, array: Array, first_row: int = 0) -> None:
 def class_labels(dims: _check.Dims, labels: object, outputs: int) -> Array:
     """Demand (N,) integers in [0, outputs), and give them as int64."""
     array = _check.host_array("labels", labels)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"labels: expected an integer dtype, got {array.dtype}")
+    _check.integers("labels", array)
     dims.shape("labels", array.shape, ("N",))
     if array.size and not 0 <= array.min() <= array.max() < outputs:
         raise ValueError(f"labels: expected values in [0, {outputs}), got [{array.min()}, {array.max()}]")
@@ -154,11 +152,15 @@ def together(logits: Array | None, labels: Array | None) -> Array | Targets:
     return labels
 
 
-def demand_cases(inputs: int, outputs: int, **given: Cases | None) -> None:
-    """Demand rows that fit a student of so many inputs and outputs, in each argument that is not None."""
-    for name, cases in given.items():
-        if cases is None:
-            continue
+def demand_cases(inputs: int, outputs: int, data: Cases, validation: Cases | None) -> None:
+    """Demand rows that fit a student of so many inputs and outputs."""
+    for name, cases in (("data", data), *(() if validation is None else (("validation", validation),))):
+        if not all(hasattr(cases, part) for part in ("inputs", "outputs", "batch", "__len__")):
+            cure = ": pass TransferSet(x, logits), or LabelledSet(x, labels, outputs)" if isinstance(cases, (tuple, list, dict)) else ""
+            raise TypeError(
+                f"{name}: expected a TransferSet, a LabelledSet, or an object with inputs, outputs, len() and batch(indices), "
+                f"got {type(cases).__module__}.{type(cases).__qualname__}{cure}"
+            )
         if len(cases) == 0:
             raise ValueError(f"{name}: expected at least one row, got none")
         for axis, want, have in (("inputs", inputs, cases.inputs), ("outputs", outputs, cases.outputs)):

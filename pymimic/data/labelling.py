@@ -14,12 +14,25 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
+from ..differences import differences
 from ..errors import ManifestError
 from ..progress import Progress
 from .cases import demand_values
 from .moments import moments
 from .rounding import warn_of_merged_values
-from .shards import MANIFEST, Manifest, alone, open_shard, read_manifest, rechunk, remove_unfinished, slabs, write_manifest, write_shard
+from .shards import (
+    MANIFEST,
+    Manifest,
+    alone,
+    arrays_of,
+    open_shard,
+    read_manifest,
+    rechunk,
+    remove_unfinished,
+    slabs,
+    write_manifest,
+    write_shard,
+)  # fmt: skip
 from .teacher import Teacher, demand_teacher, label
 
 _AGAIN = 16  # rows of a shard that are labelled again
@@ -35,16 +48,24 @@ def label_into(
     demand_teacher("teacher", teacher, "logits", "describe")
     described = {"teacher": _plain("teacher", teacher.describe()), "source": _plain("source", source)}
     given = {"weighted": weights is not None, "rows_per_shard": int(rows_per_shard), **described}
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "directory: expected a folder, or a path where nothing is, got a file", os.fspath(folder))
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
-        for key, value in given.items() if manifest is not None else ():
-            if getattr(manifest, key) != value:
-                raise ManifestError(f"{key}: expected {getattr(manifest, key)!r}, as {folder / MANIFEST} says, got {value!r}")
+        if manifest is not None:
+            _demand_alike(folder, {key: getattr(manifest, key) for key in given}, given)
         if (manifest is None or not manifest.complete) and not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "expected a folder that can be written to", os.fspath(folder))
         remove_unfinished(folder)
         _finish(folder, _label(folder, manifest, teacher, inputs, weights, given, progress), standardise)
+
+
+def _demand_alike(folder: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
+    """Demand what the manifest says; the message has what differs, and nothing else."""
+    found = [f"{name}: expected {a}, as {folder / MANIFEST} says, got {b}" for name, a, b in differences("", stored, given)]
+    if found:
+        raise ManifestError("; ".join(found))
 
 
 def _label(
@@ -119,7 +140,7 @@ def _shards(inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | 
 def _watched(inputs: Array | Iterable[Array]) -> Iterator[Array]:
     """The same arrays; the first with values that fall together as float32 is pointed out."""
     warned = False
-    for array in [inputs] if isinstance(inputs, np.ndarray) else inputs:
+    for array in arrays_of("inputs", inputs):
         warned = warned or (isinstance(array, np.ndarray) and warn_of_merged_values("inputs", array, 7))
         yield array
 

@@ -1,13 +1,19 @@
-"""Arrays that are memory-mapped from a file: which file, whether it is still as it was, and how to map it again in another process."""
+"""Arrays that are memory-mapped from a file: what a file is, whether it is still as it was, how to map it again in another process."""
 
 from __future__ import annotations
 
+import codecs
+import math
 import os
+import zipfile
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
 from ..backends.interface import Array
+from ..errors import FileFormatError
+from ..targets import Path, expanded
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,64 @@ class MappedFile:
         if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
             raise ValueError(f"{self.path}: expected the file as it was when the set was pickled, got one written since")
         return np.asarray(np.memmap(self.path, np.dtype(self.dtype), "r", self.offset, self.shape))
+
+
+def map_npy(name: str, path: Path) -> Array:
+    """The array in a .npy file, memory-mapped for reading; `name` is what errors call the path.
+
+    Raises
+    ------
+    FileFormatError
+        It is none, or not a whole one, or holds Python objects; the message says what it is.
+    OSError
+        It cannot be read.
+    """
+    where = expanded(path, name)
+    try:
+        array = np.load(where, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise OSError(error.errno, f"{name}: {error.strerror or error}", where) from error
+    except Exception:  # a damaged header can raise almost anything
+        array = None
+    if not isinstance(array, np.ndarray):
+        raise FileFormatError(f"{name}: expected a .npy file of numbers, as numpy.save writes it, got {kind_of(where)}: {where!r}")
+    return array
+
+
+def kind_of(path: Path) -> str:
+    """In words, what a file is that cannot be mapped as a .npy file."""
+    with open(path, "rb") as file:
+        start = file.read(256)
+        if start.startswith(np.lib.format.MAGIC_PREFIX):
+            file.seek(0)
+            return _flaw(file)
+    if not start:
+        return "an empty file"
+    if zipfile.is_zipfile(path):
+        return "an archive, as numpy.savez writes it (save each array in a file of its own)"
+    if start[0] == 0x80:
+        return "a pickle"
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        text = "\0"
+    if text.translate(dict.fromkeys(map(ord, "\t\r\n"))).isprintable():
+        return "a text file (numpy.loadtxt reads numbers from one, and numpy.save writes them)"
+    return "a file of another kind"
+
+
+def _flaw(file: BinaryIO) -> str:
+    """What is the matter with a file that begins as .npy files do."""
+    try:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+    except Exception:  # it can raise almost anything
+        return "one with a damaged header"
+    if dtype.hasobject:
+        return "an array of Python objects (make numbers of them, such as by .astype(np.float32))"
+    have, whole = os.fstat(file.fileno()).st_size, file.tell() + dtype.itemsize * math.prod(shape)
+    return f"a truncated one, of {have} bytes instead of {whole}" if have < whole else "one that cannot be mapped"
 
 
 def mapped_file(array: Array) -> MappedFile | None:

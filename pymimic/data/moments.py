@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -63,9 +63,25 @@ def whitened_components(blocks: Iterable[Array], columns: int, count: int, epsil
 
 
 def standardisation(blocks: Iterable[Array], columns: int, how: str) -> tuple[Array, Array]:
-    """mean and 1 / deviation (columns,) float32, of "each" column by itself or of "all" alike."""
+    """mean and 1 / deviation (columns,) float32, of "each" column by itself or of "all" alike; ValueError where x - mean would overflow."""
     if how not in ("each", "all"):
         raise ValueError(f"standardise: expected 'each', 'all' or None, got {how!r}")
-    mean, deviation = moments(x if how == "each" else x.reshape(-1, 1) for x in blocks)
-    ones = np.ones(columns)
-    return (ones * mean).astype(np.float32), (ones / deviation).astype(np.float32)
+    least, most = np.full(columns, np.inf, np.float32), np.full(columns, -np.inf, np.float32)
+
+    def watched() -> Iterator[Array]:
+        for x in blocks:
+            np.minimum(least, x.min(axis=0), out=least, casting="same_kind")
+            np.maximum(most, x.max(axis=0), out=most, casting="same_kind")
+            yield x if how == "each" else x.reshape(-1, 1)
+
+    mean, deviation = moments(watched())
+    centre, scale = np.full(columns, mean, np.float32), np.full(columns, 1 / deviation, np.float32)
+    with np.errstate(over="ignore"):
+        overflows = np.isinf(least - centre) | np.isinf(most - centre)
+    if overflows.any():
+        column = int(overflows.argmax())
+        raise ValueError(
+            f"data: expected inputs that float32 still holds when their mean is subtracted, got [{least[column]:g}, {most[column]:g}] "
+            f"in column {column}, of mean {centre[column]:g}: scale them first"
+        )
+    return centre, scale

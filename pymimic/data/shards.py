@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
 from ..targets import remove_parts, replacing
+from .mapped import kind_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -55,6 +57,19 @@ class Manifest:
     def shape(self, kind: str, rows: int) -> tuple[int, ...]:
         """The shape of a file."""
         return {"inputs": (rows, self.inputs), "logits": (rows, self.outputs), "weights": (rows,)}[kind]
+
+
+def demand_set(directory: Path) -> None:
+    """Demand a folder with a manifest; OSError says what is there instead."""
+    where = os.fspath(directory)
+    if not directory.exists():
+        raise FileNotFoundError(errno.ENOENT, "directory: expected the folder of a transfer set, got no such folder", where)
+    if not directory.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "directory: expected the folder of a transfer set, got a file", where)
+    if not (directory / MANIFEST).exists():
+        raise FileNotFoundError(
+            errno.ENOENT, f"directory: expected a folder that TransferSet.create made, got one without {MANIFEST}", where
+        )
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -126,10 +141,9 @@ def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -
     dims = _check.Dims()
     shard = np.empty(0, np.float32)
     have = 0
-    for value in [values] if isinstance(values, np.ndarray) else values:
+    for value in arrays_of(name, values):
         array = _check.host_array(name, value)
-        if array.dtype not in _check.FLOATS:
-            raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+        _check.floats(name, array)
         dims.size.pop(axes[0], None)
         dims.shape(name, array.shape, axes)
         done = 0
@@ -145,6 +159,16 @@ def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -
                 have = 0
     if have:
         yield shard[:have]
+
+
+def arrays_of(name: str, values: Array | Iterable[Array]) -> Iterable[Array]:
+    """One array as an iterable of one; demands that anything else can be iterated over."""
+    if isinstance(values, np.ndarray):
+        return [values]
+    if not isinstance(values, Iterable):
+        kind = f"{type(values).__module__}.{type(values).__qualname__}"
+        raise TypeError(f"{name}: expected an array, or an iterable of arrays, got {kind}")
+    return values
 
 
 def slabs(shards: list[list[Array]]) -> Iterator[Array]:
@@ -194,7 +218,7 @@ def _open(path: Path, shape: tuple[int, ...], sha256: str | None) -> Array:
     except OSError:
         raise
     except Exception as error:  # a damaged header can raise almost anything
-        raise ManifestError(f"{path}: expected a whole .npy file, got {error}") from error
+        raise ManifestError(f"{path}: expected a whole .npy file, got {kind_of(path)}") from error
     if not isinstance(array, np.memmap) or array.dtype != np.float32 or array.shape != shape or not array.flags.c_contiguous:
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise ManifestError(f"{path}: expected float32 {shape} in C order, as the manifest says, got {got}")

@@ -118,12 +118,8 @@ def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | N
         floor is not above 0, or the estimator knows a class that is not in `classes`. When it labels: `predict_proba` returns another shape
         than (B, len(classes_)), or rows that are no probabilities.
     """
-    if not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
-        alone = " with decision_function alone: calibrate it (CalibratedClassifierCV), or use from_callable on that function"
-        scores = hasattr(estimator, "decision_function") and not hasattr(estimator, "predict_proba")
-        raise TypeError(
-            f"estimator: expected a fitted classifier with predict_proba, got {type(estimator).__name__}{alone if scores else ''}"
-        )
+    if isinstance(estimator, type) or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
+        raise TypeError(f"estimator: expected a fitted classifier with predict_proba, got {_unsuited(estimator)}")
     if not 0 < floor < np.inf:
         raise ValueError(f"floor: expected a number above 0, got {floor}")
     if not isinstance(estimator.classes_, np.ndarray):
@@ -173,6 +169,8 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
     labels = _check.host_array("labels", labels)
     dims.shape("labels", labels.shape, ("N",))
     _check.integer("folds", folds, 2, dims["N"] + 1)
+    if not callable(make_teacher):
+        raise TypeError(f"make_teacher: expected a function of (x, labels) that returns a teacher, got {type(make_teacher).__name__}")
     fold = _stratified(labels, folds, seed)
     warn_of_merged_values("x", wide, 2)
     x = wide.astype(np.float32, copy=False)
@@ -225,6 +223,18 @@ def demand_teacher(name: str, value: object, *methods: str) -> None:
     if not all(callable(getattr(value, method, None)) for method in methods):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(f"{name}: expected a teacher, which has logits(x) and describe(), got {kind}: see from_callable and from_sklearn")
+
+
+def _unsuited(estimator: Any) -> str:
+    """What it is, and what it takes to make a teacher of it."""
+    if isinstance(estimator, type):
+        return f"the class {estimator.__name__}: make one and fit it, {estimator.__name__}().fit(x, labels)"
+    name = type(estimator).__name__
+    if hasattr(estimator, "predict_proba"):
+        return f"one that is not fitted: call {name}.fit(x, labels) first" if hasattr(estimator, "fit") else f"{name} without classes_"
+    if hasattr(estimator, "decision_function"):
+        return f"{name} with decision_function alone: calibrate it (CalibratedClassifierCV), or use from_callable on that function"
+    return name
 
 
 def classes_of(teacher: Teacher) -> list[Any] | None:

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
+from ..targets import expanded
 from .cases import Targets, class_labels, demand_values
 from .labelling import label_into
 from .mapped import mapped_file, packed, unpacked
 from .moments import TINY, moments
 from .rounding import warn_of_merged_values
-from .shards import MANIFEST, open_shard, read_manifest, slabs
+from .shards import MANIFEST, demand_set, open_shard, read_manifest, slabs
 from .teacher import Teacher
 
 
@@ -75,7 +76,7 @@ class TransferSet:
 
         Parameters
         ----------
-        directory : the folder
+        directory : the folder; `~` is the home folder
         verify : compare each file with its sha256, which reads the whole set once; sizes and dtypes are always compared
 
         Raises
@@ -83,9 +84,10 @@ class TransferSet:
         ManifestError
             A file is not the one in the manifest, with its name; or the set is not complete.
         OSError
-            There is no such folder, or no manifest in it.
+            There is no such folder, or no set in it.
         """
-        folder = Path(directory).absolute()
+        folder = Path(expanded(directory, "directory")).absolute()
+        demand_set(folder)
         manifest = read_manifest(folder)
         if not manifest.complete:
             raise ManifestError(
@@ -112,7 +114,7 @@ class TransferSet:
 
         Parameters
         ----------
-        directory : is made if need be
+        directory : is made if need be; `~` is the home folder
         teacher : its description is kept in the manifest
         inputs : (N, D) array, or an iterable of (n, D) arrays such as `munge(...)`; float32 or float64
         weights : (N,) array of per-row weights of at least 0, or an iterable of (n,) arrays, or None for ones
@@ -130,7 +132,7 @@ class TransferSet:
         ValueError
             NaN or infinity in inputs, weights or logits, with the row; no rows at all.
         """
-        label_into(Path(directory), teacher, inputs, weights, rows_per_shard, source, standardise, progress)
+        label_into(Path(expanded(directory, "directory")), teacher, inputs, weights, rows_per_shard, source, standardise, progress)
         return cls.open(directory, verify=False)
 
     def __len__(self) -> int:
@@ -235,8 +237,7 @@ class TransferSet:
 def _float32(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
     """Demand a float array of that shape, and give it as float32; a float32 one is not copied."""
     array = _check.host_array(name, value)
-    if array.dtype not in _check.FLOATS:
-        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}")
+    _check.floats(name, array)
     dims.shape(name, array.shape, axes)
     with np.errstate(over="ignore"):  # infinity is found afterwards
         return np.asarray(array.astype(np.float32, copy=False))
@@ -247,8 +248,7 @@ def _row_numbers(indices: ArrayLike, rows: int) -> Array:
     array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
     if array.size == 0:
         array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"indices: expected an integer dtype, got {array.dtype}")
+    _check.integers("indices", array)
     _check.Dims().shape("indices", array.shape, ("n",))
     if array.size and not 0 <= array.min() <= array.max() < rows:
         raise ValueError(f"indices: expected values in [0, {rows}), got [{array.min()}, {array.max()}]")

@@ -11,6 +11,7 @@ import numpy as np
 from .. import _check, backends
 from ..backends.interface import Array
 from ..devices import kind, module, to, wait
+from ..differences import differences
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors, write_safetensors
 
@@ -182,10 +183,10 @@ class Net(ABC):
             standardisation = metadata["input_standardisation"]
             if standardisation is not None:
                 net.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
-            have = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-            want = {name: (shape, "float32") for name, shape in net.shapes.items()}
+            have = {name: f"{array.dtype} {array.shape}" for name, array in arrays.items()}
+            want = {name: f"float32 {shape}" for name, shape in net.shapes.items()}
             if have != want:
-                raise ValueError(f"expected arrays {want}, got {have}")
+                raise ValueError("; ".join(f"{name}: expected {a}, got {b}" for name, a, b in differences("", want, have)))
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"path: {str(path)!r}: expected a {cls.file_kind}'s configuration and weights, got: {error}") from error
         net._arrays = {name: arrays[name] for name in net.shapes}

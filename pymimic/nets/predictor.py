@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from .. import _check
@@ -45,6 +47,9 @@ class Predictor:
     """
 
     def __init__(self, student: Student, dtype: str = "float32", copy: bool | None = None) -> None:
+        if not isinstance(student, Student):
+            cure = ": Student.load(path) reads a saved one" if isinstance(student, (str, os.PathLike)) else ""
+            raise TypeError(f"student: expected a pymimic.Student, got {type(student).__name__}{cure}")
         if dtype not in DTYPES:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
         copy = None if copy is None else _check.flag("copy", copy)

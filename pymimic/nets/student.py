@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +32,7 @@ class Student(Net):
     Parameters
     ----------
     inputs, hidden, outputs : D, H and C, at least 1
-    rank : k, the width of the linear bottleneck; None for none, and then there is no V
+    rank : k, the width of the linear bottleneck, at most D, or there is a UserWarning; None for none, and then there is no V
     activation : "relu", "identity", "tanh", "sigmoid" or "gelu"
     dropout : probability in [0, 1) that training drops a hidden unit; `predict` drops none
     seed : of the initial weights
@@ -47,6 +48,12 @@ class Student(Net):
         self, inputs: int, hidden: int, outputs: int, rank: int | None = None, activation: str = "relu", dropout: float = 0.0, seed: int = 0
     ) -> None:
         self._configure(inputs, hidden, outputs, rank, activation, dropout, seed)
+        if self.rank is not None and self.rank > self.inputs:
+            warnings.warn(
+                f"rank: expected at most {self.inputs} units, the inputs, got {self.rank}: such a bottleneck takes time and wins nothing; "
+                "rank=None leaves it out",
+                stacklevel=2,
+            )
         D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
         streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(self.seed).spawn(3)]
         self._arrays = {} if rank is None else {"V": _normal(streams[0], (k, D), 1 / D)}
@@ -99,7 +106,9 @@ class Student(Net):
         ValueError
             There is no bottleneck, or `rank` exceeds D, or x is not finite.
         """
-        if self.rank is None or self.rank > self.inputs:
+        if self.rank is None:
+            raise ValueError("rank: expected a student with a bottleneck, to be initialised, got one with rank=None, which has none")
+        if self.rank > self.inputs:
             raise ValueError(f"rank: expected a bottleneck of at most {self.inputs} units, the inputs, got {self.rank}")
         epsilon = _check.number("epsilon", epsilon, above=0)
         x = to("cpu", _check.float_rows("x", x, self.inputs))

@@ -22,10 +22,10 @@ from ..devices import like, module, to
 from ..errors import TrainingDivergedError
 from ..nets.student import Student
 from ..progress import Progress
-from .history import History, Record
+from .history import Record
 from .interrupt import DeferredInterrupt
 from .learner import Learner, ShallowLearner, global_norm
-from .losses import NAMES, suits
+from .losses import NAMES, loss_function, one_answer, suits
 from .resume import Sample, fingerprint, sample
 from .state import TrainingState
 
@@ -73,7 +73,7 @@ class Run:
         trainer = self.trainer
         return -(-len(self.data) // (trainer.batch_size * trainer.accumulate)) * trainer.epochs
 
-    def finish(self) -> History:
+    def finish(self) -> None:
         """Take all steps that are left."""
         trainer, state = self.trainer, self.state
         hide_bar = None if trainer.progress else True  # None: unless standard error is a terminal
@@ -90,7 +90,24 @@ class Run:
                 raise
             finally:
                 self._hand_over_the_last()
-        return state.history
+
+    def losses_beside_one_answer(self) -> tuple[float, float] | None:
+        """The loss of the net as it was handed over, and that of one answer for all rows, both on the sample of the data.
+
+        None without steps, for a loss of the user's own, and where one answer is right.
+        """
+        trainer, (x, targets, weights) = self.trainer, self.rows
+        if trainer.loss not in NAMES or self.state.step == 0:
+            return None
+        net = to("cpu", self.learner.predict(to(trainer.device, np.ascontiguousarray(x, np.float32))))
+        y, targets = self.state.targets(net), self.state.targets(targets)
+        assert isinstance(y, np.ndarray)
+        weights = None if weights is None else np.asarray(weights, np.float32)
+        loss = loss_function(trainer.loss, trainer.temperature, trainer.alpha, None)
+        answer = one_answer(trainer.loss, trainer.temperature, targets, weights, y.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            of_net, of_one, of_none = (float(loss(np.ascontiguousarray(a), targets, weights)[0]) for a in (y, answer, np.zeros_like(y)))
+        return None if of_one <= 1e-6 * of_none else (of_net, of_one)
 
     def _epoch(self, bar: Any) -> None:
         """The steps of an epoch that are still to do."""

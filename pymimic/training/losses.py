@@ -6,11 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from .. import _check, ops
 from ..backends.interface import Array
 from ..callables import describe
 from ..data.cases import Targets, both
 from ..devices import module, place
+from ..numerics import log_softmax
 
 Loss = Callable[[Array, Any, Array | None], tuple[float, Array]]
 """(y, targets, weights or None) -> (loss, a mean over the rows; dL/dy), like `pymimic.ops.mimic_loss`.
@@ -18,6 +21,7 @@ Loss = Callable[[Array, Any, Array | None], tuple[float, Array]]
 Targets are what the data's `batch` gives: logits, or labels, or both as `pymimic.Targets`.
 """
 
+_RARE = 1e-9  # least probability of a class
 NAMES = ("mimic", "cross_entropy", "distillation")
 
 
@@ -44,6 +48,21 @@ def suits(loss: str, alpha: float, targets: Array | Targets, like: Array | Targe
     if loss in NAMES:
         return logits is not None and (loss == "mimic" or alpha == 1 or labels is not None)
     return [part is None for part in both(like)] == [logits is None, labels is None]
+
+
+def one_answer(loss: str, temperature: float, targets: Array | Targets, weights: Array | None, outputs: int) -> Array:
+    """(B, C) float32: the same y for every row, of low loss by that name. The targets' mean, or the logits of their mean probabilities."""
+    logits, labels = both(targets)
+    if loss == "cross_entropy":
+        assert labels is not None
+        each, temperature = np.eye(outputs)[labels], 1.0
+    else:
+        wide = _known(logits).astype(np.float64)
+        each = wide if loss == "mimic" else np.exp(log_softmax(wide / temperature))
+    share = np.ones(len(each)) if weights is None or not weights.any() else weights
+    mean = np.average(each, axis=0, weights=share)
+    y = mean if loss == "mimic" else temperature * np.log(np.maximum(mean, _RARE))
+    return np.tile(y.astype(np.float32), (len(each), 1))
 
 
 def demand_targets(loss: str, alpha: float, targets: Array | Targets) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..data.cases import Cases, Targets, both
+from ..differences import short
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors
 from ..targets import demand_writable
@@ -49,6 +50,33 @@ def as_stored(configuration: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(configuration))  # type: ignore[no-any-return]
 
 
+class OtherRunError(ValueError):
+    """A checkpoint is of a run with other settings.
+
+    Attributes
+    ----------
+    where : the checkpoint
+    found : what differs, as (setting, the checkpoint's value, this run's)
+    may_differ : whether `resume_with` takes all of these settings
+    """
+
+    def __init__(self, where: str, found: list[tuple[str, str, str]], may_differ: bool) -> None:
+        self.where, self.found, self.may_differ = where, found, may_differ
+        names = [name for name, _, _ in found]
+        hint = f"; to go on with this run's all the same, pass resume_with={names}" if may_differ else ""
+        super().__init__(f"resume: expected a checkpoint of a run with the same settings, got {where!r}: {in_words(found)}{hint}")
+
+
+def in_words(found: Iterable[tuple[str, str, str]]) -> str:
+    """What differs between a checkpoint and this run."""
+    return "; ".join(f"the checkpoint has {name} = {theirs}, this run has {ours}" for name, theirs, ours in found)
+
+
+def changeable(settings: Iterable[str]) -> set[str]:
+    """Those of the settings that may differ between a checkpoint and the run that goes on from it."""
+    return {name for name in settings if name not in _FIXED and (not name.startswith("student.") or name in _FREE_OF_STUDENT)}
+
+
 def demand_same_run(path: Path, have: Any, want: dict[str, Any], resume_with: Iterable[str]) -> None:
     """Demand that a checkpoint's configuration is this run's, but for the names in `resume_with`.
 
@@ -56,24 +84,25 @@ def demand_same_run(path: Path, have: Any, want: dict[str, Any], resume_with: It
     """
     where = os.fspath(path)
     if not isinstance(have, dict) or not isinstance(have.get("student"), dict):
-        raise FileFormatError(f"resume: expected a checkpoint with a configuration in {where!r}, got {have!r}")
-    wanted, given = _flat(want), _flat(have)
+        raise FileFormatError(f"resume: expected a checkpoint with a configuration in {where!r}, got {short(have)}")
+    wanted, given = flat(want), flat(have)
     if "learning_rate" not in given:  # of an earlier version, which kept less of functions
         wanted |= {"loss": wanted["loss"].rpartition(".")[2], "augment": wanted["augment"] is not None}
-    free = {name for name in wanted if name not in _FIXED and (not name.startswith("student.") or name in _FREE_OF_STUDENT)}
+    free = changeable(wanted)
     asked = {resume_with} if isinstance(resume_with, str) else set(resume_with)
     if not asked <= free:
         raise ValueError(f"resume_with: expected names among {', '.join(sorted(free))}, got {', '.join(sorted(map(str, asked - free)))}")
-    others = [name for name in wanted if name in given and name not in asked and wanted[name] != given[name]]
-    if have["student"].keys() != want["student"].keys():
-        others, wanted["student"], given["student"] = ["student", *others], want["student"], have["student"]
-    if others:
-        differences = "; ".join(f"{name} = {wanted[name]!r}, got {given[name]!r}" for name in others)
-        hint = f"; to go on with other settings all the same, pass resume_with={others}" if free.issuperset(others) else ""
-        raise ValueError(f"resume: expected a checkpoint of a run with {differences} in {where!r}{hint}")
+    common = [name for name in wanted if name in given and name not in asked]
+    found = [(name, short(given[name]), short(wanted[name])) for name in common if wanted[name] != given[name]]
+    if have["student"].keys() != want["student"].keys():  # nets of two kinds
+        theirs, ours = (f"one with {', '.join(net['student'])}" for net in (have, want))
+        found = [("student", theirs, ours), *found]
+    if found:
+        raise OtherRunError(where, found, free.issuperset(name for name, _, _ in found))
 
 
-def _flat(configuration: dict[str, Any]) -> dict[str, Any]:
+def flat(configuration: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the student's in it, as "student.rank" and so on."""
     flat = {name: value for name, value in configuration.items() if name != "student"}
     return flat | {f"student.{name}": value for name, value in configuration["student"].items()}
 

@@ -17,7 +17,7 @@ from ..devices import DEVICES
 from ..files import Path
 from ..nets.net import Net
 from ..nets.student import Student
-from ..optimizer import Optimizer
+from ..optimizer import Optimizer, warm_up
 from .history import History
 from .learner import LearningNet
 from .loop import Run
@@ -116,6 +116,8 @@ class Trainer:
             self.loss = f"function {self.loss}"
         if self.standardise_targets and loss in ("cross_entropy", "distillation"):
             raise ValueError(f"standardise_targets: expected False with loss {loss!r}, which needs the targets as they are, got True")
+        if self.temperature != 1 and loss != "distillation":
+            raise ValueError(f"temperature: expected 1 with loss {self.loss!r}, as 'distillation' alone reads it, got {temperature}")
         if self.alpha < 1 and loss != "distillation":
             raise ValueError(f"alpha: expected 1 with loss {self.loss!r}, as 'distillation' alone takes logits and labels, got {alpha}")
         if augment is not None and not callable(augment):
@@ -153,6 +155,11 @@ class Trainer:
         ctrl-C waits for the end of a step; then the checkpoint, if there is to be one, is written, and KeyboardInterrupt raised. However
         `fit` ends, the student has the last weights that are of use, `history` the records.
 
+        Warns
+        -----
+        UserWarning
+            The learning rate is 0 throughout; a `warm_up` takes the whole run; the net ends worse than one answer for all rows.
+
         Raises
         ------
         TrainingDivergedError
@@ -169,6 +176,8 @@ class Trainer:
         demand_targets(self.loss, self.alpha, rows[1])
         self._demand_watchable(validation, rows)
         resume = home("resume", resume)
+        if resume is None and resume_with:
+            raise ValueError(f"resume_with: expected it with resume only, got {resume_with!r} without")
         if self.checkpoint is not None:
             demand_place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
         if resume is None:
@@ -179,8 +188,10 @@ class Trainer:
             run = Run(self, data, validation, rows, resume, resume_with)
             self.history = run.state.history
             if not self.history.stopped_early:
-                self._warn_of_no_rate(run.steps - run.state.step)
-            return run.finish()
+                self._warn_of_rates(run.steps - run.state.step)
+            run.finish()
+            self._warn_of_no_use(run)
+            return self.history
         finally:
             self.student.to(device)
 
@@ -193,12 +204,29 @@ class Trainer:
         if self.monitor == "loss" and not suits(self.loss, self.alpha, targets, trained_on[1]):
             raise ValueError(f"monitor: expected 'accuracy', as loss {self.loss!r} does not apply to the validation targets, got 'loss'")
 
-    def _warn_of_no_rate(self, steps: int) -> None:
-        first = self.optimizer.steps
-        if steps > 0 and not any(self.optimizer.schedule(step) for step in range(first, first + steps)):
+    def _warn_of_rates(self, steps: int) -> None:
+        """Warn where the steps to come have no learning rate, or never reach the schedule's own."""
+        first, schedule = self.optimizer.steps, self.optimizer.schedule
+        if steps > 0 and not any(schedule(step) for step in range(first, first + steps)):
             warnings.warn(
                 f"optimizer: expected a learning rate above 0, got 0 at each of the {steps} steps to come, from step {first} of "
-                f"{describe(self.optimizer.schedule)} on: the student will not learn",
+                f"{describe(schedule)} on: the student will not learn",
+                stacklevel=3,
+            )
+        elif steps > 0 and isinstance(schedule, warm_up) and schedule.steps >= first + steps:
+            warnings.warn(
+                f"optimizer: expected a warm-up shorter than the run, got {schedule.steps} steps of {first + steps}: the learning rate "
+                "rises to the last step, and never gets to its schedule",
+                stacklevel=3,
+            )
+
+    def _warn_of_no_use(self, run: Run) -> None:
+        """Warn where one and the same answer for all rows has a lower loss than the net."""
+        found = run.losses_beside_one_answer()
+        if found is not None and found[0] > found[1]:
+            warnings.warn(
+                f"student: expected a loss below {found[1]:.4g}, that of the same answer for every row, got {found[0]:.4g} (both on "
+                f"{len(run.rows[0])} rows of the data): try more steps, or another learning rate",
                 stacklevel=3,
             )
 
