@@ -125,7 +125,7 @@ def test_mistakes_are_one_line(arguments, status, says, capsys):
         (("--epochs", "-1"), "epochs: expected an int in [0"),
         (("--checkpoint-every", "0"), "checkpoint-every: expected"),
         (("--threads", "0"), "threads: expected"),
-        (("--patience", "2"), "val-inputs: expected a set, as patience watches it"),
+        (("--patience", "2"), "val-inputs: expected a set, as keep_best and patience watch it"),
         (("--val-inputs", "x.npy"), "val-logits: expected it if and only if val-inputs is given"),
         (("--out", "/nowhere/s.safetensors"), "/nowhere/s.safetensors"),
         (("--pca", "--rank", "7"), "rank: expected a bottleneck of at most 6 units"),

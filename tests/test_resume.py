@@ -221,7 +221,7 @@ def test_a_checkpoint_has_the_parts_that_earlier_versions_wrote(tmp_path):
     assert set(metadata) == {"format", "kind", "configuration", "counters", "history", "finished"}
     assert set(metadata["counters"]) == {"epoch", "position", "step", "loss_sum", "seconds"}
     assert set(metadata["configuration"]) == {
-        "student", "optimizer", "slots", "rows", "augment", "early_stopping", "batch_size", "accumulate", "loss", "temperature", "seed",
+        "student", "optimizer", "slots", "rows", "augment", "keep_best", "batch_size", "accumulate", "loss", "temperature", "seed",
         "monitor", "clip_norm", "ema", "standardise_targets", "dtype", "keep",
         "learning_rate", "weight_decay", "beta1", "beta2", "epsilon", "alpha", "standardise_inputs", "data", "validation",
     }  # fmt: skip
@@ -304,7 +304,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(tmp_path):
         ({"ema": 0.5}, "ema = None, this run has 0.5"),
         ({"data": Logits(slice(0, 40))}, "rows = 90, this run has 40"),
         ({"augment": jitter}, "augment = None, this run has 'jitter'"),
-        ({"patience": 3, "validation": Logits(slice(N, None))}, "early_stopping = False, this run has True"),
+        ({"patience": 3, "validation": Logits(slice(N, None))}, "keep_best = False, this run has True"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, message):

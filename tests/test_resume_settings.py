@@ -69,7 +69,7 @@ FIXED = {
     "rows": {"data": Logits(N + 1)}, "standardise_inputs": {"standardise_inputs": "all"},
     "standardise_targets": {"standardise_targets": True},
     "student.rank": {"net": lambda: Student(D, H, C, rank=4, seed=5, dropout=0.2)}, "optimizer": {"optimizer": lambda: SGD(0.01)},
-    "early_stopping": {"patience": 2, "validation": Logits(seed=3)},
+    "keep_best": {"patience": 2, "validation": Logits(seed=3)},
     "student": {"net": lambda: DeepNet([D, H, C])},
 }  # fmt: skip
 
@@ -201,7 +201,7 @@ def older(path):
     """Rewrite a checkpoint as the version before wrote it."""
     arrays, metadata = read_safetensors(path)
     known = {
-        "student", "optimizer", "slots", "rows", "augment", "early_stopping", "batch_size", "accumulate", "loss", "temperature", "seed",
+        "student", "optimizer", "slots", "rows", "augment", "keep_best", "batch_size", "accumulate", "loss", "temperature", "seed",
         "monitor", "clip_norm", "ema", "standardise_targets", "dtype", "keep",
     }  # fmt: skip
     configuration = {name: value for name, value in metadata["configuration"].items() if name in known}

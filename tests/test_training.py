@@ -82,6 +82,18 @@ def test_early_stopping_restores_the_best_weights():
     assert same(student, shorter)
 
 
+def test_the_best_epoch_is_kept_without_stopping_early():
+    held_out = Logits(300, seed=1)
+    student, history = trained(
+        Logits(20), held_out, student=Student(D, 256, C), optimizer=AdamW(0.02), epochs=12, batch_size=4, keep_best=True
+    )
+    assert len(history) == 12
+    assert not history.stopped_early
+    assert history.best_epoch < 12
+    shorter, _ = trained(Logits(20), held_out, student=Student(D, 256, C), optimizer=AdamW(0.02), epochs=history.best_epoch, batch_size=4)
+    assert same(student, shorter)
+
+
 def test_standardised_targets_are_folded_in():
     data, scaled, held_out = Logits(), Logits(), Logits(50, seed=1)
     data.t = data.t * np.float32([1, 10, 100, 0]) + np.float32([0, 5, -1000, 3])
@@ -390,7 +402,9 @@ def test_training_goes_on_where_it_was(net):
         ({"loss": "distillation", "temperature": 0.0}, ValueError, "temperature: expected a number above 0"),
         ({"loss": "cross_entropy", "standardise_targets": True}, ValueError, "standardise_targets: expected False"),
         ({"backend": "tpu"}, ValueError, "backend: expected one of"),
-        ({"patience": 2}, ValueError, "validation: expected a set, as patience watches it, got None"),
+        ({"keep_best": 1}, TypeError, "keep_best: expected"),
+        ({"keep_best": True}, ValueError, "validation: expected a set, as keep_best and patience watch it, got None"),
+        ({"patience": 2}, ValueError, "validation: expected a set, as keep_best and patience watch it, got None"),
     ],
 )
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)

@@ -55,7 +55,7 @@ class Run:
         self.configuration: dict[str, Any] = {}
         if trainer.checkpoint is not None or resume is not None:
             self.configuration = trainer.configuration() | {"rows": len(data), "data": fingerprint(rows)}
-            if trainer.patience is not None and validation is not None:
+            if trainer.keep_best and validation is not None:
                 self.configuration["validation"] = fingerprint(sample(validation))
         if resume is None:
             self.state = TrainingState()
@@ -164,13 +164,13 @@ class Run:
         return mean_loss
 
     def _record(self) -> None:
-        """Close an epoch: validate, add its record, keep the best weights where patience asks for them."""
+        """Close an epoch: validate, add its record, keep the best weights if they are wanted."""
         trainer, state = self.trainer, self.state
         loss, accuracy = (None, None) if self.validation is None else self._validate(self.validation)
         state.seconds, rate = time.perf_counter() - self._started, trainer.optimizer.learning_rate
         record = Record(state.epoch + 1, state.step, state.loss_sum / len(self.data), loss, accuracy, rate, state.seconds)
         state.consistent = False
-        if state.history.add(record, trainer.monitor) and trainer.patience is not None:
+        if state.history.add(record, trainer.monitor) and trainer.keep_best:
             state.best = trainer.student.arrays()
         if trainer.patience is not None:
             state.history.stopped_early = record.epoch - (state.history.best_epoch or 0) >= trainer.patience

@@ -18,7 +18,7 @@ from ..files import Path, read_safetensors
 from ..targets import demand_writable
 
 _ROWS, _VALUES = 256, 1 << 21  # of a sample
-_FIXED = {"rows", "optimizer", "slots", "early_stopping", "standardise_inputs", "standardise_targets"}  # the state has their shape
+_FIXED = {"rows", "optimizer", "slots", "keep_best", "standardise_inputs", "standardise_targets"}  # the state has their shape
 _FREE_OF_STUDENT = {"student.dropout", "student.input_dropout", "student.seed"}
 
 Sample = tuple[Array, Array | Targets, Array | None]

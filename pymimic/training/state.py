@@ -31,7 +31,7 @@ class TrainingState:
     loss_sum: float = 0.0  # over the rows of this epoch so far
     seconds: float = 0.0
     history: History = field(default_factory=History)
-    best: dict[str, Array] | None = None  # the weights of the best epoch, where early stopping is on
+    best: dict[str, Array] | None = None  # the weights of the best epoch, where they are wanted
     target_mean: Array | None = None  # (C,) float32, the targets' standardisation, where it is on
     target_scale: Array | None = None
     consistent: bool = True  # False while a step is half done, or when weights are not finite: of no use to anyone

@@ -43,8 +43,9 @@ class Trainer:
     alpha : of "distillation": the share of the teacher's logits; labels have the rest, by cross-entropy, and must be in the data with the
         logits, as `TransferSet(labels=)` has them
     seed : of the order of rows, dropout and `augment`
-    patience : stop after so many epochs without a better validation value, and keep the best weights; None keeps the last
-    monitor : what patience watches: validation "loss" or "accuracy"
+    keep_best : whether the student gets the weights of the epoch with the best validation value, instead of the last
+    patience : stop after so many epochs without a better validation value, and keep the best; None for none
+    monitor : which value that is: validation "loss" or "accuracy"
     clip_norm : rescale the gradient to at most this norm over all arrays; None does not
     accumulate : batches whose gradients make one optimizer step, as one batch of accumulate * batch_size rows would
     ema : decay a step, 0.995 for instance, of a running average of the weights, which is validated and kept in their place; None for none
@@ -71,9 +72,9 @@ class Trainer:
 
     def __init__(
         self, student: Student | LearningNet, optimizer: Optimizer, *, epochs: int, batch_size: int = 512, loss: str | Loss = "mimic",
-        temperature: float = 1.0, alpha: float = 1.0, seed: int = 0, patience: int | None = None, monitor: str = "loss",
-        clip_norm: float | None = None, accumulate: int = 1, ema: float | None = None, augment: Augment | None = None,
-        standardise_inputs: bool | str = False, standardise_targets: bool = False, checkpoint: Path | None = None,
+        temperature: float = 1.0, alpha: float = 1.0, seed: int = 0, keep_best: bool = False, patience: int | None = None,
+        monitor: str = "loss", clip_norm: float | None = None, accumulate: int = 1, ema: float | None = None,
+        augment: Augment | None = None, standardise_inputs: bool | str = False, standardise_targets: bool = False, checkpoint: Path | None = None,
         checkpoint_every: int = 1000, progress: bool = True, device: str = "cpu", backend: str | None = None,
         memory_budget: int = 256 << 20, dtype: str = "float32", keep: str = "float32",
     ) -> None:  # fmt: skip
@@ -96,6 +97,7 @@ class Trainer:
         self.accumulate = _check.integer("accumulate", accumulate, 1, 1 << 31)
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
         self.patience = None if patience is None else _check.integer("patience", patience, 1, 1 << 31)
+        self.keep_best = _check.flag("keep_best", keep_best) or patience is not None
         self.checkpoint_every = _check.integer("checkpoint_every", checkpoint_every, 1, 1 << 62)
         self.clip_norm = None if clip_norm is None else _check.number("clip_norm", clip_norm, above=0, or_none=True)
         self.ema = None if ema is None else _check.number("ema", ema, 0, 1, or_none=True)
@@ -147,7 +149,7 @@ class Trainer:
 
         With `resume`, a checkpoint, the run goes on bit for bit as if it had never stopped, given the same data and arguments. All that
         shapes the run is compared: the net, the optimizer, its schedule and numbers, loss, batches, seed, and some rows of the data (of
-        those for validation too, where patience watches them). Only `epochs`, the number in `patience`, the checkpoint's own arguments,
+        those for validation too, if they choose the epoch). Only `epochs`, the number in `patience`, the checkpoint's own arguments,
         and where and how to compute may differ. To go on with other settings all the same, name them: `resume_with=["learning_rate"]`.
 
         A file at `checkpoint` with another run's state is replaced only if that run came to its end, or with `overwrite`.
@@ -196,10 +198,10 @@ class Trainer:
             self.student.to(device)
 
     def _demand_watchable(self, validation: Cases | None, trained_on: Sample) -> None:
-        if self.patience is None:
+        if not self.keep_best:
             return
         if validation is None:
-            raise ValueError("validation: expected a set, as patience watches it, got None")
+            raise ValueError("validation: expected a set, as keep_best and patience watch it, got None")
         targets = validation.batch(np.arange(1))[1]
         if self.monitor == "loss" and not suits(self.loss, self.alpha, targets, trained_on[1]):
             raise ValueError(f"monitor: expected 'accuracy', as loss {self.loss!r} does not apply to the validation targets, got 'loss'")
@@ -238,6 +240,6 @@ class Trainer:
         )  # fmt: skip
         return as_stored({
             "student": self.student.configuration(), **self.optimizer.configuration(),
-            "augment": None if self.augment is None else describe(self.augment), "early_stopping": self.patience is not None,
+            "augment": None if self.augment is None else describe(self.augment), "keep_best": self.keep_best,
             "keep": self.save_dtype, **{name: getattr(self, name) for name in own},
         })  # fmt: skip
