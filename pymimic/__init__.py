@@ -18,6 +18,8 @@ from .nets.student import Student
 from .optimizer import SGD, AdamW, Optimizer, constant, cosine, step_decay, warm_up
 from .plan import Plan, plan
 from .threads import get_num_threads, set_num_threads
+from .training.convnet import ConvNet
+from .training.convolution import Convolution
 from .training.deepnet import DeepNet
 from .training.history import History, Record
 from .training.trainer import Trainer
@@ -25,8 +27,8 @@ from .weights import ShallowWeights
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 __all__ = [
-    "SGD", "AdamW", "BackendUnavailableError", "Cases", "CudaError", "DeepNet", "Ensemble", "FileFormatError", "History", "LabelledSet",
-    "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Targets", "Teacher", "Trainer",
-    "TrainingDivergedError", "TransferSet", "Workspace", "constant", "cosine", "from_callable", "from_sklearn", "gaussian_noise",
-    "get_num_threads", "munge", "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
+    "SGD", "AdamW", "BackendUnavailableError", "Cases", "ConvNet", "Convolution", "CudaError", "DeepNet", "Ensemble", "FileFormatError",
+    "History", "LabelledSet", "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Targets",
+    "Teacher", "Trainer", "TrainingDivergedError", "TransferSet", "Workspace", "constant", "cosine", "from_callable", "from_sklearn",
+    "gaussian_noise", "get_num_threads", "munge", "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

@@ -241,6 +241,13 @@ def integer(name: str, value: object, low: int, high: int) -> int:
     return int(value)
 
 
+def integers(name: str, value: object, low: int, high: int) -> list[int]:
+    """Demand a sequence of ints in [low, high)."""
+    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
+        raise TypeError(f"{name}: expected a sequence of ints, got {type(value).__name__}")
+    return [integer(name, item, low, high) for item in value]
+
+
 def finite(name: str, array: Array, first_row: int = 0) -> None:
     """Demand finite values, naming the first row that has others; some rows at a time, as the array may be memory-mapped."""
     step = max(1, (1 << 22) // max(1, math.prod(array.shape[1:])))

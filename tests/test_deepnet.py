@@ -45,7 +45,7 @@ def test_a_rows_logits_have_the_same_bits_in_any_batch_and_slab(monkeypatch):
     x = np.random.default_rng(0).standard_normal((300, 30), np.float32)
     want = net.logits(x)
     assert np.array_equal(np.concatenate([net.logits(x[i : i + 1]) for i in range(40)]), want[:40])
-    monkeypatch.setattr("pymimic.training.deepnet._MOST_ROWS", 37)
+    monkeypatch.setattr("pymimic.training.layered._MOST_ROWS", 37)
     assert np.array_equal(net.logits(x), want)
 
 
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
     x, labels = problem(300)
 
     def fit(seed, **keywords):
-        augment = lambda batch, rng: batch + rng.standard_normal(batch.shape, np.float32) * np.float32(0.1)  # noqa: E731
+        augment = lambda x, t, rng: (x + rng.standard_normal(x.shape, np.float32) * np.float32(0.1), t)  # noqa: E731
         return DeepNet([6, 33, 17, 3], dropout=0.3, seed=seed).fit(x, labels, epochs=2, augment=augment, ema=0.9, **keywords)
 
     first, again, other = fit(7), fit(7), fit(8)
@@ -120,10 +120,10 @@ def test_augment_sees_raw_rows_of_the_set_and_a_generator():
     x, labels = problem(100)
     seen = []
 
-    def augment(batch, rng):
+    def augment(batch, labels, rng):
         assert isinstance(rng, np.random.Generator)
         seen.append(batch.copy())
-        return np.zeros_like(batch)
+        return np.zeros_like(batch), labels
 
     net = DeepNet([6, 8, 3]).fit(x, labels, epochs=1, batch_size=30, augment=augment)
     assert sorted(map(tuple, np.concatenate(seen))) == sorted(map(tuple, x))
@@ -201,11 +201,11 @@ def test_a_fit_that_ctrl_c_stops_goes_on_from_its_checkpoint(tmp_path, call):
     def fit(act=None, **keywords):
         calls = []
 
-        def augment(batch, rng):
+        def augment(batch, labels, rng):
             calls.append(batch)
             if act is not None and len(calls) == call:
                 act()
-            return batch + rng.standard_normal(batch.shape, np.float32)
+            return batch + rng.standard_normal(batch.shape, np.float32), labels
 
         net = DeepNet([6, 9, 3], dropout=0.3, seed=4)
         keywords = {"epochs": 2, "batch_size": 30, "augment": augment, "validation": problem(40, seed=1), "ema": 0.9} | keywords
@@ -370,7 +370,7 @@ def test_augment_of_fit_draws_from_a_stream_of_its_own():
     x, labels = problem(60)
     draws = []
     DeepNet([6, 4, 3], seed=7).fit(
-        x, labels, epochs=1, batch_size=30, augment=lambda rows, rng: (draws.append(rng.standard_normal(4)), rows)[1]
+        x, labels, epochs=1, batch_size=30, augment=lambda rows, labels, rng: (draws.append(rng.standard_normal(4)), (rows, labels))[1]
     )
     for first, draw in zip((0, 30), draws, strict=True):
         stream = np.random.default_rng(np.random.SeedSequence(7, spawn_key=(0, first)))

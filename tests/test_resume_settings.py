@@ -226,7 +226,9 @@ def test_a_deep_net_compares_too(tmp_path):
     x, labels = Logits().x, Logits().t.argmax(1)
 
     def learn(rate=1e-2, **more):
-        return DeepNet([D, 9, C]).fit(x, labels, optimizer=AdamW(rate), augment=lambda rows, rng: rows, batch_size=32, **more)
+        return DeepNet([D, 9, C]).fit(
+            x, labels, optimizer=AdamW(rate), augment=lambda rows, labels, rng: (rows, labels), batch_size=32, **more
+        )
 
     learn(epochs=1, checkpoint=tmp_path / "c")
     learn(epochs=2, resume=tmp_path / "c")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 
 from .. import _check, backends
 from ..backends.interface import Array
+from ..data.cases import LabelledSet, in_order
 from ..devices import kind, module, to, wait
 from ..differences import differences
 from ..errors import FileFormatError
@@ -19,7 +21,7 @@ AnyNet = TypeVar("AnyNet", bound="Net")
 
 
 class Net(ABC):
-    """Base of `pymimic.Student` and `pymimic.DeepNet`.
+    """Base of `pymimic.Student`, `pymimic.DeepNet` and `pymimic.ConvNet`. All of them are teachers: they have `logits` and `describe`.
 
     Attributes
     ----------
@@ -33,6 +35,30 @@ class Net(ABC):
     mean: Array | None = None
     scale: Array | None = None
     _arrays: dict[str, Array]
+
+    @abstractmethod
+    def logits(self, x: Array, backend: str | None = None) -> Array:
+        """Logits (B, C) float32 of x (B, D), where x is."""
+
+    def describe(self) -> dict[str, Any]:
+        """Configuration and the sha256 of weights and standardisation, for a transfer set's manifest."""
+        digest = hashlib.sha256()
+        for array in (*self._arrays.values(), self.mean, self.scale):
+            digest.update(b"" if array is None else to("cpu", array).tobytes())
+        return {"kind": self.file_kind, **self.configuration(), "sha256": digest.hexdigest()}
+
+    def score(self, x: Array, labels: Array) -> float:
+        """Accuracy: the share of rows whose largest logit is the label's.
+
+        Parameters
+        ----------
+        x : (B, D) float32 or float64 array of at least one row, of finite values
+        labels : (B,) array of integers in [0, C)
+        """
+        cases = LabelledSet(to("cpu", x), labels, self.outputs)
+        if len(cases) == 0:
+            raise ValueError("x: expected at least one row, got none")
+        return sum(np.count_nonzero(self.logits(rows).argmax(axis=1) == answers) for rows, answers, _ in in_order(cases)) / len(cases)
 
     @abstractmethod
     def configuration(self) -> dict[str, Any]:

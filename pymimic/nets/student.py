@@ -171,6 +171,10 @@ class Student(Net):
             return x
         return _check.contiguous(_check.float_rows("x", x, self.inputs), np.float32)
 
+    def logits(self, x: Array, backend: str | None = None) -> Array:
+        """`predict`, by the name that teachers have for it."""
+        return self.predict(x, backend)
+
     def predict_proba(self, x: Array, backend: str | None = None) -> Array:
         """softmax of `predict(x)`, (B, C) float32, where x is."""
         return to(kind(x), np.exp(log_softmax(to("cpu", self.predict(x, backend)))))

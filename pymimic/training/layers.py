@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,58 +14,116 @@ from ..backends.interface import Array
 from ..numerics import philox4x32
 
 
-class Layers:
-    """The shape of a deep net and its dropout, without weights: those are `weight0 (out, in), bias0 (out,), weight1, ...` by name.
+class Stack(ABC):
+    """The layers of a net without their weights, which are arrays `weight0 (out, in), bias0 (out,), weight1, ...` by name.
 
-    The last layer has neither activation nor dropout. See `pymimic.DeepNet` for the parameters.
+    Attributes
+    ----------
+    inputs, outputs : D and C
+    activation, seed : see `pymimic.DeepNet`
     """
 
-    def __init__(self, layer_sizes: Sequence[int], activation: str, dropout: float, input_dropout: float, seed: int) -> None:
-        self.layer_sizes = [_check.integer("layer_sizes", size, 1, 1 << 31) for size in layer_sizes]
+    inputs: int
+    outputs: int
+    activation: str
+    seed: int
+
+    @abstractmethod
+    def configuration(self) -> dict[str, Any]:
+        """The constructor's arguments by name, as JSON can hold them."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight array by name, from the first layer to the last."""
+
+    @property
+    @abstractmethod
+    def row_values(self) -> int:
+        """How many numbers the forward pass of a row keeps."""
+
+    @abstractmethod
+    def forward(
+        self, arrays: Mapping[str, Array], x: Array, step: int | None = None, row: int = 0, backend: str | None = None
+    ) -> list[Array]:
+        """What `backward` needs, and last the logits (B, C), of x (B, D); with the masks of a training step from `row` on, or none."""
+
+    @abstractmethod
+    def backward(
+        self, arrays: Mapping[str, Array], outs: list[Array], dy: Array, step: int, row: int = 0, backend: str | None = None
+    ) -> dict[str, Array]:
+        """Gradients by name, given what `forward` returned and dy = dL/dlogits (B, C)."""
+
+
+class Layers(Stack):
+    """The shape of a deep net and its dropout, without weights. The last layer has neither activation nor dropout.
+
+    See `pymimic.DeepNet` for the parameters. `first` is the number of the first layer, in the names of weights and the keys of masks.
+    """
+
+    def __init__(
+        self, layer_sizes: Sequence[int], activation: str, dropout: float, input_dropout: float, seed: int, first: int = 0
+    ) -> None:  # fmt: skip
+        self.layer_sizes = _check.integers("layer_sizes", layer_sizes, 1, 1 << 31)
         if len(self.layer_sizes) < 2:
             raise ValueError(f"layer_sizes: expected [D, hidden units ..., C], got {self.layer_sizes}")
+        self.inputs, self.outputs, self.first = self.layer_sizes[0], self.layer_sizes[-1], first
         self.activation = arguments.activation(activation)
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
         for name, p in (("dropout", dropout), ("input_dropout", input_dropout)):
             arguments.mask(p, 0, 0, (0, 0), name=name)
         self.dropout, self.input_dropout = float(dropout), float(input_dropout)
         self.count = len(self.layer_sizes) - 1
-        self.keys = [layer_key(self.seed, i) for i in range(self.count + 1)]  # the last one is the inputs'
+        self.keys = [layer_key(self.seed, first + i) for i in range(self.count + 1)]  # the last one is the inputs'
+
+    def configuration(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("layer_sizes", "activation", "dropout", "input_dropout", "seed")}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each weight array by name."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for i, (below, units) in enumerate(zip(self.layer_sizes, self.layer_sizes[1:])):
+        for i, (below, units) in enumerate(zip(self.layer_sizes, self.layer_sizes[1:]), self.first):
             shapes |= {f"weight{i}": (units, below), f"bias{i}": (units,)}
         return shapes
+
+    @property
+    def row_values(self) -> int:
+        return sum(self.layer_sizes)
 
     def forward(
         self, arrays: Mapping[str, Array], x: Array, step: int | None = None, row: int = 0, backend: str | None = None
     ) -> list[Array]:
-        """The layers' inputs, and at the end the logits (B, C), of x (B, D); with the masks of a training step from `row` on, or none."""
+        """The layers' inputs, and at the end the logits."""
         if step is not None and self.input_dropout:
             x = ops.dropout(x, self.input_dropout, seed=self.keys[-1], offset=step, origin=(row, 0), backend=backend)
         outs = [x]
         for i in range(self.count):
-            outs.append(ops.linear_dropout(outs[-1], arrays[f"weight{i}"], arrays[f"bias{i}"], **self._keywords(i, step, row, backend)))
+            weight, bias = arrays[f"weight{self.first + i}"], arrays[f"bias{self.first + i}"]
+            outs.append(ops.linear_dropout(outs[-1], weight, bias, **self._keywords(i, step, row, backend)))
         return outs
 
     def backward(
         self, arrays: Mapping[str, Array], outs: list[Array], dy: Array, step: int, row: int = 0, backend: str | None = None
     ) -> dict[str, Array]:
-        """Gradients by name, given what `forward` returned and dy = dL/dlogits (B, C)."""
+        return self.backward_with_inputs(arrays, outs, dy, step, row, backend, need_x=False)[0]
+
+    def backward_with_inputs(
+        self, arrays: Mapping[str, Array], outs: list[Array], dy: Array, step: int, row: int, backend: str | None, need_x: bool = True
+    ) -> tuple[dict[str, Array], Array]:
+        """`backward`, and dL/dx (B, D) if it is needed."""
         gradients: dict[str, Array] = {}
         for i in reversed(range(self.count)):
-            needs = ("x", "weight", "bias") if i else ("weight", "bias")
-            weight, bias = arrays[f"weight{i}"], arrays[f"bias{i}"]
+            needs = ("x", "weight", "bias") if i or need_x else ("weight", "bias")
+            weight, bias = (f"{kind}{self.first + i}" for kind in ("weight", "bias"))
             keywords = self._keywords(i, step, row, backend)
-            layer = ops.linear_dropout_backward(dy, outs[i], weight, outs[i + 1], bias=bias, needs=needs, **keywords)
+            layer = ops.linear_dropout_backward(dy, outs[i], arrays[weight], outs[i + 1], bias=arrays[bias], needs=needs, **keywords)
             assert layer.weight is not None
             assert layer.bias is not None
-            gradients |= {f"weight{i}": layer.weight, f"bias{i}": layer.bias}
+            gradients |= {weight: layer.weight, bias: layer.bias}
             dy = dy if layer.x is None else layer.x
-        return gradients
+        if need_x and self.input_dropout:
+            dy = ops.dropout_backward(dy, self.input_dropout, seed=self.keys[-1], offset=step, origin=(row, 0), backend=backend)
+        return gradients, dy
 
     def _keywords(self, layer: int, step: int | None, row: int, backend: str | None) -> dict[str, Any]:
         """The arguments of `linear_dropout` for a layer."""
@@ -72,6 +132,17 @@ class Layers:
             "activation": "identity" if last else self.activation, "dropout": 0.0 if last or step is None else self.dropout,
             "seed": self.keys[layer], "offset": step or 0, "origin": (row, 0), "backend": backend,
         }  # fmt: skip
+
+
+def fresh_arrays(stack: Stack) -> dict[str, Array]:
+    """Weights as `pymimic.DeepNet` describes fresh ones, from the stack's seed."""
+    rng = np.random.default_rng(np.random.SeedSequence(stack.seed, spawn_key=(0,)))
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in stack.shapes.items()}
+    weights = [array for array in arrays.values() if array.ndim > 1]
+    for weight in weights:
+        gain = 2 if stack.activation in ("relu", "gelu") and weight is not weights[-1] else 1
+        weight[...] = rng.standard_normal(weight.shape, np.float32) * np.float32(math.sqrt(gain / weight.shape[1]))
+    return arrays
 
 
 def layer_key(seed: int, layer: int) -> int:

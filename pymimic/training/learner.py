@@ -1,4 +1,4 @@
-"""A net while it learns: all that the loop asks of it is `Learner`. Here are the student's; the deep net's is in `deepnet`."""
+"""A net while it learns: all that the loop asks of it is `Learner`. Here is the student's; that of nets of layers is in `layered`."""
 
 from __future__ import annotations
 
