@@ -95,7 +95,7 @@ def test_bad_files_of_distill(files, change, says, capsys):
         (("info", "--frob"), 2, "No such option"),
         (("demo", "--seed", "x"), 2, "'--seed'"),
         (("demo", "--seed", "-1"), 1, "seed: expected"),
-        (("demo", "--data", "cifar"), 1, "data: expected one of digits, letter, mnist, got 'cifar'"),
+        (("demo", "--data", "cifar"), 1, "data: expected one of mnist1d, digits, letter, mnist, got 'cifar'"),
         (("demo", "--data", "letter"), 1, "path: expected the folder with letter's files, got none"),
         (("demo", "--data", "mnist", "--path", "/nowhere"), 1, "/nowhere"),
         (("demo", "--json", "/nowhere/d.json"), 1, "/nowhere/d.json"),

@@ -138,10 +138,11 @@ def test_mnist_labels_beyond_nine_are_refused(tmp_path):
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match="data: expected one of digits, letter, mnist, got 'cifar'"):
+    with pytest.raises(ValueError, match="data: expected one of mnist1d, digits, letter, mnist, got 'cifar'"):
         datasets.load("cifar", None, 0)
-    with pytest.raises(ValueError, match="path: expected none with data 'digits'"):
-        datasets.load("digits", tmp_path, 0)
+    for name in ("mnist1d", "digits"):
+        with pytest.raises(ValueError, match=f"path: expected none with data '{name}'"):
+            datasets.load(name, tmp_path, 0)
     for name in ("letter", "mnist"):
         with pytest.raises(ValueError, match=f"path: expected the folder with {name}'s files, got none"):
             datasets.load(name, None, 0)

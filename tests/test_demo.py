@@ -155,10 +155,12 @@ def test_the_closing_sentence_is_honest(result, mimic, says):
 
 
 def test_every_set_has_both_recipes():
-    for name in datasets.NAMES:
+    for name in ("digits", "letter", "mnist"):
         full, fast = recipes.recipe(name, False), recipes.recipe(name, True)
         assert full.mimic.epochs > fast.mimic.epochs
         assert full.rank == fast.rank
+    with pytest.raises(ValueError, match="data: expected one of digits, letter, mnist, got 'mnist1d'"):
+        recipes.recipe("mnist1d", False)
     assert (recipes.recipe("letter", False).hidden, recipes.recipe("letter", False).rank) == (1024, None)
     assert (recipes.recipe("mnist", False).hidden, recipes.recipe("mnist", False).rank) == (8192, 64)
 

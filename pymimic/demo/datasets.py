@@ -1,4 +1,4 @@
-"""Labelled sets for the demo: scikit-learn's bundled digits, and Letter and MNIST from their publishers' own files."""
+"""Labelled sets: MNIST-1D, made here; scikit-learn's bundled digits; Letter and MNIST from their publishers' own files."""
 
 from __future__ import annotations
 
@@ -16,33 +16,38 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..errors import FileFormatError
+from . import mnist1d as curves
 
-NAMES = ("digits", "letter", "mnist")
+NAMES = ("mnist1d", "digits", "letter", "mnist")
+
+_FOLDERLESS = {"mnist1d": "is made here", "digits": "comes with scikit-learn"}
 
 _LETTER_FILE = "letter-recognition.data"
 _MNIST_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
 FILES = {"letter": [_LETTER_FILE], "mnist": [f"{name}{suffix}" for name in _MNIST_FILES for suffix in ("", ".gz")]}  # that `load` may read
 _LETTER_ROWS, _LETTER_POOL, _LETTER_TRAIN, _LETTER_VALIDATION = 20_000, 16_000, 4_000, 2_000
 _MNIST_VALIDATION = 10_000
+_CURVES_TRAIN, _CURVES_VALIDATION, _CURVES_TEST, _CURVES_UNLABELLED = 4_000, 1_000, 10_000, 100_000
 _IDX_BYTES = 0x08  # the IDX format's code for unsigned bytes
 
 
 class Rows(NamedTuple):
     """Rows and their classes."""
 
-    x: Array  # (n, D) float32 in [0, 1]
+    x: Array  # (n, D) float32, in [0, 1] but for mnist1d's, which have mean 0 and deviation 1
     labels: Array  # (n,) int64 in [0, C)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to train on, to choose by, and to report on. No row is in two of them."""
+    """Rows to train on, to choose by, to report on, and rows for a teacher to label. No row is in two of them."""
 
     name: str
     outputs: int  # C
     train: Rows
     validation: Rows
     test: Rows
+    unlabelled: Rows | None = None  # with labels all the same, for what labels would have given; only mnist1d has any
 
     @property
     def inputs(self) -> int:
@@ -51,26 +56,36 @@ class Dataset:
 
 
 def load(name: str, folder: str | os.PathLike[str] | None, seed: int) -> Dataset:
-    """The set called "digits", "letter" or "mnist"; the last two are read from `folder`, and "digits" needs none.
+    """The set called "mnist1d", "digits", "letter" or "mnist"; the last two are read from `folder`, and the others need none.
 
     Raises
     ------
     ValueError
-        An unknown name; a folder that is missing, or given for digits; as FileFormatError, a file that is not the publisher's.
+        An unknown name; a folder that is missing, or given for a set that needs none; as FileFormatError, a file that is not the
+        publisher's.
     OSError
         A file cannot be read.
     """
     if name not in NAMES:
         raise ValueError(f"data: expected one of {', '.join(NAMES)}, got {name!r}")
-    if name == "digits":
+    if name in _FOLDERLESS:
         if folder is not None:
-            raise ValueError(f"path: expected none with data 'digits', which comes with scikit-learn, got {str(folder)!r}")
-        return digits(seed)
+            raise ValueError(f"path: expected none with data {name!r}, which {_FOLDERLESS[name]}, got {str(folder)!r}")
+        return mnist1d(seed) if name == "mnist1d" else digits(seed)
     if folder is None:
         raise ValueError(f"path: expected the folder with {name}'s files, got none")
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, f"path: expected the folder with {name}'s files, got no folder", os.fspath(folder))
     return letter(folder, seed) if name == "letter" else mnist(folder)
+
+
+def mnist1d(seed: int) -> Dataset:
+    """MNIST-1D (Greydanus 2020): 40 samples of a curve of one of 10 classes; each part from a stream of its own.
+
+    4,000 rows to train on, 1,000 to validate, 10,000 to test, and 100,000 unlabelled.
+    """
+    sizes = (_CURVES_TRAIN, _CURVES_VALIDATION, _CURVES_TEST, _CURVES_UNLABELLED)
+    return Dataset("mnist1d", 10, *(Rows(*curves.rows(size, stream)) for size, stream in zip(sizes, _seeds(seed).spawn(len(sizes)))))
 
 
 def digits(seed: int) -> Dataset:

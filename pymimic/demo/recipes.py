@@ -65,6 +65,8 @@ class Recipe:
 
 def recipe(name: str, fast: bool) -> Recipe:
     """The recipe for "digits", "letter" or "mnist"; `fast` takes seconds, and is good for nothing but a look."""
+    if name not in _FULL:
+        raise ValueError(f"data: expected one of {', '.join(_FULL)}, got {name!r}")
     return (_FAST if fast else _FULL)[name]
 
 
