@@ -9,8 +9,11 @@ from . import (
 )
 from .backends.cuda.memory import Workspace
 from .data.cases import Cases, LabelledSet, Targets
-from .data.generate import gaussian_noise, munge
-from .data.teacher import Ensemble, Teacher, from_callable, from_sklearn, out_of_fold
+from .data.folds import out_of_fold
+from .data.generate import Munge, gaussian_noise, munge
+from .data.generators import Masks, Mixup, Noise, copies, fresh_cases
+from .data.images import Deform
+from .data.teacher import Ensemble, Teacher, centred, from_callable, from_sklearn, label
 from .data.transfer import TransferSet
 from .errors import BackendUnavailableError, CudaError, FileFormatError, ManifestError, TrainingDivergedError
 from .nets.predictor import Predictor
@@ -27,8 +30,9 @@ from .weights import ShallowWeights
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 __all__ = [
-    "SGD", "AdamW", "BackendUnavailableError", "Cases", "ConvNet", "Convolution", "CudaError", "DeepNet", "Ensemble", "FileFormatError",
-    "History", "LabelledSet", "ManifestError", "Optimizer", "Plan", "Predictor", "Record", "ShallowWeights", "Student", "Targets",
-    "Teacher", "Trainer", "TrainingDivergedError", "TransferSet", "Workspace", "constant", "cosine", "from_callable", "from_sklearn",
-    "gaussian_noise", "get_num_threads", "munge", "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
+    "SGD", "AdamW", "BackendUnavailableError", "Cases", "ConvNet", "Convolution", "CudaError", "DeepNet", "Deform", "Ensemble",
+    "FileFormatError", "History", "LabelledSet", "ManifestError", "Masks", "Mixup", "Munge", "Noise", "Optimizer", "Plan", "Predictor",
+    "Record", "ShallowWeights", "Student", "Targets", "Teacher", "Trainer", "TrainingDivergedError", "TransferSet", "Workspace", "centred",
+    "constant", "copies", "cosine", "fresh_cases", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads", "label", "munge",
+    "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

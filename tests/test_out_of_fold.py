@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pymimic.data.teacher import from_callable, from_sklearn, out_of_fold
+from pymimic.data.folds import out_of_fold
+from pymimic.data.teacher import from_callable, from_sklearn
 
 
 def rows(n, columns=3, seed=0):

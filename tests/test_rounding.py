@@ -77,7 +77,11 @@ def test_whoever_takes_float64_inputs_to_train_on_warns_once_where_it_was_called
         ("inputs", lambda: pm.TransferSet.create(tmp_path / "array", teacher, x, rows_per_shard=50, progress=False)),
         ("inputs", lambda: pm.TransferSet.create(tmp_path / "pieces", teacher, iter([x[:300], x[300:]]), progress=False)),
         ("x", lambda: pm.out_of_fold(lambda a, b: teacher, x, labels, 2)),
+        ("inputs", lambda: pm.TransferSet.from_teacher(teacher, x)),
+        ("inputs", lambda: pm.TransferSet.from_teacher(teacher, iter([x[:300], x[300:]]))),
         ("x", lambda: pm.munge(x, 1, 0.5, 1.0, 0)),
+        ("x", lambda: pm.Munge(x)),
+        ("x", lambda: pm.copies(pm.Noise(0.1), x, 1)),
         ("x", lambda: pm.gaussian_noise(x, 1, 0.5, 0)),
     ):
         with pytest.warns(UserWarning, match=rf"^{name}: expected values that float32 can tell apart") as caught:

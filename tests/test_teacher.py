@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import pymimic as pm
 from pymimic.data.teacher import Ensemble, from_callable, from_sklearn, label
 
 
@@ -213,3 +214,51 @@ def test_a_fitted_forest_and_an_unfitted_one():
     assert np.allclose(teacher.logits(x)[:, 1], teacher.logits(x).min(1))
     with pytest.raises(TypeError, match="one output, got one with several"):
         from_sklearn(forest.fit(x, np.stack([labels, labels], axis=1)))
+
+
+def test_label_asks_in_slabs_of_float32_and_gives_what_one_call_would():
+    sizes = []
+
+    def teach(x):
+        assert x.dtype == np.float32
+        sizes.append(len(x))
+        x *= 2  # a copy, which it may change
+        return x[:, :3]
+
+    x = rows(50)
+    kept = x.copy()
+    for workers in (1, 3):
+        sizes.clear()
+        assert np.array_equal(pm.label(from_callable(teach), x, rows=16, workers=workers), 2 * kept[:, :3])
+        assert sorted(sizes) == [2, 16, 16, 16]
+    assert np.array_equal(pm.label(from_callable(teach), x.astype(np.float64)), 2 * kept[:, :3])
+    assert pm.label(from_callable(teach), x[:0]).shape == (0, 3)
+    assert np.array_equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    ("function", "keywords", "error", "message"),
+    [
+        (lambda x: x[:, :2] / (x[:, :1] != rows(10)[6, 0]), {"rows": 4}, ValueError, "logits: expected finite values, got -?inf in row 6"),
+        (lambda x: x[:, : len(x)], {"rows": 3}, ValueError, "logits: expected 3 columns from the teacher, got 1"),
+        (lambda x: x, {"rows": 0}, ValueError, "rows: expected an int"),
+        (lambda x: x, {"workers": 0}, ValueError, "workers: expected an int"),
+    ],
+)
+def test_label_refuses(function, keywords, error, message):
+    with pytest.raises(error, match=message):
+        pm.label(from_callable(function), rows(10), **keywords)
+    with pytest.raises(TypeError, match="teacher: expected a teacher"):
+        pm.label(function, rows(10), **keywords)
+
+
+def test_a_centred_teachers_rows_have_mean_0_and_are_its_own_otherwise():
+    teacher = from_callable(lambda x: x[:, :3] + 5, "moved", classes="abc")
+    x = rows(20)
+    logits = pm.label(teacher, x)
+    centred = pm.centred(teacher)
+    assert np.allclose(pm.label(centred, x), logits - logits.mean(axis=1, keepdims=True), atol=1e-6)
+    assert centred.describe() == {"kind": "centred", "of": teacher.describe()}
+    assert centred.classes == ["a", "b", "c"]
+    with pytest.raises(TypeError, match="teacher: expected a teacher"):
+        pm.centred(lambda x: x)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from slope_teacher import TEACHER, C, D, contents, rows, says
 
+import pymimic
 from pymimic.data.teacher import from_callable
 from pymimic.data.transfer import TransferSet
 from pymimic.nets.student import Student
@@ -210,3 +211,41 @@ def test_bad_standardisations_are_refused(arguments, message):
         ts.standardised(*arguments)
     with pytest.raises(ValueError, match="standardised already"):
         ts.standardised().set.standardised()
+
+
+def test_from_teacher_labels_an_array_or_parts_of_one_in_memory():
+    x = np.random.default_rng(0).random((50, 4), np.float32)
+    teacher = pymimic.from_callable(lambda rows: rows[:, :3] * 2, "twice")
+    weights, labels = np.linspace(0, 1, 50), np.arange(50) % 3
+    want = pymimic.TransferSet(x, x[:, :3] * 2, weights, labels).batch(np.arange(50))
+    part = np.empty((10, 4), np.float32)
+
+    def parts():  # that lie in the same memory
+        for start in range(0, 50, 10):
+            part[...] = x[start : start + 10]
+            yield part
+
+    for inputs in (x, x.astype(np.float64), list(np.split(x, [20])), parts()):
+        made = pymimic.TransferSet.from_teacher(teacher, inputs, weights, labels, rows=16, workers=2)
+        for a, b in zip((*made.batch(np.arange(50))[1], *made.batch(np.arange(50))[::2]), (*want[1], *want[::2])):
+            assert np.array_equal(a, b)
+    plain = pymimic.TransferSet.from_teacher(pymimic.centred(teacher), pymimic.munge(x, 3))
+    assert len(plain) == 150
+    assert np.abs(plain.batch(np.arange(150))[1].mean(axis=1)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        (np.zeros((0, 4), np.float32), ValueError, "inputs: expected at least one row, got none"),
+        (iter([]), ValueError, "inputs: expected at least one row, got none"),
+        (np.zeros(4, np.float32), ValueError, "inputs: expected shape"),
+        (np.zeros((4, 3), int), TypeError, "inputs: expected dtype float32 or float64, got int64"),
+        ([np.zeros((4, 3)), np.zeros((4, 2))], ValueError, r"inputs: expected shape \(n, D\) = \(any, 3\), got \(4, 2\)"),
+        ([[0.0, 1.0, 2.0]], TypeError, "inputs: expected a NumPy array"),
+        ([np.zeros((4, 3)), np.full((4, 3), np.nan)], ValueError, "inputs: expected finite values, got nan in row 4"),
+    ],
+)
+def test_from_teacher_refuses(inputs, error, message):
+    with pytest.raises(error, match=message):
+        pymimic.TransferSet.from_teacher(pymimic.from_callable(lambda rows: rows), inputs)

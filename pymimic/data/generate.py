@@ -1,23 +1,26 @@
-"""New cases from old ones, for a teacher to label: MUNGE and Gaussian noise, one copy of the set at a time."""
+"""New cases from old ones, for a teacher to label: MUNGE, copy by copy or as a generator, and copies with Gaussian noise."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from .rounding import warn_of_merged_values
+from .fingerprint import digest
+from .generators import Noise, demand_rows, each_copy, float32_rows, streams
 
 _CANDIDATES = (9, 129)  # neighbours asked of scikit-learn, the row itself among them: a few, and where they leave doubts more
 _FEW_ROWS = 256  # whose distances are all computed: a search is slower
 _CHUNK = 1 << 21  # distances held at once
 
 
-def munge(x: Array, copies: int, p: float, s: float, seed: int, discrete: Sequence[int] = ()) -> Iterator[Array]:
+def munge(
+    x: Array, copies: int, p: float = 0.2, s: float = 5.0, seed: int = 0, discrete: Sequence[int] = ()
+) -> Iterator[Array]:  # fmt: skip
     """Yield `copies` munged versions of x, each of shape (N, D): copies * N cases that lie near the manifold of x.
 
     Bucila, Caruana & Niculescu-Mizil 2006, algorithm 1. A copy visits every example e once, in the order of x, and pairs it with its
@@ -48,18 +51,41 @@ def munge(x: Array, copies: int, p: float, s: float, seed: int, discrete: Sequen
     ValueError, TypeError
         On a bad argument, at the call; NaN or infinity in x names the row.
     """
-    x = _cases(x, copies)
-    if len(x) < 2:
-        raise ValueError(f"x: expected at least 2 rows, as each is paired with another, got {len(x)}")
-    if not 0 <= p <= 1:
-        raise ValueError(f"p: expected a probability in [0, 1], got {p}")
-    if not s > 0:
-        raise ValueError(f"s: expected a number above 0, got {s}")
-    swaps = sorted({_check.integer("discrete", index, 0, x.shape[1]) for index in discrete})
-    streams = _streams(seed)
-    neighbour = _nearest(_features(x, swaps))
-    rounds = _rounds(neighbour)
-    return (_munged(x, neighbour, rounds, p, s, swaps, streams(i)) for i in range(copies))
+    x = demand_rows(x)
+    _check.integer("copies", copies, 0, 1 << 63)
+    swaps, neighbour = _pairs(x, p, s, discrete)
+    stream, rounds = streams(seed), _rounds(neighbour)
+    return (_munged(x, neighbour, rounds, p, s, swaps, stream(i)) for i in range(copies))
+
+
+class Munge:
+    """A generator that munges rows of x: each new case is a row e drawn at random, exchanged with its nearest neighbour e' in x.
+
+    With probability p an attribute of the case is drawn from N(e'_a, |e_a - e'_a| / s), else it is e_a; a discrete one is e'_a or e_a. So
+    a case is exchanged once, where `munge` exchanges a row of a copy twice on average: as e, and as the neighbour of others. The
+    batch only says how many cases are drawn.
+
+    Parameters
+    ----------
+    x : (N, D) float32 or float64 array, N at least 2; its neighbours are looked for once, here
+    p, s, discrete : see `munge`
+    """
+
+    def __init__(self, x: Array, p: float = 0.2, s: float = 5.0, discrete: Sequence[int] = ()) -> None:
+        self._x, self._p, self._s = demand_rows(x), p, s
+        self._swaps, self._neighbour = _pairs(self._x, p, s, discrete)
+
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
+        """As many new cases as x (B, D) has rows."""
+        rows = rng.integers(len(self._x), size=len(float32_rows(x, self._x.shape[1])))
+        e, other = self._x[rows], self._x[self._neighbour[rows]]
+        exchanged = rng.random(e.shape, dtype=np.float32) < self._p
+        (noise,) = _noise(e, other, self._s, self._swaps, rng, 1)
+        return np.where(exchanged, other + noise, e)
+
+    def __repr__(self) -> str:
+        x = f"<{self._x.shape}, sha256 {(digest(self._x) or '')[:16]}>"
+        return f"Munge({x}, p={float(self._p)!r}, s={float(self._s)!r}, discrete={self._swaps!r})"
 
 
 def gaussian_noise(x: Array, copies: int, sigma: float | Array, seed: int) -> Iterator[Array]:
@@ -81,29 +107,23 @@ def gaussian_noise(x: Array, copies: int, sigma: float | Array, seed: int) -> It
     ValueError, TypeError
         On a bad argument, at the call; NaN or infinity in x names the row.
     """
-    x = _cases(x, copies)
-    deviation = np.asarray(_check.host_array("sigma", sigma) if isinstance(sigma, np.ndarray) else sigma, np.float32)
-    if deviation.shape not in ((), x.shape[1:]) or not (np.isfinite(deviation) & (deviation >= 0)).all():
-        raise ValueError(f"sigma: expected finite deviations of at least 0, one or (D,) = {x.shape[1:]}, got {sigma}")
-    streams = _streams(seed)
-    return (x + deviation * streams(i).standard_normal(x.shape, dtype=np.float32) for i in range(copies))
-
-
-def _cases(x: object, copies: int) -> Array:
-    """`x` as finite float32 (N, D)."""
-    wide = _check.Dims().array("x", x, "N", "D")
-    with np.errstate(over="ignore"):  # infinity is found next
-        array = wide.astype(np.float32)
-    _check.finite("x", array)
-    warn_of_merged_values("x", wide, 3)
+    x = demand_rows(x)
     _check.integer("copies", copies, 0, 1 << 63)
-    return array
+    noise = Noise(sigma)
+    noise.deviation(x.shape[1])  # is demanded at the call
+    return each_copy(noise, x, copies, seed)
 
 
-def _streams(seed: int) -> Callable[[int], np.random.Generator]:
-    """The generator of each copy."""
-    _check.integer("seed", seed, 0, 1 << 64)
-    return lambda copy: np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(copy,)))
+def _pairs(x: Array, p: float, s: float, discrete: Sequence[int]) -> tuple[list[int], Array]:
+    """The attributes that swap, and the number of each row's neighbour."""
+    if len(x) < 2:
+        raise ValueError(f"x: expected at least 2 rows, as each is paired with another, got {len(x)}")
+    if not 0 <= p <= 1:
+        raise ValueError(f"p: expected a probability in [0, 1], got {p}")
+    if not s > 0:
+        raise ValueError(f"s: expected a number above 0, got {s}")
+    swaps = sorted({_check.integer("discrete", index, 0, x.shape[1]) for index in discrete})
+    return swaps, _nearest(_features(x, swaps))
 
 
 def _munged(
@@ -115,12 +135,18 @@ def _munged(
         others = neighbour[rows]
         e, other = copy[rows], copy[others]
         exchanged = rng.random(e.shape, dtype=np.float32) < p
-        noise = rng.standard_normal((2, *e.shape), dtype=np.float32)
-        noise *= np.abs(e - other) / np.float32(s)
-        noise[..., swaps] = 0
+        noise = _noise(e, other, s, swaps, rng, 2)
         copy[rows] = np.where(exchanged, other + noise[0], e)
         copy[others] = np.where(exchanged, e + noise[1], other)
     return copy
+
+
+def _noise(e: Array, other: Array, s: float, swaps: list[int], rng: np.random.Generator, count: int) -> Array:
+    """(count, n, D): of deviation |e - other| / s where attributes don't swap."""
+    noise = rng.standard_normal((count, *e.shape), dtype=np.float32)
+    noise *= np.abs(e - other) / np.float32(s)
+    noise[..., swaps] = 0
+    return noise
 
 
 def _rounds(neighbour: Array) -> list[Array]:

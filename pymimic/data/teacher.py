@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,6 @@ from ..backends.interface import Array
 from . import fingerprint
 from .answers import on_host
 from .classifier import LogProbabilities
-from .rounding import warn_of_merged_values
 
 
 class Teacher(Protocol):
@@ -58,7 +58,7 @@ class Ensemble:
         for i, member in enumerate(self.members):
             if (classes := classes_of(member)) is not None and self.classes is None:
                 self.classes, first = classes, i
-            elif classes is not None and (difference := _difference(self.classes, f"member {first}", classes, f"member {i}")):
+            elif classes is not None and (difference := difference_of(self.classes, f"member {first}", classes, f"member {i}")):
                 raise ValueError(f"members: expected teachers of the same classes in the same order, got {difference}")
 
     def logits(self, x: Array) -> Array:
@@ -143,70 +143,53 @@ def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | N
     return _Function(LogProbabilities(estimator, float(floor), known, columns), name, described, columns)
 
 
-def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, labels: Array, folds: int = 5, seed: int = 0) -> Array:
-    """Logits (N, C) float32 for labelled rows, each row's from a teacher that was not fitted on it.
+def centred(teacher: Teacher) -> Teacher:
+    """The teacher's logits less their mean over each row, which no softmax sees: the student need not learn it.
 
-    A teacher has overfitted the rows that it was fitted on, and its logits there say little. The rows are split into stratified
-    folds at random; for each fold a teacher is fitted on the others.
+    Logits of `from_sklearn` are so already. A student trained by squared error gains where the teacher is a net.
+    """
+    demand_teacher("teacher", teacher, "logits", "describe")
+    return _Centred(teacher)
+
+
+def label(teacher: Teacher, x: Array, first_row: int = 0, *, rows: int = 16384, workers: int = 1) -> Array:
+    """The teacher's logits (N, C) float32 for x, demanded to be finite.
+
+    The teacher gets copies, which it may change, of some rows at a time: what it needs memory for stays small.
 
     Parameters
     ----------
-    make_teacher : takes x (n, D) and labels (n,), and returns a fitted teacher, for instance
-        `lambda x, y: from_sklearn(ExtraTreesClassifier().fit(x, y), classes=range(26))`
-    x : (N, D) float32 or float64 array
-    labels : (N,) array of any dtype that sorts
-    folds : in [2, N]
-    seed : of the split
+    teacher : has `logits`
+    x : (N, D) float32 or float64 array; the teacher gets float32
+    first_row : the number of x's first row in messages
+    rows : that the teacher gets at a time
+    workers : threads that ask the teacher at once, if it can bear that: some of scikit-learn's use one core each
 
     Raises
     ------
-    ValueError
-        The folds' teachers differ in their classes, or in their number of outputs, as they do when a class is rarer than 2 rows and the
-        teacher counts only those that it saw: give `from_sklearn` its `classes`. The message names the fold and what it lacks.
+    TypeError, ValueError
+        The teacher gives something else than finite floats (B, C); the message names it, and the row.
     """
-    dims = _check.Dims()
-    wide = dims.array("x", x, "N", "D")
-    labels = _check.host_array("labels", labels)
-    dims.shape("labels", labels.shape, ("N",))
-    _check.integer("folds", folds, 2, dims["N"] + 1)
-    if not callable(make_teacher):
-        raise TypeError(f"make_teacher: expected a function of (x, labels) that returns a teacher, got {type(make_teacher).__name__}")
-    fold = _stratified(labels, folds, seed)
-    warn_of_merged_values("x", wide, 2)
-    x = wide.astype(np.float32, copy=False)
-    logits: Array | None = None
-    first: list[Any] | None = None  # classes of the first teacher that knows its own
-    first_fold = 0
-    for i in range(folds):
-        held_out = fold == i
-        teacher = make_teacher(x[~held_out], labels[~held_out])
-        demand_teacher("make_teacher", teacher, "logits")
-        classes, difference = classes_of(teacher), ""
-        if first is None:
-            first, first_fold = classes, i
-        elif classes is not None:
-            difference = _difference(first, f"fold {first_fold}'s teacher", classes, f"fold {i}'s teacher")
-        if difference and len(first or ()) == len(classes or ()):
-            raise ValueError(f"make_teacher: expected teachers of the same classes in the same order, got {difference}")
-        given = label(teacher, x[held_out])
-        if logits is None:
-            logits = np.empty((dims["N"], given.shape[1]), np.float32)
-        if given.shape[1] != logits.shape[1]:
-            raise ValueError(
-                f"make_teacher: expected teachers with {logits.shape[1]} outputs as the first has, got {given.shape[1]} "
-                f"in fold {i}, whose training rows have {len(np.unique(labels[~held_out]))} of {len(np.unique(labels))} classes"
-                f"{'; ' * bool(difference)}{difference}"
-            )
-        logits[held_out] = given
-    assert logits is not None
-    return logits
+    demand_teacher("teacher", teacher, "logits")
+    _check.integer("rows", rows, 1, 1 << 62)
+    _check.integer("workers", workers, 1, 1 << 16)
+    starts = range(0, max(1, len(x)), rows)
+
+    def ask(start: int) -> Array:
+        return _ask(teacher, x if len(starts) == 1 else x[start : start + rows], first_row + start)
+
+    if workers == 1:
+        parts = [ask(start) for start in starts]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(ask, starts))
+    if columns := [part.shape[1] for part in parts if part.shape[1] != parts[0].shape[1]]:
+        raise ValueError(f"logits: expected {parts[0].shape[1]} columns from the teacher, got {columns[0]}")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def label(teacher: Teacher, x: Array, first_row: int = 0) -> Array:
-    """The teacher's logits for x, demanded to be finite and (B, C), as float32; `first_row` is x's place in messages.
-
-    The teacher gets a copy of x, so that it cannot change it.
-    """
+def _ask(teacher: Teacher, x: Array, first_row: int) -> Array:
+    """The teacher's logits for a copy of x, so that it cannot change it."""
     name = repr(teacher.name) if isinstance(teacher, _Function) else type(teacher).__qualname__
     logits = on_host("logits", teacher.logits(_copy(x)), name)
     if logits.dtype.kind != "f":
@@ -243,7 +226,7 @@ def classes_of(teacher: Teacher) -> list[Any] | None:
     return None if classes is None else [value.item() if isinstance(value, np.generic) else value for value in classes]
 
 
-def _difference(a: list[Any] | None, whose_a: str, b: list[Any], whose_b: str) -> str:
+def difference_of(a: list[Any] | None, whose_a: str, b: list[Any], whose_b: str) -> str:
     """In what two lists of classes differ, in words; nothing where they are the same."""
     lacking = [
         f"{whose} lacks {missing}"
@@ -267,7 +250,9 @@ def _distinct(classes: Sequence[Any]) -> list[Any]:
 
 def _copy(x: Any) -> Any:
     """Rows that a teacher may change."""
-    return _check.host_array("x", x).copy() if isinstance(x, np.ndarray) else copy.deepcopy(x)
+    if not isinstance(x, np.ndarray):
+        return copy.deepcopy(x)
+    return _check.host_array("x", x).astype(np.float32 if x.dtype == np.float64 else x.dtype)
 
 
 def _demand_shape(logits: Array, rows: int, classes: list[Any] | None, teacher: str) -> None:
@@ -277,14 +262,20 @@ def _demand_shape(logits: Array, rows: int, classes: list[Any] | None, teacher: 
         raise ValueError(f"logits: expected shape ({rows}, {columns}) from the teacher, got {logits.shape} from {teacher}")
 
 
-def _stratified(labels: Array, folds: int, seed: int) -> Array:
-    """The fold of each row: each class's rows, in random order, are dealt out in turn."""
-    rng = np.random.default_rng(np.random.SeedSequence(_check.integer("seed", seed, 0, 1 << 64)))
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    fold = np.empty(len(labels), np.int64)
-    fold[order] = np.arange(len(labels)) % folds
-    return fold
+class _Centred:
+    """A teacher whose rows of logits have mean 0."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher, self.classes = teacher, classes_of(teacher)
+
+    def logits(self, x: Array) -> Array:
+        """The teacher's logits (B, C) float32, less their mean over each row."""
+        logits = label(self._teacher, x)
+        return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+    def describe(self) -> dict[str, Any]:
+        """Whose logits are centred."""
+        return {"kind": "centred", "of": self._teacher.describe()}
 
 
 class _Function:

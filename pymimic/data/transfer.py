@@ -20,7 +20,7 @@ from .mapped import mapped_file, packed, unpacked
 from .moments import TINY, moments
 from .rounding import warn_of_merged_values
 from .shards import MANIFEST, demand_set, open_shard, read_manifest, slabs
-from .teacher import Teacher
+from .teacher import Teacher, label
 
 
 class Standardised(NamedTuple):
@@ -69,6 +69,38 @@ class TransferSet:
         self._adopt([parts], None)
         if labels is not None:
             self._labels = class_labels(dims, labels, self.outputs)
+
+    @classmethod
+    def from_teacher(
+        cls, teacher: Teacher, inputs: Array | Iterable[Array], weights: Array | None = None, labels: Array | None = None, *,
+        rows: int = 16384, workers: int = 1,
+    ) -> TransferSet:  # fmt: skip
+        """Label inputs, and keep them with the logits in memory.
+
+        Parameters
+        ----------
+        teacher : see `centred` for logits whose rows have mean 0, as squared error wants them
+        inputs : (N, D) array, or an iterable of (n, D) arrays such as `munge(...)` or `copies(...)`; float32 or float64
+        weights, labels : (N,) arrays or None, as `TransferSet` takes them
+        rows, workers : how many the teacher gets at a time, in how many threads, see `label`
+
+        Raises
+        ------
+        TypeError, ValueError
+            What `TransferSet` and `label` raise; no rows at all.
+        """
+        dims, parts, warned = _check.Dims(), list[Array](), False
+        for part in [inputs] if isinstance(inputs, np.ndarray) else inputs:
+            dims.size.pop("n", None)
+            parts.append(_float32(dims, "inputs", part, "n", "D"))
+            warned = warned or warn_of_merged_values("inputs", part, 2)
+            if part is not inputs:
+                parts[-1] = parts[-1].copy()  # whoever gives parts may use their memory again
+        if not sum(map(len, parts)):
+            raise ValueError("inputs: expected at least one row, got none")
+        x = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        demand_values("inputs", x)
+        return cls(x, label(teacher, x, rows=rows, workers=workers), weights, labels)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, verify: bool = True) -> TransferSet:

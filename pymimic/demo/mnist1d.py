@@ -67,7 +67,7 @@ def _smoothing(length: int) -> Array:
     kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / _SMOOTHNESS))
     mirrored = np.pad(np.eye(length), ((reach, reach), (0, 0)), "symmetric")
     seen = np.lib.stride_tricks.sliding_window_view(mirrored, len(kernel), axis=0)
-    return (seen @ (kernel / kernel.sum())).T
+    return np.asarray((seen @ (kernel / kernel.sum())).T)
 
 
 def _curves() -> tuple[Array, Array]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..backends.interface import Array
+from ..data import images
 from ..data.generate import munge
-from .images import deformed
+from ..data.generators import copies
 from .teachers import DeepRecipe, ForestAndSvcRecipe
 
 
@@ -38,7 +40,7 @@ class Munge:
 
 @dataclass(frozen=True)
 class Deform:
-    """New images by `deformed`."""
+    """New images by `pymimic.Deform`."""
 
     copies: int
     degrees: float = 10.0
@@ -47,7 +49,7 @@ class Deform:
 
     def __call__(self, x: Array, seed: int) -> Iterator[Array]:
         """Copies of x (N, side * side)."""
-        return deformed(x, self.copies, seed, degrees=self.degrees, stretch=self.stretch, shift=self.shift)
+        return copies(images.Deform(math.isqrt(x.shape[1]), self.degrees, self.stretch, self.shift, bend=0.0), x, self.copies, seed)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from .. import _check
 from ..backends import default_host
 from ..backends.interface import Array
 from ..data.cases import LabelledSet
-from ..data.teacher import Teacher, out_of_fold
+from ..data.folds import out_of_fold
+from ..data.teacher import Teacher
 from ..data.transfer import TransferSet
 from ..nets.student import Student
 from ..optimizer import AdamW, cosine, warm_up

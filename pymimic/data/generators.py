@@ -1,0 +1,241 @@
+"""Generators of new cases for a batch: noise, blends and masks; and what draws from a generator, whole copies or fresh cases as one trains.
+
+A generator is any function (x, rng) -> x', (B, D) float32 to (B, D) float32, that draws from the `numpy.random.Generator` alone and leaves
+x as it is. Those of the library are also compared when a run is resumed: their repr says how they are set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import _check
+from ..backends.interface import Array
+from ..callables import describe
+from .cases import Targets
+from .feed import Augment
+from .rounding import warn_of_merged_values
+from .teacher import Teacher, demand_teacher, label
+
+Generate = Callable[[Array, np.random.Generator], Array]
+"""A generator: (x, rng) -> x'."""
+
+_SLAB = 1 << 22  # values that `copies` gives a generator at once
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A generator that adds independent normal noise.
+
+    Parameters
+    ----------
+    sigma : standard deviation in units of x, at least 0; a number, or a (D,) array with one for each attribute
+    """
+
+    sigma: float | Array | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        given = np.asarray(_check.host_array("sigma", self.sigma) if isinstance(self.sigma, np.ndarray) else self.sigma)
+        array = given.astype(np.float64) if given.dtype.kind in "fiu" else np.array(np.nan)
+        with np.errstate(over="ignore"):  # infinity is found here
+            finite = bool(np.isfinite(array.astype(np.float32)).all())
+        if array.ndim > 1 or not (finite and (array >= 0).all()):
+            raise ValueError(f"sigma: expected finite deviations of at least 0, one or (D,), got {self.sigma}")
+        object.__setattr__(self, "sigma", tuple(array.tolist()) if array.ndim else float(array))  # which compare, and show all values
+
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
+        """x (B, D) with noise."""
+        x = float32_rows(x)
+        return np.asarray(x + self.deviation(x.shape[1]) * rng.standard_normal(x.shape, dtype=np.float32))
+
+    def deviation(self, columns: int) -> Array:
+        """sigma for rows of so many columns."""
+        deviation = np.asarray(self.sigma, np.float32)
+        if deviation.shape not in ((), (columns,)):
+            raise ValueError(f"sigma: expected finite deviations of at least 0, one or (D,) = {(columns,)}, got {len(deviation)}")
+        return deviation
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """A generator of blends of two rows (Zhang et al. 2018): a x + (1 - a) x' with a ~ Beta(alpha, alpha), x' another row of the batch.
+
+    Parameters
+    ----------
+    alpha : above 0; 1 makes all blends alike likely, less makes most of them close to one of the two
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check.number("alpha", self.alpha, above=0)
+
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
+        """A blend for each row of x (B, D)."""
+        x = float32_rows(x)
+        other = x[rng.permutation(len(x))]
+        part = rng.beta(self.alpha, self.alpha, (len(x), 1)).astype(np.float32)
+        return np.asarray(other + part * (x - other))
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A generator that blanks stripes of a grid of time and features, as a spectrogram is (SpecAugment, Park et al. 2019).
+
+    Parameters
+    ----------
+    time, features : the grid's size; D = time * features, the features of a time step side by side
+    steps : the longest stripe of time steps; each is of 0 to so many, anywhere, alike likely
+    bands : the same for features
+    count : stripes of each kind
+    value : what is put in a stripe's place: the mean, which is 0 in standardised inputs
+    """
+
+    time: int
+    features: int
+    steps: int
+    bands: int
+    count: int = 1
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("time", "features", "count"):
+            _check.integer(name, getattr(self, name), 1, 1 << 31)
+        _check.integer("steps", self.steps, 0, self.time + 1)
+        _check.integer("bands", self.bands, 0, self.features + 1)
+        _check.number("value", self.value, float32=True)
+
+    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
+        """x (B, time * features) with stripes blanked."""
+        x = float32_rows(x, self.time * self.features)
+        grid = x.reshape(-1, self.time, self.features)
+        blank = (
+            self._stripes(len(x), self.time, self.steps, rng)[:, :, None] | self._stripes(len(x), self.features, self.bands, rng)[:, None]
+        )
+        return np.where(blank, np.float32(self.value), grid).reshape(x.shape)
+
+    def _stripes(self, rows: int, length: int, longest: int, rng: np.random.Generator) -> Array:
+        """(rows, length) bool: where there is a stripe."""
+        width = rng.integers(0, longest + 1, (self.count, rows, 1))
+        start = rng.integers(0, length - width + 1)
+        at = np.arange(length)
+        return np.asarray(((at >= start) & (at < start + width)).any(axis=0))
+
+
+def copies(generator: Generate, x: Array, count: int, seed: int = 0) -> Iterator[Array]:
+    """Yield `count` new versions of x, each of shape (N, D), by a generator: what `TransferSet.create` and `from_teacher` take.
+
+    Parameters
+    ----------
+    generator : `Noise`, `Deform` or another, or a function (x, rng) -> x' of yours
+    x : (N, D) float32 or float64 array; the generator gets some of its rows at a time, in order
+    count : how many (N, D) arrays to yield
+    seed : copy i draws from numpy.random.SeedSequence(seed, spawn_key=(i,))
+
+    Yields
+    ------
+    (N, D) float32 arrays.
+
+    Raises
+    ------
+    ValueError, TypeError
+        On a bad argument, at the call; NaN or infinity in x names the row.
+    """
+    _demand_generator(generator)
+    x = demand_rows(x)
+    _check.integer("count", count, 0, 1 << 63)
+    return each_copy(generator, x, count, seed)
+
+
+def each_copy(generator: Generate, x: Array, count: int, seed: int) -> Iterator[Array]:
+    """`copies` of rows that are what they are to be."""
+    stream, rows = streams(seed), max(1, _SLAB // max(1, x.shape[1]))
+    parts = [x[start : start + rows] for start in range(0, len(x), rows)]
+
+    def copy(rng: np.random.Generator) -> Array:
+        return np.concatenate([generated(generator, part, rng) for part in parts]) if parts else x
+
+    return (copy(stream(i)) for i in range(count))
+
+
+def fresh_cases(generator: Generate, teacher: Teacher | None = None) -> Augment:
+    """For `Trainer(augment=)`: every batch is replaced by new cases of the generator, which the teacher labels as one trains.
+
+    No case comes twice, and nothing is stored. The generator draws from the stream that the trainer has for the step, so runs repeat, and
+    resume bit for bit. A checkpoint keeps how the generator is set and the teacher's description, and `fit(resume=)` compares them.
+
+    Parameters
+    ----------
+    generator : `Deform`, `Munge` or another, or a function (x, rng) -> x' of yours
+    teacher : gives the logits of the new cases, in place of those of the data; labels, where the data have them, stay. None keeps all
+        targets: for generators whose new row b is of the same class as row b was
+
+    A teacher is asked at every step, and labelling may take longer than the step: see `copies` for cases that are labelled once.
+    """
+    _demand_generator(generator)
+    if teacher is not None:
+        demand_teacher("teacher", teacher, "logits", "describe")
+    return _FreshCases(generator, teacher)
+
+
+class _FreshCases:
+    """What `fresh_cases` returns."""
+
+    def __init__(self, generator: Generate, teacher: Teacher | None) -> None:
+        self._generator, self._teacher = generator, teacher
+
+    def __call__(self, x: Array, targets: Any, rng: np.random.Generator) -> tuple[Array, Any]:
+        new = generated(self._generator, float32_rows(np.asarray(x, np.float32)), rng)
+        if self._teacher is None:
+            return new, targets
+        logits = label(self._teacher, new)
+        return new, Targets(logits, targets.labels) if isinstance(targets, Targets) else logits
+
+    def __repr__(self) -> str:
+        teacher = "None" if self._teacher is None else json.dumps(self._teacher.describe(), sort_keys=True, default=repr)
+        return f"fresh_cases({describe(self._generator)}, {teacher})"
+
+
+def generated(generator: Generate, x: Array, rng: np.random.Generator) -> Array:
+    """What the generator makes of x, demanded to be float32 and of x's shape."""
+    new = generator(x, rng)
+    array = _check.host_array("generator", new)
+    if array.dtype != np.float32 or array.shape != x.shape:
+        name = describe(generator)
+        raise ValueError(f"generator: expected float32 rows of shape {x.shape} from {name}, got {array.dtype} of shape {array.shape}")
+    return array
+
+
+def float32_rows(x: object, columns: int | None = None) -> Array:
+    """Demand (B, D) float32 with D = columns, if that is given."""
+    array = _check.host_array("x", x)
+    if array.dtype != np.float32:
+        raise TypeError(f"x: expected dtype float32, got {array.dtype}")
+    known: dict[str, int] = {} if columns is None else {"D": columns}
+    _check.Dims(None, **known).shape("x", array.shape, ("B", "D"))
+    return array
+
+
+def demand_rows(x: object) -> Array:
+    """`x` as finite float32 (N, D)."""
+    wide = _check.Dims().array("x", x, "N", "D")
+    with np.errstate(over="ignore"):  # infinity is found next
+        array = wide.astype(np.float32)
+    _check.finite("x", array)
+    warn_of_merged_values("x", wide, 3)
+    return array
+
+
+def streams(seed: int) -> Callable[[int], np.random.Generator]:
+    """The stream of each copy."""
+    _check.integer("seed", seed, 0, 1 << 64)
+    return lambda copy: np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(copy,)))
+
+
+def _demand_generator(generator: object) -> None:
+    if not callable(generator):
+        raise TypeError(f"generator: expected a function (x, rng) -> x', such as pymimic.Noise(0.1), got {type(generator).__name__}")
