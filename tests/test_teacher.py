@@ -239,7 +239,7 @@ def test_label_asks_in_slabs_of_float32_and_gives_what_one_call_would():
 @pytest.mark.parametrize(
     ("function", "keywords", "error", "message"),
     [
-        (lambda x: x[:, :2] / (x[:, :1] != rows(10)[6, 0]), {"rows": 4}, ValueError, "logits: expected finite values, got -?inf in row 6"),
+        (lambda x: np.where(x[:, :1] == rows(10)[6, 0], np.inf, x), {"rows": 4}, ValueError, "logits: expected finite .* inf in row 6"),
         (lambda x: x[:, : len(x)], {"rows": 3}, ValueError, "logits: expected 3 columns from the teacher, got 1"),
         (lambda x: x, {"rows": 0}, ValueError, "rows: expected an int"),
         (lambda x: x, {"workers": 0}, ValueError, "workers: expected an int"),
