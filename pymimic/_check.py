@@ -45,7 +45,7 @@ class Dims:
     def labels(self, name: str, value: object) -> Array:
         """`value` as (B,) integers in [0, C), beside arrays that have bound B and C."""
         array = any_array(name, value)
-        integers(name, array)
+        integer_array(name, array)
         self._at(name, array)
         self.shape(name, array.shape, ("B",))
         if is_device(array) and capturing():
@@ -139,7 +139,7 @@ def floats(name: str, array: Array) -> None:
         raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}{_as_float32(array)}")
 
 
-def integers(name: str, array: Array) -> None:
+def integer_array(name: str, array: Array) -> None:
     """Demand integers of any width."""
     if array.dtype.kind not in "iu":
         cure = ": pass .astype(np.int64)" if array.dtype.kind in "fb" else ""

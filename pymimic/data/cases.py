@@ -130,7 +130,7 @@ def demand_values(name: str, array: Array, first_row: int = 0) -> None:
 def class_labels(dims: _check.Dims, labels: object, outputs: int) -> Array:
     """Demand (N,) integers in [0, outputs), and give them as int64."""
     array = _check.host_array("labels", labels)
-    _check.integers("labels", array)
+    _check.integer_array("labels", array)
     dims.shape("labels", array.shape, ("N",))
     if array.size and not 0 <= array.min() <= array.max() < outputs:
         raise ValueError(f"labels: expected values in [0, {outputs}), got [{array.min()}, {array.max()}]")

@@ -280,7 +280,7 @@ def _row_numbers(indices: ArrayLike, rows: int) -> Array:
     array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
     if array.size == 0:
         array = array.astype(np.int64)
-    _check.integers("indices", array)
+    _check.integer_array("indices", array)
     _check.Dims().shape("indices", array.shape, ("n",))
     if array.size and not 0 <= array.min() <= array.max() < rows:
         raise ValueError(f"indices: expected values in [0, {rows}), got [{array.min()}, {array.max()}]")

@@ -74,9 +74,9 @@ class Trainer:
         self, student: Student | LearningNet, optimizer: Optimizer, *, epochs: int, batch_size: int = 512, loss: str | Loss = "mimic",
         temperature: float = 1.0, alpha: float = 1.0, seed: int = 0, keep_best: bool = False, patience: int | None = None,
         monitor: str = "loss", clip_norm: float | None = None, accumulate: int = 1, ema: float | None = None,
-        augment: Augment | None = None, standardise_inputs: bool | str = False, standardise_targets: bool = False, checkpoint: Path | None = None,
-        checkpoint_every: int = 1000, progress: bool = True, device: str = "cpu", backend: str | None = None,
-        memory_budget: int = 256 << 20, dtype: str = "float32", keep: str = "float32",
+        augment: Augment | None = None, standardise_inputs: bool | str = False, standardise_targets: bool = False,
+        checkpoint: Path | None = None, checkpoint_every: int = 1000, progress: bool = True, device: str = "cpu",
+        backend: str | None = None, memory_budget: int = 256 << 20, dtype: str = "float32", keep: str = "float32",
     ) -> None:  # fmt: skip
         for name, given, wanted in (("student", student, Net), ("optimizer", optimizer, Optimizer)):
             if not isinstance(given, wanted):
