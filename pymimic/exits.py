@@ -6,9 +6,10 @@ import functools
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from typing import ParamSpec, TextIO
 
 import typer
 
@@ -44,6 +45,20 @@ def one_line(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(complain(_dashed(str(error) or "out of memory"), FAILED)) from None
 
     return wrapped
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Let each warning be one line, like a message, without the place in the code."""
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+    ) -> None:
+        complain(f"warning: {_dashed(str(message))}", 0)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def status_of(signal: KeyboardInterrupt) -> int:

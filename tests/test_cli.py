@@ -2,16 +2,19 @@
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from command_line import ROWS, SIZES, C, D, call, distil, only_line, run_module
+from command_line import ROWS, SIZES, WARNING, C, D, call, distil, only_line, run_module
 
 import pymimic
-from pymimic import Student, cli
+from pymimic import Student
+
+SIZE = 128 + 4 * ROWS * D  # bytes of x.npy
 
 
 def test_info_says_what_runs_here(capsys):
@@ -38,7 +41,7 @@ def test_every_option_has_help(command, capsys):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_predict_writes_what_predict_returns(files, monkeypatch, dtype, capsys):
-    monkeypatch.setattr(cli, "_SLAB", 100)
+    monkeypatch.setattr("pymimic.commands.predict._SLAB", 100)
     x = np.load(files / "x.npy").astype(dtype)
     np.save(files / "x.npy", x)
     student = Student(D, 40, C, seed=1)
@@ -70,12 +73,26 @@ def test_a_prediction_that_fails_leaves_the_old_file(files, monkeypatch, capsys)
     ("change", "says"),
     [
         (lambda f: (f / "x.npy").unlink(), "inputs: No such file or directory: "),
-        (lambda f: (f / "x.npy").write_bytes((f / "x.npy").read_bytes()[:-5]), "inputs: expected a whole .npy file"),
-        (lambda f: (f / "x.npy").write_bytes(b"foreign" * 20), "inputs: expected a whole .npy file"),
-        (lambda f: (f / "t.npy").write_bytes(b""), "logits: expected a whole .npy file"),
-        (lambda f: np.save(f / "t.npy", np.array([{}], object)), "logits: expected a whole .npy file"),
-        (lambda f: np.savez((f / "x.npy").open("wb"), a=np.ones(3)), "inputs: expected a .npy file, got the archive"),
-        (lambda f: np.save(f / "x.npy", np.ones((ROWS, D), int)), "inputs: expected dtype float32 or float64, got int64"),
+        (
+            lambda f: (f / "x.npy").write_bytes((f / "x.npy").read_bytes()[:-5]),
+            f"got a truncated one, of {SIZE - 5} bytes instead of {SIZE}",
+        ),
+        (lambda f: os.truncate(f / "x.npy", 20), "got one with a damaged header"),
+        (
+            lambda f: np.savetxt(f / "x.npy", np.ones((ROWS, D))),
+            "inputs: expected a .npy file of numbers, as numpy.save writes it, got",
+        ),
+        (lambda f: (f / "x.npy").write_text("Größe;Länge\n1;2\n"), "got a text file (numpy.loadtxt"),
+        (lambda f: (f / "x.npy").write_bytes(b"\x07\x00foreign" * 20), "got a file of another kind"),
+        (lambda f: (f / "x.npy").write_bytes(pickle.dumps([1.0])), "got a pickle"),
+        (lambda f: (f / "t.npy").write_bytes(b""), "logits: expected a .npy file of numbers, as numpy.save writes it, got an empty file"),
+        (lambda f: np.save(f / "t.npy", np.array([{}], object)), "got an array of Python objects (make numbers of them"),
+        (lambda f: np.savez((f / "x.npy").open("wb"), a=np.ones(3)), "got an archive, as numpy.savez writes it (save each array in a file"),
+        (
+            lambda f: np.save(f / "x.npy", np.ones((ROWS, D), int)),
+            "inputs: expected dtype float32 or float64, got int64: pass .ast",
+        ),
+        (lambda f: np.save(f / "x.npy", np.full((ROWS, D), "a")), "inputs: expected dtype float32 or float64, got <U1"),
         (lambda f: np.save(f / "t.npy", np.ones((ROWS - 1, C))), "logits: expected shape"),
         (lambda f: np.save(f / "t.npy", np.full((ROWS, C), np.nan)), "logits: expected finite values, got nan in row 0"),
     ],
@@ -83,7 +100,9 @@ def test_a_prediction_that_fails_leaves_the_old_file(files, monkeypatch, capsys)
 def test_bad_files_of_distill(files, change, says, capsys):
     change(files)
     assert distil(files) == 1
-    assert says in only_line(capsys)
+    said = only_line(capsys)
+    assert says in said
+    assert "allow_pickle" not in said
     assert not (files / "s.safetensors").exists()
 
 
@@ -99,8 +118,10 @@ def test_bad_files_of_distill(files, change, says, capsys):
         (("demo", "--data", "letter"), 1, "path: expected the folder with letter's files, got none"),
         (("demo", "--data", "mnist", "--path", "/nowhere"), 1, "/nowhere"),
         (("demo", "--json", "/nowhere/d.json"), 1, "/nowhere/d.json"),
-        (("info", "--plan", "1,2,3"), 1, "plan: expected five sizes B,D,k,H,C, got '1,2,3'"),
-        (("info", "--plan", "1,2,3,4,-5"), 1, "plan: expected five sizes"),
+        (("info", "--plan", "1,2,3"), 1, "plan: expected five sizes B,D,k,H,C, such as 512,784,64,8192,10 or"),
+        (("info", "--plan", "1,2,3,4,-5"), 1, "plan: expected a number of at least 1 for C in B,D,k,H,C, got '-5' in '1,2,3,4,-5'"),
+        (("info", "--plan", "1,2,0,4,5"), 1, "or none for no bottleneck, for k in B,D,k,H,C, got '0'"),
+        (("info", "--plan", "1,none,3,4,5"), 1, "plan: expected a number of at least 1 for D in B,D,k,H,C, got 'none'"),
         (("predict", "/nowhere/s.safetensors", "--inputs", "x.npy", "--out", "y.npy"), 1, "/nowhere/s.safetensors"),
     ],
 )
@@ -119,17 +140,23 @@ def test_mistakes_are_one_line(arguments, status, says, capsys):
         (("--optimizer", "lbfgs"), "optimizer: expected adamw or sgd, got 'lbfgs'"),
         (("--schedule", "wavy"), "schedule: expected one of cosine, constant, step, got 'wavy'"),
         (("--lr", "-1"), "lr: expected a number of at least 0, got -1.0"),
-        (("--warm-up", "-1"), "warm-up: expected at least 0 steps, got -1"),
+        (("--warm-up", "-1"), "warm-up: expected a share of the steps in [0, 1), such as 0.03, got -1.0"),
+        (("--warm-up", "100"), "warm-up: expected a share of the steps in [0, 1), such as 0.03, got 100.0"),
+        (("--warm-up", "1"), "warm-up: expected a share"),
+        (("--warm-up", "nan"), "warm-up: expected a share"),
         (("--loss", "hinge"), "loss: expected"),
+        (("--temperature", "2"), "temperature: expected 1 with loss 'mimic', as 'distillation' alone reads it, got 2.0"),
         (("--batch-size", "0"), "batch-size: expected"),
         (("--epochs", "-1"), "epochs: expected an int in [0"),
         (("--checkpoint-every", "0"), "checkpoint-every: expected"),
         (("--threads", "0"), "threads: expected"),
-        (("--patience", "2"), "val-inputs: expected a set, as keep_best and patience watch it"),
-        (("--val-inputs", "x.npy"), "val-logits: expected it if and only if val-inputs is given"),
+        (("--patience", "2"), "patience: expected --val-inputs and --val-logits beside it, as it watches the validation loss, got neither"),
+        (("--val-inputs", "x.npy"), "val-logits: expected it beside --val-inputs, as validation takes both"),
+        (("--val-logits", "x.npy"), "val-inputs: expected it beside --val-logits, as validation takes both"),
         (("--out", "/nowhere/s.safetensors"), "/nowhere/s.safetensors"),
         (("--pca", "--rank", "7"), "rank: expected a bottleneck of at most 6 units"),
-        (("--resume",), "s.safetensors.checkpoint"),
+        (("--resume",), "s.safetensors.checkpoint', got no file; a run that comes to its end removes its own"),
+        (("--resume-with", "lr"), "resume-with: expected --resume beside it, got it alone"),
         (("--resume", "--fresh"), "fresh: expected it or --resume, got both"),
     ],
 )
@@ -137,6 +164,70 @@ def test_wrong_options_of_distill(files, options, says, capsys):
     assert distil(files, *options) == 1
     assert says in only_line(capsys)
     assert not list(files.glob("*.safetensors*"))
+
+
+def test_principal_components_need_a_bottleneck(files, capsys):
+    asked = ("distill", "--inputs", files / "x.npy", "--logits", files / "t.npy", "--hidden", "8", "--out", files / "s.safetensors")
+    assert call(*asked, "--pca") == 1
+    assert "pca: expected --rank beside it, as it starts the bottleneck, got no bottleneck" in only_line(capsys)
+
+
+def test_no_bottleneck_is_written_as_none(capsys):
+    assert call("info", "--plan", "512,784,none,8192,10") == 0
+    assert str(pymimic.plan(512, 784, 784, 8192, 10)) in capsys.readouterr().out
+
+
+def test_info_says_which_backend_a_trainer_takes(capsys):
+    assert call("info") == 0
+    said = capsys.readouterr().out
+    trainer = pymimic.Trainer(Student(D, 8, C), pymimic.AdamW(), epochs=1).backend or "cpu"
+    assert re.search(rf"^backend: +\w+ for ops and predictions, {trainer} for a Trainer$", said, re.MULTILINE)
+    assert "amx_model" not in said or "in use:               amx_model, which computes" in said
+
+
+# What goes on, with a line on standard error
+
+
+def test_a_run_that_did_not_learn_says_so_in_one_line(files, capsys):
+    assert distil(files, "--lr", "1e3") == 0
+    said = "student: expected a loss below 0\\.\\d+, that of the same answer for every row, got "
+    assert re.fullmatch(rf"{WARNING}{said}.*\n", capsys.readouterr().err)
+
+
+def test_a_bottleneck_wider_than_the_inputs_is_pointed_out(files, capsys):
+    assert distil(files, "--rank", "7", "--epochs", "30", "--lr", "0.01") == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"{WARNING}rank: expected at most 6 units, the inputs, got 7")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38])
+@pytest.mark.parametrize("rows", [[5], [0, 5, ROWS - 1]])
+def test_predict_says_which_rows_are_of_no_use(files, monkeypatch, value, rows, capsys):
+    monkeypatch.setattr("pymimic.commands.predict._SLAB", 100)
+    x = np.load(files / "x.npy")
+    student = Student(D, 40, C, seed=1)
+    student.save(files / "s.safetensors")
+    asked = ("predict", files / "s.safetensors", "--inputs", files / "x.npy", "--out", files / "y.npy")
+    assert call(*asked) == 0
+    assert capsys.readouterr().err == ""
+    x[rows, 2] = value
+    np.save(files / "x.npy", x)
+    assert call(*asked) == 0
+    what = f"{np.float32(value)}" if not np.isfinite(value) else "values up to 3.4e+38, too large to compute with,"
+    others = f" and {len(rows) - 1} more rows" * (len(rows) > 1)
+    said = f"inputs: expected finite values, got {what} in row {rows[0]}{others}: what is written for them is of no use"
+    assert capsys.readouterr().err == f"{WARNING}{said}\n"
+    assert np.flatnonzero(~np.isfinite(np.load(files / "y.npy")).all(axis=1)).tolist() == rows
+
+
+@pytest.mark.parametrize(("dtype", "cure"), [(int, ": pass .astype(np.float32)"), ("U3", "")])
+def test_predict_names_its_option_where_the_dtype_is_wrong(files, dtype, cure, capsys):
+    Student(D, 40, C).save(files / "s.safetensors")
+    np.save(files / "x.npy", np.ones((3, D)).astype(dtype))
+    assert call("predict", files / "s.safetensors", "--inputs", files / "x.npy", "--out", files / "y.npy") == 1
+    assert only_line(capsys) == f"pymimic: inputs: expected dtype float32 or float64, got {np.dtype(dtype)}{cure}\n"
+    assert not (files / "y.npy").exists()
 
 
 def test_predict_refuses_foreign_students_and_other_inputs(files, capsys):

@@ -20,6 +20,8 @@ from pymimic import Student
         (("--out", "hard.npy"), "out: expected another file than logits's"),
         (("--checkpoint", "link.npy", "--fresh"), "checkpoint: expected another file than inputs's"),
         (("--val-inputs", "v.npy", "--val-logits", "w.npy", "--out", "v.npy"), "out: expected another file than val-inputs's"),
+        (("--logits", "./x.npy"), "logits: expected another file than inputs's"),
+        (("--val-inputs", "v.npy", "--val-logits", "folder/../v.npy"), "val-logits: expected another file than val-inputs's"),
         (("--val-inputs", "v.npy", "--val-logits", "w.npy", "--out", "w.npy"), "out: expected another file than val-logits's"),
     ],
 )

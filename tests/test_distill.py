@@ -1,6 +1,7 @@
 """`pymimic distill` does what the library does, and whatever ends it leaves a checkpoint that nobody overwrites unasked."""
 
 import os
+import re
 import signal
 import time
 
@@ -13,24 +14,24 @@ from pymimic import Student
 from pymimic.files import read_safetensors
 
 
-def no_warm_up(schedule):
-    return ("--warm-up", "0", "--lr", "0.02", "--schedule", schedule)
+def fast(schedule):
+    return ("--lr", "0.02", "--schedule", schedule)
 
 
 # What the options say, and what they mean to Student, the optimizer and Trainer, beside the defaults
 OPTIONS = {
     "nothing": ((), {}, adamw, {}),
     "lr": (("--lr", "0.01"), {}, lambda: adamw(rate=0.01), {}),
-    "cosine": (no_warm_up("cosine"), {}, lambda: pymimic.AdamW(pymimic.cosine(0.02, STEPS)), {}),
-    "constant": (no_warm_up("constant"), {}, lambda: pymimic.AdamW(pymimic.constant(0.02)), {}),
-    "step": (no_warm_up("step"), {}, lambda: pymimic.AdamW(pymimic.step_decay(0.02, 11)), {}),
-    "warm-up": (("--warm-up", "5"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, STEPS), 5)), {}),
+    "cosine": (fast("cosine"), {}, lambda: pymimic.AdamW(pymimic.cosine(0.02, STEPS)), {}),
+    "constant": (fast("constant"), {}, lambda: pymimic.AdamW(pymimic.constant(0.02)), {}),
+    "step": (fast("step"), {}, lambda: pymimic.AdamW(pymimic.step_decay(0.02, 11)), {}),
+    "warm-up": (("--warm-up", "0.15"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, STEPS), 5)), {}),
     "weight-decay": (("--weight-decay", "0.3"), {}, lambda: adamw(weight_decay=0.3), {}),
     "sgd": (
-        ("--optimizer", "sgd", *no_warm_up("constant")), {}, lambda: pymimic.SGD(pymimic.constant(0.02), momentum=0.9, nesterov=True), {},
+        ("--optimizer", "sgd", *fast("constant")), {}, lambda: pymimic.SGD(pymimic.constant(0.02), momentum=0.9, nesterov=True), {},
     ),
     "sgd decays": (
-        ("--optimizer", "sgd", "--weight-decay", "0.3", *no_warm_up("constant")), {},
+        ("--optimizer", "sgd", "--weight-decay", "0.3", *fast("constant")), {},
         lambda: pymimic.SGD(pymimic.constant(0.02), momentum=0.9, nesterov=True, weight_decay=0.3), {},
     ),
     "rank": (("--rank", "3"), {"rank": 3}, adamw, {}),
@@ -38,8 +39,8 @@ OPTIONS = {
     "activation": (("--activation", "gelu"), {"activation": "gelu"}, adamw, {}),
     "dropout": (("--dropout", "0.5"), {"dropout": 0.5}, adamw, {}),
     "seed": (("--seed", "3", "--dropout", "0.5"), {"seed": 3, "dropout": 0.5}, adamw, {"seed": 3}),
-    "batch-size": (("--batch-size", "250"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, 9), 100)), {"batch_size": 250}),
-    "epochs": (("--epochs", "1"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, 11), 100)), {"epochs": 1}),
+    "batch-size": (("--batch-size", "250"), {}, lambda: pymimic.AdamW(pymimic.cosine(1e-3, 9)), {"batch_size": 250}),
+    "epochs": (("--epochs", "1"), {}, lambda: pymimic.AdamW(pymimic.cosine(1e-3, 11)), {"epochs": 1}),
     "distillation": (("--loss", "distillation"), {}, adamw, {"loss": "distillation"}),
     "temperature": (("--loss", "distillation", "--temperature", "3"), {}, adamw, {"loss": "distillation", "temperature": 3.0}),
     "ema": (("--ema", "0.9"), {}, adamw, {"ema": 0.9}),
@@ -76,7 +77,7 @@ def test_validation_and_patience(files, capsys):
         "1",
         "--epochs",
         "9",
-        *no_warm_up("constant"),
+        *fast("constant"),
     )
     assert distil(files, *options) == 0
     validation = pymimic.TransferSet(np.load(files / "vx.npy"), np.load(files / "vt.npy"))
@@ -167,6 +168,83 @@ def test_a_student_that_cannot_be_saved_is_not_lost(files, monkeypatch, capsys):
         assert part in said
     assert distil(files, "--resume") == 0
     assert_same_nets(library_run(files)[0], Student.load(files / "s.safetensors"))
+
+
+# Going on from a checkpoint with other options
+
+
+@pytest.fixture
+def stopped(files, monkeypatch):
+    """The files, with the checkpoint of a run that was stopped in its first epoch."""
+
+    def stop(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Student, "save", stop)
+        assert distil(files, "--dropout", "0.5") == 1
+    return files
+
+
+# options beside the first run's, and the names that --resume-with wants for them
+OTHER = {
+    "more epochs under a cosine": (("--epochs", "4"), "lr"), "rate": (("--lr", "0.01"), "lr"), "schedule": (("--schedule", "step"), "lr"),
+    "warm-up": (("--warm-up", "0.1"), "lr"), "batch-size": (("--batch-size", "32"), "batch-size,lr"), "seed": (("--seed", "3"), "seed"),
+    "dropout": (("--dropout", "0.25"), "dropout"), "ema": (("--ema", "0.9"), "ema"), "loss": (("--loss", "distillation"), "loss"),
+    "weight-decay": (("--weight-decay", "0.1"), "weight-decay"), "dtype": (("--dtype", "bfloat16"), "dtype"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_other_options_are_named_and_may_differ_by_name(stopped, case, capsys):
+    options, names = OTHER[case]
+    capsys.readouterr()
+    options = ("--dropout", "0.5", "--resume", *options)
+    assert distil(stopped, *options) == 1
+    said = only_line(capsys)
+    assert said.startswith("pymimic: resume: expected the options of the run that was stopped: the checkpoint has --")
+    for name in names.split(","):
+        assert f"the checkpoint has --{name} = " in said
+    assert said.count("this run has") == len(names.split(","))
+    assert "resume_with" not in said
+    assert "learning_rate =" not in said
+    (asked,) = re.findall(r"add --resume-with (\S+);", said)
+    assert set(asked.split(",")) == set(names.split(","))
+    assert said.endswith("to start anew, say --fresh, not --resume\n")
+    assert distil(stopped, *options, "--resume-with", asked) == 0
+    assert not list(stopped.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("options", [("--rank", "3"), ("--hidden", "8"), ("--optimizer", "sgd"), ("--no-standardise-inputs",)])
+def test_what_the_state_has_the_shape_of_may_not_differ(stopped, options, capsys):
+    capsys.readouterr()
+    assert distil(stopped, "--dropout", "0.5", "--resume", *options) == 1
+    said = only_line(capsys)
+    assert f"the checkpoint has {options[0].replace('--no', '-')} = " in said
+    assert "--resume-with" not in said
+    assert "--fresh" in said
+
+
+def test_other_rows_are_named_by_their_file(stopped, capsys):
+    x = np.load(stopped / "x.npy")
+    np.save(stopped / "x.npy", x + 1)
+    capsys.readouterr()
+    assert distil(stopped, "--dropout", "0.5", "--resume") == 1
+    assert re.search(r"the checkpoint has --inputs = 'sha256 .*add --resume-with inputs;", only_line(capsys))
+    np.save(stopped / "x.npy", x[:-1])
+    np.save(stopped / "t.npy", np.load(stopped / "t.npy")[:-1])
+    assert distil(stopped, "--dropout", "0.5", "--resume") == 1
+    assert f"the checkpoint has --inputs = {ROWS}, this run has {ROWS - 1}; to start anew" in only_line(capsys)
+
+
+def test_more_epochs_need_nothing_where_the_rates_are_the_same(files, monkeypatch):
+    options = ("--schedule", "constant")
+    with monkeypatch.context() as patch:
+        patch.setattr(Student, "save", lambda self, path: os.stat("/nowhere"))
+        assert distil(files, *options) == 1
+    assert distil(files, *options, "--epochs", "5", "--resume") == 0
+    whole, _ = library_run(files, None, lambda: pymimic.AdamW(pymimic.constant(1e-3)), {"epochs": 5})
+    assert_same_nets(whole, Student.load(files / "s.safetensors"))
 
 
 @pytest.mark.parametrize("options", [(), ("--fresh",), ("--resume",)])

@@ -1,0 +1,221 @@
+"""`pymimic distill`: a student trained on two files, of inputs and of a teacher's logits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ..data.mapped import map_npy
+from ..data.transfer import TransferSet
+from ..exits import complain, option, status_of
+from ..files import read_metadata
+from ..nets.student import Student
+from ..optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
+from ..targets import demand_distinct, demand_writable, expanded
+from ..threads import set_num_threads
+from ..training.history import History
+from ..training.resume import OtherRunError, changeable, flat, in_words
+from ..training.trainer import Trainer
+
+_PCA_ROWS = 20_000
+# Options that --resume-with takes; and those that make a setting of another name
+_MAY_DIFFER = ("batch-size", "dropout", "dtype", "ema", "inputs", "loss", "lr", "seed", "temperature", "val-inputs", "weight-decay")
+_OPTIONS = {
+    "learning_rate": "lr", "rows": "inputs", "data": "inputs", "validation": "val-inputs", "keep_best": "patience",
+    "slots": "optimizer", "momentum": "optimizer", "nesterov": "optimizer", "student.inputs": "inputs", "student.outputs": "logits",
+}  # fmt: skip
+
+
+def distill(
+    inputs: Annotated[Path, typer.Option(metavar="X.npy", help="(N, D) float inputs; memory-mapped")],
+    logits: Annotated[Path, typer.Option(metavar="T.npy", help="(N, C) float logits of the teacher; memory-mapped")],
+    hidden: Annotated[int, typer.Option(metavar="H", help="hidden units")],
+    out: Annotated[Path, typer.Option(metavar="S.safetensors", help="where to save the student")],
+    val_inputs: Annotated[Path | None, typer.Option(metavar="X.npy", help="(M, D) inputs to validate on")] = None,
+    val_logits: Annotated[Path | None, typer.Option(metavar="T.npy", help="(M, C) logits to validate on")] = None,
+    rank: Annotated[
+        int | None, typer.Option(metavar="k", help="units of the linear bottleneck, at most D  [default: no bottleneck]")
+    ] = None,
+    activation: Annotated[str, typer.Option(metavar="NAME", help="relu, identity, tanh, sigmoid or gelu")] = "relu",
+    dropout: Annotated[float, typer.Option(metavar="P", help="probability in [0, 1) that a hidden unit is dropped in training")] = 0.0,
+    epochs: Annotated[int, typer.Option(metavar="N", help="passes over the rows")] = 20,
+    batch_size: Annotated[int, typer.Option(metavar="B", help="rows of a step")] = 512,
+    optimizer: Annotated[str, typer.Option(metavar="adamw|sgd", help="sgd is with Nesterov momentum 0.9")] = "adamw",
+    lr: Annotated[float, typer.Option(metavar="RATE", help="learning rate, the schedule's highest")] = 1e-3,
+    schedule: Annotated[
+        str, typer.Option(metavar="cosine|constant|step", help="cosine falls to 0, step to a tenth at each third")
+    ] = "cosine",
+    warm_up_share: Annotated[
+        float, typer.Option("--warm-up", metavar="SHARE", help="of all steps, in which the rate rises linearly; in [0, 1)")
+    ] = 0.0,
+    weight_decay: Annotated[float, typer.Option(metavar="RATE", help="of V, U and W, times the learning rate a step")] = 0.0,
+    loss: Annotated[str, typer.Option(metavar="mimic|distillation", help="squared error of logits, or cross-entropy (KL)")] = "mimic",
+    temperature: Annotated[float, typer.Option(metavar="T", help="of distillation alone")] = 1.0,
+    ema: Annotated[float | None, typer.Option(metavar="D", help="keep a running average of the weights, decay D a step")] = None,
+    patience: Annotated[
+        int | None, typer.Option(metavar="N", help="stop after N epochs without a better validation loss; needs --val-inputs")
+    ] = None,
+    standardise_inputs: Annotated[bool, typer.Option(help="let the student see inputs of mean 0 and deviation 1")] = True,
+    standardise_targets: Annotated[bool, typer.Option(help="train on logits of mean 0 and deviation 1; predictions are not")] = False,
+    pca: Annotated[bool, typer.Option("--pca", help="start the bottleneck from whitened principal components; needs --rank")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="of weights, batches and dropout; at least 0")] = 0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="state of the run, removed at its end  [default: OUT.checkpoint]")
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(metavar="STEPS", help="how often to write it")] = 1000,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where to train")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the checkpoint of a run that was stopped, bit for bit")] = False,
+    resume_with: Annotated[
+        str, typer.Option("--resume-with", metavar="NAME,...", help="with --resume: options that may differ from that run's, such as lr")
+    ] = "",
+    fresh: Annotated[bool, typer.Option("--fresh", help="start anew where there is a checkpoint, which is overwritten")] = False,
+    dtype: Annotated[str, typer.Option(metavar="float32|bfloat16", help="of the wide layer's products")] = "float32",
+    threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
+) -> None:
+    """Train a wide shallow student on a teacher's logits (Ba & Caruana 2014).
+
+    The checkpoint is there for a run that is stopped: one that comes to its end removes it.
+    """
+    if threads is not None:
+        with option("threads", n="threads"):
+            set_num_threads(threads)
+    state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
+    _demand_partners(val_inputs, val_logits, patience, pca, rank)
+    reads = {"inputs": inputs, "logits": logits, "val-inputs": val_inputs, "val-logits": val_logits}
+    demand_distinct(reads, {"out": out, "checkpoint": state})
+    demand_distinct({"inputs": inputs}, {"logits": logits})
+    demand_distinct({"val-inputs": val_inputs}, {"val-logits": val_logits})
+    demand_writable("out", out)
+    demand_writable("checkpoint", state)
+    _demand_clear_start(state, resume, resume_with, fresh)
+    cases = _transfer_set("inputs", inputs, "logits", logits)
+    validation = None
+    if val_inputs is not None and val_logits is not None:
+        validation = _transfer_set("val-inputs", val_inputs, "val-logits", val_logits)
+    student = Student(cases.inputs, hidden, cases.outputs, rank, activation, dropout, seed)
+    if pca:
+        student.initialise_bottleneck(cases.batch(np.linspace(0, len(cases) - 1, min(len(cases), _PCA_ROWS)).astype(np.int64))[0])
+    steps = -(-len(cases) // max(1, batch_size)) * epochs
+    trainer = Trainer(
+        student, _optimizer(optimizer, _schedule(schedule, lr, steps, warm_up_share), weight_decay), epochs=epochs, batch_size=batch_size,
+        loss=loss, temperature=temperature, seed=seed, ema=ema, patience=patience, standardise_inputs=standardise_inputs,
+        standardise_targets=standardise_targets, checkpoint=state, checkpoint_every=checkpoint_every, dtype=dtype,
+        device=device,
+    )  # fmt: skip
+    may_differ = _settings_of(trainer, resume_with)
+    try:
+        with option("checkpoint", data="inputs", validation="val-inputs"):
+            history = trainer.fit(cases, validation, resume=state if resume else None, resume_with=may_differ, overwrite=fresh)
+    except OtherRunError as error:
+        raise ValueError(_other_run(error)) from None
+    except KeyboardInterrupt as signal:
+        hint = f"{str(state)!r} has the run's state: to go on, add --resume to the same command" if state.exists() else "no step was done"
+        raise typer.Exit(complain(f"interrupted; {hint}", status_of(signal))) from None
+    try:
+        student.save(out)
+    except OSError as error:
+        what = f"out: {error.strerror} (the run is in {str(state)!r}: mend this, and add --resume to the same command)"
+        raise OSError(error.errno, what, error.filename) from error
+    state.unlink(missing_ok=True)
+    typer.echo(f"{out}: {student.parameter_count} parameters, {len(cases)} rows{_summary(history, patience)}")
+
+
+def _summary(history: History, patience: int | None) -> str:
+    """What the run came to."""
+    last = history[-1] if history else None
+    seen = "" if last is None else f" in {last.epoch} epochs, {last.seconds:.1f} s; training loss {last.train_loss:.5g}"
+    if history.best_epoch is not None:
+        kept = history[history.best_epoch - 1 if patience is not None else -1]
+        seen += f", validation loss {kept.validation_loss:.5g}, agreement with the teacher {kept.validation_accuracy:.4f}"
+    return seen
+
+
+def _demand_partners(val_inputs: Path | None, val_logits: Path | None, patience: int | None, pca: bool, rank: int | None) -> None:
+    """Demand the options that others need beside them."""
+    if (val_inputs is None) != (val_logits is None):
+        one, other = ("val-inputs", "val-logits") if val_logits is None else ("val-logits", "val-inputs")
+        raise ValueError(f"{other}: expected it beside --{one}, as validation takes both, got --{one} alone")
+    if patience is not None and val_inputs is None:
+        raise ValueError("patience: expected --val-inputs and --val-logits beside it, as it watches the validation loss, got neither")
+    if pca and rank is None:
+        raise ValueError("pca: expected --rank beside it, as it starts the bottleneck, got no bottleneck")
+
+
+def _demand_clear_start(checkpoint: Path, resume: bool, resume_with: str, fresh: bool) -> None:
+    """Overwrite no checkpoint that nobody said to overwrite, and no other file at all."""
+    if resume and fresh:
+        raise ValueError("fresh: expected it or --resume, got both")
+    if resume_with and not resume:
+        raise ValueError("resume-with: expected --resume beside it, got it alone")
+    if not os.path.exists(checkpoint):
+        if resume:
+            ended = "a run that comes to its end removes its own"
+            raise ValueError(f"resume: expected the checkpoint of a run that was stopped in {str(checkpoint)!r}, got no file; {ended}")
+        return
+    with option("checkpoint", path="checkpoint"):
+        read_metadata(checkpoint, "checkpoint")
+    if not (resume or fresh):
+        raise ValueError(
+            f"checkpoint: expected no file, got the state of an earlier run in {str(checkpoint)!r}: to go on from it, add --resume; "
+            "to start anew, --fresh"
+        )
+
+
+def _transfer_set(inputs: str, x: Path, logits: str, t: Path) -> TransferSet:
+    """Two files as a set; errors name the options that they came by."""
+    arrays = map_npy(inputs, x), map_npy(logits, t)
+    with option(inputs, x=inputs, logits=logits):
+        return TransferSet(*arrays)
+
+
+def _schedule(name: str, rate: float, steps: int, share: float) -> Schedule:
+    if not 0 <= share < 1:
+        raise ValueError(f"warm-up: expected a share of the steps in [0, 1), such as 0.03, got {share}")
+    if not 0 <= rate < float("inf"):
+        raise ValueError(f"lr: expected a number of at least 0, got {rate}")
+    schedules: dict[str, Schedule] = {
+        "cosine": cosine(rate, max(1, steps)),
+        "constant": constant(rate),
+        "step": step_decay(rate, max(1, -(-steps // 3))),
+    }
+    if name not in schedules:
+        raise ValueError(f"schedule: expected one of {', '.join(schedules)}, got {name!r}")
+    rise = round(share * steps)
+    return warm_up(schedules[name], rise) if rise else schedules[name]
+
+
+def _optimizer(name: str, schedule: Schedule, weight_decay: float) -> Optimizer:
+    if name == "adamw":
+        return AdamW(schedule, weight_decay=weight_decay)
+    if name == "sgd":
+        return SGD(schedule, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+    raise ValueError(f"optimizer: expected adamw or sgd, got {name!r}")
+
+
+def _option(setting: str) -> str:
+    """The option that makes a setting of a run."""
+    return _OPTIONS.get(setting, setting.removeprefix("student.").replace("_", "-"))
+
+
+def _settings_of(trainer: Trainer, options: str) -> list[str]:
+    """The settings that options make, of those that may differ; `options` are names with commas between them."""
+    asked = {name.strip().removeprefix("--") for name in options.split(",") if name.strip()}
+    if not asked <= set(_MAY_DIFFER):
+        raise ValueError(f"resume-with: expected names among {', '.join(_MAY_DIFFER)}, got {', '.join(sorted(asked - set(_MAY_DIFFER)))}")
+    settings = [*flat(trainer.configuration()), "data", *(["validation"] if trainer.keep_best else [])]
+    return [setting for setting in changeable(settings) if _option(setting) in asked]
+
+
+def _other_run(error: OtherRunError) -> str:
+    """The message, with options in place of settings."""
+    found: dict[str, tuple[str, str]] = {}
+    for setting, theirs, ours in error.found:
+        found.setdefault(_option(setting), (theirs, ours))
+    words = in_words((f"--{name}", *values) for name, values in found.items())
+    rates = " (--lr, --schedule, --warm-up, --epochs and --batch-size make the rates)" if "lr" in found else ""
+    go_on = f"to go on with this run's all the same, add --resume-with {','.join(found)}; " if error.may_differ else ""
+    return f"resume: expected the options of the run that was stopped: {words}{rates}; {go_on}to start anew, say --fresh, not --resume"

@@ -1,0 +1,79 @@
+"""`pymimic predict`: a saved student's logits for a file of rows."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from .. import _check
+from ..backends.interface import Array
+from ..data.mapped import map_npy
+from ..exits import option
+from ..nets.student import Student
+from ..progress import Progress
+from ..targets import demand_distinct, demand_writable, replacing
+from ..threads import set_num_threads
+
+_SLAB = 16384  # rows held at once
+
+
+def predict(
+    student: Annotated[Path, typer.Argument(metavar="S.safetensors", help="a saved student")],
+    inputs: Annotated[Path, typer.Option(metavar="X.npy", help="(N, D) float inputs; memory-mapped")],
+    out: Annotated[Path, typer.Option(metavar="Y.npy", help="where to write (N, C) float32 logits")],
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where to compute")] = "cpu",
+    proba: Annotated[bool, typer.Option("--proba", help="write probabilities, the softmax of the logits")] = False,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
+) -> None:
+    """Write a student's logits for every row of a file that may be larger than memory."""
+    if threads is not None:
+        with option("threads", n="threads"):
+            set_num_threads(threads)
+    demand_distinct({"student": student, "inputs": inputs}, {"out": out})
+    demand_writable("out", out)
+    with option("student", path="student"):
+        net = Student.load(student)
+    net.to(device)
+    x = map_npy("inputs", inputs)
+    _check.floats("inputs", x)
+    if x.ndim != 2 or x.shape[1] != net.inputs:
+        raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")
+    form = {"descr": "<f4", "fortran_order": False, "shape": (len(x), net.outputs)}
+    answer, bad = net.predict_proba if proba else net.predict, _BadRows()
+    with replacing(out) as file, Progress(total=len(x), unit="row", unit_scale=True, disable=None) as bar:
+        np.lib.format.write_array_header_1_0(file, form)
+        for start in range(0, len(x), _SLAB):
+            slab = x[start : start + _SLAB]
+            with np.errstate(all="ignore"):  # `bad` says it in better words
+                y = answer(slab)
+            bad.look(start, slab, y)
+            file.write(y.astype("<f4", copy=False).data)
+            bar.update(len(slab))
+    bad.warn()
+    typer.echo(f"{out}: {len(x)} rows of {net.outputs} {'probabilities' if proba else 'logits'}")
+
+
+class _BadRows:
+    """Rows that are not finite, or whose logits are not: how many, and the first."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, ""
+
+    def look(self, start: int, x: Array, y: Array) -> None:
+        finite = np.asarray(np.isfinite(x).all(axis=1))
+        rows = np.flatnonzero(~(finite & np.isfinite(y).all(axis=1)))
+        if len(rows) and not self.count:
+            row = rows[0]
+            values = x[row] if finite[row] else x[row][~np.isfinite(x[row])]
+            what = f"values up to {np.abs(values).max():.3g}, too large to compute with," if finite[row] else f"{values[0]}"
+            self.first = f"{what} in row {start + row}"
+        self.count += len(rows)
+
+    def warn(self) -> None:
+        if self.count:
+            others = f" and {self.count - 1} more rows" if self.count > 1 else ""
+            warnings.warn(f"inputs: expected finite values, got {self.first}{others}: what is written for them is of no use", stacklevel=2)
