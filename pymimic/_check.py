@@ -133,7 +133,7 @@ def _cure(value: object) -> str:
     return ": pass numpy.asarray(...)" if isinstance(value, (list, tuple)) else ""
 
 
-def floats(name: str, array: Array) -> None:
+def float_dtype(name: str, array: Array) -> None:
     """Demand float32 or float64."""
     if array.dtype not in FLOATS:
         raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}{_as_float32(array)}")
@@ -154,7 +154,7 @@ def _as_float32(array: Array) -> str:
 def float_shape(name: str, value: object, shape: tuple[int, ...]) -> Array:
     """Demand a float array of that shape, anywhere."""
     array = any_array(name, value)
-    floats(name, array)
+    float_dtype(name, array)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
@@ -163,7 +163,7 @@ def float_shape(name: str, value: object, shape: tuple[int, ...]) -> Array:
 def float_rows(name: str, value: object, columns: int) -> Array:
     """Demand a (B, columns) float array, anywhere."""
     array = any_array(name, value)
-    floats(name, array)
+    float_dtype(name, array)
     Dims(D=columns).shape(name, array.shape, ("B", "D"))
     return array
 

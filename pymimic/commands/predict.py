@@ -39,7 +39,7 @@ def predict(
         net = Student.load(student)
     net.to(device)
     x = map_npy("inputs", inputs)
-    _check.floats("inputs", x)
+    _check.float_dtype("inputs", x)
     if x.ndim != 2 or x.shape[1] != net.inputs:
         raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")
     form = {"descr": "<f4", "fortran_order": False, "shape": (len(x), net.outputs)}

@@ -74,7 +74,7 @@ class LabelledSet:
     def __init__(self, x: Array, labels: Array, outputs: int, weights: Array | None = None) -> None:
         dims = _check.Dims()
         self.x = _check.host_array("x", x)
-        _check.floats("x", self.x)
+        _check.float_dtype("x", self.x)
         dims.shape("x", self.x.shape, ("N", "D"))
         demand_values("x", self.x)
         warn_of_merged_values("x", self.x, 2)

@@ -143,7 +143,7 @@ def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -
     have = 0
     for value in arrays_of(name, values):
         array = _check.host_array(name, value)
-        _check.floats(name, array)
+        _check.float_dtype(name, array)
         dims.size.pop(axes[0], None)
         dims.shape(name, array.shape, axes)
         done = 0

@@ -269,7 +269,7 @@ class TransferSet:
 def _float32(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
     """Demand a float array of that shape, and give it as float32; a float32 one is not copied."""
     array = _check.host_array(name, value)
-    _check.floats(name, array)
+    _check.float_dtype(name, array)
     dims.shape(name, array.shape, axes)
     with np.errstate(over="ignore"):  # infinity is found afterwards
         return np.asarray(array.astype(np.float32, copy=False))
