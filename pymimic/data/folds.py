@@ -39,6 +39,8 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
     labels = _check.host_array("labels", labels)
     dims.shape("labels", labels.shape, ("N",))
     _check.integer("folds", folds, 2, dims["N"] + 1)
+    if not callable(make_teacher):
+        raise TypeError(f"make_teacher: expected a function of (x, labels) that returns a teacher, got {type(make_teacher).__name__}")
     fold = _stratified(labels, folds, seed)
     warn_of_merged_values("x", wide, 2)
     x = wide.astype(np.float32, copy=False)
