@@ -225,6 +225,18 @@ def number(
     return float(value)
 
 
+def one_of(value: object, names: Iterable[str]) -> bool:
+    """Whether it is one of the names: an array, which NumPy would compare with each, is none."""
+    return isinstance(value, str) and value in names
+
+
+def sequence(name: str, value: object, of: str) -> list[Any]:
+    """Demand what can be iterated over, and is no text; `of` says what it should hold."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}: expected a sequence of {of}, got {type(value).__name__}")
+    return list(value)
+
+
 def flag(name: str, value: object) -> bool:
     """Demand True or False, Python's or NumPy's."""
     if not isinstance(value, (bool, np.bool_)):

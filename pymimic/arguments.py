@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,14 +17,14 @@ from .plan import plan as make_plan
 
 def activation(value: str) -> Activation:
     """Demand the name of an activation."""
-    if value not in ACTIVATIONS:
+    if not _check.one_of(value, ACTIVATIONS):
         raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {value!r}")
-    return value
+    return cast(Activation, value)
 
 
 def save_dtype(value: str, dtype: str) -> None:
     """Demand a type of h between the passes that goes with the products' dtype."""
-    if value not in ("float32", "bfloat16"):
+    if not _check.one_of(value, ("float32", "bfloat16")):
         raise ValueError(f"keep: expected 'float32' or 'bfloat16', got {value!r}")
     if value == "bfloat16" and dtype != "float32":
         raise ValueError(f"keep: expected 'bfloat16' with dtype 'float32' only, got dtype {dtype!r}")

@@ -65,7 +65,7 @@ def place(array: Any) -> str:
 
 def to(device: str, array: Any) -> Array:
     """The array on that device. An array that is on it already is returned itself."""
-    if device not in DEVICES:
+    if not isinstance(device, str) or device not in DEVICES:
         raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
     if is_device(array):
         on_device = shared("array", array)

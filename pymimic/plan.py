@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, cast
 
 FEW_ROWS = 8  # up to so many, reading the weights takes the time, and other ways are faster
@@ -75,11 +76,13 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
         A negative size or budget, an unknown dtype or h, or "keep-bf16" without float32.
     """
     for name, value in (("B", B), ("D", D), ("k", k), ("H", H), ("C", C), ("memory_budget", memory_budget)):
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
         if value < 0:
             raise ValueError(f"{name}: expected a size of at least 0, got {value}")
-    if dtype not in _ITEMSIZE:
+    if not isinstance(dtype, str) or dtype not in _ITEMSIZE:
         raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {dtype!r}")
-    if h not in ("auto", "recompute", "keep", "keep-bf16"):
+    if not isinstance(h, str) or h not in ("auto", "recompute", "keep", "keep-bf16"):
         raise ValueError(f"h: expected 'auto', 'recompute', 'keep' or 'keep-bf16', got {h!r}")
     if h == "keep-bf16" and dtype != "float32":
         raise ValueError(f"h: expected 'keep-bf16' with dtype 'float32' only, got {dtype!r}")

@@ -38,7 +38,7 @@ class ShallowWeights:
         self, U: Array, b: Array, W: Array, c: Array, dtype: str = "float32", *, activation: str = "relu",
         backend: str | None = None, memory_budget: int = 256 << 20, keep: str = "float32",
     ) -> None:  # fmt: skip
-        if dtype not in ("float32", "float64", "bfloat16"):
+        if not _check.one_of(dtype, ("float32", "float64", "bfloat16")):
             raise ValueError(f"dtype: expected 'float32', 'float64' or 'bfloat16', got {dtype!r}")
         dims = _check.Dims()
         shapes = {"U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}
@@ -152,6 +152,8 @@ class ShallowWeights:
         refused.
         """
         dy, net, array = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected a pymimic Optimizer, such as SGD or AdamW, got {type(optimizer).__name__}")
         optimizer.demand_for(self if self.owner is None else self.owner)
         taken = optimizer.steps
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}

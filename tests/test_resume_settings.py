@@ -109,7 +109,7 @@ def test_a_temperature_is_compared(tmp_path):
 
 
 def test_resume_with_is_for_a_run_that_goes_on():
-    with pytest.raises(ValueError, match="resume_with: expected it with resume only, got 'seed' without"):
+    with pytest.raises(ValueError, match="resume_with: expected it with resume only, got seed without"):
         fit(resume_with="seed")
 
 

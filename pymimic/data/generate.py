@@ -118,11 +118,11 @@ def _pairs(x: Array, p: float, s: float, discrete: Sequence[int]) -> tuple[list[
     """The attributes that swap, and the number of each row's neighbour."""
     if len(x) < 2:
         raise ValueError(f"x: expected at least 2 rows, as each is paired with another, got {len(x)}")
-    if not 0 <= p <= 1:
-        raise ValueError(f"p: expected a probability in [0, 1], got {p}")
-    if not s > 0:
+    _check.number("p", p, 0, most=1, what="a probability")
+    if not isinstance(s, (int, float, np.integer, np.floating)) or not s > 0:
         raise ValueError(f"s: expected a number above 0, got {s}")
-    swaps = sorted({_check.integer("discrete", index, 0, x.shape[1]) for index in discrete})
+    given = _check.sequence("discrete", discrete, "attributes' numbers")
+    swaps = sorted({_check.integer("discrete", index, 0, x.shape[1]) for index in given})
     return swaps, _nearest(_features(x, swaps))
 
 

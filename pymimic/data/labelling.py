@@ -45,6 +45,8 @@ def label_into(
 ) -> None:  # fmt: skip
     """What `TransferSet.create` does before it opens the folder."""
     _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
+    _check.flag("standardise", standardise)
+    _check.flag("progress", progress)
     demand_teacher("teacher", teacher, "logits", "describe")
     described = {"teacher": _plain("teacher", teacher.describe()), "source": _plain("source", source)}
     given = {"weighted": weights is not None, "rows_per_shard": int(rows_per_shard), **described}

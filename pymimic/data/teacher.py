@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -48,7 +47,7 @@ class Ensemble:
     """
 
     def __init__(self, members: Sequence[Teacher]) -> None:
-        self.members = list(members)
+        self.members: list[Teacher] = _check.sequence("members", members, "teachers")
         if not self.members:
             raise ValueError("members: expected at least one teacher, got none")
         for member in self.members:
@@ -90,6 +89,8 @@ def from_callable(function: Callable[[Array], Any], description: str | None = No
     """
     if not callable(function):
         raise TypeError(f"function: expected a callable, got {type(function).__name__}")
+    if description is not None and not isinstance(description, str):
+        raise TypeError(f"description: expected a str or None, got {type(description).__name__}")
     inner: Any = function
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -120,8 +121,7 @@ def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | N
     """
     if isinstance(estimator, type) or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
         raise TypeError(f"estimator: expected a fitted classifier with predict_proba, got {_unsuited(estimator)}")
-    if not 0 < floor < np.inf:
-        raise ValueError(f"floor: expected a number above 0, got {floor}")
+    _check.number("floor", floor, above=0)
     if not isinstance(estimator.classes_, np.ndarray):
         raise TypeError("estimator: expected a classifier with one output, got one with several")
     known = estimator.classes_.tolist()
@@ -241,7 +241,8 @@ def difference_of(a: list[Any] | None, whose_a: str, b: list[Any], whose_b: str)
 
 def _distinct(classes: Sequence[Any]) -> list[Any]:
     """Demand labels of which none stands twice, and give those of NumPy as Python's."""
-    values = [value.item() if isinstance(value, np.generic) else value for value in classes]
+    given = classes if isinstance(classes, str) else _check.sequence("classes", classes, "labels")
+    values = [value.item() if isinstance(value, np.generic) else value for value in given]
     twice = [value for i, value in enumerate(values) if value in values[:i]]
     if twice:
         raise ValueError(f"classes: expected each class once, got {twice} again")
@@ -283,7 +284,6 @@ class _Function:
 
     def __init__(self, function: Callable[[Array], Any], name: str, description: dict[str, Any], classes: list[Any] | None) -> None:
         self._function, self.name, self._description, self.classes = function, name, description, classes
-        json.dumps(description)  # a description that JSON cannot hold is found here, not after labelling
 
     def logits(self, x: Array) -> Array:
         """What the function says of x, or of a copy that it may change, as float32."""

@@ -277,7 +277,10 @@ def _float32(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
 
 def _row_numbers(indices: ArrayLike, rows: int) -> Array:
     """Demand (n,) ints in [0, rows)."""
-    array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
+    try:
+        array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
+    except ValueError:  # sequences of several lengths
+        raise TypeError(f"indices: expected (n,) ints, got {type(indices).__name__}") from None
     if array.size == 0:
         array = array.astype(np.int64)
     _check.integer_array("indices", array)

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _check, backends
 from ..backends.interface import Array
 from ..data.cases import LabelledSet, in_order
-from ..devices import kind, module, to, wait
+from ..devices import DEVICES, kind, module, to, wait
 from ..differences import differences
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors, write_safetensors
@@ -106,6 +106,8 @@ class Net(ABC):
 
         BackendUnavailableError says why there is no CUDA backend.
         """
+        if not _check.one_of(device, DEVICES):
+            raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
         if device == "cuda":
             backends.get("cuda")
         self._arrays = {name: to(device, array) for name, array in self._arrays.items()}

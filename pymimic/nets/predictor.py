@@ -50,7 +50,7 @@ class Predictor:
         if not isinstance(student, Student):
             cure = ": Student.load(path) reads a saved one" if isinstance(student, (str, os.PathLike)) else ""
             raise TypeError(f"student: expected a pymimic.Student, got {type(student).__name__}{cure}")
-        if dtype not in DTYPES:
+        if not _check.one_of(dtype, DTYPES):
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
         copy = None if copy is None else _check.flag("copy", copy)
         self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs

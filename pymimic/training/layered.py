@@ -101,16 +101,18 @@ class LayeredNet(LearningNet):
         -------
         The net itself; `history` has a record for each epoch. What `pymimic.Trainer.fit` raises is raised here.
         """
+        if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
+            raise TypeError(f"validation: expected a pair (x, labels) or None, got {type(validation).__name__}")
         cases = LabelledSet(x, labels, self.outputs, sample_weight)
         held_out = None if validation is None else LabelledSet(*validation, self.outputs)
         for name, given in (("x", cases), ("validation", held_out)):
             if given is not None and (given.inputs != self.inputs or len(given) == 0):
                 raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
-        if standardise not in ("each", "all", None):
+        if standardise is not None and not _check.one_of(standardise, ("each", "all")):
             raise ValueError(f"standardise: expected 'each', 'all' or None, got {standardise!r}")
         trainer = Trainer(
-            self, optimizer or AdamW(1e-3), epochs=epochs, batch_size=batch_size, loss="cross_entropy", seed=self._layers.seed,
-            patience=patience, monitor=monitor, ema=ema, augment=augment, standardise_inputs=standardise or False,
+            self, AdamW(1e-3) if optimizer is None else optimizer, epochs=epochs, batch_size=batch_size, loss="cross_entropy",
+            seed=self._layers.seed, patience=patience, monitor=monitor, ema=ema, augment=augment, standardise_inputs=standardise or False,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress, device=self.device, backend=backend,
         )  # fmt: skip
         if patience is not None and held_out is None:

@@ -89,7 +89,7 @@ def demand_same_run(path: Path, have: Any, want: dict[str, Any], resume_with: It
     if "learning_rate" not in given:  # of an earlier version, which kept less of functions
         wanted |= {"loss": wanted["loss"].rpartition(".")[2], "augment": wanted["augment"] is not None}
     free = changeable(wanted)
-    asked = {resume_with} if isinstance(resume_with, str) else set(resume_with)
+    asked = set(resume_with)
     if not asked <= free:
         raise ValueError(f"resume_with: expected names among {', '.join(sorted(free))}, got {', '.join(sorted(map(str, asked - free)))}")
     common = [name for name in wanted if name in given and name not in asked]

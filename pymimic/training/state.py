@@ -87,7 +87,10 @@ class TrainingState:
         OSError
             The file cannot be read.
         """
-        flat, metadata = read_safetensors(path, kind="checkpoint")
+        try:
+            flat, metadata = read_safetensors(path, kind="checkpoint")
+        except FileFormatError as error:
+            raise FileFormatError(f"resume: {str(error).removeprefix('path: ')}") from error
         demand_same_run(path, metadata.get("configuration"), configuration, resume_with)
         groups: dict[str, dict[str, Array]] = {}
         for key, array in flat.items():

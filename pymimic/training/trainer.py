@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _check, arguments
+from ..backends import NAMES as BACKENDS
 from ..backends import for_training
 from ..callables import describe
 from ..data.cases import Cases, demand_cases
@@ -81,15 +82,17 @@ class Trainer:
         for name, given, wanted in (("student", student, Net), ("optimizer", optimizer, Optimizer)):
             if not isinstance(given, wanted):
                 raise TypeError(f"{name}: expected a pymimic {wanted.__name__}, got {type(given).__name__}")
-        if device not in DEVICES:
+        if not _check.one_of(device, DEVICES):
             raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
-        if dtype not in ("float32", "bfloat16"):
+        if not _check.one_of(dtype, ("float32", "bfloat16")):
             raise ValueError(f"dtype: expected 'float32' or 'bfloat16', got {dtype!r}")
         arguments.save_dtype(keep, dtype)
         if not isinstance(student, Student) and not dtype == keep == "float32":
             raise ValueError(f"dtype, keep: expected 'float32' for a net other than a Student, got {dtype!r} and {keep!r}")
         self.student, self.optimizer, self.device = student, optimizer, device
-        self.backend = backend or for_training(device, dtype)
+        self.backend = for_training(device, dtype) if backend is None else backend
+        if backend is not None and not _check.one_of(backend, BACKENDS):
+            raise ValueError(f"backend: expected one of {', '.join(BACKENDS)} or None, got {backend!r}")
         self.dtype, self.save_dtype = dtype, keep
         self.memory_budget = _check.integer("memory_budget", memory_budget, 0, 1 << 62)
         self.epochs = _check.integer("epochs", epochs, 0, 1 << 31)
@@ -105,7 +108,7 @@ class Trainer:
         self.alpha = _check.number("alpha", alpha, 0, most=1)
         self.standardise_targets = _check.flag("standardise_targets", standardise_targets)
         self.progress = _check.flag("progress", progress)
-        if monitor not in ("loss", "accuracy"):
+        if not _check.one_of(monitor, ("loss", "accuracy")):
             raise ValueError(f"monitor: expected 'loss' or 'accuracy', got {monitor!r}")
         self.standardise_inputs = standardise_inputs if isinstance(standardise_inputs, str) else None
         if self.standardise_inputs is None and _check.flag("standardise_inputs", standardise_inputs):
@@ -178,8 +181,9 @@ class Trainer:
         demand_targets(self.loss, self.alpha, rows[1])
         self._demand_watchable(validation, rows)
         resume = home("resume", resume)
+        resume_with = [resume_with] if isinstance(resume_with, str) else _check.sequence("resume_with", resume_with, "names of settings")
         if resume is None and resume_with:
-            raise ValueError(f"resume_with: expected it with resume only, got {resume_with!r} without")
+            raise ValueError(f"resume_with: expected it with resume only, got {', '.join(map(str, resume_with))} without")
         if self.checkpoint is not None:
             demand_place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
         if resume is None:
