@@ -41,6 +41,7 @@ def right_calls():
     for terms in (0, 1, 3) if _core.has_tiles() else (0,):
         yield "linear", [*layer, 4, MASK, terms, h]
         yield "linear_backward", [h, *layer, h.copy(), 4, MASK, terms, f(B, H), f(B, k), f(H, k), f(H)]
+    yield "shallow_plan", [B, k, H, C, SLAB, SLAB, True, 0, True, True, False, False]
     yield "dropout", [f(2, B, k), f(2, B, k), MASK]
     yield "update", [f(H, k), f(H, k), [f(H, k)], RULE]
     yield "sum_all", [f(B, k)]
