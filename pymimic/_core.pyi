@@ -39,25 +39,14 @@ def shallow_plan(
 ) -> _Plan: ...  # fmt: skip
 def last_shallow_run() -> _Run: ...
 def shallow_forward(
-    z: Array, U: Array, b: Array, W: Array, c: Array, activation: int, mask: _Mask, slab: int, row_block: int, y: Array, saved: Array | None
-) -> None: ...
-def shallow_backward(
-    dy: Array, z: Array, U: Array, b: Array, W: Array, activation: int, mask: _Mask, slab: int, row_block: int, saved: Array | None,
-    dz: Array | None, dU: Array | None, db: Array | None, dW: Array | None, dc: Array | None,
-) -> None: ...  # fmt: skip
-def shallow_step(
-    dy: Array, z: Array, U: _Parameter, b: _Parameter, W: _Parameter, c: _Parameter, activation: int, mask: _Mask, slab: int,
-    row_block: int, saved: Array | None, dz: Array | None, dc: Array,
-) -> None: ...  # fmt: skip
-def shallow_forward_bf16(
     z: Array, U: Array, b: Array, W: Array, c: Array, activation: int, mask: _Mask, slab: int, row_block: int, terms: int,
     y: Array, saved: Array | None,
 ) -> None: ...  # fmt: skip
-def shallow_backward_bf16(
+def shallow_backward(
     dy: Array, z: Array, U: Array, b: Array, W: Array, activation: int, mask: _Mask, slab: int, row_block: int, terms: int,
     saved: Array | None, dz: Array | None, dU: Array | None, db: Array | None, dW: Array | None, dc: Array | None,
 ) -> None: ...  # fmt: skip
-def shallow_step_bf16(
+def shallow_step(
     dy: Array, z: Array, U: _Parameter, b: _Parameter, W: _Parameter, c: _Parameter, activation: int, mask: _Mask, slab: int,
     row_block: int, terms: int, saved: Array | None, dz: Array | None, dc: Array,
 ) -> None: ...  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from . import _check
-from .backends.interface import ACTIVATIONS, ANYWHERE, Activation, Array, Mask, Saved, Seed, ShallowGrads
+from .backends.interface import ACTIVATIONS, Activation, Array, Mask, Saved, Seed, ShallowGrads
 from .devices import is_device, shared
 from .plan import Plan
 from .plan import plan as make_plan
@@ -120,7 +120,7 @@ def _same(a: Any, b: Any) -> bool:
 def gradients(dims: _check.Dims, given: ShallowGrads | None, needs: frozenset[str], inputs: Iterable[Array]) -> ShallowGrads:
     """`given` as arrays to write gradients into, each as `Dims.output` demands it, wanted, and apart from the others."""
     if given is None:
-        return ANYWHERE
+        return ShallowGrads()
     if not isinstance(given, ShallowGrads):
         raise TypeError(f"out: expected a pymimic.ops.ShallowGrads of arrays to write into, got {type(given).__name__}")
     taken, axes = list(inputs), {"z": ("B", "k"), "U": ("H", "k"), "b": ("H",), "W": ("H", "C"), "c": ("C",)}

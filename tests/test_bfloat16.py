@@ -39,7 +39,9 @@ def emulated(args, size, activation, mask):
     """y and gradients with float64 sums, rounded where the kernels round."""
     wide, plan = args.wide, plan_of(size)
     y, _ = get("reference").shallow_forward(Shallow(wide.z, wide.U, wide.b, wide.W, activation, mask, plan), wide.c, False, None, None)
-    return y, get("reference").shallow_backward(wide.dy, Shallow(wide.z, wide.U, wide.b, wide.W, activation, mask, plan), None, ALL)
+    return y, get("reference").shallow_backward(
+        wide.dy, Shallow(wide.z, wide.U, wide.b, wide.W, activation, mask, plan), None, ALL, ShallowGrads()
+    )
 
 
 @given(size=sizes(smallest=0), activation=st.sampled_from(["relu", "identity"]), mask=masks(ps=(0.0, 0.5)))

@@ -62,132 +62,100 @@ SavedH<T> saved_of(const Optional& saved, const ShallowShape& s, bool write) {
   return {data<T>("saved", *saved, size, write), nullptr};
 }
 
-void shallow_forward(const py::array& z, const py::array& U, const py::array& b, const py::array& W, const py::array& c,
-                     int activation, const MaskTuple& mask, int64_t slab, int64_t row_block, const py::array& y,
-                     const Optional& saved) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, 0, false, false, saved.has_value());
+// Kernels that multiply operands M, and such operands.
+template <class T, class M>
+struct Multiplied {
+  using Value = T;
+  using Operand = M;
+
+  const ShallowKernels<T, M>& kernels;
+  int terms;
+
+  // bfloat16 arrives as uint16; three terms are made of float32 alone.
+  M operator()(const char* name, const py::array& array, int64_t size) const {
+    if constexpr (std::is_same<M, Source>::value) {
+      if (terms == 1 && py::isinstance<py::array_t<uint16_t>>(array)) return in<uint16_t>(name, array, size);
+    }
+    return in<T>(name, array, size);
+  }
+};
+
+// `terms` is 0 for products of the arrays' own numbers.
+template <class F>
+void with_operands(const py::array& z, int terms, F f) {
+  if (terms) return f(Multiplied<float, Source>{*kernels_of_terms(terms).shallow, terms});
   with_dtype(z, [&](auto zero) {
     using T = decltype(zero);
-    const ShallowForward<T> f = {s,
-                                 in<T>("z", z, s.B * s.k),
-                                 in<T>("U", U, s.H * s.k),
-                                 in<T>("b", b, s.H),
-                                 in<T>("W", W, s.H * s.C),
-                                 in<T>("c", c, s.C),
-                                 out<T>("y", y, s.B * s.C),
-                                 saved_of<T>(saved, s, true)};
+    f(Multiplied<T, const T*>{*kernels<T>().shallow, terms});
+  });
+}
+
+void shallow_forward(const py::array& z, const py::array& U, const py::array& b, const py::array& W, const py::array& c,
+                     int activation, const MaskTuple& mask, int64_t slab, int64_t row_block, int terms,
+                     const py::array& y, const Optional& saved) {
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, terms, false, false, saved.has_value());
+  with_operands(z, terms, [&](const auto& operand) {
+    using Operands = std::decay_t<decltype(operand)>;
+    using T = typename Operands::Value;
+    const ShallowForward<T, typename Operands::Operand> f = {s,
+                                                             operand("z", z, s.B * s.k),
+                                                             operand("U", U, s.H * s.k),
+                                                             operand("W", W, s.H * s.C),
+                                                             in<T>("b", b, s.H),
+                                                             in<T>("c", c, s.C),
+                                                             out<T>("y", y, s.B * s.C),
+                                                             saved_of<T>(saved, s, true)};
     const WithoutGil released;
-    kernels<T>().shallow->forward(f);
+    operand.kernels.forward(f);
   });
 }
 
 void shallow_backward(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
                       const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                      const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db,
+                      int terms, const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db,
                       const Optional& dW, const Optional& dc) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, 0, true, dz.has_value(), false);
-  with_dtype(z, [&](auto zero) {
-    using T = decltype(zero);
-    const ShallowBackward<T> f = {s,
-                                  in<T>("dy", dy, s.B * s.C),
-                                  in<T>("z", z, s.B * s.k),
-                                  in<T>("U", U, s.H * s.k),
-                                  in<T>("b", b, s.H),
-                                  in<T>("W", W, s.H * s.C),
-                                  saved_of<T>(saved, s, false),
-                                  out<T>("dz", dz, s.B * s.k),
-                                  out<T>("dU", dU, s.H * s.k),
-                                  out<T>("db", db, s.H),
-                                  out<T>("dW", dW, s.H * s.C),
-                                  out<T>("dc", dc, s.C)};
+  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, terms, true, dz.has_value(), false);
+  with_operands(z, terms, [&](const auto& operand) {
+    using Operands = std::decay_t<decltype(operand)>;
+    using T = typename Operands::Value;
+    const ShallowBackward<T, typename Operands::Operand> f = {s,
+                                                              operand("dy", dy, s.B * s.C),
+                                                              operand("z", z, s.B * s.k),
+                                                              operand("U", U, s.H * s.k),
+                                                              operand("W", W, s.H * s.C),
+                                                              in<T>("b", b, s.H),
+                                                              saved_of<T>(saved, s, false),
+                                                              out<T>("dz", dz, s.B * s.k),
+                                                              out<T>("dU", dU, s.H * s.k),
+                                                              out<T>("db", db, s.H),
+                                                              out<T>("dW", dW, s.H * s.C),
+                                                              out<T>("dc", dc, s.C)};
     const WithoutGil released;
-    kernels<T>().shallow->backward(f);
+    operand.kernels.backward(f);
   });
 }
 
 void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
                   const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask, int64_t slab,
-                  int64_t row_block, const Optional& saved, const Optional& dz, const py::array& dc) {
-  const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block, 0, true,
-                          dz.has_value(), false);
-  with_dtype(z, [&](auto zero) {
-    using T = decltype(zero);
-    const ShallowStep<T> f = {s,
-                              in<T>("dy", dy, s.B * s.C),
-                              in<T>("z", z, s.B * s.k),
-                              saved_of<T>(saved, s, false),
-                              out<T>("dz", dz, s.B * s.k),
-                              out<T>("dc", dc, s.C),
-                              parameter<T>("U", U, s.H * s.k),
-                              parameter<T>("b", b, s.H),
-                              parameter<T>("W", W, s.H * s.C),
-                              parameter<T>("c", c, s.C)};
-    const WithoutGil released;
-    kernels<T>().shallow->step(f);
-  });
-}
-
-// bfloat16 arrives as uint16; three terms are made of float32 alone.
-Source source(const char* name, const py::array& array, int64_t size, int terms) {
-  if (terms == 1 && py::isinstance<py::array_t<uint16_t>>(array)) return {in<uint16_t>(name, array, size), true};
-  return {in<float>(name, array, size), false};
-}
-
-void shallow_forward_bf16(const py::array& z, const py::array& U, const py::array& b, const py::array& W,
-                          const py::array& c, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                          int terms, const py::array& y, const Optional& saved) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, terms, false, false, saved.has_value());
-  const ShallowForwardBf16 f = {s,
-                                source("z", z, s.B * s.k, terms),
-                                source("U", U, s.H * s.k, terms),
-                                source("W", W, s.H * s.C, terms),
-                                in<float>("b", b, s.H),
-                                in<float>("c", c, s.C),
-                                out<float>("y", y, s.B * s.C),
-                                saved_of<float>(saved, s, true)};
-  const WithoutGil released;
-  kernels_of_terms(terms).shallow->forward(f);
-}
-
-void shallow_backward_bf16(const py::array& dy, const py::array& z, const py::array& U, const py::array& b,
-                           const py::array& W, int activation, const MaskTuple& mask, int64_t slab, int64_t row_block,
-                           int terms, const Optional& saved, const Optional& dz, const Optional& dU, const Optional& db,
-                           const Optional& dW, const Optional& dc) {
-  const auto s = shape_of(z, W, b.size(), activation, mask, slab, row_block, terms, true, dz.has_value(), false);
-  const ShallowBackwardBf16 f = {s,
-                                 source("dy", dy, s.B * s.C, terms),
-                                 source("z", z, s.B * s.k, terms),
-                                 source("U", U, s.H * s.k, terms),
-                                 source("W", W, s.H * s.C, terms),
-                                 in<float>("b", b, s.H),
-                                 saved_of<float>(saved, s, false),
-                                 out<float>("dz", dz, s.B * s.k),
-                                 out<float>("dU", dU, s.H * s.k),
-                                 out<float>("db", db, s.H),
-                                 out<float>("dW", dW, s.H * s.C),
-                                 out<float>("dc", dc, s.C)};
-  const WithoutGil released;
-  kernels_of_terms(terms).shallow->backward(f);
-}
-
-void shallow_step_bf16(const py::array& dy, const py::array& z, const ParameterTuple& U, const ParameterTuple& b,
-                       const ParameterTuple& W, const ParameterTuple& c, int activation, const MaskTuple& mask,
-                       int64_t slab, int64_t row_block, int terms, const Optional& saved, const Optional& dz,
-                       const py::array& dc) {
+                  int64_t row_block, int terms, const Optional& saved, const Optional& dz, const py::array& dc) {
   const auto s = shape_of(z, std::get<0>(W), std::get<0>(b).size(), activation, mask, slab, row_block, terms, true,
                           dz.has_value(), false);
-  const ShallowStepBf16 f = {s,
-                             source("dy", dy, s.B * s.C, terms),
-                             source("z", z, s.B * s.k, terms),
-                             saved_of<float>(saved, s, false),
-                             out<float>("dz", dz, s.B * s.k),
-                             out<float>("dc", dc, s.C),
-                             parameter<float>("U", U, s.H * s.k),
-                             parameter<float>("b", b, s.H),
-                             parameter<float>("W", W, s.H * s.C),
-                             parameter<float>("c", c, s.C)};
-  const WithoutGil released;
-  kernels_of_terms(terms).shallow->step(f);
+  with_operands(z, terms, [&](const auto& operand) {
+    using Operands = std::decay_t<decltype(operand)>;
+    using T = typename Operands::Value;
+    const ShallowStep<T, typename Operands::Operand> f = {s,
+                                                          operand("dy", dy, s.B * s.C),
+                                                          operand("z", z, s.B * s.k),
+                                                          saved_of<T>(saved, s, false),
+                                                          out<T>("dz", dz, s.B * s.k),
+                                                          out<T>("dc", dc, s.C),
+                                                          parameter<T>("U", U, s.H * s.k),
+                                                          parameter<T>("b", b, s.H),
+                                                          parameter<T>("W", W, s.H * s.C),
+                                                          parameter<T>("c", c, s.C)};
+    const WithoutGil released;
+    operand.kernels.step(f);
+  });
 }
 
 }  // namespace
@@ -199,9 +167,6 @@ void bind_shallow(py::module_& m) {
   m.def("shallow_forward", &shallow_forward);
   m.def("shallow_backward", &shallow_backward);
   m.def("shallow_step", &shallow_step);
-  m.def("shallow_forward_bf16", &shallow_forward_bf16);
-  m.def("shallow_backward_bf16", &shallow_backward_bf16);
-  m.def("shallow_step_bf16", &shallow_step_bf16);
 }
 
 }  // namespace mimic

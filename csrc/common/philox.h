@@ -10,7 +10,9 @@ constexpr int kPhiloxRounds = 7;
 constexpr uint32_t kPhiloxMul0 = 0xD2511F53u, kPhiloxMul1 = 0xCD9E8D57u;
 constexpr uint32_t kPhiloxKey0 = 0x9E3779B9u, kPhiloxKey1 = 0xBB67AE85u;
 
-// One tile of the mask is 16 rows by 32 units; each of its 32 lanes draws 16 bytes.
+// One tile of the mask is 16 rows by 32 units. Each of its 32 lanes draws 16 bytes, with the counter (offset, lane,
+// row / 16, unit / 32). The byte of (row, unit) is drawn by lane 4 (row % 8) + unit % 8 / 2, and is its byte number
+// 4 (unit % 32 / 8) + 2 (row % 16 / 8) + unit % 2, from the low end of word 0 on.
 constexpr int kMaskRows = 16, kMaskUnits = 32;
 
 struct Philox4 {
@@ -26,18 +28,6 @@ MIMIC_HD Philox4 philox4x32(Philox4 counter, uint32_t key0, uint32_t key1) {
     key1 += kPhiloxKey1;
   }
   return counter;
-}
-
-MIMIC_HD uint32_t mask_lane(int64_t row, int64_t unit) { return uint32_t(4 * (row % 8) + unit % 8 / 2); }
-
-MIMIC_HD int mask_byte(int64_t row, int64_t unit) { return int(4 * (unit % 32 / 8) + 2 * (row % 16 / 8) + unit % 2); }
-
-// The random byte of one (row, unit): a unit is kept where it is below the threshold.
-MIMIC_HD uint32_t dropout_byte(uint64_t seed, uint32_t offset, int64_t row, int64_t unit) {
-  const Philox4 counter = {{offset, mask_lane(row, unit), uint32_t(row / kMaskRows), uint32_t(unit / kMaskUnits)}};
-  const Philox4 random = philox4x32(counter, uint32_t(seed), uint32_t(seed >> 32));
-  const int byte = mask_byte(row, unit);
-  return random.word[byte / 4] >> (8 * (byte % 4)) & 255u;
 }
 
 }  // namespace mimic

@@ -36,18 +36,30 @@ struct SavedH {
   bool any() const { return full || bf16; }
 };
 
-template <class T>
+// A matrix whose numbers become bfloat16, or sums of three; sums of their products are float32.
+struct Source {
+  Source(const float* values) : values(values), bfloat16(false) {}
+  Source(const uint16_t* values) : values(values), bfloat16(true) {}
+
+  const void* values;
+  bool bfloat16;  // already
+};
+
+// Operands M of products are `const T*`, or `Source` where T is float.
+template <class T, class M = const T*>
 struct ShallowForward {
   ShallowShape shape;
-  const T *z, *U, *b, *W, *c;
+  M z, U, W;
+  const T *b, *c;
   T* y;
   SavedH<T> save;
 };
 
-template <class T>
+template <class T, class M = const T*>
 struct ShallowBackward {
   ShallowShape shape;
-  const T *dy, *z, *U, *b, *W;
+  M dy, z, U, W;
+  const T* b;
   SavedH<T> saved;
   T *dz, *dU, *db, *dW, *dc;  // each may be null
 };
@@ -59,41 +71,13 @@ struct Parameter {
   T* slot[2];  // null where the rule has none
   Update<T> update;
 };
-template <class T>
+template <class T, class M = const T*>
 struct ShallowStep {
   ShallowShape shape;
-  const T *dy, *z;
+  M dy, z;
   SavedH<T> saved;
   T *dz, *dc;  // written; dz may be null
   Parameter<T> U, b, W, c;
-};
-
-// The same with bfloat16 operands and float32 sums: z, dy, U and W are float32, and rounded on the way, or bfloat16;
-// or, as bf16x3, float32 taken as the sum of three bfloat16.
-struct Source {
-  const void* values;
-  bool bfloat16;
-};
-struct ShallowForwardBf16 {
-  ShallowShape shape;
-  Source z, U, W;
-  const float *b, *c;
-  float* y;
-  SavedH<float> save;
-};
-struct ShallowBackwardBf16 {
-  ShallowShape shape;
-  Source dy, z, U, W;
-  const float* b;
-  SavedH<float> saved;
-  float *dz, *dU, *db, *dW, *dc;  // each may be null
-};
-struct ShallowStepBf16 {
-  ShallowShape shape;
-  Source dy, z;
-  SavedH<float> saved;
-  float *dz, *dc;  // written; dz may be null
-  Parameter<float> U, b, W, c;
 };
 
 // out (B, O) = dropout(f(x (B, I) weight^T + bias)), weight (O, I).
@@ -114,7 +98,7 @@ struct LinearBackward {
   T *dx, *dweight, *dbias;  // each may be null
 };
 
-// Weights for prediction alone. float32: (rows, columns) as they are. The others are laid out by pymimic/predictor.py:
+// Weights for prediction alone. float32: (rows, columns) as they are. The others are laid out by pymimic/backends/cpu_serving.py:
 //   panels    float32; U and V: [rows / 32][columns][32]; W: (rows, columns rounded up to 16)
 //   bfloat16  U and V: [rows / 32][columns][16] words, unit i of the 32 in a word's low half, i + 16 in the high one
 //             W: [rows / 2][columns rounded up to 16] words, the first of two rows in the low half
@@ -141,11 +125,11 @@ struct Serving {
   float* y;
 };
 
-template <class T>
+template <class T, class M = const T*>
 struct ShallowKernels {
-  void (*forward)(const ShallowForward<T>&);
-  void (*backward)(const ShallowBackward<T>&);
-  void (*step)(const ShallowStep<T>&);
+  void (*forward)(const ShallowForward<T, M>&);
+  void (*backward)(const ShallowBackward<T, M>&);
+  void (*step)(const ShallowStep<T, M>&);
 };
 template <class T>
 struct LinearKernels {
@@ -166,15 +150,9 @@ struct Kernels {
   const ElementwiseKernels<T>* elementwise;
 };
 
-struct ShallowBf16Kernels {
-  void (*forward)(const ShallowForwardBf16&);
-  void (*backward)(const ShallowBackwardBf16&);
-  void (*step)(const ShallowStepBf16&);
-};
-
 // All that multiplies numbers taken as so many bfloat16: null where the instruction set cannot.
 struct Bf16Kernels {
-  const ShallowBf16Kernels* shallow;
+  const ShallowKernels<float, Source>* shallow;
   const LinearKernels<float>* linear;
 };
 

@@ -199,5 +199,8 @@ void linear_backward(const LinearBackward<T>& f) {
   if (f.dweight) By::matmul(Matmul<T>{l.O, l.I, l.B, da, 1, l.O, l.x, false, f.dweight}, nothing);
 }
 
+template <class By, class T>
+constexpr LinearKernels<T> linear_kernels = {linear<By, T>, linear_backward<By, T>};
+
 }  // namespace MIMIC_ISA
 }  // namespace mimic

@@ -25,20 +25,7 @@ from ml_dtypes import bfloat16
 from .. import _core
 from ..plan import FEW_ROWS, PANEL, Plan
 from .cpu_serving import Served
-from .interface import (
-    ACTIVATIONS,
-    ANYWHERE,
-    Activation,
-    Array,
-    LinearGrads,
-    Mask,
-    Shallow,
-    ShallowGrads,
-    Slots,
-    Update,
-    gradient_arrays,
-    memory_for,
-)
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, Shallow, ShallowGrads, Slots, Update, gradient_arrays, memory_for
 from .reference import Reference
 
 if os.environ.get("PYMIMIC_ISA"):
@@ -72,46 +59,34 @@ class Cpu(Reference):
         return 1 if self.name == "cpu-bf16" else 3 if rows > FEW_ROWS else 0
 
     def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
-        z, U, b, W, activation, mask, plan = net
+        z, U, b, W, *_, plan = net
         terms = self._terms(len(z), z.dtype, plan)
         y = np.empty((len(z), W.shape[1]), b.dtype) if out is None else out
         dtype = np.uint16 if plan.rounds_h else z.dtype
         saved = memory_for((_padded(len(z)) * len(U),), dtype, room) if save else None
-        options = (_code(activation), mask, plan.slab, plan.row_block)
-        if terms:
-            _core.shallow_forward_bf16(_bits(z), _bits(U), b, _bits(W), c, *options, terms, y, saved)
-        else:
-            _core.shallow_forward(z, U, b, W, c, *options, y, saved)
+        _core.shallow_forward(_bits(z), _bits(U), b, _bits(W), c, *_options(net), terms, y, saved)
         return y, saved
 
-    def shallow_backward(
-        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
-    ) -> ShallowGrads:
-        z, U, b, W, activation, mask, plan = net
+    def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
+        z, U, b, W, *_, plan = net
         if len(z) == 0:
             return super().shallow_backward(dy, net, None, needs, out)
         grads = gradient_arrays(needs, out, z, U, W, lambda shape: np.empty(shape, b.dtype))
-        terms, options = self._terms(len(z), z.dtype, plan), (_code(activation), mask, plan.slab, plan.row_block)
-        if terms:
-            _core.shallow_backward_bf16(_bits(dy), _bits(z), _bits(U), b, _bits(W), *options, terms, saved, *grads)
-        else:
-            _core.shallow_backward(dy, z, U, b, W, *options, saved, *grads)
+        terms = self._terms(len(z), z.dtype, plan)
+        _core.shallow_backward(_bits(dy), _bits(z), _bits(U), b, _bits(W), *_options(net), terms, saved, *grads)
         return grads
 
     def shallow_step(
         self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
     ) -> Array | None:  # fmt: skip
-        z, plan = net.z, net.plan
+        z = net.z
         if len(z) == 0:
             return super().shallow_step(dy, net, c, slots, updates, None, need_dz)
         dtype = net.U.dtype
         dz, dc = np.empty(z.shape, dtype) if need_dz else None, np.empty(dy.shape[1], dtype)
         U, b, W, to_c = ((array, slots[key], _rule(updates[key])) for key, array in zip("UbWc", (net.U, net.b, net.W, c)))
-        terms, options = self._terms(len(z), z.dtype, plan), (_code(net.activation), net.mask, plan.slab, plan.row_block)
-        if terms:
-            _core.shallow_step_bf16(_bits(dy), _bits(z), U, b, W, to_c, *options, terms, saved, dz, dc)
-        else:
-            _core.shallow_step(dy, z, U, b, W, to_c, *options, saved, dz, dc)
+        terms = self._terms(len(z), z.dtype, net.plan)
+        _core.shallow_step(_bits(dy), _bits(z), U, b, W, to_c, *_options(net), terms, saved, dz, dc)
         return dz
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
@@ -155,6 +130,10 @@ def _in_words(core: _core._Plan, dtype: str) -> str:
     words = [kinds[core["by"]], f"slabs of {core['slab']} units", f"blocks of {core['row_block']} rows"]
     words += [f"H in {core['parts']} parts"] * (core["parts"] > 1) + [f"k in runs of {core['k_run']}"] * (core["k_run"] > 0)
     return ", ".join(words + ["threads own slabs, as rows are few"] * core["few_rows"])
+
+
+def _options(net: Shallow) -> tuple[int, Mask, int, int]:
+    return _code(net.activation), net.mask, net.plan.slab, net.plan.row_block
 
 
 def _code(activation: Activation) -> int:

@@ -60,10 +60,6 @@ class ShallowGrads(NamedTuple):
     c: Array | None = None
 
 
-ANYWHERE = ShallowGrads()
-"""Gradients to be written to new arrays."""
-
-
 def gradient_arrays(
     needs: frozenset[str], out: ShallowGrads, z: Array, U: Array, W: Array, empty: Callable[[tuple[int, ...]], Array]
 ) -> ShallowGrads:
@@ -163,9 +159,7 @@ class Backend(ABC):
         """y and, with `save`, h for the backward pass, in `room` if that is the right memory."""
 
     @abstractmethod
-    def shallow_backward(
-        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
-    ) -> ShallowGrads:
+    def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
         """The gradients of `needs`, in the arrays of `out` or in new ones."""
 
     @abstractmethod

@@ -17,20 +17,7 @@ from ..errors import BackendUnavailableError
 from ..plan import Plan
 from ..threads import get_num_threads
 from . import _numba_kernels as kernels
-from .interface import (
-    ACTIVATIONS,
-    ANYWHERE,
-    Activation,
-    Array,
-    LinearGrads,
-    Mask,
-    Shallow,
-    ShallowGrads,
-    Slots,
-    Update,
-    gradient_arrays,
-    memory_for,
-)
+from .interface import ACTIVATIONS, Activation, Array, LinearGrads, Mask, Shallow, ShallowGrads, Slots, Update, gradient_arrays, memory_for
 from .reference import Reference, to_save_dtype
 
 _PANEL_ROWS = 128  # at most, of one tile: a tile of 512 units then takes 256 KiB in float32
@@ -74,9 +61,7 @@ class Numba(Reference):
         _forward((z, U, b, W, c), activation, mask, plan.slab, y, saved, activation == "relu")
         return y, to_save_dtype(saved, plan) if save else None
 
-    def shallow_backward(
-        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
-    ) -> ShallowGrads:
+    def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
         z, U, b, W, *_ = net
         grads = gradient_arrays(needs, out, z, U, W, lambda shape: np.empty(shape, z.dtype))
         for grad in grads:

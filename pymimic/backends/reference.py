@@ -12,7 +12,7 @@ from ml_dtypes import bfloat16
 
 from ..numerics import log_softmax, philox4x32
 from ..plan import Plan
-from .interface import ANYWHERE, Activation, Array, Backend, LinearGrads, Mask, Shallow, ShallowGrads, Slots, Update, memory_for
+from .interface import Activation, Array, Backend, LinearGrads, Mask, Shallow, ShallowGrads, Slots, Update, memory_for
 
 
 def dropout_bytes(rows: int, units: int, mask: Mask) -> Array:
@@ -126,9 +126,7 @@ class Reference(Backend):
         saved[...] = to_save
         return y, saved
 
-    def shallow_backward(
-        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
-    ) -> ShallowGrads:
+    def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
         _, _, b, _, activation, mask, plan = net
         dc = dy.sum(0) if "c" in needs else None
         dy, z, U, W = (rounded(array, plan) for array in (dy, net.z, net.U, net.W))
@@ -158,7 +156,7 @@ class Reference(Backend):
         self, dy: Array, net: Shallow, c: Array, slots: Slots, updates: dict[str, Update], saved: Array | None, need_dz: bool,
     ) -> Array | None:  # fmt: skip
         needs = frozenset("zUbWc" if need_dz else "UbWc")
-        grads = Reference.shallow_backward(self, dy, net, saved, needs)
+        grads = Reference.shallow_backward(self, dy, net, saved, needs, ShallowGrads())
         for key, param in {"U": net.U, "b": net.b, "W": net.W, "c": c}.items():
             self.optimizer_update(param, getattr(grads, key), slots[key], updates[key])
         return grads.z

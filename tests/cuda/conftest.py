@@ -18,8 +18,6 @@ from pymimic import backends
 from pymimic.errors import BackendUnavailableError
 
 HERE = Path(__file__).parent
-# what of the binding launches nothing
-ANSWERS = ("devices", "recent_kernels", "shallow_forward_splits", "update_numbers")
 # what of pymimic.backends.cuda imports the binding
 OURS = ("backend", "by_cublas", "cublas", "handle", "layers", "operands", "prediction", "serving")
 

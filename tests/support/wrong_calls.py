@@ -30,13 +30,10 @@ def right_calls():
     saved = f(64 * H)
     grads = [f(B, k), f(H, k), f(H), f(H, C), f(C)]
     parameters = [parameter(H, k), parameter(H), parameter(H, C), parameter(C)]
-    yield "shallow_forward", [z, U, b, W, c, *how, y, saved]
-    yield "shallow_backward", [dy, z, U, b, W, *how, saved, *grads]
-    yield "shallow_step", [dy, z, *parameters, *how, saved, f(B, k), f(C)]
-    for terms in (1, 3) if _core.has_tiles() else (1,):
-        yield "shallow_forward_bf16", [z, U, b, W, c, *how, terms, y, saved]
-        yield "shallow_backward_bf16", [dy, z, U, b, W, *how, terms, saved, *grads]
-        yield "shallow_step_bf16", [dy, z, *parameters, *how, terms, saved, f(B, k), f(C)]
+    for terms in (0, 1, 3) if _core.has_tiles() else (0, 1):
+        yield "shallow_forward", [z, U, b, W, c, *how, terms, y, saved]
+        yield "shallow_backward", [dy, z, U, b, W, *how, terms, saved, *grads]
+        yield "shallow_step", [dy, z, *parameters, *how, terms, saved, f(B, k), f(C)]
     layer, h = [z, U, b], f(B, H)
     for terms in (0, 1, 3) if _core.has_tiles() else (0,):
         yield "linear", [*layer, 4, MASK, terms, h]
@@ -111,11 +108,11 @@ EXTREME = {
     "no constructor": lambda: _core.Predictor.__new__(_core.Predictor).predict(f(2, 3)),
     "no constructor of the base": NoBase,
     "no Predictor": lambda: _core.Predictor.predict("x", f(2, 3)),
-    "B C overflows": lambda: _core.shallow_forward(f(2**40, 0), f(0, 0), f(0), f(0, 2**40), f(0), 0, MASK, 32, 32, f(0), None),
+    "B C overflows": lambda: _core.shallow_forward(f(2**40, 0), f(0, 0), f(0), f(0, 2**40), f(0), 0, MASK, 32, 32, 0, f(0), None),
     "B O overflows": lambda: _core.linear(f(2**40, 0), f(2**40, 0), None, 0, MASK, 0, f(0)),
     "D k overflows": lambda: _core.Predictor("float32", 2**62, 4, 1, 1, 32, 0, [f(0)], [f(4)], [f(1)], f(1), f(1), None, None),
     "padding overflows": lambda: _core.Predictor("panels", 1, 2**63 - 1, 1, 1, 32, 0, [f(0)], [f(0)], [f(16)], f(1), f(1), None, None),
-    "slab": lambda: _core.shallow_forward(f(B, k), f(H, k), f(H), f(H, C), f(C), 0, MASK, 2**62, 32, f(B, C), None),
+    "slab": lambda: _core.shallow_forward(f(B, k), f(H, k), f(H), f(H, C), f(C), 0, MASK, 2**62, 32, 0, f(B, C), None),
     "one axis": lambda: _core.dropout(f(5), f(5), MASK),
     "no axis": lambda: _core.dropout(f(), f(), MASK),
     "no da": lambda: _core.linear_backward(f(B, H), f(B, k), f(H, k), None, f(B, H), 0, MASK, 0, None, None, None, f(H)),

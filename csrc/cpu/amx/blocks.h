@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cpu/amx/layouts.h"
-#include "cpu/shallow.h"
+#include "cpu/slab.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
@@ -82,7 +82,7 @@ class BlockMaker {
   // it is null, are the products that h is made of.
   void each_block(const TiledSlab<F>& weights, const Slab& slab, int64_t panel, const float* sums, const TileMatrix& z,
                   const TileMatrix* dy, const Forms& forms) {
-    const int64_t blocks = steps_of(slab.units), panels = ceil_div(s_.B, int64_t(kPanel));
+    const int64_t blocks = steps_of(slab.units), panels = panels_of(s_);
     const bool multiply = !saved_.any() && !sums;
     const int64_t k_steps = multiply ? steps_of(s_.k) : 0, c_steps = dy ? steps_of(s_.C) : 0;
     const int64_t groups = (k_steps + c_steps) * F::Product::kGroups, first = groups / 4;
@@ -115,19 +115,20 @@ class BlockMaker {
     }
   }
 
-  // Whether h was rounded already, by who kept it, so that one of its three terms is enough.
+  // Whether h was saved in bfloat16, so that the first of its three terms is all of it.
   bool rounded_h() const { return F::kTerms == 3 && saved_.bf16 && s_.activation == Activation::relu; }
 
  private:
   static constexpr int kAtOnce = F::kTerms == 1 ? 8 : 2;    // pairs of units that are finished at once ...
   static constexpr int kPrepared = F::kTerms == 1 ? 8 : 4;  // ... and that `hidden` makes
 
-  // Pairs [begin, end) of a block's units. With relu h and da stay in registers from product to tile, wherever nothing
-  // else happens to them; what is kept is written in longer runs, which took less time than line by line. Units beyond
-  // the last one have an h of 0 and weights of 0: so is all that they make.
+  // Pairs [begin, end) of a block's units. With relu, h and da stay in registers from product to tile. Other
+  // activations, blocks at an edge, and an h that has to be saved go through `hidden`, which writes longer runs: that
+  // took less time than line by line. Units beyond the last one have weights and an h of 0, so that all that is made of
+  // them is 0.
   MIMIC_NOINLINE void finish(Block& block, bool gradients, const Forms& to, int begin, int end) {
     const bool relu = s_.activation == Activation::relu,
-               whole = block.units.units == kStep && rows_in_panel<float>(s_, block.panel) == kPanel;
+               whole = block.units.units == kStep && rows_in_panel(s_, block.panel) == kPanel;
     const float scale = float(s_.mask.scale()), *const dh = block.dh;
     const auto gated = [dh, scale](Floats16 h, int at) {
       return h > Floats16{} ? load<Floats16>(dh + at) * scale : Floats16{};

@@ -1,9 +1,9 @@
 // Matrices as tiles of bfloat16 take them. A number is rounded to one bfloat16, or taken as the sum of three that hold
-// all of its 24 bits (bf16x3): what it is rounded to, what the rest is rounded to, and what is left then.
+// all of its 24 bits (bf16x3): the number rounded, what is left rounded, and what is left of that.
 //
 // A line of a tile is 32 values of a row of the source ("along"), or 16 pairs of values of two of its rows ("across").
-// Which two values share a word is the same on both sides of a product, and otherwise free. Turned, word for word, a
-// tile serves the other side of a product. So there are four forms of a matrix M:
+// Which two values share a word is free, but has to be the same on both sides of a product. A tile that is transposed,
+// word by word, serves as the other side of a product; it is called turned. So there are four forms of a matrix M:
 //   along   A of C = M X          turned   B of C = X M^T      the sum runs along rows of M
 //   across  B of C = X M          turned   A of C = M^T X      the sum runs down columns of M
 #pragma once
@@ -22,12 +22,12 @@ struct TileFormat {
   using Product = Terms<kTermsOfANumber, kTermsOfANumber>;
   static constexpr int kTerms = kTermsOfANumber;
 
-  // How far apart the two values of a word are in a line along: neighbours, or with three terms, where that is less
-  // work, those of two vectors.
+  // How far apart in a row the two values of a word are. With three terms 16 apart is less work than neighbours.
   static constexpr int kApart = kTerms == 3 ? kTile : 1;
 };
 
-// Outers and planes begin in different sets of the caches, whatever the number of steps: all are written to at once.
+// The gaps make all sixteens and terms begin in different sets of the caches, whatever the number of steps, because all
+// of them are written to in turn.
 template <class F>
 TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
   const ptrdiff_t outer = steps * kTileWords + 5 * kTile, plane = outers * outer + 7 * kTile;
@@ -36,7 +36,7 @@ TileMatrix take_tiles(Arena& arena, int64_t outers, int64_t steps) {
 
 using Floats16 = Vector<float, kTile>;
 
-// Upper halves, `low`'s in the lower ones.
+// Words of two upper halves; that of `low` becomes the lower one.
 MIMIC_INLINE Bf16Words words_of(Bf16Words low, Bf16Words high) { return low >> 16 | (high & 0xFFFF0000u); }
 
 // Sixteen numbers on their way into tiles.
@@ -58,8 +58,8 @@ struct Cut<F, 1> {
   }
 };
 
-// Of three terms, in upper halves, the first two are rounded to nearest, ties away from zero, and the last is what is
-// left, exactly: eight bits, or NaN.
+// Three terms, each in the upper half of a word. The first two are rounded to nearest, ties away from zero. The last is
+// exactly what is left: eight bits, or NaN.
 template <class F>
 struct Cut<F, 3> {
   Bf16Words term[3];
@@ -80,7 +80,7 @@ struct Cut<F, 3> {
   }
 };
 
-// A line of a source's values.
+// Writes one line of a tile.
 template <class F, class S>
 MIMIC_INLINE void line_along(const S* row, uint32_t* to, ptrdiff_t plane) {
   if constexpr (F::kTerms == 1) {
@@ -100,7 +100,7 @@ MIMIC_INLINE void line_across(const S* above, const S* below, uint32_t* to, ptrd
   }
 }
 
-// A row of `width` values, with zeros behind it where that is less than a line takes.
+// The row itself, or where it has less than kWidth values a copy in `room`, with zeros behind them.
 template <int kWidth, class S>
 MIMIC_INLINE const S* padded_row(const S* row, int64_t width, S* room) {
   if (width >= kWidth) return row;
@@ -108,7 +108,7 @@ MIMIC_INLINE const S* padded_row(const S* row, int64_t width, S* room) {
   return room;
 }
 
-// Where the lines of a tile go: to their place, or to one beside it, from which they are turned into their place.
+// Takes the lines of a tile to their place. Those of a turned tile go to a buffer first, and `finish` transposes them.
 template <class F>
 class TileWriter {
  public:

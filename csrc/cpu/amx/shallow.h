@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cpu/amx/long_k.h"
+#include "cpu/shallow.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
@@ -22,7 +23,7 @@ MIMIC_INLINE void add_over_units(const Slab& slab, const TileMatrix& M_turned, c
 // [part][panel][column][32 rows] -> to (B, columns), parts summed in order.
 inline void sum_parts(const Team& team, const ShallowShape& s, int parts, int64_t columns, float* panels_of_parts,
                       float* to) {
-  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), size = tiles_of(columns) * kTile * kPanel;
+  const int64_t panels = panels_of(s), size = tiles_of(columns) * kTile * kPanel;
   for (int64_t panel = team.begin(panels); panel < team.end(panels); ++panel) {
     float* const sum = panels_of_parts + panel * size;
     for (int part = 1; part < parts; ++part) {
@@ -30,14 +31,23 @@ inline void sum_parts(const Team& team, const ShallowShape& s, int parts, int64_
 #pragma GCC ivdep
       for (int64_t i = 0; i < columns * kPanel; ++i) sum[i] += other[i];
     }
-    transpose(sum, ptrdiff_t(kPanel), columns, rows_in_panel<float>(s, panel), to + panel * kPanel * columns, columns);
+    transpose(sum, ptrdiff_t(kPanel), columns, rows_in_panel(s, panel), to + panel * kPanel * columns, columns);
   }
 }
 
 template <class F>
-void shallow_forward_tiles(const ShallowForwardBf16& f) {
+struct ByTiles {
+  using T = float;
+  using M = Source;
+
+  static void forward(const ShallowForward<T, M>& f);
+  static void backward(const ShallowBackward<T, M>& f, const Gradients<T>& out);  // see ByMicrokernel
+};
+
+template <class F>
+void ByTiles<F>::forward(const ShallowForward<T, M>& f) {
   const ShallowShape& s = f.shape;
-  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), y_panel = tiles_of(s.C) * kTile * kPanel;
+  const int64_t panels = panels_of(s), y_panel = tiles_of(s.C) * kTile * kPanel;
   const Workspaces teams(s, panels);
   const int64_t block_panels = s.k_run ? s.row_block / kPanel : panels;
   TileMatrix z, all_h;
@@ -102,22 +112,21 @@ struct MadeTiles {
   float* db;
 };
 
-// See shallow_backward_into.
 template <class F>
-void shallow_backward_tiles_into(const ShallowBackwardBf16& f, const Gradients<float>& out) {
+void ByTiles<F>::backward(const ShallowBackward<T, M>& f, const Gradients<float>& out) {
   const ShallowShape& s = f.shape;
   float* const dz = f.dz;
+  if (f.dc) sum_rows(f.dy, s.B, s.C, f.dc);
   const bool weights_wanted = out.any(), make_h = !f.saved.any(), long_made = make_h && s.k_run;
-  const int64_t panels = ceil_div(s.B, int64_t(kPanel)), block_panels = s.row_block / kPanel;
+  const int64_t panels = panels_of(s), block_panels = s.row_block / kPanel;
   const int64_t dz_panel = tiles_of(s.k) * kTile * kPanel, slab_blocks = steps_of(s.slab), none = 0;
   const Workspaces teams(s, least(panels, block_panels));
   struct {
     TileMatrix z, dy, z_steps, dy_steps, all_da;
     float* dz;
-    MadeTiles
-        made[2 * kMostParts];  // one a team where sums are made first: they wait before h and da are written again
+    MadeTiles made[2 * kMostParts];  // one a team where k is long: its barriers come before h and da are written again
     TileSums<F> sums;
-    TiledSlab<F> slab[kMostParts];  // one a team: nobody reads weights past the barrier behind a block of rows
+    TiledSlab<F> slab[kMostParts];  // one a team: nobody reads weights after the barrier that ends a block of rows
   } w = {};
   Gradients<float> outs[kMostParts] = {out, out, out, out};
   const auto layout = [&](Arena arena) {

@@ -1,7 +1,7 @@
 // Who does what: teams of threads own parts of H.
 #pragma once
 
-#include "cpu/shallow.h"
+#include "cpu/slab.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
@@ -19,7 +19,7 @@ struct Seat : Share {
   void barrier() const {
     if (size > 1) all.barrier();
   }
-  // Which of a team's two buffers: a team that never waits takes one.
+  // Which of a team's two buffers to use; a team of one thread never waits, and needs only one.
   int buffer(int64_t turn) const { return size > 1 ? 2 * team + int(turn & 1) : team; }
 
   // f(part, slab, turn) on all slabs of the parts that this team owns. Teams take the same number of turns, some of
@@ -43,8 +43,7 @@ struct Workspaces {
   int most_members, most_teams, buffers;
 
   Workspaces(const ShallowShape& s, int64_t most_rows)
-      : most_members(
-            int(least(int64_t(threads_for(s.B * s.H * (s.k + s.C), kProductsWorthAThread)), s.parts * most_rows))),
+      : most_members(mimic::MIMIC_ISA::most_members(s, s.parts * most_rows)),
         most_teams(least(s.parts, most_members)),
         buffers(least(2 * s.parts, most_members > 2 ? most_members : 2)) {}
 };

@@ -62,11 +62,12 @@ class ModelledTiles {
 };
 
 #if defined(MIMIC_X86) && defined(__AVX512F__)
-// The real ones. Nothing else in a build without -mamx-tile touches them, so that asm needs to name no clobbers.
+// The real ones. Only this code uses them, as the build has no -mamx-tile: so the asm statements name no clobbered
+// registers.
 class AmxTiles {
  public:
   using Element = NativePair;
-  // A thread says once how tiles look, and when it is done with them.
+  // A thread sets the shape of the registers once, and releases them when it is done.
   static void configure() {
     struct {
       uint8_t palette = 1, start = 0, reserved[14] = {};
@@ -76,7 +77,7 @@ class AmxTiles {
     asm volatile("ldtilecfg %0" : : "m"(config));
   }
   static void release() { asm volatile("tilerelease"); }
-  // A multiply-add of vectors: a tile that was stored after some 0.6 us without one took 0.3 us (docs/scaling.md).
+  // One multiply-add of vectors. After some 0.6 us without any, storing a tile took 0.3 us (docs/scaling.md).
   MIMIC_INLINE static void stay_awake() {
     Vector<float, kTile> any = {};
     asm volatile("vfmadd231ps %0, %0, %0" : "+v"(any));
@@ -169,9 +170,9 @@ struct Terms {
   static constexpr int kGroups = kA * kB == 9 ? 6 : kB;  // of a step's products, each of which shares what it loads
 };
 
-// C (16 M, 16 N) (+)= A B over `steps` steps. Of the nine products of three terms, the six largest are made, and each
-// operand is loaded as seldom as that allows. The unit that multiplies tiles takes longer over them than the
-// instructions take to issue, but only some eight are in flight: `meanwhile()`, once a group, is work for other units.
+// C (16 M, 16 N) (+)= A B over `steps` steps. Of the nine products of three terms, the six largest are made, in an
+// order that loads each operand as seldom as possible. A processor multiplies tiles in a unit of its own, and only some
+// eight such instructions can wait for it: `meanwhile()`, which is called once a group, gives the other units work.
 template <class Tiles, class Terms, int M, int N, class Meanwhile = Nothing>
 void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float* c, ptrdiff_t c_row, bool add,
                   const Meanwhile& meanwhile = {}) {
@@ -193,8 +194,8 @@ void tile_product(const TileMatrix& A, const TileMatrix& B, int64_t steps, float
   block.store(c, c_row);
 }
 
-// C (`rows`, `columns`) (+)= A B. Tiles that reach beyond C go through one of our own; `padded` says that C has room
-// for whole ones. Without it C is likely a caller's, and in no cache.
+// C (`rows`, `columns`) (+)= A B. `padded` says that C has room for whole tiles. Without it, tiles that reach beyond C
+// go through a block of our own, and C, likely a caller's array and in no cache, is prefetched.
 template <class Tiles, class Terms>
 void tile_products(const TileMatrix& A, const TileMatrix& B, int64_t steps, int64_t rows, int64_t columns, float* c,
                    ptrdiff_t c_row, bool add, bool padded) {

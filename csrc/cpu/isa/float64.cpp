@@ -6,9 +6,8 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-const ShallowKernels<double> shallow_float64 = {shallow_forward<double>, shallow_backward<double>,
-                                                shallow_step<double>};
-const LinearKernels<double> linear_float64 = {linear<ByVectors, double>, linear_backward<ByVectors, double>};
+const ShallowKernels<double> shallow_float64 = shallow_kernels<ByMicrokernel<OwnNumbers<double>>>;
+const LinearKernels<double> linear_float64 = linear_kernels<ByVectors, double>;
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

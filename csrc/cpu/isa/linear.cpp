@@ -7,7 +7,7 @@ namespace MIMIC_ISA {
 
 template void linear_da(const LinearBackward<float>&);
 
-const LinearKernels<float> linear_float32 = {linear<ByVectors, float>, linear_backward<ByVectors, float>};
+const LinearKernels<float> linear_float32 = linear_kernels<ByVectors, float>;
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

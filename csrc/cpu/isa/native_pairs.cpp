@@ -1,11 +1,11 @@
 // Where vdpbf16ps multiplies pairs.
 #include "cpu/isa/parts.h"
-#include "cpu/shallow_bf16.h"
+#include "cpu/shallow.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
 
-const ShallowBf16Kernels native_pairs = bf16_kernels<ByPairs<NativePair>>;
+const ShallowKernels<float, Source> native_pairs = shallow_kernels<ByMicrokernel<RoundedPairs<NativePair>>>;
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

@@ -1,10 +1,10 @@
 #include "cpu/isa/parts.h"
-#include "cpu/shallow_bf16.h"
+#include "cpu/shallow.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
 
-const ShallowBf16Kernels pairs = bf16_kernels<ByPairs<Pair>>;
+const ShallowKernels<float, Source> pairs = shallow_kernels<ByMicrokernel<RoundedPairs<Pair>>>;
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

@@ -14,8 +14,9 @@ extern const LinearKernels<float> linear_float32;      // linear.cpp
 extern const LinearKernels<double> linear_float64;     // float64.cpp
 extern const ElementwiseKernels<float> each_float32;   // elementwise.cpp
 extern const ElementwiseKernels<double> each_float64;  // elementwise.cpp
-extern const ShallowBf16Kernels pairs, native_pairs;   // pairs.cpp, native_pairs.cpp
-extern const ShallowBf16Kernels tiles, tiles_x3;       // tiles.cpp, tiles_x3.cpp
+
+// In files of their names:
+extern const ShallowKernels<float, Source> pairs, native_pairs, tiles, tiles_x3;
 extern const LinearKernels<float> linear_tiles, linear_tiles_x3;
 
 void serve(const Serving& f);                                   // serving.cpp

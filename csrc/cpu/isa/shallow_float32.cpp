@@ -5,11 +5,11 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-static void forward(const ShallowForward<float>& f) {
-  f.shape.few_rows ? shallow_forward_few_rows(f) : shallow_forward(f);
-}
+using By = ByMicrokernel<OwnNumbers<float>>;
 
-const ShallowKernels<float> shallow_float32 = {forward, shallow_backward<float>, shallow_step<float>};
+static void forward(const ShallowForward<float>& f) { f.shape.few_rows ? shallow_forward_few_rows(f) : By::forward(f); }
+
+const ShallowKernels<float> shallow_float32 = {forward, shallow_backward<By>, shallow_step<By>};
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

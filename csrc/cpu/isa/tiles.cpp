@@ -1,15 +1,12 @@
 #include "cpu/amx/linear.h"
+#include "cpu/amx/shallow.h"
 #include "cpu/isa/parts.h"
-#include "cpu/shallow_bf16.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
 
-using Format = TileFormat<Tiles, 1>;
-
-const ShallowBf16Kernels tiles = bf16_kernels<ByTiles<Format>>;
-const LinearKernels<float> linear_tiles = {linear<ByTiledBlocks<Format>, float>,
-                                           linear_backward<ByTiledBlocks<Format>, float>};
+const ShallowKernels<float, Source> tiles = shallow_kernels<ByTiles<TileFormat<Tiles, 1>>>;
+const LinearKernels<float> linear_tiles = linear_kernels<ByTiledBlocks<TileFormat<Tiles, 1>>, float>;
 
 }  // namespace MIMIC_ISA
 }  // namespace mimic

@@ -2,7 +2,7 @@
 // and threads own slabs. Each sum runs in the same order as in shallow.h, so a row has the same bits in any batch.
 #pragma once
 
-#include "cpu/shallow.h"
+#include "cpu/slab.h"
 
 namespace mimic {
 namespace MIMIC_ISA {
@@ -15,9 +15,9 @@ template <class T>
 using Units = Vector<T, 8>;
 
 // out[r][g] = x M^T for R rows of x and 8 G rows of M, over `steps` columns. M is turned 8 x 8 at a time in registers.
-// Each of the R G sums is a chain of its own: several at once hide the latency of a multiply-add. Eight streams are
-// more than the machine foresees, so M is prefetched: where its rows are short and without gaps, in the order of
-// memory, else along each row.
+// Each of the R G sums is a chain of its own: several at once hide the latency of a multiply-add. A processor does not
+// prefetch eight streams by itself, so this prefetches M: in the order of memory where its rows are short and without
+// gaps, else along each row.
 template <class T, int R, int G>
 MIMIC_INLINE void turned_products(const T* x, ptrdiff_t x_row, const T* M, ptrdiff_t M_row, int64_t steps, T* out,
                                   ptrdiff_t out_row) {
@@ -86,7 +86,7 @@ void few_rows_products(int64_t rows, const T* x, ptrdiff_t x_row, const T* M, pt
   go(rows_products<T, 1, 4>, 1);
 }
 
-// One slab, or two with equally many units: two are two streams to read, which are served faster than one.
+// One slab, or two of the same size: two streams are read faster than one.
 template <class T, class E = T>
 struct Streams {
   const T* h[2];
@@ -138,7 +138,7 @@ void few_rows_outputs_of(int64_t units, const Streams<T>& s, int64_t C) {
   }
   for (int n = 0; n < N; ++n) {
     const T *const h = s.h[n], *const W = s.W[n];
-    Vector<T> sum = {};  // a vector that runs on into the next rows, as long as they are there
+    Vector<T> sum = {};  // vectors reach into the next rows, as long as there are any
     int64_t u = 0;
     for (; u < units && (units - u) * C >= kLanes<T>; ++u) sum += h[u] * load<Vector<T>>(W + u * C);
     for (; u < units; ++u) {
@@ -155,11 +155,11 @@ void few_rows_outputs(int64_t units, bool pair, const Streams<T>& s, int64_t C) 
   pair ? few_rows_outputs_of<T, 2>(units, s, C) : few_rows_outputs_of<T, 1>(units, s, C);
 }
 
-// How slabs are dealt out: h of some is made before any of it is used, as each change from U to W and back costs some
-// of the bandwidth; fewer where there are few, so that every thread has some.
+// How slabs are shared out. A thread makes h of several slabs before it uses any of it, as each change between reading
+// U and reading W costs bandwidth. Where slabs are few it takes fewer, so that every thread has some.
 struct SlabGroups {
   int members;
-  int64_t slabs, whole, values, at_once = 1;  // `values` of h in a slab, `whole` slabs without a ragged one
+  int64_t slabs, whole, values, at_once = 1;  // `values` of h in a slab; `whole` leaves out a last, smaller slab
 
   SlabGroups(int64_t H, int64_t slab, int threads, int64_t values_of_slab)
       : slabs(ceil_div(H, slab)), whole(H / slab), values(values_of_slab) {
@@ -187,7 +187,7 @@ struct SlabGroups {
   }
 };
 
-// The bias is used after the products: few bytes, which the machine does not foresee.
+// The bias is used after the products. It is a few bytes, which a processor does not prefetch by itself.
 template <class T>
 MIMIC_INLINE void prefetch_bias(const T* b, int64_t units) {
   for (int64_t j = 0; j < units; j += 64 / int(sizeof(T))) __builtin_prefetch(b + j);

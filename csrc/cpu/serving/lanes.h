@@ -14,7 +14,7 @@ using Served = Vector<float, kServed>;
 using ServedInt = Vector<int32_t, kServed>;
 using ServedWord = Vector<uint32_t, kServed>;
 
-// How many bytes ahead panels are prefetched: weights in a cache are read faster without.
+// How many bytes ahead panels are prefetched: none where the weights fit a cache, which are read faster so.
 MIMIC_INLINE ptrdiff_t ahead_in(int64_t weight_bytes) { return weight_bytes > (8 << 20) ? 16 << 10 : 0; }
 
 // f(r) for all rows: four at a time, then two, then one.

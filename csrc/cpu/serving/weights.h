@@ -35,8 +35,8 @@ void float_panel(const float* x, ptrdiff_t x_row, int64_t size, const float* pan
   }
 }
 
-// out (R, 32 units) from a panel [size][16 words]; a word holds unit i below and unit i + 16 above. Steps take turns in
-// chains of sums, as many as fit into registers.
+// out (R, 32 units) from a panel [size][16 words]; a word holds unit i below and unit i + 16 above. Steps are added to
+// several sums in turn, as many as fit into registers, because additions to one sum wait for each other.
 template <int R>
 void bf16_panel(const float* x, ptrdiff_t x_row, int64_t size, const uint32_t* panel, ptrdiff_t ahead, float* out,
                 ptrdiff_t out_row) {
@@ -107,7 +107,7 @@ void stored_products(Storage storage, ptrdiff_t ahead, int64_t rows, const float
 }
 
 // y[c] = sum over units of h[u] W[u][c] for 16 V columns from `begin` on and N slabs; rows of W are whole vectors.
-// Words hold two units, of which the second may not be there.
+// A word holds two units, the last one perhaps only one.
 template <class E, int N, int V>
 void served_columns(int64_t units, const Streams<float, E>& s, int64_t W_row, int64_t begin) {
   constexpr bool kWords = std::is_same<E, uint32_t>::value;

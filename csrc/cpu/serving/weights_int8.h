@@ -6,11 +6,11 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-// As many panels of a matrix at once, for one row, as give chains of sums enough to hide the latency of a multiply-add
-// and fit into registers; they are streams of their own, too, which are read faster than one.
+// How many panels of a matrix are multiplied by one row at once: enough independent sums to hide the latency of a
+// multiply-add, as far as registers reach. Several panels are several streams, too, which are read faster than one.
 constexpr int kPanelsAtOnce = kLanes<float> == kServed ? 4 : 2;
 
-// Vectors as 16-bit integers of 1 / `step`, in two digits of 8 bits plus 2^15. A vector that is not finite has step
+// Vectors as 16-bit integers: value / `step` + 2^15, in two digits of 8 bits. A vector that is not finite has step
 // NaN, and so will its products.
 struct Digits {
   uint8_t *high, *low;  // (rows, digits_row(size))
@@ -71,12 +71,12 @@ MIMIC_INLINE ServedInt dot4(ServedInt sum, uint32_t digits, ServedWord weights) 
   return sum;
 }
 
-// A whole number of 16 bits from the sums of products of its two digits; `total` is the sum of all weights.
+// Sums of products with 16-bit integers, from the sums for their two digits; `total` is the sum of all weights.
 MIMIC_INLINE Served of_digits(ServedInt high, ServedInt low, ServedInt total) {
   return __builtin_convertvector(high - 128 * total, Served) * 256.0f + __builtin_convertvector(low, Served);
 }
 
-// Words of four steps for 16 units, the next four steps' `step` values and the next 16 units' `panel` values on.
+// Words that hold four steps of 16 units. The next four steps are `step` values on, the next 16 units `panel` values.
 struct Int8Panels {
   const int8_t* values;
   ptrdiff_t step, panel, ahead;

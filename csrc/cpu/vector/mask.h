@@ -9,14 +9,14 @@ namespace mimic {
 namespace MIMIC_ISA {
 
 using Words = Vector<uint32_t>;
-using Wide = Vector<uint64_t>;  // each holds a word in its lower half, and anything in its upper one
+using Wide = Vector<uint64_t>;  // a lane holds a word in its lower half; its upper half is ignored
 constexpr int kWords = kLanes<uint32_t>;
 
 struct Random {
   Words word[4];
 };
 
-// The products of lower halves: one instruction, where a compiler multiplies all 64 bits in three or more.
+// Products of the lower halves. In asm, because compilers multiply all 64 bits, in three instructions or more.
 MIMIC_INLINE Wide low_products(Wide a, Wide b) {
 #if defined(__AVX2__)
   Wide product;
@@ -27,7 +27,7 @@ MIMIC_INLINE Wide low_products(Wide a, Wide b) {
 #endif
 }
 
-// As philox4x32, of every other lane. A product's lower half is a word as it stands, and its upper one another.
+// philox4x32 of common/philox.h, for every other lane. The two halves of a product are two words of the next round.
 struct Philox {
   Wide c0, c1, c2, c3;
 
@@ -54,8 +54,8 @@ MIMIC_INLINE Random philox(Words lane, const Mask& m, int64_t row, int64_t unit)
   return {{word(even.c0, odd.c0), word(even.c1, odd.c1), word(even.c2, odd.c2), word(even.c3, odd.c3)}};
 }
 
-// bytes[unit * unit_stride + row] of one tile. Sixteen bytes drawn are of four rows and a pair of units: a word is of
-// (row, unit), (row, unit + 1), (row + 8, unit) and (row + 8, unit + 1).
+// bytes[unit * unit_stride + row] of one tile. Sixteen neighbouring bytes that are drawn belong to four rows and a pair
+// of units; their words hold (row, unit), (row, unit + 1), (row + 8, unit) and (row + 8, unit + 1).
 MIMIC_INLINE void mask_tile_by_unit(const Mask& m, int64_t row, int64_t unit, uint8_t* bytes, ptrdiff_t unit_stride) {
   static constexpr uint32_t lanes[] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
   for (int at = 0; at < 16; at += kWords) {
@@ -74,7 +74,8 @@ MIMIC_INLINE void mask_tile_by_unit(const Mask& m, int64_t row, int64_t unit, ui
   }
 }
 
-// bytes[row * row_stride + unit] of one tile. Sixteen bytes drawn are of a row, and the one 8 below, and eight units.
+// bytes[row * row_stride + unit] of one tile. Sixteen neighbouring bytes that are drawn belong to eight units of two
+// rows, row and row + 8.
 MIMIC_NOINLINE inline void mask_tile_by_row(const Mask& m, int64_t row, int64_t unit, uint8_t* bytes,
                                             ptrdiff_t row_stride) {
   static constexpr uint32_t lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};

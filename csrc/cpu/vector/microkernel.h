@@ -37,8 +37,8 @@ struct Product {
   T scale = 1;
 };
 
-// kRow and kStep are A's strides where they are known at compile time, else 0. With <0, 1> A's rows are read along,
-// which is where h and da are made.
+// kRow and kStep are A's strides where they are known at compile time, else 0. <0, 1> means that the sum runs along A's
+// rows: only h and da are made so.
 template <int kRow, int kStep>
 constexpr bool kMakesHidden = kRow == 0 && kStep == 1;
 
@@ -88,7 +88,8 @@ __attribute__((noinline)) void tile(const Product<T, E>& p) {
   }
 }
 
-// float32 has kernels that know A's strides, and all but float64 have narrow ones. Fewer kernels compile sooner.
+// float32 has kernels for which A's strides are constants. All types but float64 have kernels for narrow blocks of C.
+// Fewer kernels compile sooner.
 template <class E>
 constexpr bool kKnowsStrides = std::is_same<E, float>::value;
 template <class E>
@@ -111,7 +112,7 @@ MIMIC_INLINE void tile_of(int rows, const Product<T, E>& p) {
   table[rows - 1](p);
 }
 
-// As tile_of, for columns that end inside a vector of a C without padding: through a tile of our own.
+// As tile_of, where C has no padding and its last columns fill a part of a vector: sums go through a padded tile.
 template <int kRow, int kStep, class T, class E>
 void ragged_tile(int rows, int columns, Product<T, E> p) {
   alignas(64) T padded[kTileRows * kVectorsPerTile * kLanes<T>];
@@ -132,8 +133,8 @@ void ragged_tile(int rows, int columns, Product<T, E> p) {
   }
 }
 
-// M rows by `columns` of C: up to 32, and all 32 of h and da. Rows are split evenly into tiles, so that none is a
-// sliver.
+// M rows of C by `columns` (up to 32; of h and da always 32). Rows are split evenly into tiles, so that no tile is much
+// smaller than the others.
 template <int kRow, int kStep, class T, class E>
 void multiply(ptrdiff_t M, int columns, const Product<T, E>& whole) {
   constexpr int kTileColumns = kVectorsPerTile * kLanes<T>;

@@ -28,8 +28,8 @@ MIMIC_INLINE Vector<T, 8> two_halves(const T* low, const T* high) {
   return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 
-// The columns of an 8 x 8 block as vectors. Rows i and i + 4 share a vector from the load on, so that no shuffle has to
-// cross the middle of one.
+// The columns of an 8 x 8 block as vectors. Rows i and i + 4 are loaded into one vector, so that no shuffle moves
+// values between the halves of a vector.
 template <class T>
 MIMIC_INLINE void turn8(const T* source, ptrdiff_t source_row, Vector<T, 8>* columns) {
   MIMIC_UNROLL for (int half = 0; half < 8; half += 4) {

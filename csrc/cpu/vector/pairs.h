@@ -1,6 +1,8 @@
 // What the microkernel multiplies: numbers of its own type, or pairs of bfloat16.
 #pragma once
 
+#include <type_traits>
+
 #include "cpu/vector/simd.h"
 
 namespace mimic {
@@ -15,6 +17,17 @@ struct Pair {
 struct NativePair {
   uint32_t word;
 };
+
+// Numbers that an element holds.
+template <class E>
+constexpr int kNumbers = std::is_same<E, Pair>::value || std::is_same<E, NativePair>::value ? 2 : 1;
+template <class E>
+MIMIC_INLINE int64_t elements_of(int64_t n) {
+  return ceil_div(n, int64_t(kNumbers<E>));
+}
+// Elements of the 32 rows of a panel.
+template <class E>
+constexpr int kLine = kPanel / kNumbers<E>;
 
 // Both halves as floats.
 struct Halves {

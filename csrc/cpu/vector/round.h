@@ -50,7 +50,7 @@ MIMIC_INLINE Vector<uint16_t, 2 * kRounded> rounded_both<NativePair>(const float
 }
 #endif
 
-// Its halves, alternating.
+// The values of its two halves in turn.
 MIMIC_INLINE Vector<uint16_t, 2 * kRounded> interleaved(Vector<uint16_t, 2 * kRounded> both) {
   return shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
                  14, 30, 15, 31>(both, both);
@@ -107,7 +107,7 @@ MIMIC_INLINE void sum_pairs(const uint32_t* tiles, int64_t units, int64_t count,
   }
 }
 
-// f(pointer to the source's values), whichever they are.
+// Calls f with a pointer to the source's values, whichever their type.
 template <class F>
 MIMIC_INLINE void with_source(const Source& source, F f) {
   source.bfloat16 ? f(static_cast<const uint16_t*>(source.values)) : f(static_cast<const float*>(source.values));
@@ -152,6 +152,26 @@ MIMIC_NOINLINE void round_steps(const Source& M, int64_t rows, int64_t columns, 
         const auto* const first = values + (row + i) * columns + j;
         round_down<E>(width, first, row + i + 1 < rows ? first + columns : nullptr, to + i / 2 * kPanel);
       }
+    }
+  });
+}
+
+// The tile of one slab and panel, from float32: [unit][16 pairs of rows] and [pair of units][32 rows].
+template <class E>
+MIMIC_NOINLINE void round_tile(int64_t units, const float* tile, uint32_t* along, uint32_t* down) {
+  for (int64_t u = 0; u < units; ++u) {
+    const float* const row = tile + u * kPanel;
+    if (along) round_along<E>(kPanel, row, along + u * kPanel / 2);
+    if (down && u % 2 == 0) round_down<E>(kPanel, row, u + 1 < units ? row + kPanel : nullptr, down + u / 2 * kPanel);
+  }
+}
+
+// dc (C) = sums of dy (B, C) over its rows, as they came.
+MIMIC_INLINE void sum_rows(const Source& dy, int64_t B, int64_t C, float* dc) {
+  with_source(dy, [&](const auto* values) {
+    for (int64_t j = 0; j < C; ++j) dc[j] = 0;
+    for (int64_t i = 0; i < B; ++i) {
+      for (int64_t j = 0; j < C; ++j) dc[j] += value_of(values[i * C + j]);
     }
   });
 }

@@ -10,7 +10,7 @@
 #define MIMIC_INLINE inline __attribute__((always_inline))
 #define MIMIC_NOINLINE __attribute__((noinline))
 #define MIMIC_UNROLL _Pragma("GCC unroll 16")
-#define MIMIC_UNROLL_STEPS _Pragma("GCC unroll 4")  // of a loop whose counting would take a port from multiply-adds
+#define MIMIC_UNROLL_STEPS _Pragma("GCC unroll 4")  // loops over steps: counting takes issue slots from multiply-adds
 
 namespace mimic {
 namespace MIMIC_ISA {
@@ -75,7 +75,7 @@ MIMIC_INLINE void prefetch_block(const T* block, ptrdiff_t row, int64_t rows, in
   }
 }
 
-// Lanes I of a and b, b's lanes counting on from a's.
+// The lanes of a and b with numbers I: a's lanes come first, b's are numbered after them.
 template <int... I, class V>
 MIMIC_INLINE V shuffle(V a, V b) {
 #ifdef __clang__
@@ -85,7 +85,7 @@ MIMIC_INLINE V shuffle(V a, V b) {
 #endif
 }
 
-// The same in each sixteen bytes.
+// The same shuffle within each sixteen bytes of the vectors.
 template <int... I, class V, int... At>
 MIMIC_INLINE V shuffle_sixteens(V a, V b, std::integer_sequence<int, At...>) {
   constexpr int lanes[] = {I...}, n = sizeof...(I), all = sizeof...(At);
@@ -96,7 +96,7 @@ MIMIC_INLINE V shuffle_sixteens(V a, V b) {
   return shuffle_sixteens<I...>(a, b, std::make_integer_sequence<int, int(sizeof(V) / 16 * sizeof...(I))>());
 }
 
-// Each sixteen bytes of a vector to places `stride` apart.
+// Stores the sixteens of bytes of a vector, `stride` bytes apart.
 template <class V>
 MIMIC_INLINE void store_sixteens(const V& v, uint8_t* to, ptrdiff_t stride) {
   MIMIC_UNROLL for (int i = 0; i < int(sizeof(V)); i += 16) {
@@ -104,7 +104,7 @@ MIMIC_INLINE void store_sixteens(const V& v, uint8_t* to, ptrdiff_t stride) {
   }
 }
 
-// Sixteen bytes as words: one instruction, where a compiler makes at least six of it.
+// Sixteen bytes, each widened to a word. In asm, because compilers make at least six instructions of it.
 MIMIC_INLINE Vector<int32_t, 16> widened(const uint8_t* bytes) {
   Vector<int32_t, 16> words;
 #if defined(__AVX512F__)

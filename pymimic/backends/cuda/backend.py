@@ -22,18 +22,7 @@ import numpy as np
 from ... import _cuda
 from ...devices import cupy
 from ...plan import Plan
-from ..interface import (
-    ACTIVATIONS,
-    ANYWHERE,
-    Activation,
-    Array,
-    Shallow,
-    ShallowGrads,
-    Slots,
-    Update,
-    gradient_arrays,
-    memory_for,
-)  # fmt: skip
+from ..interface import ACTIVATIONS, Activation, Array, Shallow, ShallowGrads, Slots, Update, gradient_arrays, memory_for
 from . import by_cublas, cublas, operands
 from .handle import PackEachCall, PackOnce, Pair
 from .layers import Layers, parameter
@@ -109,9 +98,7 @@ class Cuda(Layers):
         _cuda.shallow_forward(*self._problem(net, packed, splits), c, y, workspace, stream())
         return y
 
-    def shallow_backward(
-        self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads = ANYWHERE
-    ) -> ShallowGrads:
+    def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
         if (bf16 := self._as_bfloat16(net)) is not None:
             return bf16.shallow_backward(dy, net, saved, needs, out)
         self._demand_training()
@@ -146,7 +133,7 @@ class Cuda(Layers):
         B, k, H, C = sizes = (*z.shape, *W.shape)
         with self._weights.step(updates_packed=B > 0):
             if B == 0 or H == 0:
-                zeros = self.shallow_backward(dy, net, None, frozenset("zUbWc"))
+                zeros = self.shallow_backward(dy, net, None, frozenset("zUbWc"), ShallowGrads())
                 for name, array in zip("UbWc", (U, b, W, c)):
                     self.optimizer_update(array, cast(Array, getattr(zeros, name)), slots[name], updates[name])
                 return zeros.z
