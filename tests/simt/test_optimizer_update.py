@@ -5,19 +5,12 @@ import ctypes as ct
 import cases
 import numpy as np
 import pytest
+from emulated_step import UPDATES
 from emulator import ELEMENTS, INVALID_VALUE, PRECISIONS, CParameter, CUpdate, c_update, guarded, operand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymimic.backends import get
-from pymimic.backends.interface import Update
-
-UPDATES = {
-    "sgd": (Update("sgd", 0.1, 0.01), 0),
-    "momentum": (Update("sgd", 0.1, 0.01, momentum=0.9), 1),
-    "nesterov": (Update("sgd", 0.1, 0.0, momentum=0.9, nesterov=True), 1),
-    "adamw": (Update("adamw", 0.01, 0.1, beta1=0.9, beta2=0.99, epsilon=1e-8, correction1=0.19, correction2=0.0199), 2),
-}
 
 
 class Step:

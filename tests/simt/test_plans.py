@@ -46,6 +46,18 @@ def ceil_div(a, b):
     return -(-a // b)
 
 
+def assert_parts_of_H(plan, grids, B, H, columns, splits, workspace):
+    """One grid that makes the plan's parts of a (B, columns) result, and, where they are several, one that sums them."""
+    first, *rest = grids
+    assert first == (ceil_div(B, plan.row_block), plan.splits, plan.column_chunks)
+    assert len(rest) == (plan.splits > 1)
+    assert plan.splits <= ceil_div(H, plan.slab)
+    assert not splits or plan.splits == min(splits, ceil_div(H, plan.slab))
+    assert plan.workspace == (plan.splits * B * columns * 4 if rest else 0)
+    assert workspace.intact
+    assert not np.isnan(workspace.array).any()
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_forward(simt, size):
     B, _, H, C = size
@@ -54,15 +66,9 @@ def test_forward(simt, size):
         plan = simt.plan("pymimic_shallow_forward_plan", problem.struct)
         workspace = guarded((plan.workspace // 4,))
         arguments = (problem.struct, np.zeros(C, np.float32), y.array, workspace.array)
-        first, *rest = launched(simt, plan, "pymimic_shallow_forward", *arguments)
-        assert first == (ceil_div(B, plan.row_block), plan.splits, plan.column_chunks)
-        assert len(rest) == (plan.splits > 1)
-        assert plan.splits <= ceil_div(H, plan.slab)
-        assert not splits or plan.splits == min(splits, ceil_div(H, plan.slab))
-        assert plan.workspace == (plan.splits * B * C * 4 if rest else 0)
+        grids = launched(simt, plan, "pymimic_shallow_forward", *arguments)
+        assert_parts_of_H(plan, grids, B, H, C, splits, workspace)
         assert y.intact
-        assert workspace.intact
-        assert not np.isnan(workspace.array).any()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -73,14 +79,8 @@ def test_backward_rows(simt, size):
         plan = simt.plan("pymimic_shallow_backward_rows_plan", problem.struct)
         workspace = guarded((plan.workspace // 4,))
         arguments = (problem.struct, problem.dy, problem.dy.shape[1], dz.array, workspace.array)
-        first, *rest = launched(simt, plan, "pymimic_shallow_backward_rows", *arguments)
-        assert first == (ceil_div(B, plan.row_block), plan.splits, plan.column_chunks)
-        assert len(rest) == (plan.splits > 1)
-        assert plan.splits <= ceil_div(H, plan.slab)
-        assert not splits or plan.splits == min(splits, ceil_div(H, plan.slab))
-        assert plan.workspace == (plan.splits * B * k * 4 if rest else 0)
-        assert workspace.intact
-        assert not np.isnan(workspace.array).any()
+        grids = launched(simt, plan, "pymimic_shallow_backward_rows", *arguments)
+        assert_parts_of_H(plan, grids, B, H, k, splits, workspace)
 
 
 @pytest.mark.parametrize("size", [size for size in SIZES if size[1] != 300])  # whose long rows of U take the emulator longest
