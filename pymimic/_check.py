@@ -30,10 +30,11 @@ class Dims:
     def array(self, name: str, value: object, *axes: str, bf16: bool = False) -> Array:
         """`value` as a C-contiguous float array of shape `axes`, bfloat16 if that is allowed; one that is strided is copied once."""
         array = any_array(name, value)
-        allowed = ["float32", *([] if is_device(array) else ["float64"]), *(["bfloat16"] if bf16 else [])]
-        if str(array.dtype) not in allowed:
-            where = " on a device" * is_device(array)
-            raise TypeError(f"{name}: expected dtype {' or '.join(allowed)}{where}, got {array.dtype}{_as_float32(array)}")
+        on_device = is_device(array)
+        allowed = (*FLOATS[: 1 if on_device else 2], *((BFLOAT16,) if bf16 else ()))
+        if array.dtype not in allowed:
+            names, where = " or ".join(map(str, allowed)), " on a device" * on_device
+            raise TypeError(f"{name}: expected dtype {names}{where}, got {array.dtype}{_as_float32(array)}")
         if self.dtype is None:
             self.dtype, self._dtype_of = array.dtype, name
         self._at(name, array)

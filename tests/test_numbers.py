@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from toy import C, D, H, Logits
 
 import pymimic as pm
-from pymimic import SGD, AdamW, DeepNet, Predictor, ShallowWeights, Student, Trainer, _check
+from pymimic import SGD, AdamW, ConvNet, DeepNet, Predictor, ShallowWeights, Student, Trainer, _check
 from pymimic.files import read_safetensors
 
 REALS = (np.float16, np.float32, np.float64, np.longdouble)
@@ -92,6 +92,11 @@ ARGUMENTS = [
     (lambda value: Student(5, 4, 3, 2).initialise_bottleneck(np.eye(5, dtype="f4"), value), "epsilon", 0.5),
     (lambda value: DeepNet([5, value, 3]), "layer_sizes", 3), (lambda value: DeepNet([5, 3], dropout=value), "dropout", 0.5),
     (lambda value: DeepNet([5, 3], input_dropout=value), "input_dropout", 0.5), (lambda value: DeepNet([5, 3], seed=value), "seed", 3),
+    *((lambda value, name=name: ConvNet(**{"input_shape": (1, 8), "convolutions": [(2, 3)], "outputs": 3} | {name: value}), name, good)
+      for name, good in (("outputs", 3), ("dropout", 0.5), ("input_dropout", 0.5), ("seed", 3))),
+    (lambda value: ConvNet((1, value), [(2, 3)], 3), "input_shape", 5),
+    (lambda value: ConvNet((1, 8), [(2, 3)], 3, [value]), "hidden", 5),
+    (lambda value: ConvNet((1, 8), [(value, 3)], 3), r"convolutions\[0\].channels", 3),
     (lambda value: Predictor(Student(5, 4, 3), copy=value), "copy", True),
     (lambda value: ShallowWeights(U, U[:, 0], W, W[0], memory_budget=value), "memory_budget", 3),
     (lambda value: pm.ops.distillation_loss(W, W, value), "temperature", 0.5),

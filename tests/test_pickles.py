@@ -10,7 +10,7 @@ import pytest
 from toy import C, D, H, Logits, trained
 
 import pymimic as pm
-from pymimic import SGD, AdamW, DeepNet, Predictor, ShallowWeights, Student, Trainer, TransferSet, ops
+from pymimic import SGD, AdamW, ConvNet, DeepNet, Predictor, ShallowWeights, Student, Trainer, TransferSet, ops
 
 COPIES = {
     "deepcopy": copy.deepcopy, "copy": copy.copy,
@@ -109,7 +109,7 @@ def test_handles(copied, dtype, backend):
             handle.step(dy, z, optimizer)
 
 
-@pytest.mark.parametrize("make", [lambda: Student(D, H, C, rank=3), lambda: DeepNet([D, 8, C])])
+@pytest.mark.parametrize("make", [lambda: Student(D, H, C, rank=3), lambda: DeepNet([D, 8, C]), lambda: ConvNet((2, D // 2), [(4, 2)], C)])
 def test_nets(copied, make):
     net, x = make(), Logits().x
 

@@ -16,6 +16,7 @@ from pymimic.data.cases import LabelledSet
 from pymimic.errors import FileFormatError
 from pymimic.files import read_safetensors
 from pymimic.nets.student import Student
+from pymimic.training.convnet import ConvNet
 from pymimic.training.deepnet import DeepNet
 from pymimic.training.trainer import Trainer
 
@@ -79,6 +80,11 @@ def deep_everything():
     return DeepNet([D, H, 9, C], dropout=0.4, input_dropout=0.2, seed=5), optimizer, more, held_out
 
 
+def convolutional_everything():
+    _, optimizer, more, held_out = everything()
+    return ConvNet((2, 3), [(5, 2, 1, 1)], C, [9], dropout=0.4, input_dropout=0.2, seed=5), optimizer, more, held_out
+
+
 def deep_unfused():
     _, optimizer, more, held_out = unfused()
     return DeepNet([D, H, C], "gelu", dropout=0.4), optimizer, more, held_out
@@ -88,7 +94,7 @@ def deep_plain():
     return DeepNet([D, H, C]), SGD(0.05), {}, None
 
 
-RECIPES = [everything, unfused, plain, monitored, deep_everything, deep_unfused, deep_plain]
+RECIPES = [everything, unfused, plain, monitored, deep_everything, deep_unfused, deep_plain, convolutional_everything]
 
 
 def run(recipe, path=None, data=None, resume=None, validation=None, **changes):
@@ -133,7 +139,9 @@ def test_ctrl_c_at_any_step_and_resume(tmp_path, recipe, act):
         path.unlink(missing_ok=True)
         with pytest.raises(KeyboardInterrupt):
             run(recipe, path, Logits(call=call, act=act))
-        started = call > (3 if recipe in (everything, deep_everything) else 1)  # a sample, and two passes for the standardisations
+        started = call > (
+            3 if recipe in (everything, deep_everything, convolutional_everything) else 1
+        )  # a sample, and two passes for the standardisations
         assert os.listdir(tmp_path) == (["run.safetensors"] if started else [])
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert_same(run(recipe, path, resume=path if started else None), whole)

@@ -272,7 +272,11 @@ def test_epsilon_is_added_to_the_eigenvalues(epsilon):
     np.testing.assert_allclose(np.square(student.arrays()["V"], dtype=np.float64).sum(1), 1 / (values + epsilon), rtol=1e-5)
 
 
-@pytest.mark.parametrize("net", [lambda: Student(3, 4, 2), lambda: pymimic.DeepNet([3, 4, 2])], ids=["student", "deep net"])
+@pytest.mark.parametrize(
+    "net",
+    [lambda: Student(3, 4, 2), lambda: pymimic.DeepNet([3, 4, 2]), lambda: pymimic.ConvNet((1, 3), [(4, 2)], 2)],
+    ids=["student", "deep net", "convolutional net"],
+)
 def test_standardisations_are_checked_as_what_they_are_stored_as(net):
     """1 / 1e-40 is a finite float64, and as float32 infinite."""
     net = net()

@@ -14,6 +14,7 @@ from pymimic.errors import TrainingDivergedError
 from pymimic.files import read_safetensors
 from pymimic.nets.student import Student
 from pymimic.progress import Progress
+from pymimic.training.convnet import ConvNet
 from pymimic.training.deepnet import DeepNet
 from pymimic.training.trainer import Trainer
 
@@ -24,7 +25,9 @@ def answers(net, x):
     return net.predict(x) if isinstance(net, Student) else net.logits(x)
 
 
-@pytest.mark.parametrize("net", [lambda: Student(D, 256, C), lambda: DeepNet([D, 128, 64, C])], ids=NETS)
+@pytest.mark.parametrize(
+    "net", [lambda: Student(D, 256, C), lambda: DeepNet([D, 128, 64, C]), lambda: ConvNet((1, D), [(32, 3, 1, 1)], C, [64])], ids=NETS
+)
 @pytest.mark.parametrize(
     "keywords", [{}, {"loss": "distillation", "temperature": 3.0}, {"loss": ops.mimic_loss}, {"standardise_targets": True}]
 )

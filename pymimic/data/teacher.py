@@ -1,4 +1,4 @@
-"""Teachers: whatever gives logits for rows. Deep nets of our own are in `deepnet`."""
+"""Teachers: whatever gives logits for rows. Nets of our own are in `nets` and `training`."""
 
 from __future__ import annotations
 

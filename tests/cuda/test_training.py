@@ -10,7 +10,7 @@ import small_students
 import toy
 from on_device import close, moved, steps_without_memory
 
-from pymimic import SGD, AdamW, DeepNet, LabelledSet, ShallowWeights, Student, Trainer, TransferSet
+from pymimic import SGD, AdamW, ConvNet, DeepNet, LabelledSet, ShallowWeights, Student, Trainer, TransferSet
 from pymimic.data.feed import feed
 from pymimic.nets import student as student_module
 
@@ -204,13 +204,21 @@ def test_what_goes_wrong_while_reading_is_raised_in_its_place(device):
     assert threading.active_count() == before
 
 
-def test_deep_nets_move(device, tmp_path):
+DEEP = {
+    "deep net": lambda: DeepNet([7, 20, 2], "tanh", dropout=0.25, input_dropout=0.125, seed=3),
+    "signals": lambda: ConvNet((1, 7), [(8, 3, 2, 1), (6, 2)], 2, (), "tanh", dropout=0.25, input_dropout=0.125, seed=3),
+    "images": lambda: ConvNet((1, 1, 7), [(8, (1, 3), 1, (0, 1)), (6, (1, 2), (1, 2))], 2, (9,), "tanh", dropout=0.25, seed=3),
+}
+
+
+@pytest.mark.parametrize("make", DEEP.values(), ids=DEEP)
+def test_deep_nets_move(device, tmp_path, make):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 7)).astype(np.float32)
     labels = (x[:, 0] > 0).astype(np.int64)
     nets = []
     for where in ("cpu", "cuda"):
-        net = DeepNet([7, 20, 2], "tanh", dropout=0.25, input_dropout=0.125, seed=3).to(where)
+        net = make().to(where)
         net.fit(x, labels, validation=(x, labels), epochs=3, batch_size=16, optimizer=AdamW(0.01), ema=0.9, progress=False)
         nets.append(net)
     on_cpu, net = nets
@@ -219,6 +227,6 @@ def test_deep_nets_move(device, tmp_path):
     close(net.logits(device.xp.asarray(x)), net.logits(x), "cuda")
     assert net.history[-1].validation_accuracy == on_cpu.history[-1].validation_accuracy
     net.save(tmp_path / "net.safetensors")
-    loaded = DeepNet.load(tmp_path / "net.safetensors")
+    loaded = type(net).load(tmp_path / "net.safetensors")
     assert loaded.describe() == net.describe()
     assert all(np.array_equal(array, net.to("cpu").arrays()[name]) for name, array in loaded.arrays().items())

@@ -4,6 +4,7 @@ import numpy as np
 
 from pymimic import SGD
 from pymimic.nets.student import Student
+from pymimic.training.convnet import ConvNet
 from pymimic.training.deepnet import DeepNet
 from pymimic.training.trainer import Trainer
 
@@ -12,6 +13,7 @@ D, H, C, N = 6, 40, 4, 90
 NETS = {
     "student": lambda **keywords: Student(D, H, C, rank=3, seed=5, **keywords),
     "deep net": lambda **keywords: DeepNet([D, H, 7, C], seed=5, **keywords),
+    "convolutional net": lambda **keywords: ConvNet((2, 3), [(5, 2, 1, 1), (8, 3, 2, 1)], C, [20], seed=5, **keywords),
 }
 
 

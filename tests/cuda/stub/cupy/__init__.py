@@ -207,6 +207,14 @@ random = types.SimpleNamespace(RandomState=_RandomState, randint=_integers)
 linalg = types.SimpleNamespace(norm=lambda a: _device(np.linalg.norm(_host(a))))
 
 
+def _as_strided(x, shape, strides):
+    _demand_device(x)
+    return _device(np.lib.stride_tricks.as_strided(_host(x), shape, strides))
+
+
+lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_as_strided))
+
+
 def may_share_memory(a, b):
     return np.may_share_memory(_host(a), _host(b))
 
