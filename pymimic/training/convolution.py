@@ -78,26 +78,24 @@ class Windows:
 
     def sums(self, patches: Array) -> Array:
         """The transpose of `patches`: each input's sum over the windows that see it, (n, *size, channels)."""
-        n = len(patches) // math.prod(self.out)
+        n, axes = len(patches) // math.prod(self.out), range(len(self.size))
         patches = patches.reshape(n, *self.out, *self.kernel, self.channels)
-        # Inputs are divided into cells of the size of the stride. A window's part within one cell meets no other window's part there.
-        cells = [
-            max(o + -(-k // s) - 1, -(-(size + p) // s))
-            for o, k, s, size, p in zip(self.out, self.kernel, self.stride, self.size, self.padding)
-        ]
-        sums = module(patches).zeros((n, *itertools.chain(*zip(cells, self.stride)), self.channels), patches.dtype)
-        to_cells = (0, *itertools.chain(*zip(range(1, len(cells) + 1), range(len(cells) + 1, 2 * len(cells) + 1))), 2 * len(cells) + 1)
-        by_cell = patches.transpose(to_cells)  # (n, out, kernel, out, kernel, channels) in two dimensions
-        for offsets in itertools.product(*(range(0, k, s) for k, s in zip(self.kernel, self.stride))):
-            source: list[slice] = [slice(None)]
-            target: list[slice] = [slice(None)]
-            for offset, o, k, s in zip(offsets, self.out, self.kernel, self.stride):
-                width = min(s, k - offset)
-                source += [slice(None), slice(offset, offset + width)]
-                target += [slice(offset // s, offset // s + o), slice(width)]
-            sums[tuple(target)] += by_cell[tuple(source)]
-        whole = sums.reshape(n, *(cell * s for cell, s in zip(cells, self.stride)), self.channels)
-        return module(whole).ascontiguousarray(whole[(slice(None), *self._inside())])  # type: ignore[no-any-return]
+        pairs = itertools.chain(*((1 + axis, 1 + len(axes) + axis) for axis in axes))
+        patches = patches.transpose(0, *pairs, 1 + 2 * len(axes))  # (n, windows, kernel, windows, kernel, channels) in two dimensions
+        apart = [-(-k // s) for k, s in zip(self.kernel, self.stride)]  # so many windows on, they overlap no more
+        room = [max(s * (o + m - 1), n + p) for o, s, m, n, p in zip(self.out, self.stride, apart, self.size, self.padding)]
+        sums = module(patches).zeros((n, *room, self.channels), patches.dtype)
+        for firsts in itertools.product(*map(range, apart)):
+            source, target, shape = [slice(None)], [slice(None)], [n]
+            for first, m, o, s in zip(firsts, apart, self.out, self.stride):
+                count = -(-(o - first) // m)
+                source += [slice(first, None, m), slice(None)]
+                target += [slice(first * s, (first + count * m) * s)]
+                shape += [count, m * s]
+            cells = sums[tuple(target)].reshape(*shape, self.channels)  # a view, as it only splits axes
+            seen = cells[(slice(None), *itertools.chain(*((slice(None), slice(k)) for k in self.kernel)))]
+            seen += patches[tuple(source)]
+        return sums[(slice(None), *self._inside())]  # type: ignore[no-any-return]
 
     def _inside(self) -> list[slice]:
         """Where the inputs lie in the padded ones."""
