@@ -39,6 +39,7 @@ def test_it_learns_what_a_dense_net_learns_worse():
     assert net.score(*held_out) == net.history[-1].validation_accuracy
 
 
+@pytest.mark.filterwarnings("ignore:student:UserWarning")
 def test_the_same_seed_gives_the_same_bits_for_any_number_of_threads_and_another_seed_others(threads):
     x, labels = signals(150)
 
@@ -67,6 +68,14 @@ def test_patience_keeps_the_best_epoch():
     values = [record.validation_accuracy for record in net.history]
     assert net.history.stopped_early
     assert net.score(*held_out) == max(values)
+
+
+def test_the_best_epoch_is_kept_without_stopping():
+    (x, labels), held_out = signals(60), signals(200, seed=1)
+    fit = {"validation": held_out, "epochs": 30, "batch_size": 20, "optimizer": pm.AdamW(1e-2), "monitor": "accuracy"}
+    net = small().fit(x, labels, keep_best=True, **fit)
+    assert len(net.history) == 30
+    assert net.score(*held_out) == max(record.validation_accuracy for record in net.history)
 
 
 def test_it_learns_from_a_teachers_logits():
@@ -103,6 +112,7 @@ def test_it_learns_from_a_teachers_logits():
         ({"convolutions": [(8, 3, 1, -1)]}, ValueError, "convolutions[0].padding: expected an int in [0, "),
         ({"convolutions": [(8, 3, 8), (8, 4)]}, ValueError, "convolutions[1].kernel: expected at most [3], the size of the padded"),
         ({"convolutions": [(8, 29, 1, 2)]}, ValueError, "convolutions[0].kernel: expected at most [28], the size of the padded"),
+        ({"convolutions": [(1 << 30, 1)]}, ValueError, "convolutions: expected fewer than 2147483648 outputs of the last one, got"),
         ({"outputs": 0}, ValueError, "outputs: expected an int in"),
         ({"hidden": 8}, TypeError, "hidden: expected a sequence of ints, got int"),
         ({"hidden": [0]}, ValueError, "hidden: expected an int in"),
@@ -160,6 +170,7 @@ def test_every_net_is_a_teacher(net, tmp_path):
             net.score(**{"x": x, "labels": labels} | change)
 
 
+@pytest.mark.filterwarnings("ignore:student:UserWarning")  # one epoch is short
 @pytest.mark.parametrize("standardise", ["each", "all", None])
 def test_a_saved_net_is_the_same_net(tmp_path, standardise):
     x, labels = signals(100)

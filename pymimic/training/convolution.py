@@ -122,8 +122,10 @@ class ConvolutionLayers(Stack):
         self.outputs = _check.integer("outputs", outputs, 1, _MOST)
         self.hidden = _check.integers("hidden", hidden, 1, _MOST)
         self.activation = arguments.activation(activation)
-        count = len(self.windows)
-        self.dense = Layers([channels * math.prod(size), *self.hidden, self.outputs], activation, dropout, dropout, seed, first=count)
+        count, features = len(self.windows), channels * math.prod(size)
+        if features >= _MOST:
+            raise ValueError(f"convolutions: expected fewer than {_MOST} outputs of the last one, got {features}")
+        self.dense = Layers([features, *self.hidden, self.outputs], activation, dropout, dropout, seed, first=count)
         self.seed, self.dropout = self.dense.seed, self.dense.dropout
         arguments.mask(input_dropout, 0, 0, (0, 0), name="input_dropout")
         self.input_dropout, self.key = float(input_dropout), layer_key(self.seed, count + self.dense.count + 1)

@@ -78,7 +78,7 @@ class LayeredNet(LearningNet):
     def fit(
         self: AnyLayeredNet, x: Array, labels: Array, *, validation: tuple[Array, Array] | None = None, epochs: int = 30,
         batch_size: int = 128, optimizer: Optimizer | None = None, sample_weight: Array | None = None, augment: Augment | None = None,
-        ema: float | None = None, patience: int | None = None, monitor: Literal["loss", "accuracy"] = "loss",
+        ema: float | None = None, keep_best: bool = False, patience: int | None = None, monitor: Literal["loss", "accuracy"] = "loss",
         standardise: Literal["each", "all"] | None = "each", checkpoint: Path | None = None, checkpoint_every: int = 1000,
         resume: Path | None = None, resume_with: str | Iterable[str] = (), overwrite: bool = False, progress: bool = True,
         backend: str | None = None,
@@ -95,7 +95,8 @@ class LayeredNet(LearningNet):
             a net that was fitted before keeps what it has
         resume, resume_with, overwrite : a checkpoint to go on from, what may differ from it, and whether to replace an unfinished run's,
             see `pymimic.Trainer.fit`
-        epochs, batch_size, augment, ema, patience, monitor, checkpoint, checkpoint_every, progress, backend : see `pymimic.Trainer`
+        epochs, batch_size, augment, ema, keep_best, patience, monitor, checkpoint, checkpoint_every, progress, backend : see
+            `pymimic.Trainer`
 
         Returns
         -------
@@ -112,11 +113,12 @@ class LayeredNet(LearningNet):
             raise ValueError(f"standardise: expected 'each', 'all' or None, got {standardise!r}")
         trainer = Trainer(
             self, AdamW(1e-3) if optimizer is None else optimizer, epochs=epochs, batch_size=batch_size, loss="cross_entropy",
-            seed=self._layers.seed, patience=patience, monitor=monitor, ema=ema, augment=augment, standardise_inputs=standardise or False,
+            seed=self._layers.seed, keep_best=keep_best, patience=patience, monitor=monitor, ema=ema, augment=augment,
+            standardise_inputs=standardise or False,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress, device=self.device, backend=backend,
         )  # fmt: skip
-        if patience is not None and held_out is None:
-            raise ValueError("validation: expected rows and labels, as patience watches them, got None")
+        if trainer.keep_best and held_out is None:
+            raise ValueError("validation: expected rows and labels, as keep_best and patience watch them, got None")
         try:
             trainer.fit(cases, held_out, resume=resume, resume_with=resume_with, overwrite=overwrite)
         finally:

@@ -226,6 +226,7 @@ def test_deep_nets_move(device, tmp_path, make):
     np.testing.assert_allclose(net.logits(x), on_cpu.logits(x), rtol=1e-3, atol=1e-4)
     close(net.logits(device.xp.asarray(x)), net.logits(x), "cuda")
     assert net.history[-1].validation_accuracy == on_cpu.history[-1].validation_accuracy
+    assert net.score(device.xp.asarray(x), labels) == net.score(x, labels) == net.history[-1].validation_accuracy
     net.save(tmp_path / "net.safetensors")
     loaded = type(net).load(tmp_path / "net.safetensors")
     assert loaded.describe() == net.describe()
