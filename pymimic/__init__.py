@@ -21,6 +21,7 @@ from .nets.student import Student
 from .optimizer import SGD, AdamW, Optimizer, constant, cosine, step_decay, warm_up
 from .plan import Plan, plan
 from .threads import get_num_threads, set_num_threads
+from .training.choose import choose_munge
 from .training.convnet import ConvNet
 from .training.convolution import Convolution
 from .training.deepnet import DeepNet
@@ -33,6 +34,6 @@ __all__ = [
     "SGD", "AdamW", "BackendUnavailableError", "Cases", "ConvNet", "Convolution", "CudaError", "DeepNet", "Deform", "Ensemble",
     "FileFormatError", "History", "LabelledSet", "ManifestError", "Masks", "Mixup", "Munge", "Noise", "Optimizer", "Plan", "Predictor",
     "Record", "ShallowWeights", "Student", "Targets", "Teacher", "Trainer", "TrainingDivergedError", "TransferSet", "Workspace", "centred",
-    "constant", "copies", "cosine", "fresh_cases", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads", "label", "munge",
-    "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
+    "choose_munge", "constant", "copies", "cosine", "fresh_cases", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads",
+    "label", "munge", "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

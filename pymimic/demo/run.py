@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -20,7 +19,7 @@ from ..backends import default_host
 from ..backends.interface import Array
 from ..data.cases import LabelledSet
 from ..data.folds import out_of_fold
-from ..data.teacher import Teacher
+from ..data.teacher import Teacher, label
 from ..data.transfer import TransferSet
 from ..nets.student import Student
 from ..optimizer import AdamW, cosine, warm_up
@@ -135,18 +134,11 @@ def _transfer_set(data: Dataset, how: Recipe, teacher: Teacher, seeds: Seeds, de
     def fit_again(x: Array, labels: Array) -> Teacher:
         return how.teacher(datasets.Rows(x, labels), data.validation, data.outputs, seeds.teacher, device).teacher
 
-    generated = list(how.generate(data.train.x, seeds.cases))
+    generated = np.concatenate(list(how.generate(data.train.x, seeds.cases)))
     own = out_of_fold(fit_again, *data.train, how.folds, seeds.folds) if how.folds else teacher.logits(data.train.x)
-    logits = [own, *_label(teacher, generated)]
-    targets = np.concatenate(logits)
+    targets = np.concatenate([own, label(teacher, generated, rows=len(data.train.x), workers=get_num_threads())])
     targets -= targets.mean(axis=1, keepdims=True)
-    return TransferSet(np.concatenate([data.train.x, *generated]), targets)
-
-
-def _label(teacher: Teacher, parts: list[Array]) -> list[Array]:
-    """Part by part, several at once: scikit-learn's support vectors use one core each."""
-    with ThreadPoolExecutor(get_num_threads()) as pool:
-        return list(pool.map(teacher.logits, parts))
+    return TransferSet(np.concatenate([data.train.x, generated]), targets)
 
 
 def _train(data: Dataset, cases: LabelledSet | TransferSet, how: Recipe, training: Training, seed: int, device: str) -> _Trained:

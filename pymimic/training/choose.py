@@ -1,0 +1,79 @@
+"""MUNGE's p and s, chosen by what small students learn from the munged rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _check
+from ..backends.interface import Array
+from ..data.cases import Cases
+from ..data.generate import munge
+from ..data.generators import demand_rows
+from ..data.teacher import Teacher, centred, label
+from ..data.transfer import TransferSet
+from ..nets.student import Student
+from ..optimizer import AdamW, cosine, warm_up
+from ..progress import Progress
+from .trainer import Trainer
+
+_BATCH = 256
+GRID = ((0.1, 5.0), (0.2, 5.0), (0.5, 5.0), (0.2, 10.0), (0.5, 10.0))
+
+
+class MungeChoice(NamedTuple):
+    """What `choose_munge` returns."""
+
+    p: float
+    s: float
+    accuracies: dict[tuple[float, float], float]  # on validation rows, of each (p, s) tried
+
+
+def choose_munge(
+    teacher: Teacher, x: Array, validation: Cases, *, logits: Array | None = None, grid: Iterable[tuple[float, float]] = GRID,
+    discrete: Sequence[int] = (), copies: int = 8, hidden: int = 512, epochs: int = 8, learning_rate: float = 1e-2, seed: int = 0,
+    progress: bool = True,
+) -> MungeChoice:  # fmt: skip
+    """p and s for `munge`: those whose rows teach a small student best.
+
+    For each pair of the grid a student learns the teacher's logits of x and of munged copies, by squared error; its accuracy on the
+    validation rows after the last epoch decides, of equal ones the first. A small student on few copies ranks the pairs much as a large
+    one does on many: differences of less than the accuracies' own standard error say nothing.
+
+    Parameters
+    ----------
+    teacher : labels the rows
+    x : (N, D) array of rows to munge, attributes scaled alike, see `munge`
+    validation : a `LabelledSet`, of rows that the teacher was not fitted on and that are not tested on
+    logits : (N, C) array for the rows x, for instance by `out_of_fold`; None asks the teacher
+    grid : pairs (p, s) to try
+    discrete : see `munge`
+    copies, hidden, epochs, learning_rate, seed : of each small student and its rows
+    progress : show a bar where output is a terminal
+
+    Raises
+    ------
+    ValueError, TypeError
+        No pairs, or what `munge`, `label` and `Trainer` refuse.
+    """
+    pairs = [(float(p), float(s)) for p, s in grid]
+    if not pairs:
+        raise ValueError("grid: expected at least one pair (p, s), got none")
+    x, teacher = demand_rows(x), centred(teacher)
+    own = label(teacher, x) if logits is None else _check.Dims(N=len(x)).array("logits", logits, "N", "C")
+    own = (own - own.mean(axis=1, keepdims=True)).astype(np.float32)
+    accuracies = {}
+    for p, s in Progress(iterable=pairs, desc="munging", unit="pair", disable=None if progress else True):
+        new = np.concatenate(list(munge(x, copies, p, s, seed, discrete)))
+        cases = TransferSet(np.concatenate([x, new]), np.concatenate([own, label(teacher, new)]))
+        student = Student(cases.inputs, hidden, cases.outputs, seed=seed)
+        steps = -(-len(cases) // _BATCH) * epochs
+        trainer = Trainer(
+            student, AdamW(warm_up(cosine(learning_rate, steps), steps // 30), beta2=0.99), epochs=epochs, batch_size=_BATCH, seed=seed,
+            ema=0.99, standardise_inputs=True, progress=False,
+        )  # fmt: skip
+        accuracies[p, s] = trainer.fit(cases, validation)[-1].validation_accuracy or 0.0
+    best = max(accuracies, key=lambda pair: accuracies[pair])
+    return MungeChoice(*best, accuracies)

@@ -1,0 +1,59 @@
+"""MUNGE's p and s by small students: the pair whose rows teach best, and what is refused."""
+
+import numpy as np
+import pytest
+
+from pymimic import LabelledSet, choose_munge, from_callable
+
+DIRECTIONS = np.random.default_rng(9).standard_normal((4, 3)).astype(np.float32)
+TEACHER = from_callable(lambda x: 8 * np.sin(2 * x @ DIRECTIONS), "waves")
+SMALL = {"copies": 4, "hidden": 64, "epochs": 8, "progress": False}
+
+
+def rows(count, seed):
+    return np.random.default_rng(seed).random((count, 4), np.float32)
+
+
+def labelled(x):
+    return LabelledSet(x, TEACHER.logits(x).argmax(axis=1), 3)
+
+
+def test_the_pair_whose_students_are_best_on_validation_rows_is_chosen():
+    x, validation = rows(200, 0), labelled(rows(400, 1))
+    grid = ((0.9, 0.02), (0.2, 5.0), (np.float32(0.0), 1))  # far from the data, near it, and no new rows
+    chosen = choose_munge(TEACHER, x, validation, grid=grid, **SMALL)
+    assert list(chosen.accuracies) == [(0.9, 0.02), (0.2, 5.0), (0.0, 1.0)]
+    assert (chosen.p, chosen.s) == max(chosen.accuracies, key=chosen.accuracies.get)
+    assert chosen.accuracies[0.2, 5.0] > chosen.accuracies[0.9, 0.02] + 0.1
+    assert chosen == choose_munge(TEACHER, x.astype(float), validation, grid=grid, **SMALL)
+
+
+def test_the_rows_own_logits_are_those_that_are_given():
+    x, validation = rows(200, 0), labelled(rows(400, 1))
+    pair = {"grid": [(0.0, 1.0)], **SMALL}
+    asked = choose_munge(TEACHER, x, validation, **pair)
+    assert choose_munge(TEACHER, x, validation, logits=TEACHER.logits(x) + np.float32(3), **pair).accuracies[0, 1] == pytest.approx(
+        asked.accuracies[0, 1], abs=0.02
+    )
+    assert choose_munge(TEACHER, x, validation, logits=-40 * TEACHER.logits(x), **pair).accuracies[0, 1] < asked.accuracies[0, 1] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"grid": []}, ValueError, "grid: expected at least one pair"),
+        ({"grid": [(2, 1)]}, ValueError, "p: expected a probability"),
+        ({"grid": [(0.2, 0)]}, ValueError, "s: expected a number above 0"),
+        ({"x": np.zeros((3, 2), int)}, TypeError, "x: expected dtype"),
+        ({"logits": np.zeros((3, 3), np.float32)}, ValueError, "logits: expected shape"),
+        ({"logits": np.zeros(20, np.float32)}, ValueError, "logits: expected shape"),
+        ({"logits": [[0.0]]}, TypeError, "logits: expected a NumPy array"),
+        ({"validation": LabelledSet(np.zeros((2, 5), np.float32), np.zeros(2, int), 3)}, ValueError, "validation: expected 4 inputs"),
+        ({"teacher": len}, TypeError, "teacher: expected a teacher"),
+        ({"discrete": [7]}, ValueError, "discrete: expected an int"),
+    ],
+)
+def test_refusals(changes, error, message):
+    arguments = {"teacher": TEACHER, "x": rows(20, 0), "validation": labelled(rows(20, 1)), **SMALL} | changes
+    with pytest.raises(error, match=message):
+        choose_munge(**arguments)
