@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from .shards import (
     write_manifest,
     write_shard,
 )  # fmt: skip
+from .storage import ROUNDING, Storage
 from .teacher import Teacher, demand_teacher, label
 
 _AGAIN = 16  # rows of a shard that are labelled again
@@ -41,7 +43,7 @@ _TOLERANCE = 0.01  # of the logits' spread, by which two answers of one teacher 
 
 def label_into(
     folder: Path, teacher: Teacher, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows_per_shard: int,
-    source: Any, standardise: bool, progress: bool,
+    source: Any, standardise: bool, progress: bool, storage: Storage,
 ) -> None:  # fmt: skip
     """What `TransferSet.create` does before it opens the folder."""
     _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
@@ -50,6 +52,7 @@ def label_into(
     demand_teacher("teacher", teacher, "logits", "describe")
     described = {"teacher": _plain("teacher", teacher.describe()), "source": _plain("source", source)}
     given = {"weighted": weights is not None, "rows_per_shard": int(rows_per_shard), **described}
+    given["storage"] = None if storage == Storage() else asdict(storage)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "directory: expected a folder, or a path where nothing is, got a file", os.fspath(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,15 +79,16 @@ def _label(
 ) -> Manifest:  # fmt: skip
     """Compare the shards that the manifest has, and label those that it lacks."""
     seen = rows = 0
+    storage = Storage(**given["storage"] or {})
     total = len(inputs) if isinstance(inputs, np.ndarray) else None
     with Progress(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
-        for seen, arrays in enumerate(_shards(inputs, weights, given["rows_per_shard"]), 1):
+        for seen, arrays in enumerate(_shards(inputs, weights, given["rows_per_shard"], storage), 1):
             if manifest is not None and seen <= manifest.shards:
                 _demand_same(folder, manifest, seen - 1, arrays, teacher if seen in (1, manifest.shards) else None, rows)
             elif manifest is not None and manifest.complete:
                 raise ManifestError(f"inputs: expected {rows} rows, as {folder / MANIFEST} says, got more")
             else:
-                logits = label(teacher, arrays[0], rows)
+                logits = storage.pack("logits", label(teacher, storage.unpack("inputs", arrays[0]), rows), rows)
                 manifest = manifest or Manifest(inputs=arrays[0].shape[1], outputs=logits.shape[1], **given)
                 if logits.shape[1] != manifest.outputs:
                     raise ValueError(f"logits: expected {manifest.outputs} columns from the teacher, got {logits.shape[1]}")
@@ -122,8 +126,10 @@ def _plain(name: str, value: Any) -> Any:
     return json.loads(json.dumps(value, default=python))
 
 
-def _shards(inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows: int) -> Iterator[list[Array]]:
-    """[inputs] or [inputs, weights] of each shard, checked."""
+def _shards(
+    inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows: int, storage: Storage
+) -> Iterator[list[Array]]:  # fmt: skip
+    """[inputs] or [inputs, weights] of each shard, checked, as they are stored."""
     streams = [rechunk("inputs", _watched(inputs), rows, "n", "D")]
     if weights is not None:
         streams.append(rechunk("weights", weights, rows, "n"))
@@ -135,7 +141,7 @@ def _shards(inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | 
             )
         for name, array in zip(("inputs", "weights"), arrays):
             demand_values(name, array, first_row)
-        yield list(arrays)
+        yield [storage.pack("inputs", arrays[0], first_row), *arrays[1:]]
         first_row += len(arrays[0])
 
 
@@ -156,11 +162,11 @@ def _demand_same(folder: Path, manifest: Manifest, shard: int, arrays: list[Arra
     if teacher is None:
         return
     rows = np.linspace(0, len(inputs) - 1, min(_AGAIN, len(inputs))).astype(np.int64)
-    stored, answers = logits[rows].astype(np.float64), label(teacher, inputs[rows], first_row)
+    stored, answers = logits[rows].astype(np.float64), label(teacher, manifest.stored.unpack("inputs", inputs[rows]), first_row)
     where = folder / f"logits-{shard:05d}.npy"
     if answers.shape != stored.shape:
         raise ManifestError(f"teacher: expected {stored.shape[1]} columns, as in {where}, got {answers.shape[1]}")
-    allowed = _TOLERANCE * np.abs(stored - stored.mean(axis=0)).max() + 1e-5 * np.abs(stored).max()
+    allowed = _TOLERANCE * np.abs(stored - stored.mean(axis=0)).max() + ROUNDING[manifest.stored.logits] * np.abs(stored).max()
     difference = np.abs(answers - stored).max(axis=1)
     if difference.max() > allowed:
         row = int(difference.argmax())

@@ -1,4 +1,4 @@
-"""A transfer set's folder: float32 `.npy` files, shard by shard, and the manifest that vouches for them."""
+"""A transfer set's folder: `.npy` files, shard by shard, and the manifest that vouches for them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..backends.interface import Array
 from ..errors import ManifestError
 from ..targets import remove_parts, replacing
 from .mapped import kind_of
+from .storage import Storage
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -38,12 +39,18 @@ class Manifest:
     source: Any  # the caller's description of the inputs
     complete: bool = False
     standardisation: dict[str, list[float]] | None = None  # "mean" and "scale" of each output, where asked for
+    storage: dict[str, Any] | None = None  # of a set whose files are not all float32
     files: list[dict[str, Any]] = field(default_factory=list)  # "name", "rows", "sha256"; in the order of `names`, shard after shard
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """What each shard holds."""
         return ("inputs", "logits", "weights") if self.weighted else ("inputs", "logits")
+
+    @property
+    def stored(self) -> Storage:
+        """How the files keep their arrays."""
+        return Storage(**self.storage or {})
 
     @property
     def shards(self) -> int:
@@ -87,6 +94,8 @@ def read_manifest(directory: Path) -> Manifest:
             raise ValueError("a list of files that is not in order")
         if manifest.complete and not manifest.files:
             raise ValueError("a complete set without files")
+        if any(manifest.stored.dtype(kind) not in ("float32", "float16", "uint8") for kind in manifest.kinds):
+            raise ValueError(f"files of {manifest.storage}")
         moments = manifest.standardisation
         if moments is not None and not len(moments["mean"]) == len(moments["scale"]) == manifest.outputs:
             raise ValueError(f"a standardisation that is not for {manifest.outputs} outputs")
@@ -98,7 +107,10 @@ def read_manifest(directory: Path) -> Manifest:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Put the manifest in place of the one before, atomically."""
     with replacing(directory / MANIFEST) as file:
-        file.write(json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1).encode())
+        fields = asdict(manifest)
+        if manifest.storage is None:  # earlier versions know no such thing
+            del fields["storage"]
+        file.write(json.dumps({"format": FORMAT, **fields}, indent=1).encode())
 
 
 def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> None:
@@ -127,11 +139,11 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
 
 
 def open_shard(directory: Path, manifest: Manifest, shard: int, verify: bool) -> list[Array]:
-    """The shard's arrays, memory-mapped; ManifestError names a file that is not the one in the manifest."""
+    """The shard's arrays as they are stored, memory-mapped; ManifestError names a file that is not the one in the manifest."""
     count = len(manifest.kinds)
     files = manifest.files[shard * count : (shard + 1) * count]
     return [
-        _open(directory / file["name"], manifest.shape(kind, file["rows"]), file["sha256"] if verify else None)
+        _open(directory / file["name"], manifest.shape(kind, file["rows"]), manifest.stored.dtype(kind), file["sha256"] if verify else None)
         for kind, file in zip(manifest.kinds, files)
     ]
 
@@ -210,7 +222,7 @@ def remove_unfinished(directory: Path) -> None:
     remove_parts(directory, rf"(?:inputs|logits|weights|labels)-\d+\.npy|{re.escape(MANIFEST)}")
 
 
-def _open(path: Path, shape: tuple[int, ...], sha256: str | None) -> Array:
+def _open(path: Path, shape: tuple[int, ...], dtype: str, sha256: str | None) -> Array:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -219,9 +231,9 @@ def _open(path: Path, shape: tuple[int, ...], sha256: str | None) -> Array:
         raise
     except Exception as error:  # a damaged header can raise almost anything
         raise ManifestError(f"{path}: expected a whole .npy file, got {kind_of(path)}") from error
-    if not isinstance(array, np.memmap) or array.dtype != np.float32 or array.shape != shape or not array.flags.c_contiguous:
+    if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ManifestError(f"{path}: expected float32 {shape} in C order, as the manifest says, got {got}")
+        raise ManifestError(f"{path}: expected {dtype} {shape} in C order, as the manifest says, got {got}")
     size = path.stat().st_size
     if size != array.offset + array.nbytes:
         raise ManifestError(f"{path}: expected {array.offset + array.nbytes} bytes, got {size}")

@@ -19,7 +19,8 @@ from .labelling import label_into
 from .mapped import mapped_file, packed, unpacked
 from .moments import TINY, moments
 from .rounding import warn_of_merged_values
-from .shards import MANIFEST, demand_set, open_shard, read_manifest, slabs
+from .shards import MANIFEST, arrays_of, demand_set, open_shard, read_manifest, slabs
+from .storage import Storage
 from .teacher import Teacher, label
 
 
@@ -90,7 +91,7 @@ class TransferSet:
             What `TransferSet` and `label` raise; no rows at all.
         """
         dims, parts, warned = _check.Dims(), list[Array](), False
-        for part in [inputs] if isinstance(inputs, np.ndarray) else inputs:
+        for part in arrays_of("inputs", inputs):
             dims.size.pop("n", None)
             parts.append(_float32(dims, "inputs", part, "n", "D"))
             warned = warned or warn_of_merged_values("inputs", part, 2)
@@ -128,6 +129,7 @@ class TransferSet:
         opened = cls.__new__(cls)
         shards = [open_shard(folder, manifest, shard, verify) for shard in range(manifest.shards)]
         opened._adopt(shards, manifest.standardisation)
+        opened._storage = manifest.stored
         opened._opened = (folder, verify, [file["sha256"] for file in manifest.files])
         return opened
 
@@ -135,7 +137,7 @@ class TransferSet:
     def create(
         cls, directory: str | os.PathLike[str], teacher: Teacher, inputs: Array | Iterable[Array],
         weights: Array | Iterable[Array] | None = None, *, rows_per_shard: int = 16384, source: Any = None, standardise: bool = False,
-        progress: bool = True,
+        progress: bool = True, inputs_dtype: str = "float32", logits_dtype: str = "float32", inputs_range: tuple[float, float] = (0.0, 1.0),
     ) -> TransferSet:  # fmt: skip
         """Label inputs shard by shard into a folder, and open it.
 
@@ -154,6 +156,10 @@ class TransferSet:
         source : what JSON can hold, a description of the inputs to be kept in the manifest
         standardise : keep the mean and scale of each output in the manifest, for `standardised`
         progress : show a bar where output is a terminal
+        inputs_dtype : how files keep inputs: "float32", "float16", or "uint8": one of 256 values evenly over `inputs_range`. The teacher
+            labels the inputs as they are kept
+        logits_dtype : how files keep logits: "float32" or "float16"
+        inputs_range : least and greatest input of "uint8"; pixels k / 255 in (0, 1) are kept exactly
 
         Raises
         ------
@@ -162,9 +168,10 @@ class TransferSet:
         BlockingIOError
             Another process labels into the folder.
         ValueError
-            NaN or infinity in inputs, weights or logits, with the row; no rows at all.
+            NaN or infinity in inputs, weights or logits, with the row, or values that their dtype cannot hold; no rows at all.
         """
-        label_into(Path(expanded(directory, "directory")), teacher, inputs, weights, rows_per_shard, source, standardise, progress)
+        storage = Storage.of(inputs_dtype, logits_dtype, inputs_range)
+        label_into(Path(expanded(directory, "directory")), teacher, inputs, weights, rows_per_shard, source, standardise, progress, storage)
         return cls.open(directory, verify=False)
 
     def __len__(self) -> int:
@@ -201,8 +208,8 @@ class TransferSet:
         for shard in touched.tolist():
             self._demand_files(shard)
             here = slice(cuts[shard], cuts[shard + 1])
-            for out, part in zip(found, self._shards[shard]):
-                out[order[here]] = part[rows[here] - self._starts[shard]]
+            for kind, out, part in zip(("inputs", "logits", "weights"), found, self._shards[shard]):
+                out[order[here]] = self._storage.unpack(kind, part[rows[here] - self._starts[shard]])
         x, t = found[:2]
         if self._undo is not None:
             t -= self._undo[0]
@@ -256,6 +263,7 @@ class TransferSet:
         self._starts = np.cumsum([0, *(len(shard[0]) for shard in shards)])
         self._moments = None if known is None else (np.array(known["mean"]), np.array(known["scale"]))
         self._undo = self._opened = self._labels = None
+        self._storage = Storage()
 
     def _demand_files(self, shard: int) -> None:
         """Demand that the files are as they were opened."""
