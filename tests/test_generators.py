@@ -196,5 +196,5 @@ def test_a_run_on_fresh_cases_resumes_bit_for_bit_and_knows_its_generator_and_te
         fresh_cases(Munge(x)), None,
     ]  # fmt: skip
     for other in others:
-        with pytest.raises(ValueError, match=r"the checkpoint has augment = "):
+        with pytest.raises(ValueError, match=r"resume: .* the checkpoint has augment = .*fresh_cases\(Munge"):
             resumed(other)
