@@ -174,5 +174,5 @@ def test_seeds_are_independent_streams_of_one():
 def test_new_images_come_from_a_deform_of_their_size():
     x = np.random.default_rng(0).random((5, 81), np.float32)
     first, second = recipes.Deform(2, degrees=10, stretch=0.1, shift=1)(x, 3)
-    assert np.array_equal(first, next(copies(Deform(9, 10, 0.1, 1, bend=0), x, 1, seed=3)))
+    assert np.array_equal(first, next(copies(Deform(9, 10, 0.1, 1, elastic=0), x, 1, seed=3)))
     assert not np.array_equal(first, second)

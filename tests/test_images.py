@@ -1,4 +1,4 @@
-"""New images: maps, bends, thickening, blends and stitches, each against what it says of itself."""
+"""New images: maps, elastic displacements, thickening, blends and stitches, each against what it says of itself."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from pymimic import Deform
 from pymimic.data import images
 
-STILL = {"degrees": 0, "stretch": 0, "shift": 0, "bend": 0}
+STILL = {"degrees": 0, "stretch": 0, "shift": 0, "elastic": 0}
 SIDE = 12
 ROWS, COLUMNS = np.indices((SIDE, SIDE)).reshape(2, -1)
 INNER = ((ROWS > 3) & (ROWS < SIDE - 4) & (COLUMNS > 3) & (COLUMNS < SIDE - 4)).nonzero()[0]
@@ -51,16 +51,16 @@ def test_a_plane_stays_a_plane_turned_and_shifted():
     assert right.max() > 0.25 * 1.1 + 0.01  # it is slanted too
 
 
-def test_bends_move_pixels_smoothly_by_the_deviation_asked_for():
-    side, bend = 28, 0.7
+def test_elastic_displacements_move_pixels_smoothly_by_the_deviation_asked_for():
+    side, elastic = 28, 0.7
     row, column = np.indices((side, side)).reshape(2, -1)
     inner = (np.minimum(row, column) > 5) & (np.maximum(row, column) < side - 6)
     for plane in (row, column):
-        moved = deform(np.tile(plane.astype(np.float32), (400, 1)), bend=bend) - plane
-        assert abs(moved[:, inner].std() / bend - 1) < 0.1
+        moved = deform(np.tile(plane.astype(np.float32), (400, 1)), elastic=elastic) - plane
+        assert abs(moved[:, inner].std() / elastic - 1) < 0.1
         assert abs(moved[:, inner].mean()) < 0.1
         grid = moved.reshape(-1, side, side)[:, 8:-8, 8:-8]
-        assert np.abs(np.diff(grid, axis=2)).mean() < 0.25 * bend
+        assert np.abs(np.diff(grid, axis=2)).mean() < 0.25 * elastic
         correlation = np.corrcoef(grid[:, 4, 0], grid[:, 4, 5])[0, 1]
         assert abs(correlation - np.exp(-((5 / (2 * 5.0)) ** 2))) < 0.1
 
@@ -74,7 +74,7 @@ def test_outside_an_image_there_is_nothing():
 
 def test_values_stay_between_those_of_the_image():
     x = some()
-    for settings in ({"degrees": 180, "stretch": 0.5, "shift": 20, "bend": 9}, {"thicken": 1}, {"blend": 1}, {"stitch": 1}):
+    for settings in ({"degrees": 180, "stretch": 0.5, "shift": 20, "elastic": 9}, {"thicken": 1}, {"blend": 1}, {"stitch": 1}):
         new = deform(x, **settings)
         assert new.min() >= 0
         assert new.max() <= x.max()
@@ -119,7 +119,7 @@ def test_blends_and_stitches_are_made_of_two_images():
 
 def test_images_follow_from_the_generator_alone_and_leave_the_old_ones(monkeypatch):
     x = some()
-    settings = {"degrees": 15, "bend": 1.0, "shift": 2, "stretch": 0.1, "thicken": 0.3, "blend": 0.3, "stitch": 0.3}
+    settings = {"degrees": 15, "elastic": 1.0, "shift": 2, "stretch": 0.1, "thicken": 0.3, "blend": 0.3, "stitch": 0.3}
     new = deform(x, **settings)
     assert np.array_equal(x, some())
     assert new.dtype == np.float32
@@ -138,8 +138,8 @@ def test_images_follow_from_the_generator_alone_and_leave_the_old_ones(monkeypat
     [
         ({"side": 0}, ValueError, "side: expected an int in"), ({"side": 2.0}, TypeError, "side: expected an int"),
         ({"degrees": -1}, ValueError, "degrees: expected a number in"), ({"stretch": 1}, ValueError, "stretch: expected a number in"),
-        ({"shift": np.nan}, ValueError, "shift: expected"), ({"bend": "1"}, TypeError, "bend: expected a number, got str"),
-        ({"smoothness": 0}, ValueError, "smoothness: expected"), ({"thicken": 1.1}, ValueError, "thicken: expected"),
+        ({"shift": np.nan}, ValueError, "shift: expected"), ({"elastic": "1"}, TypeError, "elastic: expected a number"),
+        ({"sigma": 0}, ValueError, "sigma: expected"), ({"thicken": 1.1}, ValueError, "thicken: expected"),
         ({"blend": 0.6, "stitch": 0.5}, ValueError, "stitch: expected at most 0.4 beside blend = 0.6, got 0.5"),
     ],
 )  # fmt: skip

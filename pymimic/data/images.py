@@ -1,4 +1,4 @@
-"""New images from old ones: each turned, stretched, slanted, shifted and bent by a map of its own, thickened, blended, stitched."""
+"""New images from old ones: each turned, stretched, slanted, shifted and distorted by a map of its own, thickened, blended, stitched."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..backends.interface import Array
 from .generators import float32_rows
 
 _ROWS = 32  # images made at once: what is held of them fits the cache
-_KEPT = 0.999  # of the variance of bends, which few waves make
+_KEPT = 0.999  # of the variance of elastic displacements, which few waves make
 
 
 @dataclass(frozen=True)
 class Deform:
     """A generator of new square images: each is an old one, looked at through a smooth random map of its own.
 
-    The map turns, slants, stretches and shifts the image about its centre, and bends it. Values are interpolated linearly between pixels;
-    outside an image they are 0. Then shares of the images are made thicker or thinner, blended with another of the batch, or stitched
-    together with it: these are no longer of one class, and only a teacher can label them.
+    The map turns, slants, stretches and shifts the image about its centre, and distorts it elastically. Values are interpolated linearly
+    between pixels; outside an image they are 0. Then shares of the images are made thicker or thinner, blended with another of the batch,
+    or stitched together with it: blends and stitches are no longer of one class, and only a teacher can label them.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class Deform:
     degrees : rotation, uniform in [-degrees, degrees]
     stretch : scale along each axis, uniform in [1 - stretch, 1 + stretch], and slant, uniform in [-stretch, stretch]
     shift : along each axis, uniform in [-shift, shift] pixels
-    bend : root mean square of a smooth random displacement (Simard et al. 2003), in pixels along each axis
-    smoothness : of bends: the displacements are white noise smoothed by a Gaussian of that deviation, in pixels
+    elastic : root mean square of a smooth random displacement (Simard et al. 2003), in pixels along each axis
+    sigma : of elastic displacements: they are white noise smoothed by a Gaussian of that deviation, in pixels
     thicken : share of images that are mixed, in random parts, with their own dilation or erosion by 3 x 3 pixels
     blend : share of images that are mixed, in random parts, with another of the batch
     stitch : share of images whose left or upper part, up to a random line in the middle half, is that of another
@@ -46,8 +46,8 @@ class Deform:
     degrees: float = 15.0
     stretch: float = 0.15
     shift: float = 2.0
-    bend: float = 1.3
-    smoothness: float = 5.0
+    elastic: float = 1.3
+    sigma: float = 5.0
     thicken: float = 0.0
     blend: float = 0.0
     stitch: float = 0.0
@@ -56,9 +56,9 @@ class Deform:
         _check.integer("side", self.side, 1, 1 << 15)
         _check.number("degrees", self.degrees, 0, most=180)
         _check.number("stretch", self.stretch, 0, 1)
-        for name in ("shift", "bend"):
+        for name in ("shift", "elastic"):
             _check.number(name, getattr(self, name), 0)
-        _check.number("smoothness", self.smoothness, above=0)
+        _check.number("sigma", self.sigma, above=0)
         for name in ("thicken", "blend", "stitch"):
             _check.number(name, getattr(self, name), 0, most=1)
         if self.blend + self.stitch > 1:
@@ -83,9 +83,9 @@ class Deform:
         # where each pixel of the new image comes from in the old one, and one further down and right: there a border of zeros begins
         at = _maps(n, rng, math.radians(self.degrees), self.stretch) @ _grid(side)
         at += (rng.uniform(-self.shift, self.shift, (n, 2, 1)) + centre + 1).astype(np.float32)
-        if self.bend:
-            waves = _waves(side, self.smoothness)
-            heights = rng.standard_normal((n, 2, waves.shape[1], waves.shape[1]), np.float32) * np.float32(self.bend)
+        if self.elastic:
+            waves = _waves(side, self.sigma)
+            heights = rng.standard_normal((n, 2, waves.shape[1], waves.shape[1]), np.float32) * np.float32(self.elastic)
             at += (waves @ heights @ waves.T).reshape(n, 2, -1)
         np.clip(at, 0, side + np.float32(0.999), out=at)  # what lies outside is 0 and needs no cases
         wide = side + 2
@@ -126,10 +126,10 @@ def _grid(side: int) -> Array:
 
 
 @functools.cache
-def _waves(side: int, smoothness: float) -> Array:
+def _waves(side: int, sigma: float) -> Array:
     """A (side, few) float32: A z A^T of white noise z is white noise smoothed by a Gaussian, of variance 1."""
     apart = np.subtract.outer(np.arange(side), np.arange(side))
-    values, vectors = np.linalg.eigh(np.exp(-np.square(apart / (2 * smoothness))))  # what smoothing correlates; ascending
+    values, vectors = np.linalg.eigh(np.exp(-np.square(apart / (2 * sigma))))  # what smoothing correlates; ascending
     few = int(np.searchsorted(np.cumsum(values[::-1]), _KEPT * values.sum())) + 1
     waves = vectors[:, ::-1][:, :few] * np.sqrt(values[::-1][:few])
     return np.asarray(waves * math.sqrt(side / np.square(waves).sum()), np.float32)

@@ -49,7 +49,7 @@ class Deform:
 
     def __call__(self, x: Array, seed: int) -> Iterator[Array]:
         """Copies of x (N, side * side)."""
-        return copies(images.Deform(math.isqrt(x.shape[1]), self.degrees, self.stretch, self.shift, bend=0.0), x, self.copies, seed)
+        return copies(images.Deform(math.isqrt(x.shape[1]), self.degrees, self.stretch, self.shift, elastic=0.0), x, self.copies, seed)
 
 
 @dataclass(frozen=True)
