@@ -117,7 +117,7 @@ def test_blends_and_stitches_are_made_of_two_images():
     assert not taken[:, -1, -1].any()
 
 
-def test_images_follow_from_the_generator_alone_and_leave_the_old_ones(monkeypatch):
+def test_images_follow_from_the_generator_alone_and_leave_the_old_ones():
     x = some()
     settings = {"degrees": 15, "elastic": 1.0, "shift": 2, "stretch": 0.1, "thicken": 0.3, "blend": 0.3, "stitch": 0.3}
     new = deform(x, **settings)
@@ -127,6 +127,7 @@ def test_images_follow_from_the_generator_alone_and_leave_the_old_ones(monkeypat
     assert not np.array_equal(new, deform(x, seed=1, **settings))
     assert deform(x[:0], **settings).shape == (0, SIDE * SIDE)
     assert deform(some(3, 1), **settings).shape == (3, 1)
+    assert deform(some(2, 300), **settings).shape == (2, 90_000)
     read_only = x.copy()
     read_only.flags.writeable = False
     assert np.array_equal(new, deform(read_only, **settings))

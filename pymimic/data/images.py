@@ -12,7 +12,7 @@ from .. import _check
 from ..backends.interface import Array
 from .generators import float32_rows
 
-_ROWS = 32  # images made at once: what is held of them fits the cache
+_PIXELS = 32 * 28 * 28  # of images made at once: what is held of them fits the cache
 _KEPT = 0.999  # of the variance of elastic displacements, which few waves make
 
 
@@ -57,8 +57,8 @@ class Deform:
         _check.number("degrees", self.degrees, 0, most=180)
         _check.number("stretch", self.stretch, 0, 1)
         for name in ("shift", "elastic"):
-            _check.number(name, getattr(self, name), 0)
-        _check.number("sigma", self.sigma, above=0)
+            _check.number(name, getattr(self, name), 0, float32=True)
+        _check.number("sigma", self.sigma, above=0, float32=True)
         for name in ("thicken", "blend", "stitch"):
             _check.number(name, getattr(self, name), 0, most=1)
         if self.blend + self.stitch > 1:
@@ -69,8 +69,9 @@ class Deform:
         pixels = self.side**2
         x = float32_rows(x, pixels)
         new = np.empty((len(x), pixels), np.float32)
-        for start in range(0, len(x), _ROWS):
-            new[start : start + _ROWS] = self._moved(x[start : start + _ROWS], rng)
+        rows = max(1, _PIXELS // pixels)
+        for start in range(0, len(x), rows):
+            new[start : start + rows] = self._moved(x[start : start + rows], rng)
         if self.thicken:
             _thicken(new.reshape(-1, self.side, self.side), rng, self.thicken)
         if self.blend or self.stitch:
