@@ -114,7 +114,7 @@ def test_bad_files_of_distill(files, change, says, capsys):
         (("info", "--frob"), 2, "No such option"),
         (("demo", "--seed", "x"), 2, "'--seed'"),
         (("demo", "--seed", "-1"), 1, "seed: expected"),
-        (("demo", "--data", "cifar"), 1, "data: expected one of mnist1d, digits, letter, mnist, got 'cifar'"),
+        (("demo", "--data", "cifar"), 1, "data: expected one of mnist1d, letter, mnist, got 'cifar'"),
         (("demo", "--data", "letter"), 1, "path: expected the folder with letter's files, got none"),
         (("demo", "--data", "mnist", "--path", "/nowhere"), 1, "/nowhere"),
         (("demo", "--json", "/nowhere/d.json"), 1, "/nowhere/d.json"),
@@ -288,24 +288,27 @@ def test_the_demo_hears_sigterm():
     assert process.returncode == 143
 
 
-def test_demo_without_scikit_learn_says_what_to_install(monkeypatch, capsys):
+def test_the_demo_needs_scikit_learn_for_letter_alone(monkeypatch, capsys, tmp_path):
+    from pymimic.demo import datasets
+
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    assert call("demo") == 1
-    assert 'pip install "pymimic[demo]"' in only_line(capsys)
+    monkeypatch.setattr(datasets, "letter", lambda folder, seed: datasets.mnist1d(seed))
+    assert call("demo", "--data", "letter", "--path", tmp_path) == 1
+    assert "pip install scikit-learn" in only_line(capsys)
 
 
 def test_demo_writes_what_it_is_asked_for(tmp_path, monkeypatch, capsys):
-    from pymimic.demo import recipes, run
+    from pymimic.demo import datasets, recipes, run
+    from pymimic.demo.students import Training
     from pymimic.demo.teachers import DeepRecipe
 
-    tiny = recipes.Recipe(
-        hidden=32, rank=8, teacher=DeepRecipe((32,), epochs=2), folds=2, generate=recipes.Munge(1, 0.2, 5.0),
-        labels=(recipes.Training(1e-2, 2, 64),), mimic=recipes.Training(1e-2, 2, 64),
-    )  # fmt: skip
+    ways = {name: recipes.Student(name, "generated", (Training("mimic", 1e-2, 2, 64),)) for name in ("labels", "mimic")}
+    tiny = recipes.Recipe(32, 8, DeepRecipe(hidden=(32,), epochs=2), recipes.Munge(1, 0.2, 5.0), ways)
     monkeypatch.setattr(run, "recipe", lambda name, fast: tiny)
+    monkeypatch.setattr(datasets, "_CURVES_TRAIN", 300)
     wanted = {kind: tmp_path / f"d.{kind}" for kind in ("json", "plot", "out")}
     assert call("demo", "--seed", "2", *(part for kind, path in wanted.items() for part in (f"--{kind}", path))) == 0
     assert json.loads(wanted["json"].read_text())["seed"] == 2
     assert wanted["plot"].read_bytes()[:4] == b"\x89PNG"
     assert Student.load(wanted["out"]).hidden == 32
-    assert "shallow net as mimic" in capsys.readouterr().out
+    assert "The mimic" in capsys.readouterr().out

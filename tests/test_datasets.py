@@ -46,21 +46,6 @@ def write_mnist(folder, pack=True):
     return folder
 
 
-def test_digits_are_split_60_20_20_by_class_and_seed():
-    from sklearn.datasets import load_digits
-
-    x, labels = load_digits(return_X_y=True)
-    data = datasets.load("digits", None, 3)
-    parts = (data.train, data.validation, data.test)
-    assert [len(part.x) for part in parts] == [1077, 360, 360]
-    whole = np.concatenate([part.x for part in parts])
-    assert np.array_equal(np.unique(whole, axis=0), np.unique(x / 16, axis=0).astype(np.float32))
-    for part, share in zip(parts, (0.6, 0.2, 0.2)):
-        assert np.abs(np.bincount(part.labels) - share * np.bincount(labels)).max() <= 1
-    assert np.array_equal(data.train.x, datasets.digits(3).train.x)
-    assert not np.array_equal(data.train.x, datasets.digits(4).train.x)
-
-
 def test_letter_tests_on_the_last_4000_rows_and_trains_on_others(tmp_path):
     data = datasets.load("letter", write_letter(tmp_path, letter_lines()), 5)
     train, validation, test = (numbers(part) for part in (data.train, data.validation, data.test))
@@ -138,11 +123,10 @@ def test_mnist_labels_beyond_nine_are_refused(tmp_path):
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match="data: expected one of mnist1d, digits, letter, mnist, got 'cifar'"):
+    with pytest.raises(ValueError, match="data: expected one of mnist1d, letter, mnist, got 'cifar'"):
         datasets.load("cifar", None, 0)
-    for name in ("mnist1d", "digits"):
-        with pytest.raises(ValueError, match=f"path: expected none with data '{name}'"):
-            datasets.load(name, tmp_path, 0)
+    with pytest.raises(ValueError, match="path: expected none with data 'mnist1d'"):
+        datasets.load("mnist1d", tmp_path, 0)
     for name in ("letter", "mnist"):
         with pytest.raises(ValueError, match=f"path: expected the folder with {name}'s files, got none"):
             datasets.load(name, None, 0)
@@ -151,7 +135,7 @@ def test_wrong_arguments(tmp_path):
         with pytest.raises(FileNotFoundError, match=r"letter-recognition.data|train-images"):
             datasets.load(name, tmp_path, 0)
     with pytest.raises(ValueError, match="seed: expected"):
-        datasets.digits(-1)
+        datasets.mnist1d(-1)
 
 
 @pytest.mark.skipif(not (SHARED / "letter").is_dir(), reason="the publisher's Letter file is not here")

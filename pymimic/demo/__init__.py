@@ -1,5 +1,6 @@
 """The main job from end to end, on data that needs no download or on Letter and MNIST."""
 
-from .run import Model, Result, run_demo
+from .measure import Model
+from .run import Result, run_demo
 
 __all__ = ["Model", "Result", "run_demo"]

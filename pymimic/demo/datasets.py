@@ -1,4 +1,4 @@
-"""Labelled sets: MNIST-1D, made here; scikit-learn's bundled digits; Letter and MNIST from their publishers' own files."""
+"""Labelled sets: MNIST-1D, made here; Letter and MNIST from their publishers' own files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from ..backends.interface import Array
 from ..errors import FileFormatError
 from . import mnist1d as curves
 
-NAMES = ("mnist1d", "digits", "letter", "mnist")
-
-_FOLDERLESS = {"mnist1d": "is made here", "digits": "comes with scikit-learn"}
+NAMES = ("mnist1d", "letter", "mnist")
 
 _LETTER_FILE = "letter-recognition.data"
 _MNIST_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
@@ -47,16 +45,22 @@ class Dataset:
     train: Rows
     validation: Rows
     test: Rows
-    unlabelled: Rows | None = None  # with labels all the same, for what labels would have given; only mnist1d has any
+    unlabelled: Rows  # with labels all the same, for what they would have given; mnist has none
 
     @property
     def inputs(self) -> int:
         """D."""
         return int(self.train.x.shape[1])
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a row, its channels first: that of images is square."""
+        side = math.isqrt(self.inputs)
+        return (1, side, side) if self.name == "mnist" else (1, self.inputs)
+
 
 def load(name: str, folder: str | os.PathLike[str] | None, seed: int) -> Dataset:
-    """The set called "mnist1d", "digits", "letter" or "mnist"; the last two are read from `folder`, and the others need none.
+    """The set called "mnist1d", "letter" or "mnist"; the last two are read from `folder`, and the first needs none.
 
     Raises
     ------
@@ -68,10 +72,10 @@ def load(name: str, folder: str | os.PathLike[str] | None, seed: int) -> Dataset
     """
     if name not in NAMES:
         raise ValueError(f"data: expected one of {', '.join(NAMES)}, got {name!r}")
-    if name in _FOLDERLESS:
+    if name == "mnist1d":
         if folder is not None:
-            raise ValueError(f"path: expected none with data {name!r}, which {_FOLDERLESS[name]}, got {str(folder)!r}")
-        return mnist1d(seed) if name == "mnist1d" else digits(seed)
+            raise ValueError(f"path: expected none with data 'mnist1d', which is made here, got {str(folder)!r}")
+        return mnist1d(seed)
     if folder is None:
         raise ValueError(f"path: expected the folder with {name}'s files, got none")
     if not os.path.isdir(folder):
@@ -88,24 +92,11 @@ def mnist1d(seed: int) -> Dataset:
     return Dataset("mnist1d", 10, *(Rows(*curves.rows(size, stream)) for size, stream in zip(sizes, _seeds(seed).spawn(len(sizes)))))
 
 
-def digits(seed: int) -> Dataset:
-    """scikit-learn's 1,797 images of 8 x 8 pixels: a seeded, stratified split into 60 % train, 20 % validation, 20 % test."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    x, labels = load_digits(return_X_y=True)
-    x, labels = (x / 16).astype(np.float32), labels.astype(np.int64)
-    first, second = (int(word) for word in _seeds(seed).generate_state(2))
-    rest, test = train_test_split(np.arange(len(x)), test_size=0.2, random_state=first, stratify=labels)
-    train, validation = train_test_split(rest, test_size=0.25, random_state=second, stratify=labels[rest])
-    return Dataset("digits", 10, *(Rows(x[rows], labels[rows]) for rows in (train, validation, test)))
-
-
 def letter(folder: str | os.PathLike[str], seed: int) -> Dataset:
     """UCI Letter Recognition (Frey & Slate 1991): 16 integer features, scaled to [0, 1], and 26 classes.
 
-    The last 4,000 rows are the test set. Of the first 16,000 a seeded 4,000 are to train on and another 2,000 to validate;
-    the rest is not used.
+    The last 4,000 rows are the test set. Of the first 16,000 a seeded 4,000 are to train on, another 2,000 to validate, and the other
+    10,000 unlabelled.
 
     Parameters
     ----------
@@ -122,7 +113,8 @@ def letter(folder: str | os.PathLike[str], seed: int) -> Dataset:
     x, labels = _read_letter(Path(folder) / _LETTER_FILE)
     order = np.random.default_rng(_seeds(seed)).permutation(_LETTER_POOL)
     train, validation = order[:_LETTER_TRAIN], order[_LETTER_TRAIN : _LETTER_TRAIN + _LETTER_VALIDATION]
-    return Dataset("letter", 26, *(Rows(x[rows], labels[rows]) for rows in (train, validation, slice(_LETTER_POOL, None))))
+    rest = order[_LETTER_TRAIN + _LETTER_VALIDATION :]
+    return Dataset("letter", 26, *(Rows(x[rows], labels[rows]) for rows in (train, validation, slice(_LETTER_POOL, None), rest)))
 
 
 def mnist(folder: str | os.PathLike[str]) -> Dataset:
@@ -152,7 +144,14 @@ def mnist(folder: str | os.PathLike[str]) -> Dataset:
         sets.append(Rows(x, labels.astype(np.int64)))
     train, test = sets
     cut = len(train.x) - _MNIST_VALIDATION
-    return Dataset("mnist", 10, Rows(train.x[:cut], train.labels[:cut]), Rows(train.x[cut:], train.labels[cut:]), test)
+    return Dataset(
+        "mnist",
+        10,
+        Rows(train.x[:cut], train.labels[:cut]),
+        Rows(train.x[cut:], train.labels[cut:]),
+        test,
+        Rows(train.x[:0], train.labels[:0]),
+    )
 
 
 def read_idx(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Array:

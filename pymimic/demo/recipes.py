@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..backends.interface import Array
-from ..data import images
 from ..data.generate import munge
 from ..data.generators import copies
-from .teachers import DeepRecipe, ForestAndSvcRecipe
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a student is trained: AdamW, 3 % warm-up, cosine; the best epoch by validation accuracy is kept."""
-
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    weight_decay: float = 0.0
-    beta2: float = 0.999
-    ema: float | None = None
+from ..data.images import Deform
+from ..training.convolution import Convolution
+from .students import Training
+from .teachers import ConvRecipe, DeepRecipe, ForestAndSvcRecipe, TeacherRecipe
 
 
 @dataclass(frozen=True)
@@ -39,77 +28,119 @@ class Munge:
 
 
 @dataclass(frozen=True)
-class Deform:
+class Deformed:
     """New images by `pymimic.Deform`."""
 
     copies: int
-    degrees: float = 10.0
-    stretch: float = 0.1
-    shift: float = 1.0
 
     def __call__(self, x: Array, seed: int) -> Iterator[Array]:
-        """Copies of x (N, side * side)."""
-        return copies(images.Deform(math.isqrt(x.shape[1]), self.degrees, self.stretch, self.shift, elastic=0.0), x, self.copies, seed)
+        """Copies of x (N, 784)."""
+        return copies(Deform(28), x, self.copies, seed)
+
+
+@dataclass(frozen=True)
+class Student:
+    """One line of the table: the shallow net, trained on some cases in the way of `trainings` that validation rows like best."""
+
+    title: str
+    cases: str  # a name that `Cases` knows
+    trainings: tuple[Training, ...]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One shallow net, trained twice: on labels, with each of `labels`, of which the best on validation rows counts; as a mimic."""
+    """One teacher, and one shallow net that is trained in several ways."""
 
     hidden: int
     rank: int | None
-    teacher: DeepRecipe | ForestAndSvcRecipe
-    folds: int  # in which the labelled rows get their logits from teachers not fitted on them; 0: from the teacher itself
-    generate: Munge | Deform
-    labels: tuple[Training, ...]
-    mimic: Training
+    teacher: TeacherRecipe
+    generate: Munge | Deformed
+    students: dict[str, Student]  # by their names in JSON; "labels" and "mimic" are among them
+    folds: int = 0  # in which the labelled rows get their logits from teachers not fitted on them; 0: from the teacher itself
 
 
 def recipe(name: str, fast: bool) -> Recipe:
-    """The recipe for "digits", "letter" or "mnist"; `fast` takes seconds, and is good for nothing but a look."""
-    if name not in _FULL:
-        raise ValueError(f"data: expected one of {', '.join(_FULL)}, got {name!r}")
+    """The recipe for "mnist1d", "letter" or "mnist"; `fast` takes seconds."""
     return (_FAST if fast else _FULL)[name]
 
 
+def _mnist1d(teacher: ConvRecipe, hidden: int, generate: Munge, epochs: dict[str, int], students: list[str]) -> Recipe:
+    plain, noisy = Training("cross_entropy", 1e-2, epochs["labels"], 256), Training("cross_entropy", 2e-2, epochs["regularised"], 256)
+    mimic = Training("mimic", 2e-2, epochs["mimic"], 256)
+    munged = replace(mimic, epochs=epochs["munge"])
+    all_students = {
+        "labels": Student("on labels", "labels", (plain,)),
+        "regularised": Student("on labels, dropout and noise", "labels", (replace(noisy, dropout=0.3, noise=0.2),)),
+        "munge": Student("mimic, MUNGE's cases", "generated", (munged,)),
+        "mimic": Student("mimic, unlabelled rows", "unlabelled", (mimic,)),
+        "temperature": Student("the same by T = 3", "unlabelled", (replace(mimic, loss="distillation", temperature=3.0),)),
+        "true": Student("control: their true labels", "true labels", (replace(mimic, loss="cross_entropy"),)),
+        "hard": Student("control: teacher's choices", "teacher's choices", (replace(mimic, loss="cross_entropy"),)),
+    }
+    return Recipe(hidden, None, teacher, generate, {name: all_students[name] for name in students})
+
+
+_LETTER = Training("mimic", 1.4e-2, 40, 256, beta2=0.999, ema=None)
+_LETTER_LABELS = Training("cross_entropy", 1e-2, 60, 128, beta2=0.999, ema=None)
+_MNIST = Training("mimic", 3e-3, 8, 512, ema=0.995)
+_MNIST_LABELS = Training("cross_entropy", 1e-3, 8, 512, beta2=0.999, ema=None)
+_CONVNET = ConvRecipe(
+    convolutions=(Convolution(64, 5, 2, 2), Convolution(64, 3, 2, 1), Convolution(64, 3, 2, 1)),
+    epochs=40, nets=3, learning_rate=5e-3, weight_decay=0.01, ema=0.99,
+)  # fmt: skip
+_EPOCHS = {"labels": 60, "regularised": 150, "munge": 10, "mimic": 10}
+
 _FULL = {
-    "digits": Recipe(
-        hidden=2048, rank=32,
-        teacher=DeepRecipe((512, 512), epochs=100, nets=3, batch_size=64, learning_rate=3e-3),
-        folds=4, generate=Munge(copies=20, p=0.2, s=5.0),
-        labels=(Training(3e-3, 60, 64), Training(3e-3, 60, 64, weight_decay=1.0)),
-        mimic=Training(3e-3, 20, 256),
+    "mnist1d": _mnist1d(
+        _CONVNET, 2048, Munge(24, 0.5, 10.0), _EPOCHS,
+        ["labels", "regularised", "munge", "mimic", "temperature", "true", "hard"],
     ),
     # dense: with 16 inputs a bottleneck has nothing to win
     "letter": Recipe(
-        hidden=1024, rank=None,
-        teacher=ForestAndSvcRecipe(trees=500),
-        folds=5, generate=Munge(copies=30, p=0.1, s=5.0),
-        labels=(Training(1e-2, 60, 128), Training(2e-2, 60, 128)),  # unregularised, as the mimic is
-        mimic=Training(1.4e-2, 40, 256),
+        1024, None, ForestAndSvcRecipe(trees=500), Munge(30, 0.1, 5.0),
+        {
+            "labels": Student("on labels", "labels", (_LETTER_LABELS, replace(_LETTER_LABELS, learning_rate=2e-2))),
+            "regularised": Student(
+                "on labels, dropout or decay", "labels",
+                (replace(_LETTER_LABELS, dropout=0.3, epochs=100), replace(_LETTER_LABELS, weight_decay=0.1)),
+            ),
+            "mimic": Student("mimic, MUNGE's cases", "generated", (_LETTER,)),
+        },
+        folds=5,
     ),
     # three training runs more would be needed to label the own rows out of fold; dropout keeps the teacher from overfitting them badly
     "mnist": Recipe(
-        hidden=8192, rank=64,
-        teacher=DeepRecipe((1200, 1200), epochs=15, input_dropout=0.2, learning_rate=1e-3),
-        folds=0, generate=Deform(copies=3),
-        labels=(Training(1e-3, 8, 512), Training(3e-3, 8, 512, weight_decay=0.1)),
-        mimic=Training(3e-3, 8, 512, beta2=0.99, ema=0.995),
+        8192, 64, DeepRecipe(hidden=(1200, 1200), epochs=15, batch_size=128, input_dropout=0.2, learning_rate=1e-3), Deformed(3),
+        {
+            "labels": Student("on labels", "labels", (_MNIST_LABELS, replace(_MNIST_LABELS, learning_rate=3e-3, weight_decay=0.1))),
+            "regularised": Student("on labels, deformed images too", "labels of generated", (replace(_MNIST, loss="cross_entropy"),)),
+            "mimic": Student("mimic, deformed images", "generated", (_MNIST,)),
+        },
     ),
 }  # fmt: skip
 
+
+def _shorter(recipe: Recipe, teacher: TeacherRecipe, generate: Munge | Deformed, share: float, folds: int = 0) -> Recipe:
+    students = {
+        name: replace(one, trainings=tuple(replace(t, epochs=max(1, round(share * t.epochs))) for t in one.trainings[:1]))
+        for name, one in recipe.students.items()
+    }
+    return replace(recipe, teacher=teacher, generate=generate, students=students, folds=folds)
+
+
 _FAST = {
-    "digits": replace(
-        _FULL["digits"], hidden=1024, teacher=DeepRecipe((256, 256), epochs=40, batch_size=64, learning_rate=3e-3), folds=2,
-        generate=Munge(copies=5, p=0.2, s=5.0), labels=(Training(3e-3, 20, 64),), mimic=Training(3e-3, 15, 256),
+    "mnist1d": _mnist1d(
+        replace(_CONVNET, epochs=25, nets=1),
+        2048,
+        Munge(12, 0.5, 10.0),
+        {"labels": 40, "regularised": 60, "munge": 8, "mimic": 4},
+        ["labels", "regularised", "munge", "mimic", "true"],
     ),
-    "letter": replace(
-        _FULL["letter"], teacher=ForestAndSvcRecipe(trees=100), folds=2, generate=Munge(copies=4, p=0.1, s=5.0),
-        labels=(Training(1e-2, 30, 128),), mimic=Training(1.4e-2, 20, 256),
-    ),
+    "letter": _shorter(_FULL["letter"], ForestAndSvcRecipe(trees=100), Munge(4, 0.1, 5.0), 0.5, folds=2),
     "mnist": replace(
-        _FULL["mnist"], hidden=2048, teacher=DeepRecipe((400, 400), epochs=3, input_dropout=0.2, learning_rate=1e-3),
-        generate=Deform(copies=1),
-        labels=(Training(1e-3, 3, 512),), mimic=Training(3e-3, 3, 512, beta2=0.99, ema=0.99),
+        _shorter(
+            _FULL["mnist"], DeepRecipe(hidden=(400, 400), epochs=3, batch_size=128, input_dropout=0.2, learning_rate=1e-3), Deformed(1), 0.4
+        ),
+        hidden=2048,
     ),
-}  # fmt: skip
+}

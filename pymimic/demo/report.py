@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..targets import replacing
-from .run import Model, Result
+from .measure import Model
+from .run import Result
 
-_COLUMNS = ("model", "parameters", "bytes", "compact", "accuracy", "agreement", "training s", "us/row")
-_TITLES = {"teacher": "teacher", "shallow": "shallow net on labels", "mimic": "shallow net as mimic"}
-_IN_JSON = ("parameters", "bytes", "bytes_compact", "accuracy", "agreement", "train_seconds", "us_per_row")
+_COLUMNS = ("model", "rows", "accuracy %", "+-", "agreement %", "parameters", "bytes", "multiply-adds", "us/row", "training s")
 
 
 def show(result: Result) -> None:
-    """Print the table, by rich where standard output is a terminal and rich is there, and what was won."""
-    rows = [_cells(_TITLES[name], model) for name, model in result.models.items()]
+    """Print the table, by rich where standard output is a terminal and rich is there, and what it shows."""
+    rows = [_cells(model) for model in result.models.values()]
     print(_title(result))
     if sys.stdout is not None and sys.stdout.isatty() and _try_import("rich") is not None:
         from rich.console import Console
@@ -31,43 +32,61 @@ def show(result: Result) -> None:
     print(f"\n{verdict(result)}")
 
 
-def plain_table(rows: list[tuple[str, ...]]) -> str:
+def plain_table(rows: list[tuple[str, ...]], columns: tuple[str, ...] = _COLUMNS) -> str:
     """The rows under the columns' names, aligned."""
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows)]
+    widths = [max(map(len, column)) for column in zip(columns, *rows)]
     lines = [
         "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths)))
-        for line in (_COLUMNS, *rows)
+        for line in (columns, *rows)
     ]
     return "\n".join(lines)
 
 
 def verdict(result: Result) -> str:
-    """One or two sentences on what was won, whichever way it went."""
-    teacher, shallow, mimic = (result.models[name] for name in ("teacher", "shallow", "mimic"))
-    rows = result.rows["test"]
-    gain = round((mimic.accuracy - shallow.accuracy) * rows)
-    both = f"{100 * mimic.accuracy:.2f} % against {100 * shallow.accuracy:.2f} %, {abs(gain)} of {rows} test rows"
-    if gain > 0:
-        first = f"As a mimic the net is {100 * gain / rows:.2f} points better than the same net on labels ({both})"
-    elif gain < 0:
-        first = f"Here the mimic lost: it is {-100 * gain / rows:.2f} points worse than the same net on labels ({both})"
-    else:
-        first = f"Here nothing was won: as a mimic and on labels the net is right on the same share of rows ({100 * mimic.accuracy:.2f} %)"
+    """What the figures show and what they do not, whichever way they fell."""
+    teacher, mimic = result.models["teacher"], result.models["mimic"]
+    on_labels = [model for key, model in result.models.items() if key in ("labels", "regularised")]
+    best = max(on_labels, key=lambda model: model.validation_accuracy)
+    sentences = [f"{_gain(mimic, best)} {_standing(mimic, teacher)}", *_controls(result.models, mimic), _price(mimic, teacher)]
+    return "\n".join(sentences)
+
+
+def _gain(mimic: Model, labels: Model) -> str:
+    gain, error = 100 * (mimic.accuracy - labels.accuracy), 100 * math.hypot(mimic.error, labels.error)
+    both = f"{100 * mimic.accuracy:.2f} % against {100 * labels.accuracy:.2f} %"
+    if abs(gain) < 2 * error:
+        return f"The mimic and the best net of its kind on labels cannot be told apart: {both}, standard error {error:.2f} points."
+    how = f"{abs(gain):.2f} points {'better' if gain > 0 else 'WORSE'}"
+    return f"The mimic is {how} than the best net of its kind on labels ({both}): {abs(gain) / error:.0f} standard errors."
+
+
+def _standing(mimic: Model, teacher: Model) -> str:
     behind = 100 * (teacher.accuracy - mimic.accuracy)
-    standing = f"{behind:.2f} points below the teacher" if behind > 0 else f"{-behind:.2f} points above the teacher"
-    return (
-        f"{first}, and {standing if round(behind, 2) else 'level with the teacher'}.\n"
-        f"It takes {_ratio(teacher.bytes_compact, mimic.bytes_compact, 'the bytes of the teacher, both counted compactly')}, "
-        f"and {_ratio(teacher.us_per_row, mimic.us_per_row, 'its time for a row')}."
-    )
+    return f"It is {abs(behind):.2f} points {'below' if behind >= 0 else 'above'} the teacher."
+
+
+def _controls(models: dict[str, Model], mimic: Model) -> list[str]:
+    if "true" not in models:
+        return []
+    true = 100 * models["true"].accuracy
+    sentence = f"With the true labels of the same {mimic.rows:,} rows the net gets {true:.2f} %: "
+    if true > 100 * mimic.accuracy - 0.5:
+        sentence += "a teacher replaces labels where they are few, and wins nothing where there are plenty"
+    else:
+        sentence += "even there the teacher's logits teach it better than labels"
+    return [f"{sentence}. The teacher is better because it is convolutional, not because it is deep."]
+
+
+def _price(mimic: Model, teacher: Model) -> str:
+    size = _ratio(teacher.size.bytes, mimic.size.bytes, "the teacher's bytes")
+    return f"The mimic takes {_ratio(teacher.us_per_row, mimic.us_per_row, 'the time of the teacher for a row')}, and {size}."
 
 
 def write_json(result: Result, path: Path) -> None:
-    """The figures; accuracy and agreement are shares."""
-    models = {name: {key: getattr(model, key) for key in _IN_JSON} for name, model in result.models.items()}
+    """All figures; accuracy, its error and agreement are shares."""
     figures = {
-        "data": result.data, "seed": result.seed, "rows": result.rows, "models": models, "backend": result.backend,
-        "seconds": result.seconds,
+        "data": result.data, "seed": result.seed, "rows": result.rows, "backend": result.backend, "seconds": result.seconds,
+        "models": {name: asdict(model) for name, model in result.models.items()}, "by_cases": result.by_cases,
     }  # fmt: skip
     with replacing(path) as file:
         file.write((json.dumps(figures, indent=2) + "\n").encode())
@@ -77,22 +96,29 @@ def demand_matplotlib() -> Any:
     """What draws; ImportError says what to install for it."""
     module = _try_import("matplotlib.figure")
     if module is None:
-        raise ImportError('plot: expected matplotlib to be there: pip install "pymimic[demo]"')
+        raise ImportError('plot: expected matplotlib to be there: pip install "pymimic[plot]"')
     return module
 
 
 def draw(result: Result, path: Path) -> None:
-    """Validation accuracy against epochs, as PNG; a teacher without epochs is a horizontal line."""
-    figure: Any = demand_matplotlib().Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, model in result.models.items():
+    """As PNG: validation accuracy against epochs, and test accuracy against the number of cases; a model without epochs is a line."""
+    figure: Any = demand_matplotlib().Figure(figsize=(12, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for model in result.models.values():
         if model.curve:
-            axes.plot(range(1, len(model.curve) + 1), model.curve, label=_TITLES[name])
+            left.plot(range(1, len(model.curve) + 1), model.curve, label=model.title)
         else:
-            axes.axhline(model.validation_accuracy, label=f"{_TITLES[name]} (has no epochs)", linestyle="--", color="grey")
-    axes.set(xlabel="epochs, each over the model's own training rows", ylabel="accuracy on validation rows", title=_title(result))
-    axes.legend(loc="lower right")
-    axes.grid(alpha=0.3)
+            left.axhline(model.validation_accuracy, label=f"{model.title} (has no epochs)", linestyle="--", color="grey")
+    left.set(xscale="log", xlabel="epochs, each over the model's own rows", ylabel="accuracy on validation rows")
+    right.plot(list(result.by_cases), list(result.by_cases.values()), marker="o", label="mimic, by generated cases")
+    for key, style in (("teacher", "-"), ("regularised", "--"), ("labels", ":")):
+        if key in result.models:
+            right.axhline(result.models[key].accuracy, label=result.models[key].title, linestyle=style, color="grey")
+    right.set(xscale="log", xlabel="cases, of which the first are the labelled rows", ylabel="accuracy on test rows")
+    for axes in (left, right):
+        axes.legend(loc="lower right", fontsize="small")
+        axes.grid(alpha=0.3)
+    figure.suptitle(_title(result))
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=150)
 
@@ -102,11 +128,12 @@ def _title(result: Result) -> str:
     return f"{result.data}, seed {result.seed}: {rows} rows; backend {result.backend}, {result.seconds:.0f} s in all"
 
 
-def _cells(title: str, model: Model) -> tuple[str, ...]:
-    parameters = "-" if model.parameters is None else f"{model.parameters:,}"
+def _cells(model: Model) -> tuple[str, ...]:
+    size = model.size
+    counts = ("-" if count is None else f"{count:,}" for count in (size.parameters, size.bytes, size.multiply_adds))
     return (
-        title, parameters, f"{model.bytes:,}", f"{model.bytes_compact:,}", f"{model.accuracy:.4f}", f"{model.agreement:.4f}",
-        f"{model.train_seconds:.1f}", f"{model.us_per_row:.1f}",
+        model.title, f"{model.rows:,}", f"{100 * model.accuracy:.2f}", f"{100 * model.error:.2f}", f"{100 * model.agreement:.2f}", *counts,
+        f"{model.us_per_row:.1f}", f"{model.train_seconds:.1f}",
     )  # fmt: skip
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
-import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ import numpy as np
 from ..data.teacher import Ensemble, Teacher, from_sklearn
 from ..optimizer import AdamW, cosine, warm_up
 from ..threads import get_num_threads
+from ..training.convnet import ConvNet
+from ..training.convolution import Convolution
 from ..training.deepnet import DeepNet
-from .datasets import Rows
+from .datasets import Dataset, Rows
+from .measure import Size
 
 _INTERNAL_NODE = 2 + 4 + 4 + 4  # bytes: uint16 feature, float32 threshold, two int32 children
 
@@ -24,77 +28,119 @@ _INTERNAL_NODE = 2 + 4 + 4 + 4  # bytes: uint16 feature, float32 threshold, two 
 class FittedTeacher:
     """A teacher and its figures."""
 
+    title: str
     teacher: Teacher
-    parameters: int | None  # None where the word has no clear meaning: forests and support vectors
-    bytes: int  # of the saved file
-    bytes_compact: int
+    size: Size
+    seconds: float  # of its training
     curve: list[float]  # validation accuracy after each epoch; empty for a teacher without epochs
 
 
-@dataclass(frozen=True)
-class DeepRecipe:
-    """How deep dropout nets are trained; several are averaged."""
+class TeacherRecipe(ABC):
+    """How a teacher is fitted."""
 
-    hidden: tuple[int, ...]
+    title: str
+
+    def demand_packages(self) -> None:  # noqa: B027 - only some teachers need any
+        """ImportError says what to install, where something is missing."""
+
+    def askers(self) -> int:
+        """How many threads may ask the teacher at once, to use all cores."""
+        return 1
+
+    @abstractmethod
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        """Fit on `train`. Of the set, the validation rows are only looked at, for the curve, and decide nothing."""
+
+
+@dataclass(frozen=True)
+class NetsRecipe(TeacherRecipe):
+    """Nets of the library; the logits of several are averaged."""
+
     epochs: int
     nets: int = 1
+    batch_size: int = 64
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.0
+    beta2: float = 0.999
+    ema: float | None = None
     dropout: float = 0.5
-    input_dropout: float = 0.1
-    batch_size: int = 128
-    learning_rate: float = 2e-3
+    input_dropout: float = 0.0
 
-    def __call__(self, train: Rows, validation: Rows, outputs: int, seed: int, device: str = "cpu") -> FittedTeacher:
-        """Fit, on that device; the validation rows are only looked at, for the curve, and decide nothing."""
-        sizes = (train.x.shape[1], *self.hidden, outputs)
+    @abstractmethod
+    def fresh(self, data: Dataset, seed: int) -> DeepNet | ConvNet:
+        """A net with fresh weights."""
+
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        started = time.perf_counter()
         steps = -(-len(train.x) // self.batch_size) * self.epochs
-        nets = []
-        for stream in np.random.SeedSequence(seed).spawn(self.nets):
-            net = DeepNet(sizes, dropout=self.dropout, input_dropout=self.input_dropout, seed=int(stream.generate_state(1)[0]))
-            optimizer = AdamW(warm_up(cosine(self.learning_rate, steps), steps // 20))
+        nets = [self.fresh(data, int(stream.generate_state(1)[0])) for stream in np.random.SeedSequence(seed).spawn(self.nets)]
+        for net in nets:
+            rate = warm_up(cosine(self.learning_rate, steps), steps // 20)
             net.to(device).fit(
-                *train, validation=(validation.x, validation.labels), epochs=self.epochs, batch_size=self.batch_size,
-                optimizer=optimizer, standardise="all",
+                *train, validation=data.validation, epochs=self.epochs, batch_size=self.batch_size, ema=self.ema, standardise="all",
+                optimizer=AdamW(rate, beta2=self.beta2, weight_decay=self.weight_decay),
             )  # fmt: skip
-            nets.append(net)
         curves = [[record.validation_accuracy or 0.0 for record in net.history] for net in nets]
-        return FittedTeacher(
-            Ensemble(nets), sum(net.parameter_count for net in nets), sum(_saved_bytes(net) for net in nets),
-            4 * sum(net.parameter_count + sum(array.size for array in _standardisation(net)) for net in nets),
-            np.mean(curves, axis=0).tolist(),
-        )  # fmt: skip
+        title = f"teacher: {self.nets} {self.title}{'s' if self.nets > 1 else ''}"
+        return FittedTeacher(title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, np.mean(curves, axis=0).tolist())
 
 
 @dataclass(frozen=True)
-class ForestAndSvcRecipe:
+class DeepRecipe(NetsRecipe):
+    """Deep nets with dropout."""
+
+    hidden: tuple[int, ...] = (512, 512)
+    title = "deep net"
+
+    def fresh(self, data: Dataset, seed: int) -> DeepNet:
+        sizes = (data.inputs, *self.hidden, data.outputs)
+        return DeepNet(sizes, dropout=self.dropout, input_dropout=self.input_dropout, seed=seed)
+
+
+@dataclass(frozen=True)
+class ConvRecipe(NetsRecipe):
+    """Convolutional nets with dropout before the last layer."""
+
+    convolutions: tuple[Convolution, ...] = ()
+    title = "convolutional net"
+
+    def fresh(self, data: Dataset, seed: int) -> ConvNet:
+        return ConvNet(data.shape, self.convolutions, data.outputs, dropout=self.dropout, input_dropout=self.input_dropout, seed=seed)
+
+
+@dataclass(frozen=True)
+class ForestAndSvcRecipe(TeacherRecipe):
     """Extremely randomised trees and an RBF support vector classifier with calibrated probabilities; their logits are averaged."""
 
     trees: int
     penalty: float = 10.0  # scikit-learn's C
     gamma: float = 4.0  # for inputs in [0, 1]
+    title = "trees and support vectors"
 
-    def __call__(self, train: Rows, validation: Rows, outputs: int, seed: int, device: str = "cpu") -> FittedTeacher:
-        """Fit on the rows to train on, always on the CPU; `validation` decides nothing."""
+    def demand_packages(self) -> None:
+        try:
+            importlib.import_module("sklearn")
+        except ImportError:
+            raise ImportError("data: expected scikit-learn to be there, as it makes the teacher: pip install scikit-learn") from None
+
+    def askers(self) -> int:
+        return get_num_threads()  # support vectors use one core each
+
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        """Always on the CPU."""
         from sklearn.calibration import CalibratedClassifierCV
         from sklearn.ensemble import ExtraTreesClassifier
         from sklearn.svm import SVC
 
+        started = time.perf_counter()
         forest = ExtraTreesClassifier(self.trees, n_jobs=get_num_threads(), random_state=seed)
         svc = CalibratedClassifierCV(SVC(C=self.penalty, gamma=self.gamma), ensemble=False)
         estimators = [estimator.fit(*train) for estimator in (forest, svc)]
-        teacher = Ensemble([from_sklearn(estimator, classes=range(outputs)) for estimator in estimators])
-        size = len(pickle.dumps(estimators, protocol=5))
-        return FittedTeacher(teacher, None, size, _forest_bytes(forest) + 4 * sum(array.size for array in _svc_arrays(svc)), [])
-
-
-def _saved_bytes(net: DeepNet) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.safetensors"
-        net.save(path)
-        return path.stat().st_size
-
-
-def _standardisation(net: DeepNet) -> Sequence[Any]:
-    return [array for array in (net.mean, net.scale) if array is not None]
+        teacher = Ensemble([from_sklearn(estimator, classes=range(data.outputs)) for estimator in estimators])
+        seconds = time.perf_counter() - started
+        compact = _forest_bytes(forest) + 4 * sum(array.size for array in _svc_arrays(svc))
+        size = Size(None, None, compact, len(pickle.dumps(estimators, protocol=5)))
+        return FittedTeacher(f"teacher: {self.title}", teacher, size, seconds, [])
 
 
 def _forest_bytes(forest: Any) -> int:

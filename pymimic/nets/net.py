@@ -119,6 +119,11 @@ class Net(ABC):
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
+    def multiply_adds(self) -> int:
+        """Multiplications, each with its addition, that one row's prediction takes; biases and activations are not counted."""
+        return products(self.shapes)
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the weights take in memory."""
         return sum(array.nbytes for array in self._arrays.values())
@@ -219,6 +224,11 @@ class Net(ABC):
             raise FileFormatError(f"path: {str(path)!r}: expected a {cls.file_kind}'s configuration and weights, got: {error}") from error
         net._arrays = {name: arrays[name] for name in net.shapes}
         return net
+
+
+def products(shapes: dict[str, tuple[int, ...]]) -> int:
+    """The multiply-adds of a row that meets each matrix once."""
+    return sum(math.prod(shape) for shape in shapes.values() if len(shape) == 2)
 
 
 def _stored(name: str, value: Array, columns: int) -> Array:

@@ -143,6 +143,13 @@ class ConvolutionLayers(Stack):
         return shapes | self.dense.shapes
 
     @property
+    def multiply_adds(self) -> int:
+        each = (
+            convolution.channels * windows.columns * math.prod(windows.out) for convolution, windows in zip(self.convolutions, self.windows)
+        )
+        return sum(each) + self.dense.multiply_adds
+
+    @property
     def row_values(self) -> int:
         between = sum(convolution.channels * math.prod(windows.out) for convolution, windows in zip(self.convolutions, self.windows))
         return self.inputs + between + self.dense.row_values

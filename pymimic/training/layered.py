@@ -54,6 +54,10 @@ class LayeredNet(LearningNet):
         return self._layers.configuration()
 
     @property
+    def multiply_adds(self) -> int:
+        return self._layers.multiply_adds
+
+    @property
     def _last_layer(self) -> tuple[str, str, int]:
         weight, bias = list(self.shapes)[-2:]
         return weight, bias, 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _check, arguments, ops
 from ..backends.interface import Array
+from ..nets.net import products
 from ..numerics import philox4x32
 
 
@@ -36,6 +37,11 @@ class Stack(ABC):
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each weight array by name, from the first layer to the last."""
+
+    @property
+    def multiply_adds(self) -> int:
+        """See `pymimic.DeepNet`."""
+        return products(self.shapes)
 
     @property
     @abstractmethod

@@ -1,0 +1,119 @@
+"""A set, its teacher, and the cases that students are trained on: made when they are asked for, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backends.interface import Array
+from ..data.cases import Cases, LabelledSet
+from ..data.folds import out_of_fold
+from ..data.teacher import Teacher, label
+from ..data.transfer import TransferSet
+from ..nets.student import Student
+from .datasets import Dataset, Rows
+from .recipes import Recipe
+from .students import Trained, Training, train
+from .teachers import FittedTeacher
+
+
+class Seeds(NamedTuple):
+    """What each random part begins from."""
+
+    split: int
+    teacher: int
+    folds: int
+    cases: int
+    student: int  # one for all students: they begin from the same weights
+
+    @classmethod
+    def of(cls, seed: int) -> Seeds:
+        """Independent seeds from one."""
+        return cls(*(int(stream.generate_state(1)[0]) for stream in np.random.SeedSequence(seed).spawn(len(cls._fields))))
+
+
+class Answers(NamedTuple):
+    """Rows and the teacher's logits for them, whose mean is 0 in each row."""
+
+    x: Array  # (N, D)
+    logits: Array  # (N, C)
+
+
+class Setting:
+    """One set, split and labelled by one seed.
+
+    Parameters
+    ----------
+    data, how, seeds : the set, the recipe, and where random parts begin
+    device : "cpu" or "cuda", where nets are trained and asked
+    """
+
+    def __init__(self, data: Dataset, how: Recipe, seeds: Seeds, device: str) -> None:
+        self.data, self.how, self.seeds, self.device = data, how, seeds, device
+        self.validation = LabelledSet(*data.validation, data.outputs)
+
+    @cached_property
+    def fitted(self) -> FittedTeacher:
+        """The teacher with its figures."""
+        return self._fit(self.data.train)
+
+    def cases(self, name: str) -> Cases:
+        """The cases that a recipe calls so."""
+        data, outputs = self.data, self.data.outputs
+        make: dict[str, Callable[[], Cases]] = {
+            "labels": lambda: LabelledSet(*data.train, outputs),
+            "generated": lambda: TransferSet(*self.generated),
+            "labels of generated": lambda: LabelledSet(self.generated.x, self._sources_labels(), outputs),
+            "unlabelled": lambda: TransferSet(*self.unlabelled),
+            "true labels": lambda: LabelledSet(*data.unlabelled, outputs),
+            "teacher's choices": lambda: LabelledSet(self.unlabelled.x, self.unlabelled.logits.argmax(axis=1), outputs),
+        }
+        return make[name]()
+
+    @cached_property
+    def generated(self) -> Answers:
+        """The labelled rows, out of fold if the recipe says so, and copy upon copy of generated ones."""
+        x, teacher, folds = self.data.train.x, self.fitted.teacher, self.how.folds
+        own = out_of_fold(self._fit_again, *self.data.train, folds, self.seeds.folds) if folds else teacher.logits(x)
+        new = np.concatenate([x[:0], *self.how.generate(x, self.seeds.cases)])
+        logits = label(teacher, new, workers=self.how.teacher.askers())
+        return Answers(np.concatenate([x, new]), _centred(np.concatenate([own, logits])))
+
+    @cached_property
+    def unlabelled(self) -> Answers:
+        """More rows of the set."""
+        return Answers(self.data.unlabelled.x, _centred(self.fitted.teacher.logits(self.data.unlabelled.x)))
+
+    def _sources_labels(self) -> Array:
+        """The labels of the rows that generated ones were made from."""
+        return np.tile(self.data.train.labels, len(self.generated.x) // len(self.data.train.x))
+
+    def part(self, copies: int) -> TransferSet:
+        """The labelled rows and the first `copies` generated versions of them."""
+        rows = len(self.data.train.x) * (1 + copies)
+        return TransferSet(self.generated.x[:rows], self.generated.logits[:rows])
+
+    def train(self, cases: Cases, trainings: Sequence[Training]) -> Trained:
+        """The shallow net, trained in the way that gives the best net by its validation rows."""
+        return max((self._train(cases, training) for training in trainings), key=lambda net: net.validation_accuracy)
+
+    def _train(self, cases: Cases, training: Training) -> Trained:
+        how, data = self.how, self.data
+        student = Student(data.inputs, how.hidden, data.outputs, how.rank, dropout=training.dropout, seed=self.seeds.student)
+        if how.rank is not None:
+            student.initialise_bottleneck(data.train.x)
+        return train(student, cases, self.validation, training, self.seeds.student, self.device, standardise_inputs=how.rank is None)
+
+    def _fit(self, rows: Rows) -> FittedTeacher:
+        return self.how.teacher(self.data, rows, self.seeds.teacher, self.device)
+
+    def _fit_again(self, x: Array, labels: Array) -> Teacher:
+        return self._fit(Rows(x, labels)).teacher
+
+
+def _centred(logits: Array) -> Array:
+    centred: Array = logits - logits.mean(axis=1, keepdims=True)
+    return centred
