@@ -102,7 +102,7 @@ def test_a_step_is_the_gradients_and_the_update(tiles, make, size, mask):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_same_bits_for_any_number_of_threads(tiles, threads, size, dtype):
     args, results = shallow(size, np.float32), []
-    for count in (1, 2, 3, 4, 5, 8):
+    for count in (1, 2, 3, 5):
         threads(count)
         weights = ShallowWeights(*args.forward[1:], dtype, backend=tiles)
         y, grads = weights.forward(args.z), weights.backward(args.dy, args.z, dropout=0.5, seed=1)

@@ -38,6 +38,18 @@ def batches(size, dtype, steps):
 @pytest.mark.parametrize(("size", "dtype"), [(SIZES[0], "float32"), (SIZES[0], "float64"), (SIZES[1], "float32")], ids=str)
 @pytest.mark.parametrize(("p", "save"), [(0.0, False), (0.5, False), (0.5, True)], ids=["recompute", "dropout", "saved"])
 def test_a_fused_step_is_backward_then_update(backend, make_optimizer, size, p, save, dtype):
+    if backend == "numba" and dtype == "float64":
+        pytest.skip("takes ten seconds to compile: the next test has it")
+    check_fused_steps(backend, make_optimizer, size, p, save, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("p", "save"), [(0.0, False), (0.5, False), (0.5, True)], ids=["recompute", "dropout", "saved"])
+def test_a_fused_step_of_float64_by_numba(make_optimizer, p, save):
+    check_fused_steps("numba", make_optimizer, SIZES[0], p, save, "float64")
+
+
+def check_fused_steps(backend, make_optimizer, size, p, save, dtype):
     """Step by step, each from the weights and slots that the fused path has by then, in float64."""
     start = shallow(size, dtype, seed=9)
     optimizer = make_optimizer()

@@ -183,6 +183,7 @@ def test_nothing_runs_after_a_wrong_result_of_the_first_try(checkout):
         assert (status, said) == (1, "smoke failed: nothing after it was run\n")
 
 
+@pytest.mark.slow
 def test_a_kernel_that_hangs_is_not_tried_again(checkout):
     checkout.replace("benchmarks/gpu/kernels.py", r'yield "units", lambda: ', 'yield "units", lambda: __import__("time").sleep(100) or ')
     checkout.replace("benchmarks/gpu/watch.py", r"within: float = 30\.0", "within: float = 8.0")
