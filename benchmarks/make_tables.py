@@ -1,6 +1,9 @@
-"""Write results/*.json into docs/performance.md, one table a machine: `python benchmarks/make_tables.py`.
+"""Write results/*.json into docs/performance.md, one table a machine, and the demo's figures into README.md.
 
-With --check it writes nothing, and fails if the page differs.
+    python benchmarks/make_tables.py
+
+With --check it writes nothing, and fails if a page differs. The demo's figures are what `pymimic demo --json benchmarks/results/demo/mnist1d.json`
+wrote.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ from typing import Any
 
 from pymimic.bench.report import best_peer, call_time, ours, races
 from pymimic.bench.shapes import SHAPES
+from pymimic.demo.measure import Model, Size
+from pymimic.demo.report import cells, plain_table
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "performance.md"
+PAGE, README = HERE.parent / "docs" / "performance.md", HERE.parent / "README.md"
 BEGIN, END = "<!-- made by benchmarks/make_tables.py: begin -->", "<!-- made by benchmarks/make_tables.py: end -->"
 WORK = {"forward": "forward", "step": "step", "adamw": "step with AdamW", "serving": "serve one row"}
 OPS = (  # title, test in test_kernels.py, rival there
@@ -25,6 +30,7 @@ OPS = (  # title, test in test_kernels.py, rival there
     ("`dropout_backward` beside a copy", "test_dropout[{}-backward]", "copy"),
     ("`dropout_backward` beside torch's", "test_dropout[{}-backward]", "torch"),
 )
+COLUMNS_OF_README = 8  # of the demo's: the others are times
 COLUMNS = (
     "shape", "B", "work", "pymimic", "of the ceiling", "fastest other", "its time", "ratio", "pymimic bf16", "other bf16", "pymimic int8",
     "MiB: pymimic", "MiB: other",
@@ -96,17 +102,36 @@ def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def with_tables(text: str, folder: Path) -> str:
-    """A page with the part between the marks made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """The page with its tables made anew."""
     parts = [section(run) for run in runs(folder)]
     parts += [ops_section(json.loads(path.read_text())) for path in sorted((folder / "ops").glob("*.json"))[-1:]]
-    return f"{before}{BEGIN}\n\n" + "\n\n".join(parts or ["No results yet."]) + f"\n\n{END}{after}"
+    return between_marks(text, "\n\n".join(parts or ["No results yet."]))
+
+
+def with_demo(text: str, run: dict[str, Any]) -> str:
+    """README with the demo's table made anew, without the columns of times."""
+    rows = ", ".join(f"{count:,} {name}" for name, count in run["rows"].items())
+    models = [Model(**model | {"size": Size(**model["size"])}) for model in run["models"].values()]
+    table = plain_table([cells(model) for model in models], COLUMNS_OF_README)
+    return between_marks(text, f"```text\n{run['data']}, seed {run['seed']}: {rows} rows; backend {run['backend']}\n{table}\n```")
+
+
+def between_marks(text: str, content: str) -> str:
+    """The text with that between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+
+
+def wanted() -> dict[Path, str]:
+    """Each page as it should be."""
+    demo = json.loads((HERE / "results" / "demo" / "mnist1d.json").read_text())
+    return {PAGE: with_tables(PAGE.read_text(), HERE / "results"), README: with_demo(README.read_text(), demo)}
 
 
 if __name__ == "__main__":
-    have = PAGE.read_text()
-    want = with_tables(have, HERE / "results")
-    if "--check" in sys.argv:
-        sys.exit(have != want and f"{PAGE.name}: differs from results/: run python benchmarks/make_tables.py")
-    PAGE.write_text(want)
+    for page, want in wanted().items():
+        if "--check" not in sys.argv:
+            page.write_text(want)
+        elif page.read_text() != want:
+            sys.exit(f"{page.name}: differs from results/: run python benchmarks/make_tables.py")

@@ -14,32 +14,30 @@ from ..targets import replacing
 from .measure import Model
 from .run import Result
 
-_COLUMNS = ("model", "rows", "accuracy %", "+-", "agreement %", "parameters", "bytes", "multiply-adds", "us/row", "training s")
+COLUMNS = ("model", "rows", "accuracy %", "+-", "agreement %", "parameters", "bytes", "multiply-adds", "us/row", "training s")
 
 
 def show(result: Result) -> None:
     """Print the table, by rich where standard output is a terminal and rich is there, and what it shows."""
-    rows = [_cells(model) for model in result.models.values()]
+    rows = [cells(model) for model in result.models.values()]
     print(_title(result))
     if sys.stdout is not None and sys.stdout.isatty() and _try_import("rich") is not None:
         from rich.console import Console
 
         from ..tables import print_table
 
-        print_table(Console(), _COLUMNS, rows)
+        print_table(Console(), COLUMNS, rows)
     else:
         print(plain_table(rows))
     print(f"\n{verdict(result)}")
 
 
-def plain_table(rows: list[tuple[str, ...]], columns: tuple[str, ...] = _COLUMNS) -> str:
-    """The rows under the columns' names, aligned."""
-    widths = [max(map(len, column)) for column in zip(columns, *rows)]
-    lines = [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths)))
-        for line in (columns, *rows)
-    ]
-    return "\n".join(lines)
+def plain_table(rows: list[tuple[str, ...]], columns: int = len(COLUMNS)) -> str:
+    """So many columns under their names, aligned."""
+    lines = [line[:columns] for line in (COLUMNS, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    places = [(str.rjust if i else str.ljust) for i in range(columns)]
+    return "\n".join("  ".join(place(cell, width) for place, cell, width in zip(places, line, widths)) for line in lines)
 
 
 def verdict(result: Result) -> str:
@@ -128,7 +126,8 @@ def _title(result: Result) -> str:
     return f"{result.data}, seed {result.seed}: {rows} rows; backend {result.backend}, {result.seconds:.0f} s in all"
 
 
-def _cells(model: Model) -> tuple[str, ...]:
+def cells(model: Model) -> tuple[str, ...]:
+    """Its line of the table."""
     size = model.size
     counts = ("-" if count is None else f"{count:,}" for count in (size.parameters, size.bytes, size.multiply_adds))
     return (
