@@ -2,8 +2,8 @@
 
     python benchmarks/make_tables.py
 
-With --check it writes nothing, and fails if a page differs. The demo's figures are what `pymimic demo --json benchmarks/results/demo/mnist1d.json`
-wrote.
+With --check it writes nothing, and fails if a page differs. The demo's figures are those that
+`pymimic demo --json benchmarks/results/demo/mnist1d.json` wrote.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ if not (ROOT / "docs").is_dir():
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DOCUMENTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
+FIRST = [ROOT / "README.md", ROOT / "docs" / "index.md"]  # with a first student
 NOT_RUN = 'title="not run: '
-MOST_NOT_RUN = 5
+MOST_FIRST = [ROOT / "README.md", ROOT / "docs" / "index.md"]  # with a first student
+NOT_RUN = 5
 CHEAP = ("info",)  # commands that are run, and not only parsed
 
 
@@ -54,7 +56,7 @@ def python_blocks(page):
     return [block for block in blocks(page) if block.language == "python" and NOT_RUN not in block.attributes]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=name)
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page) and page not in FIRST], ids=name)
 def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
     """One after the other, as a reader would run them: in one namespace and one folder."""
     pytest.importorskip("sklearn")
@@ -62,6 +64,34 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
     namespace = {"__name__": "__main__"}
     for block in python_blocks(page):
         exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", FIRST, ids=name)
+def test_the_first_student_learns_and_the_shell_gives_the_same(page, tmp_path, monkeypatch, capsys):
+    """What is shown beside the block is what it prints, up to another instruction set's rounding."""
+    pytest.importorskip("typer")
+    from pymimic import cli
+
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for block in python_blocks(page):
+        exec(compile(block.code, page, "exec"), namespace)
+    said = capsys.readouterr()
+    assert "Warning" not in said.err
+    printed = dict(re.findall(r"^(.+): (\d\.\d\d)$", said.out, re.MULTILINE))
+    shown = [dict(re.findall(r"^(.+): (\d\.\d\d)$", block.code, re.MULTILINE)) for block in blocks(page) if block.language == "text"]
+    shown = {key: value for found in shown for key, value in found.items()}
+    assert shown.keys() == printed.keys()
+    assert all(abs(float(printed[key]) - float(value)) < 0.025 for key, value in shown.items())
+    assert all(float(value) > 0.9 for key, value in printed.items() if key.startswith("same class"))
+    assert any(key.startswith("same class") for key in printed)
+    (command,) = [words[1:] for words in command_lines(page) if words[:2] == ["pymimic", "distill"]]
+    library = pymimic.Student.load("student.safetensors").arrays()
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(command)
+    assert stopped.value.code == 0
+    shell = pymimic.Student.load("student.safetensors").arrays()
+    assert all((library[key] == shell[key]).all() for key in library)
 
 
 def test_what_is_not_run_says_why():
