@@ -12,11 +12,12 @@ from .layered import LayeredNet
 class ConvNet(LayeredNet):
     """Convolutions with an activation each, then dense layers as those of `pymimic.DeepNet`, the last of which gives the logits.
 
-    A row x (D,) is an input of `input_shape` in C order, channel by channel. Layers are numbered through. A convolution's weights
-    (channels, columns) take what its window sees position by position, the channels of each position together; in this order the first
-    dense layer takes the last convolution's outputs. Fresh weights are as those of a `DeepNet`, in = columns. The mask of layer i's
-    outputs is that of a `DeepNet`'s; the keys of the masks of the last convolution's outputs and of the inputs have i = the number of
-    layers, and one more.
+    A row x (D,) is an input of `input_shape` in C order, channel by channel. A convolution's weights (channels, columns) take what its
+    window sees position by position, the channels of each position together; the first dense layer takes the last convolution's outputs in
+    the same order. Fresh weights are as those of a `DeepNet`, in = columns.
+
+    Layers are numbered through, from 0 to N - 1. The keys of dropout masks are drawn as those of a `DeepNet`: with i = the number of a
+    dense layer for its outputs, N for the last convolution's outputs, and N + 1 for the inputs.
 
     Parameters
     ----------
