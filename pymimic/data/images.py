@@ -108,15 +108,13 @@ class Deform:
 
     def _mixed(self, x: Array, rng: np.random.Generator) -> Array:
         """Some images blended with the one before, others stitched to it."""
-        n, side = len(x), self.side
-        other, kind = np.roll(x, 1, axis=0), rng.random(n)
-        part = rng.random((n, 1), np.float32)
-        blended, stitched = kind < self.blend, kind >= 1 - self.stitch
-        mixed = x.copy()
-        mixed[blended] += part[blended] * (other[blended] - x[blended])
-        row, column = np.divmod(np.arange(side * side), side)
-        along = np.where(rng.random((n, 1)) < 0.5, row, column)
-        return np.where(stitched[:, None] & (along < side * (0.25 + 0.5 * part)), other, mixed)
+        kind, part, mixed = rng.random(len(x)), rng.random((len(x), 1), np.float32), x.copy()
+        rows = np.flatnonzero(kind < self.blend)
+        mixed[rows] += part[rows] * (x[rows - 1] - x[rows])
+        rows = np.flatnonzero(kind >= 1 - self.stitch)
+        along = np.indices((self.side, self.side)).reshape(2, -1)[rng.integers(2, size=len(rows))]  # rows or columns
+        mixed[rows] = np.where(along < self.side * (0.25 + 0.5 * part[rows]), x[rows - 1], x[rows])
+        return mixed
 
 
 @functools.cache
