@@ -176,6 +176,7 @@ def test_training_sees_other_cases_at_every_step_and_the_teachers_logits_of_them
     labelled = LabelledSet(some(), RNG(0).integers(0, C, N), C)
     student = Student(D, 8, C, seed=1)
     Trainer(student, SGD(0.1), epochs=1, loss="cross_entropy", augment=fresh_cases(Noise(0.1)), progress=False).fit(labelled)
+    DeepNet([D, C]).fit(labelled.x, labelled.labels, epochs=1, augment=fresh_cases(Noise(0.1)), progress=False)
 
 
 def test_a_run_on_fresh_cases_resumes_bit_for_bit_and_knows_its_generator_and_teacher(tmp_path):

@@ -88,7 +88,7 @@ def _label(
             elif manifest is not None and manifest.complete:
                 raise ManifestError(f"inputs: expected {rows} rows, as {folder / MANIFEST} says, got more")
             else:
-                logits = storage.pack("logits", label(teacher, storage.unpack("inputs", arrays[0]), rows), rows)
+                logits = storage.pack("logits", label(teacher, storage.unpack("inputs", arrays[0]), first_row=rows), rows)
                 manifest = manifest or Manifest(inputs=arrays[0].shape[1], outputs=logits.shape[1], **given)
                 if logits.shape[1] != manifest.outputs:
                     raise ValueError(f"logits: expected {manifest.outputs} columns from the teacher, got {logits.shape[1]}")
@@ -162,7 +162,7 @@ def _demand_same(folder: Path, manifest: Manifest, shard: int, arrays: list[Arra
     if teacher is None:
         return
     rows = np.linspace(0, len(inputs) - 1, min(_AGAIN, len(inputs))).astype(np.int64)
-    stored, answers = logits[rows].astype(np.float64), label(teacher, manifest.stored.unpack("inputs", inputs[rows]), first_row)
+    stored, answers = logits[rows].astype(np.float64), label(teacher, manifest.stored.unpack("inputs", inputs[rows]), first_row=first_row)
     where = folder / f"logits-{shard:05d}.npy"
     if answers.shape != stored.shape:
         raise ManifestError(f"teacher: expected {stored.shape[1]} columns, as in {where}, got {answers.shape[1]}")

@@ -152,7 +152,7 @@ def centred(teacher: Teacher) -> Teacher:
     return _Centred(teacher)
 
 
-def label(teacher: Teacher, x: Array, first_row: int = 0, *, rows: int = 16384, workers: int = 1) -> Array:
+def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, first_row: int = 0) -> Array:
     """The teacher's logits (N, C) float32 for x, demanded to be finite.
 
     The teacher gets copies, which it may change, of some rows at a time: what it needs memory for stays small.
@@ -161,9 +161,9 @@ def label(teacher: Teacher, x: Array, first_row: int = 0, *, rows: int = 16384, 
     ----------
     teacher : has `logits`
     x : (N, D) float32 or float64 array; the teacher gets float32
-    first_row : the number of x's first row in messages
     rows : that the teacher gets at a time
     workers : threads that ask the teacher at once, if it can bear that: some of scikit-learn's use one core each
+    first_row : the number of x's first row in messages
 
     Raises
     ------
