@@ -1,10 +1,12 @@
-"""Functions of arrays that more than one floor needs: random words, and log(softmax)."""
+"""Functions of arrays that more than one floor needs: random words, log(softmax), rows without an answer."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-from .devices import Array
+from .devices import Array, is_device
 
 
 def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:
@@ -30,3 +32,35 @@ def log_softmax(y: Array) -> Array:
         return y.copy()
     shifted: Array = y - y.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+class BadRows:
+    """Rows x that are not finite, or whose logits y are not: how many, and the first."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, ""
+
+    def look(self, x: Array, y: Array, first_row: int = 0) -> None:
+        """Count them among the rows of host arrays, which begin at `first_row`."""
+        rows = np.flatnonzero(~(np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)))
+        if len(rows) and not self.count:
+            row, given = int(rows[0]), x[rows[0]]
+            bad = given[~np.isfinite(given)]
+            what = f"{bad[0]}" if len(bad) else f"values up to {np.abs(given).max():.3g}"
+            self.first = f"{what} in row {first_row + row}"
+        self.count += len(rows)
+
+    def warn(self, name: str, stacklevel: int) -> None:
+        """Say it of the argument called `name`; `stacklevel` is that of `warnings.warn`, from here."""
+        if self.count:
+            others = f" and {self.count - 1} more rows" if self.count > 1 else ""
+            text = f"{name}: expected finite values, with finite logits, got {self.first}{others}: their logits are of no use"
+            warnings.warn(text, stacklevel=stacklevel + 1)
+
+
+def warn_of_bad_rows(x: Array, y: Array) -> None:
+    """Warn the caller's caller of rows of its argument x whose logits y are not finite; on a device nobody waits to see."""
+    if not (is_device(x) or is_device(y)) and not np.isfinite(y).all():
+        bad = BadRows()
+        bad.look(x, y)
+        bad.warn("x", 3)

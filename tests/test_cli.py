@@ -214,9 +214,9 @@ def test_predict_says_which_rows_are_of_no_use(files, monkeypatch, value, rows, 
     x[rows, 2] = value
     np.save(files / "x.npy", x)
     assert call(*asked) == 0
-    what = f"{np.float32(value)}" if not np.isfinite(value) else "values up to 3.4e+38, too large to compute with,"
+    what = f"{np.float32(value)}" if not np.isfinite(value) else "values up to 3.4e+38"
     others = f" and {len(rows) - 1} more rows" * (len(rows) > 1)
-    said = f"inputs: expected finite values, got {what} in row {rows[0]}{others}: what is written for them is of no use"
+    said = f"inputs: expected finite values, with finite logits, got {what} in row {rows[0]}{others}: their logits are of no use"
     assert capsys.readouterr().err == f"{WARNING}{said}\n"
     assert np.flatnonzero(~np.isfinite(np.load(files / "y.npy")).all(axis=1)).tolist() == rows
 

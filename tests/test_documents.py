@@ -18,8 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DOCUMENTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 FIRST = [ROOT / "README.md", ROOT / "docs" / "index.md"]  # with a first student
 NOT_RUN = 'title="not run: '
-MOST_FIRST = [ROOT / "README.md", ROOT / "docs" / "index.md"]  # with a first student
-NOT_RUN = 5
+MOST_NOT_RUN = 5
 CHEAP = ("info",)  # commands that are run, and not only parsed
 
 

@@ -1,5 +1,6 @@
 """What a training run warns of, and what it leaves alone; and data that it refuses with the argument's name."""
 
+import re
 import warnings
 
 import numpy as np
@@ -205,3 +206,19 @@ def test_what_was_saved_by_another_call(other, says):
     _, saved = pm.ops.shallow_forward(z, U, b, W, c, save=True, **how)
     with pytest.raises(ValueError, match=rf"^saved: expected what shallow_forward\(save=True\) returned for the same {says}$"):
         pm.ops.shallow_backward(dy, z, U, b, W, saved=saved, **how | other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("net", [lambda: Student(4, 8, 2, 2, seed=1), lambda: pm.DeepNet([4, 8, 2], seed=1)], ids=["student", "deep net"])
+def test_rows_without_a_finite_answer_are_named(net, value):
+    net = net()
+    predict = net.predict if isinstance(net, Student) else net.logits
+    x = np.ones((20, 4), np.float32)
+    assert warned(lambda: predict(x)) == []
+    x[[3, 7, 8]] = np.float32(value) * np.array([1, 1, -1, 1], np.float32)
+    with np.errstate(all="ignore"), pytest.warns(UserWarning, match="x: expected finite values") as caught:
+        y = predict(x)
+    assert caught[0].filename == __file__
+    first, others = re.search(r"in row (\d+) and (\d+) more rows", str(caught[0].message)).groups()
+    bad = np.flatnonzero(~np.isfinite(y).all(axis=1))
+    assert [int(first), int(others) + 1] == [bad[0], len(bad)]

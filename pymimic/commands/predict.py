@@ -10,10 +10,10 @@ import numpy as np
 import typer
 
 from .. import _check
-from ..backends.interface import Array
 from ..data.mapped import map_npy
 from ..exits import option
 from ..nets.student import Student
+from ..numerics import BadRows
 from ..progress import Progress
 from ..targets import demand_distinct, demand_writable, replacing
 from ..threads import set_num_threads
@@ -43,37 +43,16 @@ def predict(
     if x.ndim != 2 or x.shape[1] != net.inputs:
         raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")
     form = {"descr": "<f4", "fortran_order": False, "shape": (len(x), net.outputs)}
-    answer, bad = net.predict_proba if proba else net.predict, _BadRows()
+    answer, bad = net.predict_proba if proba else net.predict, BadRows()
     with replacing(out) as file, Progress(total=len(x), unit="row", unit_scale=True, disable=None) as bar:
         np.lib.format.write_array_header_1_0(file, form)
         for start in range(0, len(x), _SLAB):
             slab = x[start : start + _SLAB]
-            with np.errstate(all="ignore"):  # `bad` says it in better words
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # `bad` has the numbers of the file's rows
                 y = answer(slab)
-            bad.look(start, slab, y)
+            bad.look(slab, y, start)
             file.write(y.astype("<f4", copy=False).data)
             bar.update(len(slab))
-    bad.warn()
+    bad.warn("inputs", 1)
     typer.echo(f"{out}: {len(x)} rows of {net.outputs} {'probabilities' if proba else 'logits'}")
-
-
-class _BadRows:
-    """Rows that are not finite, or whose logits are not: how many, and the first."""
-
-    def __init__(self) -> None:
-        self.count, self.first = 0, ""
-
-    def look(self, start: int, x: Array, y: Array) -> None:
-        finite = np.asarray(np.isfinite(x).all(axis=1))
-        rows = np.flatnonzero(~(finite & np.isfinite(y).all(axis=1)))
-        if len(rows) and not self.count:
-            row = rows[0]
-            values = x[row] if finite[row] else x[row][~np.isfinite(x[row])]
-            what = f"values up to {np.abs(values).max():.3g}, too large to compute with," if finite[row] else f"{values[0]}"
-            self.first = f"{what} in row {start + row}"
-        self.count += len(rows)
-
-    def warn(self) -> None:
-        if self.count:
-            others = f" and {self.count - 1} more rows" if self.count > 1 else ""
-            warnings.warn(f"inputs: expected finite values, got {self.first}{others}: what is written for them is of no use", stacklevel=2)

@@ -14,7 +14,7 @@ from ..backends import choose, default_host
 from ..backends.interface import Array, Served
 from ..data.moments import moments, whitened_components
 from ..devices import is_device, kind, module, to
-from ..numerics import log_softmax
+from ..numerics import log_softmax, warn_of_bad_rows
 from ..plan import FEW_ROWS
 from .net import Net
 
@@ -126,7 +126,8 @@ class Student(Net):
     def predict(self, x: Array, backend: str | None = None) -> Array:
         """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; strided and memory-mapped too.
 
-        y is where x is. A student on a device takes NumPy arrays too. NaN propagates. The rows are taken in slabs: beyond x and y, memory
+        y is where x is. A student on a device takes NumPy arrays too. NaN propagates, and a UserWarning says so of more than 8 rows on the
+        host. The rows are taken in slabs: beyond x and y, memory
         stays below some 100 MiB for any B (and on a device copies of U and W).
 
         A row's bits do not depend on the rows beside it. There are two exceptions: backend "reference", and "cpu-bf16x3", which multiplies
@@ -155,6 +156,7 @@ class Student(Net):
             if out is None:
                 here[...] = to(kind(x), answer)
             start += len(slab)
+        warn_of_bad_rows(x, y)
         return y  # type: ignore[no-any-return]
 
     def _few_rows(self) -> Served:

@@ -13,6 +13,7 @@ from ..data.cases import LabelledSet
 from ..data.feed import Augment
 from ..devices import kind, module, to
 from ..files import Path
+from ..numerics import warn_of_bad_rows
 from ..optimizer import AdamW, Optimizer
 from .history import History
 from .layers import Stack, fresh_arrays
@@ -73,6 +74,7 @@ class LayeredNet(LearningNet):
         for start in range(0, len(x), rows):
             slab = self.standardise(to(self.device, x[start : start + rows]))
             y[start : start + rows] = to(kind(x), self._layers.forward(self._arrays, slab, backend=backend)[-1])
+        warn_of_bad_rows(x, y)
         return y  # type: ignore[no-any-return]
 
     def learner(self, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None) -> Learner:
