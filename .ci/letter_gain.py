@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 runs = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
-gains = [100 * (run["models"]["mimic"]["accuracy"] - run["models"]["shallow"]["accuracy"]) for run in runs]
+gains = [100 * (run["models"]["mimic"]["accuracy"] - run["models"]["labels"]["accuracy"]) for run in runs]
 print(
     f"letter: mimic above labels by {statistics.mean(gains):.2f} points on the mean of {len(gains)} seeds: {[round(g, 2) for g in gains]}"
 )
