@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -25,6 +26,18 @@ def describe(value: Any) -> str:
         return name
     own_repr: Any = type(value).__repr__
     return type(value).__qualname__ if own_repr is object.__repr__ else repr(value)
+
+
+def demand_arguments(name: str, function: Any, *arguments: str) -> None:
+    """Demand a function that takes these arguments by position, as far as its signature can be told."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise TypeError(f"{name}: expected a function of ({', '.join(arguments)}), got {describe(function)}{signature}") from None
 
 
 def _call(name: str, arguments: dict[Any, Any]) -> str:

@@ -182,6 +182,18 @@ def test_memory_budget_and_keep_reach_the_wide_layer():
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_augment_is_a_function_of_three_that_returns_two(net):
+    for augment, error, message in (
+        (lambda x, generator: x, TypeError, r"augment: expected a function of \(x, targets, generator\), got .+\(x, generator\)"),
+        (lambda x, targets, generator: x, TypeError, r"augment: expected \(x, targets\) from it, got ndarray"),
+        (lambda x, targets, generator: (x[:, 1:], targets), ValueError, rf"augment: expected x of shape \(32, {D}\) from it, got"),
+        (lambda x, targets, generator: (x[1:], targets), ValueError, rf"augment: expected x of shape \(32, {D}\) from it, got \(31, {D}\)"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            trained(Logits(), student=net(), augment=augment)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_augment_draws_from_a_stream_of_its_own(net):
     """As `Trainer` documents it: (epoch, first row)."""
     draws = []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.interface import Array
+from ..callables import demand_arguments
 from ..devices import cupy
 from .cases import Cases, Targets
 
@@ -27,6 +28,8 @@ def shuffled(
     data: Cases, seed: int, epoch: int, position: int, batch_size: int, accumulate: int, augment: Augment | None
 ) -> Iterator[tuple[Array, Array | Targets, Array | None]]:  # fmt: skip
     """What is left of an epoch behind `position`, in the epoch's order: `accumulate` batches a step, and a generator for each step."""
+    if augment is not None:
+        demand_arguments("augment", augment, "x", "targets", "generator")
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(len(data))
     for first in range(position, len(data), batch_size * accumulate):
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, first)))
@@ -34,8 +37,17 @@ def shuffled(
         for start in range(0, len(rows), batch_size):
             x, targets, weights = data.batch(rows[start : start + batch_size])
             if augment is not None:
-                x, targets = augment(x.copy(), targets.copy(), stream)  # rows of anyone's `Cases`, which it may change
+                x, targets = _augmented(augment(x.copy(), targets.copy(), stream), x)  # copies of anyone's `Cases`, which it may change
             yield x, targets, weights
+
+
+def _augmented(made: Any, x: Array) -> tuple[Array, Any]:
+    """Demand what an `Augment` makes of rows x."""
+    if not isinstance(made, (tuple, list)) or len(made) != 2:
+        raise TypeError(f"augment: expected (x, targets) from it, got {type(made).__name__}")
+    if np.shape(made[0]) != x.shape:
+        raise ValueError(f"augment: expected x of shape {x.shape} from it, got {np.shape(made[0])}")
+    return made[0], made[1]
 
 
 def feed(batches: Iterable[Batch], device: str) -> Generator[Batch, None, None]:
