@@ -49,6 +49,8 @@ def test_a_plane_stays_a_plane_turned_and_shifted():
     assert 0.45 - 1e-4 < down.min() < 0.46
     assert 0.54 < down.max() < 0.55 + 1e-4
     assert right.max() > 0.25 * 1.1 + 0.01  # it is slanted too
+    down, right = (slopes(deform(np.tile(np.float32(at), (300, 1)), stretch=0.1))[0][axis] for at, axis in ((ROWS, 1), (COLUMNS, 2)))
+    assert abs(np.corrcoef(down, right)[0, 1]) < 0.2  # each axis for itself
 
 
 def test_elastic_displacements_move_pixels_smoothly_by_the_deviation_asked_for():

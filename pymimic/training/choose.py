@@ -39,8 +39,7 @@ def choose_munge(
     """p and s for `munge`: those whose rows teach a small student best.
 
     For each pair of the grid a student learns the teacher's logits of x and of munged copies, by squared error; its accuracy on the
-    validation rows after the last epoch decides, of equal ones the first. A small student on few copies ranks the pairs much as a large
-    one does on many: differences of less than the accuracies' own standard error say nothing.
+    validation rows after the last epoch decides, of equal ones the first. Differences below the accuracies' own standard error say nothing.
 
     Parameters
     ----------
