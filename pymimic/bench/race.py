@@ -23,9 +23,9 @@ from .. import get_num_threads
 from .machine import python_path
 from .shapes import What
 
-OTHERS_SHARE = 0.05  # of all cores' time: a turn in which others took more is discarded
-SPEED_SHARE = 0.8  # of the fastest that the cores have been of late: a turn before or after which they were slower is discarded
-_TICKS = 0.02  # seconds: processor time is counted in hundredths, so that so much is nothing
+OTHERS_SHARE = 0.05  # of all cores' time: a turn is discarded in which other processes took more
+SPEED_SHARE = 0.8  # of the cores' best speed so far: a turn is discarded if they were slower before or after it
+_TICKS = 0.02  # seconds: processor time is counted in hundredths, so that two of them say nothing
 _ANSWER_SECONDS = 900.0
 _THREAD_VARIABLES = ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -88,7 +88,7 @@ class Contestant:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # _answer says why it died
+            pass  # _answer says why it ended
         answer = self._answer()
         if "failed" in answer:
             raise ContestantError(answer["failed"])
@@ -125,7 +125,7 @@ class Pace:
     rounds: int = 7
     least: int = 3
     seconds: float = 10.0
-    window: float = 0.2  # seconds that a contestant's turn takes, and one call at least
+    window: float = 0.2  # seconds that a contestant's turn takes, or one call if that is longer
     patience: float = 0.5  # seconds that a turn waits for slow cores to become fast
 
 
@@ -134,7 +134,7 @@ class Turn:
     """What a contestant did in a round, and what others did to the machine meanwhile."""
 
     seconds: float  # of one call
-    peak: int | None  # bytes, where the system tells
+    peak: int | None  # bytes; None where the system does not tell
     others: float  # share of all cores' time that other processes took
     rates: Rates  # how fast the cores were, the lower of before and after
 
@@ -169,7 +169,7 @@ class Race:
     """What rounds gave."""
 
     timings: dict[str, Timing]
-    lost: dict[str, str]  # who died on the way, and why
+    lost: dict[str, str]  # who ended before the race did, and why
 
 
 def others_share(answer: dict[str, Any], cores: int) -> float:

@@ -110,7 +110,7 @@ def _run_case(
         for what in whats:
             sized = shape._replace(B=1 if what == "serving" else shape.B)
             for contestant in contestants:
-                with suppress(ContestantError):  # one that is dead rests
+                with suppress(ContestantError):  # one that has ended has no more turns
                     contestant.ask(rest=True)
             errors, left_out = _verified([c for c in contestants if c.can(what)], what, sized, f"{where}: {what}", say)
             ready = [c for c in contestants if c.name in errors]

@@ -11,7 +11,7 @@ from .. import ops
 from ..backends.interface import Array
 from .shapes import Shape, What, arrays
 
-LEARNING_RATE, WEIGHT_DECAY, EPSILON = 3e-5, 0.01, 1e-8  # of the AdamW that everyone runs
+LEARNING_RATE, WEIGHT_DECAY, EPSILON = 3e-5, 0.01, 1e-8  # of the AdamW that all contestants run
 _TOLERANCE = {"V": 5e-3, "U": 5e-3, "b": 5e-3}  # relu's gate may flip where the pre-activation is within rounding of 0
 _ROUNDING = 1e-4
 _ADAMW_TOLERANCE = 2e-2  # an update is 3e-5 beside weights of 1

@@ -155,7 +155,7 @@ def serve(name: str, folder: Path, answer: Callable[[dict[str, Any]], None]) -> 
             run = None
             try:
                 run, off = make(peer, order["make"], folder, order["batch"])
-            except Exception as error:  # whatever a rival's library raises is the user's to read
+            except Exception as error:  # the user is shown whatever a library raises
                 answer({"failed": f"{type(error).__name__}: {error}"})
                 continue
             forget_peak()

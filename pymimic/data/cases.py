@@ -85,7 +85,7 @@ class LabelledSet:
             weights = _check.host_array("weights", weights)
             if weights.dtype.kind not in "fiub":
                 raise TypeError(f"weights: expected numbers, got {weights.dtype}")
-            with np.errstate(over="ignore"):  # infinity is found next
+            with np.errstate(over="ignore"):  # values that become infinite are refused next
                 self.weights = dims.array("weights", weights.astype(np.float32), "N")
             demand_values("weights", self.weights)
         self.inputs = dims["D"]

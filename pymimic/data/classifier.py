@@ -9,7 +9,7 @@ import numpy as np
 from ..backends.interface import Array
 from .answers import on_host
 
-_SLACK = 1e-3  # of probabilities and their sums: half precision's rounding, for 1000 classes
+_SLACK = 1e-3  # what probabilities and their sums may be off: the rounding of half precision, for 1000 classes
 
 
 class LogProbabilities:

@@ -21,7 +21,7 @@ Batch = tuple[Array, Array | None, Array | None, Array | None]
 Augment = Callable[[Array, Any, np.random.Generator], tuple[Array, Any]]
 """(x, targets, generator) -> (x, targets) of the same number of rows; NumPy arrays, or `pymimic.Targets` where the data have both kinds."""
 
-_SLOTS = 3  # one that is computed on, one that is copied, one that is read
+_SLOTS = 3  # one batch is used, one is copied to the device, one is read
 
 
 def shuffled(
@@ -37,7 +37,7 @@ def shuffled(
         for start in range(0, len(rows), batch_size):
             x, targets, weights = data.batch(rows[start : start + batch_size])
             if augment is not None:
-                x, targets = _augmented(augment(x.copy(), targets.copy(), stream), x)  # copies of anyone's `Cases`, which it may change
+                x, targets = _augmented(augment(x.copy(), targets.copy(), stream), x)  # copies: it may change them
             yield x, targets, weights
 
 
@@ -68,7 +68,7 @@ def feed(batches: Iterable[Batch], device: str) -> Generator[Batch, None, None]:
 
     def read() -> None:
         try:
-            with here:  # a thread begins on device 0
+            with here:  # a new thread would use device 0
                 for batch in batches:
                     slot = free.get()
                     if slot is None:
@@ -95,11 +95,11 @@ def feed(batches: Iterable[Batch], device: str) -> Generator[Batch, None, None]:
     finally:
         free.put(None)
         reader.join()
-        left = cuda.Event(disable_timing=True)  # what still reads the last batch: its memory goes to the next feed's copies
+        left = cuda.Event(disable_timing=True)  # whatever still reads the last batch; the next feed copies into the same memory
         left.record(cuda.get_current_stream())
         copying.wait_event(left)
         for slot in slots:
-            slot.copied.synchronize()  # pinned memory goes back to its pool
+            slot.copied.synchronize()  # only then may pinned memory go back to its pool
 
 
 @functools.cache
@@ -119,7 +119,7 @@ class _Slot:
 
     def fill(self, batch: Batch, copying: Any) -> tuple[Any, ...]:
         """The batch in this slot's device memory, once `copied` has happened."""
-        self.copied.synchronize()  # nothing is read from the pinned memory any more
+        self.copied.synchronize()  # the last copy has read all of the pinned memory
         copying.wait_event(self.used)
         with copying:
             moved = tuple(None if array is None else self._move(place, array, copying) for place, array in enumerate(batch))

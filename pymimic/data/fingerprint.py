@@ -12,9 +12,9 @@ import numpy as np
 
 from .answers import on_host
 
-# of scikit-learn: how long something took, how it is to be run, what wrote it and addresses in memory; none decides what is predicted
+# attributes of scikit-learn's estimators that do not change predictions: times, how to run, versions, addresses in memory
 UNIMPORTANT = ("cv_results_", "refit_time_", "n_jobs", "verbose", "memory", "_sklearn_version", "_stop_words_id")
-_RANDOM = (np.random.RandomState, np.random.Generator, np.random.BitGenerator, random.Random)  # they move on with each use
+_RANDOM = (np.random.RandomState, np.random.Generator, np.random.BitGenerator, random.Random)  # each use changes their state
 _GLOBAL = (type, FunctionType, BuiltinFunctionType)
 
 
@@ -65,7 +65,7 @@ def _parts(value: Any, kind: str, seen: dict[int, tuple[Any, bytes]]) -> list[by
         return _array(np.asarray(value), seen)
     if kind.startswith("torch.") and hasattr(value, "detach"):
         return _array(on_host("estimator", value, kind), seen)
-    if kind.startswith("sklearn.") and kind.rstrip("3264").endswith(("KDTree", "BallTree")):  # they count their queries
+    if kind.startswith("sklearn.") and kind.rstrip("3264").endswith(("KDTree", "BallTree")):  # whose other state counts queries
         return _array(np.asarray(value.data), seen)
     if isinstance(value, dict):
         return sorted(_hash("", _digest(key, seen), _digest(item, seen)) for key, item in value.items() if key not in UNIMPORTANT)

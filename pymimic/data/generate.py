@@ -13,8 +13,8 @@ from ..backends.interface import Array
 from .fingerprint import digest
 from .generators import Noise, demand_rows, each_copy, float32_rows, streams
 
-_CANDIDATES = (9, 129)  # neighbours asked of scikit-learn, the row itself among them: a few, and where they leave doubts more
-_FEW_ROWS = 256  # whose distances are all computed: a search is slower
+_CANDIDATES = (9, 129)  # neighbours to ask scikit-learn for, with the row itself: a few, then more for rows where these do not decide
+_FEW_ROWS = 256  # up to so many rows all distances are computed, as a search is slower
 _CHUNK = 1 << 21  # distances held at once
 
 
@@ -110,7 +110,7 @@ def gaussian_noise(x: Array, copies: int, sigma: float | Array, seed: int) -> It
     x = demand_rows(x)
     _check.integer("copies", copies, 0, 1 << 63)
     noise = Noise(sigma)
-    noise.deviation(x.shape[1])  # is demanded at the call
+    noise.deviation(x.shape[1])  # raises at the call, not at the first row
     return each_copy(noise, x, copies, seed)
 
 
@@ -177,7 +177,7 @@ class _Features(NamedTuple):
 def _features(x: Array, swaps: list[int]) -> _Features:
     """Without the discrete attributes in which no pair of rows differs, or every pair does."""
     amounts = np.delete(x, swaps, axis=1).astype(np.float64)
-    amounts -= amounts.mean(axis=0).astype(np.float32)  # distances stay what they are, and lose less to rounding
+    amounts -= amounts.mean(axis=0).astype(np.float32)  # this leaves distances as they are, and rounding errors smaller
     codes = [np.unique(x[:, index], return_inverse=True)[1].reshape(-1) for index in swaps]
     kept = [code.astype(np.int32) for code in codes if 0 < code.max() < len(x) - 1]
     return _Features(amounts, np.stack(kept, axis=1) if kept else np.zeros((len(x), 0), np.int32))
@@ -246,7 +246,7 @@ def _brute_force(features: _Features, squares: Array, rows: Array, slack: float)
     everyone = np.arange(len(amounts))
     for start in range(0, len(rows), step):
         chunk = rows[start : start + step]
-        distance = squares - 2 * (amounts[chunk] @ amounts.T)  # squared, less |row|^2
+        distance = squares - 2 * (amounts[chunk] @ amounts.T)  # squared distance, without the row's own |row|^2
         if features.codes.shape[1]:
             distance += features.differing(chunk[:, None], everyone)
         distance[np.arange(len(chunk)), chunk] = np.inf

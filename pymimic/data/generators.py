@@ -41,11 +41,11 @@ class Noise:
     def __post_init__(self) -> None:
         given = np.asarray(_check.host_array("sigma", self.sigma) if isinstance(self.sigma, np.ndarray) else self.sigma)
         array = given.astype(np.float64) if given.dtype.kind in "fiu" else np.array(np.nan)
-        with np.errstate(over="ignore"):  # infinity is found here
+        with np.errstate(over="ignore"):  # values that become infinite are refused here
             finite = bool(np.isfinite(array.astype(np.float32)).all())
         if array.ndim > 1 or not (finite and (array >= 0).all()):
             raise ValueError(f"sigma: expected finite deviations of at least 0, one or (D,), got {self.sigma}")
-        object.__setattr__(self, "sigma", tuple(array.tolist()) if array.ndim else float(array))  # which compare, and show all values
+        object.__setattr__(self, "sigma", tuple(array.tolist()) if array.ndim else float(array))  # to be compared and shown whole
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """x (B, D) with noise."""
@@ -223,7 +223,7 @@ def float32_rows(x: object, columns: int | None = None) -> Array:
 def demand_rows(x: object) -> Array:
     """`x` as finite float32 (N, D)."""
     wide = _check.Dims().array("x", x, "N", "D")
-    with np.errstate(over="ignore"):  # infinity is found next
+    with np.errstate(over="ignore"):  # values that become infinite are refused next
         array = wide.astype(np.float32)
     _check.finite("x", array)
     warn_of_merged_values("x", wide, 3)

@@ -88,7 +88,7 @@ class Deform:
             waves = _waves(side, self.sigma)
             heights = rng.standard_normal((n, 2, waves.shape[1], waves.shape[1]), np.float32) * np.float32(self.elastic)
             at += (waves @ heights @ waves.T).reshape(n, 2, -1)
-        np.clip(at, 0, side + np.float32(0.999), out=at)  # what lies outside is 0 and needs no cases
+        np.clip(at, 0, side + np.float32(0.999), out=at)  # pixels outside are 0, so that they are no special case
         wide = side + 2
         padded = np.zeros((n, wide, wide), np.float32)
         padded[:, 1:-1, 1:-1] = x.reshape(n, side, side)
@@ -128,7 +128,7 @@ def _grid(side: int) -> Array:
 def _waves(side: int, sigma: float) -> Array:
     """A (side, few) float32: A z A^T of white noise z is white noise smoothed by a Gaussian, of variance 1."""
     apart = np.subtract.outer(np.arange(side), np.arange(side))
-    values, vectors = np.linalg.eigh(np.exp(-np.square(apart / (2 * sigma))))  # what smoothing correlates; ascending
+    values, vectors = np.linalg.eigh(np.exp(-np.square(apart / (2 * sigma))))  # of the smoothed field's correlations; in ascending order
     few = int(np.searchsorted(np.cumsum(values[::-1]), _KEPT * values.sum())) + 1
     waves = vectors[:, ::-1][:, :few] * np.sqrt(values[::-1][:few])
     return np.asarray(waves * math.sqrt(side / np.square(waves).sum()), np.float32)
@@ -145,7 +145,7 @@ def _maps(n: int, rng: np.random.Generator, angle: float, stretch: float) -> Arr
 def _thicken(images: Array, rng: np.random.Generator, share: float) -> None:
     """Mix some of the images (n, side, side) with their dilation, or erosion, in random parts; in place."""
     rows = np.flatnonzero(rng.random(len(images)) < share)
-    signs = rng.choice(np.array([-1, 1], np.float32), (len(rows), 1, 1))  # erosion is the dilation of what is not there
+    signs = rng.choice(np.array([-1, 1], np.float32), (len(rows), 1, 1))  # erosion is dilation of the background
     padded = np.pad(images[rows] * signs, ((0, 0), (1, 1), (1, 1)), "edge")
     most = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
     most = np.maximum(np.maximum(most[:, :, :-2], most[:, :, 1:-1]), most[:, :, 2:])

@@ -38,7 +38,7 @@ from .storage import ROUNDING, Storage
 from .teacher import Teacher, demand_teacher, label
 
 _AGAIN = 16  # rows of a shard that are labelled again
-_TOLERANCE = 0.01  # of the logits' spread, by which two answers of one teacher may differ
+_TOLERANCE = 0.01  # two answers of one teacher may differ by so much of the logits' spread
 
 
 def label_into(

@@ -26,7 +26,7 @@ class MappedFile:
     shape: tuple[int, ...]
     size: int
     modified: int
-    number: int  # of the file in its file system: one that took its place has another, and the old one stays mapped
+    number: int  # of the file in its file system: a file that takes its place has another number, while the old one stays mapped
 
     def demand(self, unwritten: bool = False) -> None:
         """Demand that the file has not become shorter, as reading on would then kill the process, or has not been written to at all.

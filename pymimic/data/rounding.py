@@ -8,9 +8,9 @@ import numpy as np
 
 from ..backends.interface import Array
 
-_ROWS = 8192  # looked at; so many of ordinary data hardly ever share a float32
+_ROWS = 8192  # rows to look at: among so many, ordinary values hardly ever round to the same float32
 _COLUMNS = 64  # at a time
-_NOISE = 2.0**-44  # of the largest value: what differs by less is float64's own rounding
+_NOISE = 2.0**-44  # of the largest value: smaller differences are float64's own rounding
 _NAMED = 5  # columns in one message
 
 
@@ -25,7 +25,7 @@ def warn_of_merged_values(name: str, rows: Array, stacklevel: int) -> bool:
     merged = []
     for first in range(0, sample.shape[1], _COLUMNS):
         columns = np.ascontiguousarray(sample[:, first : first + _COLUMNS].T)
-        with np.errstate(all="ignore"):  # what is not finite is found by others
+        with np.errstate(all="ignore"):  # other checks find what is not finite
             grain = np.maximum(np.abs(columns).max(axis=1, keepdims=True) * _NOISE, np.finfo(np.float64).smallest_subnormal)
             before, after = _distinct(np.rint(columns / grain)), _distinct(columns.astype(np.float32))
         merged += [(int(first + i), int(before[i]), int(after[i])) for i in np.flatnonzero(2 * after < before)]

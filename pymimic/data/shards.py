@@ -131,7 +131,7 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
         write_manifest(directory, manifest)
     except BaseException:
         manifest.files = before
-        stands = (directory / MANIFEST).exists() and read_manifest(directory).shards > manifest.shards  # it was too late to stop
+        stands = (directory / MANIFEST).exists() and read_manifest(directory).shards > manifest.shards  # the new one is written already
         for name in () if stands else names:
             with suppress(OSError):
                 os.unlink(directory / name)
@@ -163,7 +163,7 @@ def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -
             if have == 0:
                 shard = np.empty((rows, *array.shape[1:]), np.float32)
             take = min(rows - have, len(array) - done)
-            with np.errstate(over="ignore"):  # infinity is found afterwards
+            with np.errstate(over="ignore"):  # values that become infinite are refused afterwards
                 shard[have : have + take] = array[done : done + take]
             have, done = have + take, done + take
             if have == rows:
@@ -213,7 +213,7 @@ def alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # closing does not end it while a process that the teacher forked lives on
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing the file would not unlock it while a process lives that the teacher forked
         os.close(handle)
 
 

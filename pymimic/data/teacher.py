@@ -195,7 +195,7 @@ def _ask(teacher: Teacher, x: Array, first_row: int) -> Array:
     if logits.dtype.kind != "f":
         raise TypeError(f"logits: expected floats from the teacher, got {logits.dtype} from {name}")
     _demand_shape(logits, len(x), classes_of(teacher), name)
-    with np.errstate(over="ignore"):  # infinity is found next
+    with np.errstate(over="ignore"):  # values that become infinite are refused next
         logits = logits.astype(np.float32, copy=False)
     _check.finite("logits", logits, first_row)
     return logits

@@ -279,7 +279,7 @@ def _float32(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
     array = _check.host_array(name, value)
     _check.float_dtype(name, array)
     dims.shape(name, array.shape, axes)
-    with np.errstate(over="ignore"):  # infinity is found afterwards
+    with np.errstate(over="ignore"):  # values that become infinite are refused afterwards
         return np.asarray(array.astype(np.float32, copy=False))
 
 
