@@ -98,7 +98,8 @@ struct LinearBackward {
   T *dx, *dweight, *dbias;  // each may be null
 };
 
-// Weights for prediction alone. float32: (rows, columns) as they are. The others are laid out by pymimic/backends/cpu_serving.py:
+// Weights for prediction alone. float32: (rows, columns) as they are. The others are laid out by
+// pymimic/backends/cpu_serving.py:
 //   panels    float32; U and V: [rows / 32][columns][32]; W: (rows, columns rounded up to 16)
 //   bfloat16  U and V: [rows / 32][columns][16] words, unit i of the 32 in a word's low half, i + 16 in the high one
 //             W: [rows / 2][columns rounded up to 16] words, the first of two rows in the low half
