@@ -33,13 +33,14 @@ class MungeChoice(NamedTuple):
 
 def choose_munge(
     teacher: Teacher, x: Array, validation: Cases, *, logits: Array | None = None, grid: Iterable[tuple[float, float]] = GRID,
-    discrete: Sequence[int] = (), copies: int = 8, hidden: int = 512, epochs: int = 8, learning_rate: float = 1e-2, seed: int = 0,
+    discrete: Sequence[int] = (), copies: int = 8, hidden: int = 1024, epochs: int = 16, learning_rate: float = 2e-2, seed: int = 0,
     progress: bool = True,
 ) -> MungeChoice:  # fmt: skip
     """p and s for `munge`: those whose rows teach a small student best.
 
     For each pair of the grid a student learns the teacher's logits of x and of munged copies, by squared error; its accuracy on the
-    validation rows after the last epoch decides, of equal ones the first. Differences below the accuracies' own standard error say nothing.
+    validation rows after the last epoch decides, of equal ones the first. Differences below the accuracies' own standard error say nothing,
+    and students that have hardly learned rank nothing: where the accuracies are far below what the student you want has, take more epochs.
 
     Parameters
     ----------
