@@ -65,7 +65,7 @@ def test_numbers_that_end_as_float32_are_checked_as_such(value, limits):
 # Every number and flag that a user passes: name -> a function of it, and a good value
 
 TRAINER = {
-    "epochs": 1, "batch_size": 32, "temperature": 2.0, "seed": 3, "patience": 2, "clip_norm": 1.0, "accumulate": 1, "ema": 0.5,
+    "epochs": 1, "batch_size": 32, "seed": 3, "keep_best": True, "patience": 2, "clip_norm": 1.0, "accumulate": 1, "ema": 0.5,
     "checkpoint_every": 5, "memory_budget": 1 << 20, "standardise_targets": True, "standardise_inputs": True, "progress": False,
 }  # fmt: skip
 
@@ -77,7 +77,8 @@ def trainer(**given):
 U, W = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
 ARGUMENTS = [
     *((lambda value, name=name: trainer(**{name: value}), name, good) for name, good in TRAINER.items()),
-    (lambda value: trainer(loss="distillation", alpha=value), "alpha", 0.5),
+    *((lambda value, name=name: trainer(loss="distillation", **{name: value}), name, good)
+      for name, good in (("alpha", 0.5), ("temperature", 2.0))),
     *((lambda value, name=name: AdamW(1e-3, **{name: value}), name, 0.5) for name in ("beta1", "beta2", "epsilon", "weight_decay")),
     *((kind, "learning_rate", 0.5) for kind in (AdamW, SGD, pm.constant)),
     (lambda value: SGD(0.1, momentum=value), "momentum", 0.5),
@@ -122,7 +123,7 @@ def test_each_argument_takes_numpys_scalars_and_no_other_kind(call, name, good):
 def test_no_number_of_the_trainers_is_forgotten():
     kinds = {name: parameter.annotation for name, parameter in inspect.signature(Trainer).parameters.items()}
     numbers = {name for name, kind in kinds.items() if any(word in kind for word in ("int", "float", "bool"))}
-    assert numbers == {*TRAINER, "alpha"}
+    assert numbers == {*TRAINER, "alpha", "temperature"}
 
 
 def test_a_run_of_numpys_scalars_is_the_run_of_pythons(tmp_path):
