@@ -81,11 +81,9 @@ def test_moments_of_logits_count_every_row(tmp_path, n):
     logits = np.arange(2 * n, dtype=np.float64).reshape(n, 2) % 1013
     logits[16_383:16_386] = 1e6  # where one slab ends and the next begins
     logits[-1] = -1e6
-    x = np.zeros((n, 1), np.float32)
-    given = iter([logits])
-    on_disk = pm.TransferSet.create(
-        tmp_path, pm.from_callable(lambda x: next(given)), x, rows_per_shard=n, standardise=True, progress=False
-    )
+    x = np.arange(n, dtype=np.float32)[:, None]
+    teacher = pm.from_callable(lambda rows: logits[rows[:, 0].astype(np.int64)])
+    on_disk = pm.TransferSet.create(tmp_path, teacher, x, rows_per_shard=n, standardise=True, progress=False)
     assert sum(len(slab) for slab in slabs(on_disk._shards)) == n
     for ts in (pm.TransferSet(x, logits), on_disk):
         _, mean, scale = ts.standardised()

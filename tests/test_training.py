@@ -64,7 +64,7 @@ def test_early_stopping_folds_the_best_weights(net):
     data, held_out, student = Logits(200), Logits(300, seed=1), net()
     for cases in (data, held_out):
         cases.t = cases.t * np.float32([1, 10, 100, 5]) + np.float32([0, 5, -1000, 3])
-    _, history = trained(data, held_out, student=student, optimizer=AdamW(0.02), epochs=60, patience=4, standardise_targets=True)
+    _, history = trained(data, held_out, student=student, optimizer=AdamW(0.02), epochs=200, patience=3, standardise_targets=True)
     assert history.stopped_early
     mean, scale = data.t.mean(0, dtype=np.float64), data.t.std(0, dtype=np.float64)
     y, t = ((values - mean) / scale for values in (answers(student, held_out.x), held_out.t))
