@@ -20,7 +20,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 _COMMON = {"deadline": None, "suppress_health_check": _QUIET}
-settings.register_profile("default", max_examples=40, derandomize=True, **_COMMON)
+settings.register_profile("default", max_examples=30, derandomize=True, **_COMMON)
 settings.register_profile("thorough", max_examples=2000, print_blob=True, **_COMMON)  # pytest --hypothesis-profile=thorough
 settings.load_profile("default")
 

@@ -60,6 +60,7 @@ def test_rows_are_distributed_as_the_packages(published):
         assert np.abs((a - b) / deviation).max() < 6, c
 
 
+@pytest.mark.slow
 def test_another_constant_is_seen(published):
     for name, value in ((name, value) for name, values in MUTANTS.items() for value in values):
         with pytest.MonkeyPatch.context() as patch:

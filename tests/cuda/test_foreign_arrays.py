@@ -82,7 +82,7 @@ def test_memory_is_shared_and_not_copied(device, kind):
     backend = _Spy(pointers)
     x = xp.zeros((4, 32), np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops, "choose", lambda *_: backend)
+        patch.setattr("pymimic.ops.layers.choose", lambda *_: backend)
         ops.dropout(kind(x), 0.5, seed=1)
         assert pointers == [x.data.ptr]
         if kind is Interface:

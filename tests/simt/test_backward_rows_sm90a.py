@@ -55,7 +55,7 @@ class Problem:
     more=st.sampled_from([0, 16, 48]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_shape(simt, size, activation, mask, splits, more, seed):
     size["k"], size["C"] = min(size["k"], 256), min(size["C"], 192)
     assert Problem(**size, activation=activation, mask=cases.checked(mask), splits=splits, more=more, seed=seed).is_right(simt, seed)
@@ -84,6 +84,7 @@ def test_nan_propagates(simt):
         np.testing.assert_array_equal(np.flatnonzero(np.isnan(problem.status(simt)[1]).any(axis=1)), [4])
 
 
+@pytest.mark.slow
 def test_mutants(simt):
     problems = [
         Problem(130, 250, 500, 183, "gelu", Mask(), 1), Problem(70, 130, 700, 20, "tanh", Mask(128), 2), Problem(140, 64, 1100, 10),

@@ -62,7 +62,7 @@ class Problem:
     more=st.sampled_from([0, 16, 48]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_shape(simt, size, activation, mask, more, seed):
     size["k"], size["C"] = min(size["k"], 256), min(size["C"], 256)
     problem = Problem(**size, activation=activation, mask=cases.checked(mask), more=more, seed=seed)
@@ -113,6 +113,7 @@ def test_nan_propagates(simt):
             np.testing.assert_array_equal(np.flatnonzero(wrong), [] if name == "dW" else [140])
 
 
+@pytest.mark.slow
 def test_mutants(simt):
     problems = [
         Problem(500, 250, 64, 183, "gelu"), Problem(900, 130, 100, 20, "tanh", Mask(128)), Problem(1500, 64, 64, 10),

@@ -92,7 +92,7 @@ def same_bits(some, others):
     precision=st.sampled_from(["bf16", "fp32", "tf32"]), saved=st.sampled_from([None, "bf16", "fp32"]), more=st.sampled_from([0, 16, 80]),
     seed=st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_any_shape(simt, rows, units, activation, mask, precision, saved, more, seed):
     slab = Slab(rows, units, activation, cases.checked(mask), precision, saved, more, seed)
     wanted = slab.wanted()

@@ -74,7 +74,7 @@ class Layer:
     rows=st.sampled_from((0, *cases.SIZES, 300)), units=st.sampled_from(UNITS), activation=st.sampled_from(ACTIVATIONS), mask=cases.masks(),
     bias=st.booleans(), start=st.integers(0, 3), in_place=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_any_shape(simt, rows, units, activation, mask, bias, start, in_place, seed):
     layer = Layer(rows, units, activation, cases.checked(mask), bias, start, seed)
     product = layer.product.copy()

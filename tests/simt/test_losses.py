@@ -70,7 +70,7 @@ class Loss:
     weighted=st.booleans(), temperature=st.sampled_from([1.0, 0.5, 4.0]), start=st.integers(0, 3), seed=st.integers(0, 99),
     spread=st.sampled_from([0.1, 3.0, 50.0]),
 )  # fmt: skip
-@settings(max_examples=120)
+@settings(max_examples=60)
 def test_any_shape(simt, name, B, C, weighted, temperature, start, seed, spread):
     loss = Loss(name, B, C, weighted, temperature, start, seed, spread)
     assert loss.holds(loss.run(simt, seed))

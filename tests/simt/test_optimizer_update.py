@@ -57,7 +57,7 @@ class Step:
     rows=st.sampled_from((*cases.SIZES, 300)), columns=st.sampled_from((*cases.SIZES, 250, 1030)), rule=st.sampled_from(list(UPDATES)),
     working=st.sampled_from([None, *PRECISIONS]), seed=st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_any_shape(simt, rows, columns, rule, working, seed):
     step = Step((rows, columns), rule, working, seed)
     expected = step.expected()

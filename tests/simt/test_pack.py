@@ -26,7 +26,7 @@ def source(rows, columns, ld, start, precision, seed=0):
     rows=st.sampled_from((0, *cases.SIZES, 300)), columns=st.sampled_from((*cases.SIZES, 250, 1030)), beyond=st.integers(0, 9),
     start=st.integers(0, 8), more=st.sampled_from([0, 16, 48]), types=st.sampled_from(list(itertools.product(TYPES, TYPES))),
 )  # fmt: skip
-@settings(max_examples=120)
+@settings(max_examples=60)
 def test_any_shape(simt, rows, columns, beyond, start, more, types):
     from_type, to_type = types
     array = source(rows, columns, columns + beyond, start, from_type)

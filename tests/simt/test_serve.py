@@ -116,7 +116,7 @@ def _product(a, error, b):
     C=st.sampled_from((0, *cases.SIZES, 183, 1000, 1024)), weights=st.sampled_from(WEIGHTS), activation=st.sampled_from(ACTIVATIONS),
     more=st.sampled_from([0, 16, 48]), seed=st.integers(0, 99), standardised=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_any_shape_without_a_bottleneck(simt, B, k, H, C, weights, activation, more, seed, standardised):
     served = Served(B, k, H, C, weights, activation, more, seed, None, standardised)
     assert served.holds(served.run(simt, seed))
@@ -126,7 +126,7 @@ def test_any_shape_without_a_bottleneck(simt, B, k, H, C, weights, activation, m
     B=st.integers(0, 10), D=st.sampled_from((0, *cases.SIZES, 784, 2500)), k=st.sampled_from((0, *cases.SIZES)),
     weights=st.sampled_from(WEIGHTS), more=st.sampled_from([0, 16, 48]), seed=st.integers(0, 99), standardised=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_bottleneck(simt, B, D, k, weights, more, seed, standardised):
     served = Served(B, k, 70, 9, weights, "tanh", more, seed, D, standardised)
     assert served.holds(served.run(simt, seed))

@@ -73,7 +73,7 @@ def sized(B, k, H, C):
     chip=st.sampled_from(list(SHARED)),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_shape(simt, size, precision, activation, mask, splits, more, chip, seed):
     simt.limit_shared(SHARED[chip])
     problem = Problem(size, precision, activation, cases.checked(mask), splits, more, seed)

@@ -65,7 +65,7 @@ def sized(B, k, H, C):
     more=st.sampled_from([0, 16, 48]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_any_shape(simt, size, precision, activation, mask, splits, more, seed):
     problem = Problem(size, precision, activation, cases.checked(mask), splits, more, seed)
     y = problem.run(simt, seed)
