@@ -9,7 +9,7 @@ from emulator import CServing, guarded, operand, shallow
 from pymimic.backends.interface import Mask
 
 SIZES = (  # B, k, H, C
-    (130, 20, 700, 10), (5, 300, 900, 20), (3, 64, 1100, 200), (140, 70, 70, 400), (20, 9, 2100, 5), (7, 257, 700, 70),
+    (130, 20, 700, 10), (5, 300, 900, 20), (3, 64, 1100, 200), (140, 70, 70, 400), (20, 9, 4200, 5), (7, 257, 700, 70),
 )  # fmt: skip
 
 
