@@ -1,4 +1,4 @@
-"""The command line: `pymimic demo`, `info`, `distill`, `predict` and `bench`. A user's mistake gives one line, and exit status 1 or 2."""
+"""The command line: `pymimic demo`, `info`, `distill`, `predict`, `bench`, `paper`. A user's mistake gives one line, and status 1 or 2."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from .bench.command import bench
 from .commands.distill import distill
 from .commands.info import info
+from .commands.paper import paper
 from .commands.predict import predict
 from .exits import MISUSED, complain, finish, one_line, status_of, warnings_as_lines
 from .targets import demand_distinct, demand_writable, expanded
@@ -79,5 +80,5 @@ def demo(
         report.show(result)
 
 
-for command in (info, distill, predict, bench):
+for command in (info, distill, predict, bench, paper):
     app.command()(one_line(command))

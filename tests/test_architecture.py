@@ -29,6 +29,7 @@ FLOORS = (
     ("pymimic.training",),
     ("pymimic",),  # the public names
     ("pymimic.bench", "pymimic.demo"),
+    ("pymimic.paper",),
     ("pymimic.cli", "pymimic.commands", "pymimic.exits", "pymimic.__main__"),
 )
 SEAM = ("pymimic.backends", "pymimic.backends.interface")  # all of the backends that others ask; `pymimic` itself exports names of theirs

@@ -15,6 +15,7 @@ from ..data.teacher import Teacher, label
 from ..data.transfer import TransferSet
 from ..nets.student import Student
 from .datasets import Dataset, Rows
+from .measure import choices
 from .recipes import Recipe
 from .students import Trained, Training, train
 from .teachers import FittedTeacher
@@ -85,27 +86,37 @@ class Setting:
     @cached_property
     def unlabelled(self) -> Answers:
         """More rows of the set."""
-        return Answers(self.data.unlabelled.x, _centred(self.fitted.teacher.logits(self.data.unlabelled.x)))
+        return self.answers(self.data.unlabelled.x)
+
+    def answers(self, x: Array) -> Answers:
+        """Those rows, and what the teacher says."""
+        return Answers(x, _centred(label(self.fitted.teacher, x, workers=self.how.teacher.askers())))
 
     def _sources_labels(self) -> Array:
         """The labels of the rows that generated ones were made from."""
         return np.tile(self.data.train.labels, len(self.generated.x) // len(self.data.train.x))
+
+    @cached_property
+    def test_choices(self) -> Array:
+        """The classes that the teacher chooses for the test rows."""
+        return choices(self.fitted.teacher.logits, self.data.test, 1)[0]
 
     def part(self, copies: int) -> TransferSet:
         """The labelled rows and the first `copies` generated versions of them."""
         rows = len(self.data.train.x) * (1 + copies)
         return TransferSet(self.generated.x[:rows], self.generated.logits[:rows])
 
-    def train(self, cases: Cases, trainings: Sequence[Training]) -> Trained:
-        """The shallow net, trained in the way that gives the best net by its validation rows."""
-        return max((self._train(cases, training) for training in trainings), key=lambda net: net.validation_accuracy)
+    def train(self, cases: Cases, trainings: Sequence[Training], hidden: int | None = None) -> Trained:
+        """The shallow net, trained in the way that gives the best net by its validation rows; `hidden` in place of the recipe's."""
+        nets = (self._train(cases, training, hidden or self.how.hidden) for training in trainings)
+        return max(nets, key=lambda net: net.validation_accuracy)
 
-    def _train(self, cases: Cases, training: Training) -> Trained:
-        how, data = self.how, self.data
-        student = Student(data.inputs, how.hidden, data.outputs, how.rank, dropout=training.dropout, seed=self.seeds.student)
-        if how.rank is not None:
+    def _train(self, cases: Cases, training: Training, hidden: int) -> Trained:
+        rank, data = self.how.rank, self.data
+        student = Student(data.inputs, hidden, data.outputs, rank, dropout=training.dropout, seed=self.seeds.student)
+        if rank is not None:
             student.initialise_bottleneck(data.train.x)
-        return train(student, cases, self.validation, training, self.seeds.student, self.device, standardise_inputs=how.rank is None)
+        return train(student, cases, self.validation, training, self.seeds.student, self.device, standardise_inputs=rank is None)
 
     def _fit(self, rows: Rows) -> FittedTeacher:
         return self.how.teacher(self.data, rows, self.seeds.teacher, self.device)

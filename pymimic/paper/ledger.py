@@ -1,0 +1,88 @@
+"""What is known of an experiment's runs, in a folder: a CSV with a line for each, and the trained nets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..demo.students import Trained
+from ..nets.student import Student
+from ..targets import replacing
+
+KEY = ("seed", "part", "name")  # which run it is
+_FIGURES = ("rows", "hidden", "rank", "parameters", "multiply_adds", "bytes", "seconds", "validation_accuracy")
+_TESTED = ("test_accuracy", "test_error", "agreement")
+COLUMNS = (*KEY, "value", *_FIGURES, *_TESTED)
+
+Line = dict[str, str]
+
+
+class Ledger:
+    """The runs of one experiment. Everything is written at once, so that an interrupted experiment goes on where it was.
+
+    Parameters
+    ----------
+    folder : for `NAME.csv` and the nets; made if need be
+    name : of the experiment
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.path, self._nets, self._openings = folder / f"{name}.csv", folder / "nets" / name, folder / f"{name}-test-rows-opened.txt"
+        self._nets.mkdir(parents=True, exist_ok=True)
+        self.lines: list[Line] = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                if tuple(reader.fieldnames or ()) != COLUMNS:
+                    raise ValueError(f"out: expected {self.path} to have the columns {', '.join(COLUMNS)}: choose another folder")
+                self.lines = list(reader)
+
+    def has(self, seed: int, part: str, name: str) -> bool:
+        """Whether that run is done."""
+        return any(tuple(line[column] for column in KEY) == (str(seed), part, name) for line in self.lines)
+
+    def add(self, seed: int, part: str, name: str, value: float | None, figures: Mapping[str, Any], trained: Trained | None) -> None:
+        """Note a run, and keep its net for the test rows."""
+        line = dict.fromkeys(COLUMNS, "") | {"seed": str(seed), "part": part, "name": name, "value": _text(value)}
+        line |= {column: _text(figures.get(column)) for column in _FIGURES}
+        if trained is not None:
+            trained.student.save(self._net(line))
+        self.lines.append(line)
+        self._write()
+
+    def open_test_rows(self, measure: Callable[[Line, Student | None], Mapping[str, float]]) -> int:
+        """Have `measure` give the figures on test rows of each run that has none yet; how often that has been done before.
+
+        It is written down each time: figures of a second opening can have been chosen after a look at the first.
+        """
+        before = self._openings.read_text().splitlines() if self._openings.exists() else []
+        left = [line for line in self.lines if not line["test_accuracy"]]
+        if not left:
+            return max(0, len(before) - 1)
+        with self._openings.open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {len(left)} runs\n")
+        for line in left:
+            net = Student.load(self._net(line)) if self._net(line).exists() else None
+            line.update({column: _text(value) for column, value in measure(line, net).items()})
+            self._write()
+        return len(before)
+
+    def _net(self, line: Line) -> Path:
+        return self._nets / ("-".join(line[column] for column in KEY).replace("/", "_").replace(" ", "_") + ".safetensors")
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.lines)
+        with replacing(self.path) as file:
+            file.write(text.getvalue().encode())
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

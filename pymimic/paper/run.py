@@ -1,0 +1,52 @@
+"""Experiments by name, one after the other, and the report of all that are in a folder."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from .. import __version__, _check
+from ..threads import get_num_threads
+from . import report
+from .experiment import Experiment, perform
+from .letter import Letter
+from .mnist1d import MNIST1D
+
+_EXPERIMENTS: dict[str, type[Experiment]] = {"mnist1d": MNIST1D, "letter": Letter}
+NAMES = (*_EXPERIMENTS, "all")
+
+
+def run_paper(which: str, out: Path, path: Path | None = None, *, seeds: int = 5, fast: bool = False, device: str = "cpu") -> Path:
+    """Run an experiment, or all, and write the report; returns where it is.
+
+    Parameters
+    ----------
+    which : "mnist1d", "letter" or "all"
+    out : folder for CSV files, pictures and `report.html`; what is done there already is not done again
+    path : folder with the publisher's files, for letter
+    seeds : each run is made with the seeds 0 to seeds - 1
+    fast : a few hundred rows and few epochs
+    device : "cpu" or "cuda", where nets are trained
+
+    Raises
+    ------
+    ValueError, OSError
+        A wrong argument; files that are missing or malformed; a CSV of another experiment.
+    ImportError
+        Jinja2, matplotlib or scikit-learn is missing; the message says what to install.
+    """
+    if which not in NAMES:
+        raise ValueError(f"which: expected one of {', '.join(NAMES)}, got {which!r}")
+    seeds = _check.integer("seeds", seeds, 1, 1 << 31)
+    report.demand_packages()
+    chosen = [kind(fast, device, path) for name, kind in _EXPERIMENTS.items() if which in (name, "all")]
+    for experiment in chosen:
+        experiment.demand()
+    out.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        if fast:
+            warnings.filterwarnings("ignore", "student: expected a loss below")  # so few steps teach nothing
+        sections = [report.section(experiment.title, *perform(experiment, out, seeds)) for experiment in chosen]
+    about = f"pymimic {__version__}, {report.processor()}, {get_num_threads()} threads{', --fast: figures that say nothing' * fast}."
+    report.write(out / "report.html", sections, about)
+    return out / "report.html"
