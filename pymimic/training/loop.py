@@ -50,7 +50,9 @@ class Run:
     def __init__(
         self, trainer: Trainer, data: Cases, validation: Cases | None, rows: Sample, resume: str | None, resume_with: str | Iterable[str]
     ) -> None:
-        self.trainer, self.data, self.validation, self.rows = trainer, data, validation, rows
+        x, targets, weights = rows
+        self.rows: Sample = x, targets, None if weights is None else np.asarray(weights, np.float32)
+        self.trainer, self.data, self.validation = trainer, data, validation
         self.learner = _learner(trainer)
         self.configuration: dict[str, Any] = {}
         if trainer.checkpoint is not None or resume is not None:
@@ -64,6 +66,7 @@ class Run:
             self.state = TrainingState.load(resume, self.learner, self.configuration, resume_with)
             trainer.optimizer.demand_for(trainer.student)
         self._tried = self._rows_to_try()
+        self._began = self._loss_on_sample(to("cpu", self.learner.outputs(self._sample_there()))) if trainer.loss in NAMES else None
         self._started = time.perf_counter() - self.state.seconds
         self._interrupt = DeferredInterrupt()
 
@@ -91,23 +94,29 @@ class Run:
             finally:
                 self._hand_over_the_last()
 
-    def losses_beside_one_answer(self) -> tuple[float, float] | None:
-        """The loss of the net as it was handed over, and that of one answer for all rows, both on the sample of the data.
+    def useless(self) -> tuple[float, float] | None:
+        """Where the net's loss is higher than when the run began, and than that of one answer for all rows: its loss, and that one.
 
-        None without steps, for a loss of the user's own, and where one answer is right.
+        All are of the sample of the data. None without steps, for a loss of the user's own, and where one answer is right.
         """
-        trainer, (x, targets, weights) = self.trainer, self.rows
-        if trainer.loss not in NAMES or self.state.step == 0:
+        if self._began is None or self.state.step == 0:
             return None
-        net = to("cpu", self.learner.predict(to(trainer.device, np.ascontiguousarray(x, np.float32))))
-        y, targets = self.state.targets(net), self.state.targets(targets)
+        net = to("cpu", self.learner.predict(self._sample_there()))
+        targets = self.state.targets(self.rows[1])
+        y = self.state.targets(net)
         assert isinstance(y, np.ndarray)
-        weights = None if weights is None else np.asarray(weights, np.float32)
+        answer = one_answer(self.trainer.loss, self.trainer.temperature, targets, self.rows[2], y.shape[1])
+        of_net, of_one, of_none = (self._loss_on_sample(a) for a in (y, answer, np.zeros_like(y)))
+        return (of_net, of_one) if of_net > max(of_one, self._began) and of_one > 1e-6 * of_none else None
+
+    def _loss_on_sample(self, y: Array) -> float:
+        trainer, weights = self.trainer, self.rows[2]
         loss = loss_function(trainer.loss, trainer.temperature, trainer.alpha, None)
-        answer = one_answer(trainer.loss, trainer.temperature, targets, weights, y.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
-            of_net, of_one, of_none = (float(loss(np.ascontiguousarray(a), targets, weights)[0]) for a in (y, answer, np.zeros_like(y)))
-        return None if of_one <= 1e-6 * of_none else (of_net, of_one)
+            return float(loss(np.ascontiguousarray(y), self.state.targets(self.rows[1]), weights)[0])
+
+    def _sample_there(self) -> Array:
+        return to(self.trainer.device, np.ascontiguousarray(self.rows[0], np.float32))
 
     def _epoch(self, bar: Any) -> None:
         """The steps of an epoch that are still to do."""

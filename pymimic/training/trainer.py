@@ -227,12 +227,12 @@ class Trainer:
             )
 
     def _warn_of_no_use(self, run: Run) -> None:
-        """Warn where one and the same answer for all rows has a lower loss than the net."""
-        found = run.losses_beside_one_answer()
-        if found is not None and found[0] > found[1]:
+        """Warn where the run made the net worse, and worse than one and the same answer for all rows."""
+        found = run.useless()
+        if found is not None:
             warnings.warn(
-                f"student: expected a loss below {found[1]:.4g}, that of the same answer for every row, got {found[0]:.4g} (both on "
-                f"{len(run.rows[0])} rows of the data): try more steps, or another learning rate",
+                f"student: expected a loss below {found[1]:.4g}, that of the same answer for every row, got {found[0]:.4g}, more than when "
+                f"the run began (on {len(run.rows[0])} rows of the data): try a lower learning rate",
                 stacklevel=3,
             )
 
