@@ -1,5 +1,7 @@
 """New images: maps, elastic displacements, thickening, blends and stitches, each against what it says of itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,24 @@ def test_elastic_displacements_move_pixels_smoothly_by_the_deviation_asked_for()
         assert np.abs(np.diff(grid, axis=2)).mean() < 0.25 * elastic
         correlation = np.corrcoef(grid[:, 4, 0], grid[:, 4, 5])[0, 1]
         assert abs(correlation - np.exp(-((5 / (2 * 5.0)) ** 2))) < 0.1
+
+
+@pytest.mark.parametrize("side", [1, 8, 28, 70])
+def test_defaults_in_pixels_are_in_proportion_to_the_side(side):
+    x, scale = some(side=side), side / 28
+    new = Deform(side)(x, np.random.default_rng(0))
+    assert np.array_equal(new, Deform(side, shift=2 * scale, elastic=1.3 * scale, sigma=5 * scale)(x, np.random.default_rng(0)))
+    assert np.array_equal(new, replace(Deform(28), side=side)(x, np.random.default_rng(0)))
+
+
+def test_pixels_move_by_the_same_part_of_the_side():
+    parts = []
+    for side in (8, 28):
+        row = np.indices((side, side))[0].reshape(-1).astype(np.float32)
+        moved = Deform(side, degrees=0, stretch=0)(np.tile(row, (2000, 1)), np.random.default_rng(0)) - row
+        middle = moved.reshape(-1, side, side)[:, side // 2, side // 2]
+        parts.append(middle.std() / side)
+    assert abs(parts[0] / parts[1] - 1) < 0.1
 
 
 def test_outside_an_image_there_is_nothing():

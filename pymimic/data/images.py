@@ -14,11 +14,12 @@ from .generators import float32_rows
 
 _PIXELS = 32 * 28 * 28  # of images made at once: what is held of them fits the cache
 _KEPT = 0.999  # of the variance of elastic displacements, which few waves make
+_OF_28 = {"shift": 2.0, "elastic": 1.3, "sigma": 5.0}  # defaults in pixels for images of 28 x 28, in proportion for others
 
 
 @dataclass(frozen=True)
 class Deform:
-    """A generator of new square images: each is an old one, looked at through a smooth random map of its own.
+    """A generator of cases, for square images: each new one is an old one, looked at through a smooth random map of its own.
 
     The map turns, slants, stretches and shifts the image about its centre, and distorts it elastically. Values are interpolated linearly
     between pixels; outside an image they are 0. Then shares of the images are made thicker or thinner, blended with another of the batch,
@@ -29,9 +30,11 @@ class Deform:
     side : pixels of a row of the image, and of a column; D = side * side, pixels row by row
     degrees : rotation, uniform in [-degrees, degrees]
     stretch : scale along each axis, uniform in [1 - stretch, 1 + stretch], and slant, uniform in [-stretch, stretch]
-    shift : along each axis, uniform in [-shift, shift] pixels
-    elastic : root mean square of a smooth random displacement (Simard et al. 2003), in pixels along each axis
-    sigma : of elastic displacements: they are white noise smoothed by a Gaussian of that deviation, in pixels
+    shift : along each axis, uniform in [-shift, shift] pixels; None: 2 pixels for a side of 28, and in proportion for others
+    elastic : root mean square of a smooth random displacement (Simard et al. 2003), in pixels along each axis; None: 1.3 for a side of 28,
+        and in proportion for others
+    sigma : of elastic displacements: they are white noise smoothed by a Gaussian of that deviation, in pixels; None: 5 for a side of 28,
+        and in proportion for others
     thicken : share of images that are mixed, in random parts, with their own dilation or erosion by 3 x 3 pixels
     blend : share of images that are mixed, in random parts, with another of the batch
     stitch : share of images whose left or upper part, up to a random line in the middle half, is that of another
@@ -45,9 +48,9 @@ class Deform:
     side: int
     degrees: float = 15.0
     stretch: float = 0.15
-    shift: float = 2.0
-    elastic: float = 1.3
-    sigma: float = 5.0
+    shift: float | None = None
+    elastic: float | None = None
+    sigma: float | None = None
     thicken: float = 0.0
     blend: float = 0.0
     stitch: float = 0.0
@@ -57,8 +60,8 @@ class Deform:
         _check.number("degrees", self.degrees, 0, most=180)
         _check.number("stretch", self.stretch, 0, 1)
         for name in ("shift", "elastic"):
-            _check.number(name, getattr(self, name), 0, float32=True)
-        _check.number("sigma", self.sigma, above=0, float32=True)
+            _check.number(name, self._pixels(name), 0, float32=True)
+        _check.number("sigma", self._pixels("sigma"), above=0, float32=True)
         for name in ("thicken", "blend", "stitch"):
             _check.number(name, getattr(self, name), 0, most=1)
         if self.blend + self.stitch > 1:
@@ -78,15 +81,20 @@ class Deform:
             new = self._mixed(new, rng)
         return new
 
+    def _pixels(self, name: str) -> float:
+        """A setting in pixels; where it is None, in proportion to the side."""
+        given: float | None = getattr(self, name)
+        return _OF_28[name] * self.side / 28 if given is None else given
+
     def _moved(self, x: Array, rng: np.random.Generator) -> Array:
-        n, side = len(x), self.side
+        n, side, shift, elastic = len(x), self.side, self._pixels("shift"), self._pixels("elastic")
         centre = (side - 1) / 2
         # where each pixel of the new image comes from in the old one, and one further down and right: there a border of zeros begins
         at = _maps(n, rng, math.radians(self.degrees), self.stretch) @ _grid(side)
-        at += (rng.uniform(-self.shift, self.shift, (n, 2, 1)) + centre + 1).astype(np.float32)
-        if self.elastic:
-            waves = _waves(side, self.sigma)
-            heights = rng.standard_normal((n, 2, waves.shape[1], waves.shape[1]), np.float32) * np.float32(self.elastic)
+        at += (rng.uniform(-shift, shift, (n, 2, 1)) + centre + 1).astype(np.float32)
+        if elastic:
+            waves = _waves(side, self._pixels("sigma"))
+            heights = rng.standard_normal((n, 2, waves.shape[1], waves.shape[1]), np.float32) * np.float32(elastic)
             at += (waves @ heights @ waves.T).reshape(n, 2, -1)
         np.clip(at, 0, side + np.float32(0.999), out=at)  # pixels outside are 0, so that they are no special case
         wide = side + 2
