@@ -55,6 +55,7 @@ def python_blocks(page):
     return [block for block in blocks(page) if block.language == "python" and NOT_RUN not in block.attributes]
 
 
+@pytest.mark.filterwarnings("error::UserWarning")  # such as a run's that learns nothing
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page) and page not in FIRST], ids=name)
 def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
     """One after the other, as a reader would run them: in one namespace and one folder."""
@@ -65,6 +66,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
         exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), namespace)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("page", FIRST, ids=name)
 def test_the_first_student_learns_and_the_shell_gives_the_same(page, tmp_path, monkeypatch, capsys):
     """What is shown beside the block is what it prints, up to another instruction set's rounding."""

@@ -15,10 +15,11 @@ if not EXAMPLES:
 
 
 def printed(script):
-    """What the example prints, run in a process of its own as a reader would."""
+    """What the example prints, run in a process of its own as a reader would, without a warning such as that nothing was learned."""
     pytest.importorskip("sklearn")
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    run = subprocess.run([sys.executable, ROOT / "examples" / script], capture_output=True, text=True, timeout=240, env=env)
+    command = [sys.executable, "-W", "error::UserWarning", ROOT / "examples" / script]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
