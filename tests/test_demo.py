@@ -1,5 +1,6 @@
 """The demo on tiny recipes: what it reports, that it follows from its seed, and that its figures are what they say."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -164,12 +165,9 @@ def test_a_forest_has_no_parameter_count_and_is_counted_compactly(results):
 @pytest.mark.parametrize(
     ("mimic", "says"),
     [
-        (0.96, "The mimic is 16.00 points better than the best net of its kind on labels (96.00 % against 80.00 %): 6 standard errors."),
-        (0.64, "The mimic is 16.00 points WORSE than the best net of its kind on labels (64.00 % against 80.00 %): 6 standard errors."),
-        (
-            0.81,
-            "The mimic and the best net of its kind on labels cannot be told apart: 81.00 % against 80.00 %, standard error 2.83 points.",
-        ),
+        (0.96, '"mimic" is 16.00 points better than "on labels, noise" (96.00 % against 80.00 %): 6 standard errors.'),
+        (0.64, '"mimic" is 16.00 points WORSE than "on labels, noise" (64.00 % against 80.00 %): 6 standard errors.'),
+        (0.81, '"mimic" and "on labels, noise" cannot be told apart: 81.00 % against 80.00 %, standard error 2.83 points.'),
     ],
 )
 def test_the_closing_sentences_are_honest(result, mimic, says):
@@ -182,6 +180,33 @@ def test_the_closing_sentences_are_honest(result, mimic, says):
     assert f"{abs(90 - 100 * mimic):.2f} points {'below' if mimic < 0.9 else 'above'} the teacher" in said
     assert ("wins nothing" in said) == (mimic < 0.905)
     assert "rows the net gets 90.00 %" in said
+
+
+def test_the_legend_explains_the_lines_that_are_there(result):
+    said = report.legend(result)
+    assert {"+-", "us/row", "mimics", "MUNGE's", "controls", "teacher's"} == {line.split()[1] for line in said.splitlines()}
+    few = report.legend(replace(result, models={key: result.models[key] for key in ("teacher", "labels", "mimic")}))
+    assert {"+-", "us/row", "mimics"} == {line.split()[1] for line in few.splitlines()}
+
+
+def test_the_time_is_the_fastest_of_many(monkeypatch):
+    clock, calls = iter([0, 5, 5, 6, 6, 8, 8, 12]), []
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock) / 10)
+    rows = datasets.Rows(np.zeros((4, 2), np.float32), np.zeros(4, np.int64))
+    assert measure.choices(lambda x: calls.append(1) or x, rows, 3)[1] == pytest.approx(1e5 / 4)
+    assert len(calls) == 3
+
+
+def test_a_slow_model_is_timed_less_often(monkeypatch):
+    clock, calls = itertools.count(), []
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    measure.choices(lambda x: calls.append(1) or x, datasets.Rows(np.zeros((4, 2), np.float32), np.zeros(4, np.int64)))
+    assert len(calls) == 3
+
+
+def test_what_is_trained_is_named_by_its_line(capsys):
+    tiny()
+    assert 'training the shallow net of the line "on labels, noise": 1,200 rows' in capsys.readouterr().err
 
 
 def test_every_set_has_both_recipes():

@@ -73,9 +73,9 @@ def _mnist1d(teacher: ConvRecipe, hidden: int, generate: Munge, epochs: dict[str
         "regularised": Student("on labels, dropout and noise", "labels", (replace(noisy, dropout=0.3, noise=0.2),)),
         "munge": Student("mimic, MUNGE's cases", "generated", (munged,)),
         "mimic": Student("mimic, unlabelled rows", "unlabelled", (mimic,)),
-        "temperature": Student("the same by T = 3", "unlabelled", (replace(mimic, loss="distillation", temperature=3.0),)),
-        "true": Student("control: their true labels", "true labels", (replace(mimic, loss="cross_entropy"),)),
-        "hard": Student("control: teacher's choices", "teacher's choices", (replace(mimic, loss="cross_entropy"),)),
+        "temperature": Student("mimic, distillation at T = 3", "unlabelled", (replace(mimic, loss="distillation", temperature=3.0),)),
+        "true": Student("control: true labels", "true labels", (replace(mimic, loss="cross_entropy"),)),
+        "hard": Student("control: teacher's classes", "teacher's choices", (replace(mimic, loss="cross_entropy"),)),
     }
     return Recipe(hidden, None, teacher, generate, {name: all_students[name] for name in students})
 

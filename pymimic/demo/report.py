@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ..targets import replacing
-from .measure import Model
+from .measure import TIMINGS, Model
 from .run import Result
 
 COLUMNS = ("model", "rows", "accuracy %", "+-", "agreement %", "parameters", "bytes", "multiply-adds", "us/row", "training s")
+_LEGEND = {  # of the lines that have these names in the recipe
+    "mimic": "mimics learn the teacher's logits, by squared error where nothing else is said",
+    "munge": "MUNGE's cases are the labelled rows and rows that MUNGE made of them; unlabelled rows are more of the set's own",
+    "temperature": "distillation is cross-entropy with the teacher's probabilities, at the temperature T",
+    "true": "controls learn the classes of the unlabelled rows instead of logits, by cross-entropy; no mimic knows their true labels",
+    "hard": "teacher's classes are the ones that it chooses",
+}
 
 
 def show(result: Result) -> None:
@@ -29,7 +36,7 @@ def show(result: Result) -> None:
         print_table(Console(), COLUMNS, rows)
     else:
         print(plain_table(rows))
-    print(f"\n{verdict(result)}")
+    print(f"\n{legend(result)}\n\n{verdict(result)}")
 
 
 def plain_table(rows: list[tuple[str, ...]], columns: int = len(COLUMNS)) -> str:
@@ -38,6 +45,15 @@ def plain_table(rows: list[tuple[str, ...]], columns: int = len(COLUMNS)) -> str
     widths = [max(map(len, column)) for column in zip(*lines)]
     places = [(str.rjust if i else str.ljust) for i in range(columns)]
     return "\n".join("  ".join(place(cell, width) for place, cell, width in zip(places, line, widths)) for line in lines)
+
+
+def legend(result: Result) -> str:
+    """What the columns and lines are."""
+    columns = (
+        "+- is the standard error of the accuracy; agreement is with the teacher",
+        f"us/row is the fastest of up to {TIMINGS} calls with all test rows, and jumps where other programs run",
+    )
+    return "\n".join(f"- {what}" for what in (*columns, *(what for name, what in _LEGEND.items() if name in result.models)))
 
 
 def verdict(result: Result) -> str:
@@ -53,9 +69,9 @@ def _gain(mimic: Model, labels: Model) -> str:
     gain, error = 100 * (mimic.accuracy - labels.accuracy), 100 * math.hypot(mimic.error, labels.error)
     both = f"{100 * mimic.accuracy:.2f} % against {100 * labels.accuracy:.2f} %"
     if abs(gain) < 2 * error:
-        return f"The mimic and the best net of its kind on labels cannot be told apart: {both}, standard error {error:.2f} points."
+        return f'"{mimic.title}" and "{labels.title}" cannot be told apart: {both}, standard error {error:.2f} points.'
     how = f"{abs(gain):.2f} points {'better' if gain > 0 else 'WORSE'}"
-    return f"The mimic is {how} than the best net of its kind on labels ({both}): {abs(gain) / error:.0f} standard errors."
+    return f'"{mimic.title}" is {how} than "{labels.title}" ({both}): {abs(gain) / error:.0f} standard errors.'
 
 
 def _standing(mimic: Model, teacher: Model) -> str:
@@ -77,7 +93,7 @@ def _controls(models: dict[str, Model], mimic: Model) -> list[str]:
 
 def _price(mimic: Model, teacher: Model) -> str:
     size = _ratio(teacher.size.bytes, mimic.size.bytes, "the teacher's bytes")
-    return f"The mimic takes {_ratio(teacher.us_per_row, mimic.us_per_row, 'the time of the teacher for a row')}, and {size}."
+    return f'"{mimic.title}" takes {_ratio(teacher.us_per_row, mimic.us_per_row, "the time of the teacher for a row")}, and {size}.'
 
 
 def write_json(result: Result, path: Path) -> None:

@@ -31,7 +31,7 @@ class Result:
     by_cases: dict[int, float]  # test accuracy of mimics by the number of cases, labelled rows among them; empty if not asked for
     backend: str
     seconds: float
-    student: Student  # the mimic
+    student: Student  # of models["mimic"]
 
 
 def run_demo(
@@ -65,13 +65,13 @@ def run_demo(
     _say(f"{name}: fitting the teacher on {len(data.train.x):,} rows")
     fitted = setting.fitted
     given, microseconds = choices(fitted.teacher.logits, data.test)
-    seen, _ = accuracy_of(choices(fitted.teacher.logits, data.validation)[0], data.validation)
+    seen, _ = accuracy_of(choices(fitted.teacher.logits, data.validation, 1)[0], data.validation)
     figures = (*accuracy_of(given, data.test), 1.0, microseconds, fitted.seconds, seen, fitted.curve)
     models = {"teacher": Model(fitted.title, len(data.train.x), fitted.size, *figures)}
     nets: dict[str, Student] = {}
     for key, way in how.students.items():
         cases = setting.cases(way.cases)
-        _say(f"training the shallow net {way.title}: {len(cases):,} rows")
+        _say(f'training the shallow net of the line "{way.title}": {len(cases):,} rows')
         trained = setting.train(cases, way.trainings)
         models[key], nets[key] = _measure(setting, way.title, trained, len(cases), given), trained.student
     curve = _by_cases(setting, models["munge" if "munge" in models else "mimic"]) if by_cases else {}
@@ -94,10 +94,10 @@ def _by_cases(setting: Setting, most: Model) -> dict[int, float]:
     curve = {}
     for copies in sorted({round(share * setting.how.generate.copies) for share in _SHARES}):
         cases = setting.part(copies)
-        _say(f"training a mimic on {len(cases):,} rows")
+        _say(f"training a mimic on fewer rows, for the plot: {len(cases):,} rows")
         more = round(most.rows / len(cases))  # epochs, for as many steps
         trained = setting.train(cases, [replace(training, epochs=more * training.epochs) for training in way.trainings])
-        curve[len(cases)] = accuracy_of(choices(trained.student.logits, setting.data.test)[0], setting.data.test)[0]
+        curve[len(cases)] = accuracy_of(choices(trained.student.logits, setting.data.test, 1)[0], setting.data.test)[0]
     return curve | {most.rows: most.accuracy}
 
 
