@@ -15,7 +15,7 @@ if not EXAMPLES:
 
 
 def printed(script):
-    """What the example prints, run in a process of its own as a reader would, without a warning such as that nothing was learned."""
+    """What the example prints, run in a process of its own as a reader would, without a warning of ours."""
     pytest.importorskip("sklearn")
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-W", "error::UserWarning", ROOT / "examples" / script]

@@ -184,7 +184,7 @@ def test_memory_budget_and_keep_reach_the_wide_layer():
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 def test_augment_is_a_function_of_three_that_returns_two(net):
     for augment, error, message in (
-        (lambda x, generator: x, TypeError, r"augment: expected a function of \(x, targets, generator\), got .+\(x, generator\)"),
+        (lambda x, generator: x, TypeError, r"augment: expected a function of \(x, targets, rng\), got .+\(x, generator\)"),
         (lambda x, targets, generator: x, TypeError, r"augment: expected \(x, targets\) from it, got ndarray"),
         (lambda x, targets, generator: (x[:, 1:], targets), ValueError, rf"augment: expected x of shape \(32, {D}\) from it, got"),
         (lambda x, targets, generator: (x[1:], targets), ValueError, rf"augment: expected x of shape \(32, {D}\) from it, got \(31, {D}\)"),

@@ -25,7 +25,7 @@ def warned(call):
     return [str(warning.message) for warning in caught]
 
 
-# A net that is worse than one answer for all rows
+# A net that is worse than the same answer for every row
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)

@@ -19,7 +19,7 @@ Batch = tuple[Array, Array | None, Array | None, Array | None]
 """x (n, D), logits (n, C) or None, labels (n,) or None, weights (n,) or None."""
 
 Augment = Callable[[Array, Any, np.random.Generator], tuple[Array, Any]]
-"""(x, targets, generator) -> (x, targets) of the same number of rows; NumPy arrays, or `pymimic.Targets` where the data have both kinds."""
+"""(x, targets, rng) -> (x, targets) of the same number of rows; NumPy arrays, or `pymimic.Targets` where the data have both kinds."""
 
 _SLOTS = 3  # one batch is used, one is copied to the device, one is read
 
@@ -29,7 +29,7 @@ def shuffled(
 ) -> Iterator[tuple[Array, Array | Targets, Array | None]]:  # fmt: skip
     """What is left of an epoch behind `position`, in the epoch's order: `accumulate` batches a step, and a generator for each step."""
     if augment is not None:
-        demand_arguments("augment", augment, "x", "targets", "generator")
+        demand_arguments("augment", augment, "x", "targets", "rng")
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(len(data))
     for first in range(position, len(data), batch_size * accumulate):
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, first)))

@@ -1,4 +1,4 @@
-"""New cases from old ones, for a teacher to label: MUNGE, copy by copy or as a generator, and copies with Gaussian noise."""
+"""New cases from old ones, for a teacher to label: MUNGE, copy by copy or as a generator of cases, and copies with Gaussian noise."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def munge(
     The nearest neighbour is the one by Euclidean distance over continuous attributes, where a discrete attribute that differs adds 1 to the
     squared distance; of several equally near (to rounding) it is the first in x.
 
-    One copy is in memory at a time, so a set larger than memory can be made: `TransferSet.create` takes the generator. As all generators,
-    it cannot be pickled: call `munge` where the rows are wanted.
+    One copy is in memory at a time, so a set larger than memory can be made: `TransferSet.create` takes what is returned, an iterator that
+    cannot be pickled: call `munge` where the rows are wanted.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def munge(
 
 
 class Munge:
-    """A generator that munges rows of x: each new case is a row e drawn at random, exchanged with its nearest neighbour e' in x.
+    """A generator of cases that munges rows of x: each new case is a row e drawn at random, exchanged with its nearest neighbour e' in x.
 
     With probability p an attribute of the case is drawn from N(e'_a, |e_a - e'_a| / s), else it is e_a; a discrete one is e'_a or e_a. So
     a case is exchanged once, where `munge` exchanges a row of a copy twice on average: as e, and as the neighbour of others. The

@@ -1,7 +1,7 @@
 """Generators of new cases for a batch: noise, blends and masks; and what draws from a generator, whole copies or fresh cases as one trains.
 
-A generator is any function (x, rng) -> x', (B, D) float32 to (B, D) float32, that draws from the `numpy.random.Generator` alone and leaves
-x as it is. Those of the library are also compared when a run is resumed: their repr says how they are set.
+A generator of cases is any function (x, rng) -> x', (B, D) float32 to (B, D) float32. It leaves x as it is, and takes all that is random
+from rng, a `numpy.random.Generator`. Those of the library are also compared when a run is resumed: their repr says how they are set.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .rounding import warn_of_merged_values
 from .teacher import Teacher, demand_teacher, label
 
 Generate = Callable[[Array, np.random.Generator], Array]
-"""A generator: (x, rng) -> x'."""
+"""A generator of cases: (x, rng) -> x'."""
 
 _SLAB = 1 << 22  # values that `copies` gives a generator at once
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A generator that adds independent normal noise.
+    """A generator of cases that adds independent normal noise.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Mixup:
-    """A generator of blends of two rows (Zhang et al. 2018): a x + (1 - a) x' with a ~ Beta(alpha, alpha), x' another row of the batch.
+    """A generator of cases that blends two rows (Zhang et al. 2018): a x + (1 - a) x', a ~ Beta(alpha, alpha), x' another of the batch.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Mixup:
 
 @dataclass(frozen=True)
 class Masks:
-    """A generator that blanks stripes of a grid of time and features, as a spectrogram is (SpecAugment, Park et al. 2019).
+    """A generator of cases that blanks stripes of a grid of time and features, as a spectrogram is (SpecAugment, Park et al. 2019).
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class Masks:
 
 
 def copies(generator: Generate, x: Array, count: int, seed: int = 0) -> Iterator[Array]:
-    """Yield `count` new versions of x, each of shape (N, D), by a generator: what `TransferSet.create` and `from_teacher` take.
+    """Yield `count` new versions of x, each of shape (N, D), by a generator of cases: what `TransferSet.create` and `from_teacher` take.
 
     Parameters
     ----------
@@ -163,9 +163,9 @@ def each_copy(generator: Generate, x: Array, count: int, seed: int) -> Iterator[
 
 
 def fresh_cases(generator: Generate, teacher: Teacher | None = None) -> Augment:
-    """For `Trainer(augment=)`: every batch is replaced by new cases of the generator, which the teacher labels as one trains.
+    """For `Trainer(augment=)`: every batch is replaced by new cases of a generator of cases, which the teacher labels as one trains.
 
-    No case comes twice, and nothing is stored. The generator draws from the stream that the trainer has for the step, so runs repeat, and
+    No case comes twice, and nothing is stored. The `rng` that the generator gets is the step's own, so runs repeat, and
     resume bit for bit. A checkpoint keeps how the generator is set and the teacher's description, and `fit(resume=)` compares them.
 
     Parameters

@@ -53,7 +53,8 @@ class Model:
 
 def choices(logits: Callable[[Array], Array], test: Rows, timings: int = TIMINGS) -> tuple[Array, float]:
     """The classes chosen for the test rows, and microseconds a row: the fastest of so many timings, the one least disturbed."""
-    seconds, answer = [], np.empty(0)
+    seconds: list[float] = []
+    answer = np.empty(0)
     while len(seconds) < timings and sum(seconds) < _MOST_SECONDS:
         started = time.perf_counter()
         answer = logits(test.x)

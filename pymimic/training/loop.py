@@ -95,9 +95,9 @@ class Run:
                 self._hand_over_the_last()
 
     def useless(self) -> tuple[float, float] | None:
-        """Where the net's loss is higher than when the run began, and than that of one answer for all rows: its loss, and that one.
+        """Where the net's loss is higher than when the run began, and than that of the same answer for every row: its loss, and that one.
 
-        All are of the sample of the data. None without steps, for a loss of the user's own, and where one answer is right.
+        All are of the sample of the data. None without steps, for a loss of the user's own, and where the same answer is right.
         """
         if self._began is None or self.state.step == 0:
             return None

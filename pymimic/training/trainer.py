@@ -30,7 +30,7 @@ class Trainer:
     """Trains a net on a teacher's logits or on labels: a `Student`, wide and shallow, or a `DeepNet`.
 
     Everything random follows from `seed`. `SeedSequence(seed, spawn_key=(e,))` gives epoch e's order of rows, `spawn_key=(e, first row)`
-    the generator that `augment` gets, and `SeedSequence(seed)` itself the key of dropout, whose offset is the step; from it each layer
+    the `rng` that `augment` gets, and `SeedSequence(seed)` itself the key of dropout, whose offset is the step; from it each layer
     of a deep net draws a key of its own.
 
     Parameters
@@ -163,7 +163,8 @@ class Trainer:
         Warns
         -----
         UserWarning
-            The learning rate is 0 throughout; a `warm_up` takes the whole run; the net ends worse than one answer for all rows.
+            The learning rate is 0 throughout; a `warm_up` takes the whole run; the run makes the net worse, and worse than the same
+            answer for every row.
 
         Raises
         ------
@@ -227,7 +228,7 @@ class Trainer:
             )
 
     def _warn_of_no_use(self, run: Run) -> None:
-        """Warn where the run made the net worse, and worse than one and the same answer for all rows."""
+        """Warn where the run made the net worse, and worse than the same answer for every row."""
         found = run.useless()
         if found is not None:
             warnings.warn(
