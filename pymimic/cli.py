@@ -9,12 +9,14 @@ from typing import Annotated, NoReturn, cast
 
 import typer
 
+from . import __version__
 from .bench.command import bench
 from .commands.distill import distill
 from .commands.info import info
 from .commands.paper import paper
 from .commands.predict import predict
 from .exits import MISUSED, complain, finish, one_line, status_of, warnings_as_lines
+from .files import demand_kind_or_none
 from .targets import demand_distinct, demand_writable, expanded
 from .training.interrupt import terminable
 
@@ -38,6 +40,21 @@ def run(arguments: list[str]) -> NoReturn:
     except typer.Abort:  # ctrl-C before the command began
         code = status_of(KeyboardInterrupt())
     sys.exit(finish(code if isinstance(code, int) else 0))
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pymimic {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is, and exit")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @app.command()
@@ -72,6 +89,8 @@ def demo(
     for name, file in (("json", json), ("plot", plot), ("out", out)):
         if file is not None:
             demand_writable(name, file)
+    if out is not None:
+        demand_kind_or_none("out", out, "student")
     if plot is not None:
         report.demand_matplotlib()
     result = run_demo(data, None if path is None else expanded(path), fast=fast, seed=seed, device=device, by_cases=plot is not None)

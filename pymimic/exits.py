@@ -72,7 +72,9 @@ def option(name: str, **others: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, f"{name}: {error.strerror or error}", error.filename) from error
+        given, colon, rest = str(error.strerror or error).partition(": ")
+        what = f"{others[given]}: {rest}" if colon and given in others else f"{name}: {rest if given == name else error.strerror or error}"
+        raise OSError(error.errno, what, error.filename) from error
     except (ValueError, TypeError) as error:
         given, colon, rest = str(error).partition(": ")
         if colon and given in others:
@@ -93,6 +95,12 @@ def finish(code: int) -> int:
     return code
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, whose name takes an s where there are several."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def _dashed(message: str) -> str:
     """The message, with the argument that it begins with as the command's option has it."""
-    return re.sub(r"^\w+(?=: )", lambda name: name[0].replace("_", "-"), message)
+    message = re.sub(r"^\w+(?=: )", lambda name: name[0].replace("_", "-"), message)
+    return re.sub(r"^backend(?=: 'cuda' )", "device", message.replace(" or None, got", ", got"))  # an option is left out, not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from .backends.interface import Array
 from .errors import FileFormatError
-from .targets import Path, expanded, replacing
+from .targets import Path, expanded, naming, replacing
 
 __all__ = ["FORMAT", "Path", "read_metadata", "read_safetensors", "write_safetensors"]
 
@@ -61,13 +62,14 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
             file.write(_bytes(array))
 
 
-def read_safetensors(path: Path, kind: str | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
+def read_safetensors(path: Path, kind: str | None = None, name: str = "path") -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays by name, and the metadata, of a file that `write_safetensors` wrote.
 
     Parameters
     ----------
     path : the file; `~` is the home folder
     kind : what metadata["kind"] must be, for instance "student"; None takes any
+    name : of the argument that the path came by, which errors begin with
 
     Raises
     ------
@@ -76,8 +78,8 @@ def read_safetensors(path: Path, kind: str | None = None) -> tuple[dict[str, Arr
     OSError
         The file cannot be read.
     """
-    where = f"path: {expanded(path)!r}"
-    with open(expanded(path), "rb") as file:  # an OSError of Python's own names the file
+    where = f"{name}: {expanded(path, name)!r}"
+    with naming(expanded(path), f"{name}: "), open(expanded(path), "rb") as file:
         header, metadata = _open(file, where, kind)
         try:
             described = json.loads(header[8:])
@@ -97,8 +99,19 @@ def read_safetensors(path: Path, kind: str | None = None) -> tuple[dict[str, Arr
 
 def read_metadata(path: Path, kind: str | None = None) -> dict[str, Any]:
     """The metadata alone, for which no array is read and no checksum compared; otherwise like `read_safetensors`."""
-    with open(expanded(path), "rb") as file:
+    with naming(expanded(path), "path: "), open(expanded(path), "rb") as file:
         return _open(file, f"path: {expanded(path)!r}", kind)[1]
+
+
+def demand_kind_or_none(name: str, path: Path, kind: str) -> None:
+    """Demand that a file that is to be written takes the place of none, of another of its kind, or of an empty file."""
+    where = expanded(path, name)
+    if os.path.exists(where) and os.path.getsize(where):
+        try:
+            read_metadata(where, kind)
+        except FileFormatError:
+            what = f"expected no file, or a {kind}'s to be replaced, got another: {where!r}: remove it, or give another name"
+            raise FileFormatError(f"{name}: {what}") from None
 
 
 def _header(arrays: list[tuple[str, Array]], metadata: dict[str, str]) -> bytes:

@@ -48,7 +48,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     OSError
         What went wrong on the way; it names `path`.
     """
-    with _naming(expanded(path)):
+    with naming(expanded(path)):
         target, there = _resolve(expanded(path))
         _remove_stale(os.path.dirname(target), re.escape(_stem(target)))
         part, descriptor = _create(target, there)
@@ -81,7 +81,7 @@ def demand_writable(name: str, path: Path) -> None:
         With what is the matter, the argument's `name` and the path.
     """
     text = expanded(path, name)
-    with _naming(text, f"{name}: "):
+    with naming(text, f"{name}: "):
         target, _ = _resolve(text)
         part, descriptor = _create(target, None)
         try:
@@ -112,8 +112,8 @@ def remove_parts(folder: Path, names: str) -> None:
 
 
 @contextmanager
-def _naming(path: str, before: str = "") -> Iterator[None]:
-    """Let every OSError on the way name `path`, which the caller knows, and no temporary file."""
+def naming(path: str, before: str = "") -> Iterator[None]:
+    """Let every OSError on the way name `path`, which the caller knows, and no temporary file; `before` begins the message."""
     try:
         yield
     except OSError as error:

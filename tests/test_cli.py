@@ -57,7 +57,8 @@ def test_predict_writes_what_predict_returns(files, monkeypatch, dtype, capsys):
 
 def test_a_prediction_that_fails_leaves_the_old_file(files, monkeypatch, capsys):
     Student(D, 40, C).save(files / "s.safetensors")
-    (files / "y.npy").write_bytes(b"precious")
+    np.save(files / "y.npy", np.ones(3))
+    before = (files / "y.npy").read_bytes()
 
     def full(self, x, backend=None):
         raise OSError(28, "No space left on device", "y.npy")
@@ -65,7 +66,7 @@ def test_a_prediction_that_fails_leaves_the_old_file(files, monkeypatch, capsys)
     monkeypatch.setattr(Student, "predict", full)
     assert call("predict", files / "s.safetensors", "--inputs", files / "x.npy", "--out", files / "y.npy") == 1
     assert "No space left on device" in only_line(capsys)
-    assert (files / "y.npy").read_bytes() == b"precious"
+    assert (files / "y.npy").read_bytes() == before
     assert not list(files.glob(".*"))
 
 
@@ -147,7 +148,10 @@ def test_mistakes_are_one_line(arguments, status, says, capsys):
         (("--loss", "hinge"), "loss: expected"),
         (("--temperature", "2"), "temperature: expected 1 with loss 'mimic', as 'distillation' alone reads it, got 2.0"),
         (("--batch-size", "0"), "batch-size: expected"),
-        (("--epochs", "-1"), "epochs: expected an int in [0"),
+        (("--epochs", "-1"), "epochs: expected an int in [1"),
+        (("--epochs", "0"), "epochs: expected an int in [1"),
+        (("--loss", "cross_entropy"), "loss: expected mimic or distillation, got 'cross_entropy'"),
+        (("--ema", "2"), "ema: expected a number in [0, 1), got 2.0"),
         (("--checkpoint-every", "0"), "checkpoint-every: expected"),
         (("--threads", "0"), "threads: expected"),
         (("--patience", "2"), "patience: expected --val-inputs and --val-logits beside it, as it watches the validation loss, got neither"),
@@ -312,3 +316,50 @@ def test_demo_writes_what_it_is_asked_for(tmp_path, monkeypatch, capsys):
     assert wanted["plot"].read_bytes()[:4] == b"\x89PNG"
     assert Student.load(wanted["out"]).hidden == 32
     assert '"mimic" takes' in capsys.readouterr().out
+
+
+# What a run says
+
+
+def test_a_diverging_run_advises_a_lower_rate(files, capsys):
+    assert distil(files, "--lr", "1e6", "--optimizer", "sgd", "--schedule", "constant") == 1
+    assert re.match(r"pymimic: training diverged at step \d+: expected .*: try a lower --lr", only_line(capsys))
+
+
+def test_one_epoch_is_one(files, capsys):
+    assert distil(files, "--epochs", "1") == 0
+    assert " in 1 epoch, " in capsys.readouterr().out
+
+
+def test_fewer_epochs_than_were_done_are_refused(files, capsys, monkeypatch):
+    monkeypatch.setattr(Student, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert distil(files, "--schedule", "constant") == 1
+    assert "No space left" in only_line(capsys)
+    monkeypatch.undo()
+    checkpoint = files / "s.safetensors.checkpoint"
+    before = checkpoint.read_bytes()
+    assert distil(files, "--schedule", "constant", "--epochs", "2", "--resume") == 1
+    assert "pymimic: epochs: expected at least 3, as the checkpoint in" in only_line(capsys)
+    assert checkpoint.read_bytes() == before
+    assert not (files / "s.safetensors").exists()
+
+
+def test_a_device_that_is_not_there_is_the_options_fault(files, capsys, monkeypatch):
+    def missing(name):
+        raise pymimic.BackendUnavailableError(f"backend: {name!r} is not available: none here")
+
+    monkeypatch.setattr("pymimic.backends.get", missing)
+    Student(D, 8, C).save(files / "s.st")
+    assert call("predict", files / "s.st", "--inputs", files / "x.npy", "--out", files / "y.npy", "--device", "cuda") == 1
+    assert only_line(capsys) == "pymimic: device: 'cuda' is not available: none here\n"
+
+
+def test_a_wrong_dtype_names_option_and_file(files, capsys):
+    np.save(files / "t.npy", np.ones((ROWS, C), int))
+    assert distil(files) == 1
+    assert re.search(r"pymimic: logits: expected .*, got int64: pass .astype\(np.float32\) \(in '.*t.npy'\)\n", only_line(capsys))
+
+
+def test_the_version(capsys):
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"pymimic {pymimic.__version__}\n"

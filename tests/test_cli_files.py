@@ -1,6 +1,7 @@
 """Files of the command line: none is taken for two options, and every one that will be written is tried before the work."""
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -94,3 +95,32 @@ def test_home_is_known_in_every_option(files, monkeypatch):
     assert call("predict", "~/s.st", "--inputs", "~/x.npy", "--out", "~/y.npy") == 0
     assert np.load(files / "y.npy").shape == (ROWS, C)
     assert not (files / "c").exists()
+
+
+# Files that would be lost
+
+
+@pytest.mark.parametrize("content", [b"precious", b"\x93NUMPY of another"])
+def test_a_file_of_another_kind_is_not_overwritten(files, monkeypatch, content, capsys):
+    monkeypatch.chdir(files)
+    Student(D, 8, C).save("s.st")
+    (files / "other").write_bytes(content)
+    commands = [("distill", "--inputs", "x.npy", "--logits", "t.npy", *SIZES, "--out"), ("demo", "--out")]
+    if not content.startswith(b"\x93"):
+        commands.append(("predict", "s.st", "--inputs", "x.npy", "--out"))
+    for command in commands:
+        assert call(*command, "other") == 1
+        assert re.match(r"pymimic: out: expected no file, or .* to be replaced, got another: 'other': remove it, or", only_line(capsys))
+        assert (files / "other").read_bytes() == content
+
+
+def test_files_of_the_same_kind_and_empty_ones_are_replaced(files, monkeypatch):
+    monkeypatch.chdir(files)
+    for _ in range(2):
+        (files / "empty").write_bytes(b"")
+        for out in ("s.txt", "empty"):
+            assert call("distill", "--inputs", "x.npy", "--logits", "t.npy", *SIZES, "--out", out) == 0
+        (files / "empty").write_bytes(b"")
+        for out in ("y.txt", "empty"):
+            assert call("predict", "s.txt", "--inputs", "x.npy", "--out", out) == 0
+            assert np.load(out).shape == (ROWS, C)

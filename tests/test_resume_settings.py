@@ -367,7 +367,7 @@ def test_slots_that_are_not_finite_are_not_saved(tmp_path):
     net = Student(D, H, C)
     with (
         np.errstate(all="ignore"),
-        pytest.raises(pm.TrainingDivergedError, match=r"optimizer\.\w\.square: expected finite values after step 1"),
+        pytest.raises(pm.TrainingDivergedError, match=r"diverged at step 1: expected finite values in optimizer\.\w\.square, got NaN"),
     ):
         fit(
             net=lambda: net,
@@ -385,3 +385,52 @@ def test_slots_that_are_not_finite_are_not_saved(tmp_path):
 def test_what_a_checkpoint_holds_is_json(checkpoint):
     _, metadata = read_safetensors(checkpoint)
     assert json.loads(json.dumps(metadata, allow_nan=False)) == metadata
+
+
+@pytest.mark.parametrize("stop_in", [1, 3])
+def test_fewer_epochs_than_the_checkpoint_has_are_refused(tmp_path, stop_in):
+    def stop(y, t, weights):
+        calls.append(1)
+        if len(calls) == 2 * stop_in:
+            raise KeyboardInterrupt
+        return 0.5 * float(np.square(y - t).sum()) / len(y), (y - t) / np.float32(len(y))
+
+    calls, path = [], str(tmp_path / "c")
+    data = pm.TransferSet(np.eye(8, 3, dtype=np.float32), np.eye(8, 2, dtype=np.float32))
+
+    def trainer(epochs):
+        return pm.Trainer(pm.Student(3, 8, 2), pm.SGD(0.1), epochs=epochs, batch_size=4, loss=stop, checkpoint=path, progress=False)
+
+    said = rf"^stopped in epoch {stop_in}, state in '.*c': go on with fit\(resume=\.\.\.\)$"
+    with pytest.raises(KeyboardInterrupt, match=said):
+        trainer(9).fit(data)
+    before, calls = (tmp_path / "c").read_bytes(), []
+    for epochs in range(stop_in):
+        again = trainer(epochs)
+        with pytest.raises(ValueError, match=rf"^epochs: expected at least {stop_in}, as .* in epoch {stop_in}, got {epochs}$"):
+            again.fit(data, resume=path)
+        assert again.optimizer.steps == 0
+        assert (tmp_path / "c").read_bytes() == before
+    calls.extend([1] * 99)
+    assert len(trainer(stop_in).fit(data, resume=path)) == stop_in
+
+
+def test_a_run_without_epochs_writes_no_checkpoint(tmp_path):
+    data = pm.TransferSet(np.eye(8, 3, dtype=np.float32), np.eye(8, 2, dtype=np.float32))
+    for epochs, there in ((0, False), (1, True), (0, True)):
+        trainer = pm.Trainer(pm.Student(3, 8, 2), pm.SGD(0.1), epochs=epochs, checkpoint=tmp_path / "c", progress=False)
+        before = (tmp_path / "c").read_bytes() if (tmp_path / "c").exists() else b""
+        trainer.fit(data)
+        assert (tmp_path / "c").exists() == there
+        assert epochs or not there or (tmp_path / "c").read_bytes() == before
+
+
+@pytest.mark.parametrize("call", [
+    lambda path: pm.Trainer(pm.Student(3, 8, 2), pm.SGD(0.1), epochs=1).fit(pm.TransferSet(np.ones((2, 3)), np.ones((2, 2))), resume=path),
+    lambda path: pm.DeepNet([3, 2]).fit(np.ones((2, 3)), np.zeros(2, int), resume=path),
+])  # fmt: skip
+def test_a_missing_checkpoint_names_the_argument(tmp_path, call):
+    with pytest.raises(FileNotFoundError, match="resume: No such file") as found:
+        call(tmp_path / "nope")
+    assert found.value.errno == 2
+    assert found.value.filename == str(tmp_path / "nope")

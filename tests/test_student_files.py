@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from small_students import inputs, same, trained
 
+from pymimic import ConvNet, DeepNet
 from pymimic.errors import FileFormatError
 from pymimic.nets.student import Student
 
@@ -151,3 +152,10 @@ def test_a_missing_file_or_folder_is_an_oserror_that_names_it(tmp_path):
         trained().save(tmp_path / "nowhere" / "s.safetensors")
     with pytest.raises(OSError, match="expected a plain file"):
         trained().save(tmp_path)
+
+
+def test_a_missing_file_names_the_argument(tmp_path):
+    for net in (Student, DeepNet, ConvNet):
+        with pytest.raises(FileNotFoundError, match="path: No such file") as found:
+            net.load(tmp_path / "nope")
+        assert (found.value.errno, found.value.filename) == (2, str(tmp_path / "nope"))

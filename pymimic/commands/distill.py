@@ -9,10 +9,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from .. import _check
 from ..data.mapped import map_npy
 from ..data.transfer import TransferSet
-from ..exits import complain, option, status_of
-from ..files import read_metadata
+from ..errors import TrainingDivergedError
+from ..exits import complain, counted, option, status_of
+from ..files import demand_kind_or_none, read_metadata
 from ..nets.student import Student
 from ..optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
 from ..targets import demand_distinct, demand_writable, expanded
@@ -85,12 +87,16 @@ def distill(
             set_num_threads(threads)
     state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
     _demand_partners(val_inputs, val_logits, patience, pca, rank)
+    _check.integer("epochs", epochs, 1, 1 << 31)
+    if loss not in ("mimic", "distillation"):
+        raise ValueError(f"loss: expected mimic or distillation, got {loss!r}")
     reads = {"inputs": inputs, "logits": logits, "val-inputs": val_inputs, "val-logits": val_logits}
     demand_distinct(reads, {"out": out, "checkpoint": state})
     demand_distinct({"inputs": inputs}, {"logits": logits})
     demand_distinct({"val-inputs": val_inputs}, {"val-logits": val_logits})
     demand_writable("out", out)
     demand_writable("checkpoint", state)
+    demand_kind_or_none("out", out, "student")
     _demand_clear_start(state, resume, resume_with, fresh)
     cases = _transfer_set("inputs", inputs, "logits", logits)
     validation = None
@@ -108,10 +114,12 @@ def distill(
     )  # fmt: skip
     may_differ = _settings_of(trainer, resume_with)
     try:
-        with option("checkpoint", data="inputs", validation="val-inputs"):
+        with option("checkpoint", data="inputs", validation="val-inputs", resume="checkpoint"):
             history = trainer.fit(cases, validation, resume=state if resume else None, resume_with=may_differ, overwrite=fresh)
     except OtherRunError as error:
         raise ValueError(_other_run(error)) from None
+    except TrainingDivergedError as error:
+        raise TrainingDivergedError(str(error).replace("learning rate", "--lr")) from None
     except KeyboardInterrupt as signal:
         hint = f"{str(state)!r} has the run's state: to go on, add --resume to the same command" if state.exists() else "no step was done"
         raise typer.Exit(complain(f"interrupted; {hint}", status_of(signal))) from None
@@ -121,13 +129,13 @@ def distill(
         what = f"out: {error.strerror} (the run is in {str(state)!r}: mend this, and add --resume to the same command)"
         raise OSError(error.errno, what, error.filename) from error
     state.unlink(missing_ok=True)
-    typer.echo(f"{out}: {student.parameter_count} parameters, {len(cases)} rows{_summary(history, patience)}")
+    typer.echo(f"{out}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, patience)}")
 
 
 def _summary(history: History, patience: int | None) -> str:
     """What the run came to."""
     last = history[-1] if history else None
-    seen = "" if last is None else f" in {last.epoch} epochs, {last.seconds:.1f} s; training loss {last.train_loss:.5g}"
+    seen = "" if last is None else f" in {counted(last.epoch, 'epoch')}, {last.seconds:.1f} s; training loss {last.train_loss:.5g}"
     if history.best_epoch is not None:
         kept = history[history.best_epoch - 1 if patience is not None else -1]
         seen += f", validation loss {kept.validation_loss:.5g}, agreement with the teacher {kept.validation_accuracy:.4f}"
@@ -168,8 +176,12 @@ def _demand_clear_start(checkpoint: Path, resume: bool, resume_with: str, fresh:
 def _transfer_set(inputs: str, x: Path, logits: str, t: Path) -> TransferSet:
     """Two files as a set; errors name the options that they came by."""
     arrays = map_npy(inputs, x), map_npy(logits, t)
-    with option(inputs, x=inputs, logits=logits):
-        return TransferSet(*arrays)
+    try:
+        with option(inputs, x=inputs, logits=logits):
+            return TransferSet(*arrays)
+    except (TypeError, ValueError) as error:
+        file = t if str(error).startswith(f"{logits}: ") else x
+        raise type(error)(f"{error} (in {str(file)!r})") from error
 
 
 def _schedule(name: str, rate: float, steps: int, share: float) -> Schedule:

@@ -10,8 +10,8 @@ import numpy as np
 import typer
 
 from .. import _check
-from ..data.mapped import map_npy
-from ..exits import option
+from ..data.mapped import demand_npy_or_none, map_npy
+from ..exits import counted, option
 from ..nets.student import Student
 from ..numerics import BadRows
 from ..progress import Progress
@@ -35,6 +35,7 @@ def predict(
             set_num_threads(threads)
     demand_distinct({"student": student, "inputs": inputs}, {"out": out})
     demand_writable("out", out)
+    demand_npy_or_none("out", out)
     with option("student", path="student"):
         net = Student.load(student)
     net.to(device)
@@ -55,4 +56,4 @@ def predict(
             file.write(y.astype("<f4", copy=False).data)
             bar.update(len(slab))
     bad.warn("inputs", 1)
-    typer.echo(f"{out}: {len(x)} rows of {net.outputs} {'probabilities' if proba else 'logits'}")
+    typer.echo(f"{out}: {counted(len(x), 'row')} of {net.outputs} {'probabilities' if proba else 'logits'}")

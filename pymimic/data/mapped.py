@@ -74,6 +74,18 @@ def map_npy(name: str, path: Path) -> Array:
     return array
 
 
+def demand_npy_or_none(name: str, path: Path) -> None:
+    """Demand that a .npy file that is to be written takes the place of none, of another .npy file, or of an empty file."""
+    where = expanded(path, name)
+    if not os.path.exists(where):
+        return
+    with open(where, "rb") as file:
+        start = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if start not in (b"", np.lib.format.MAGIC_PREFIX):
+        what = f"expected no file, or a .npy file to be replaced, got another: {where!r}: remove it, or give another name"
+        raise FileFormatError(f"{name}: {what}")
+
+
 def kind_of(path: Path) -> str:
     """In words, what a file is that cannot be mapped as a .npy file."""
     with open(path, "rb") as file:

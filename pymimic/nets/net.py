@@ -207,7 +207,7 @@ class Net(ABC):
         FileFormatError
             The file is truncated, foreign, or of another kind of net; the message names it.
         OSError
-            The file cannot be read.
+            The file cannot be read; the message names `path`.
         """
         arrays, metadata = read_safetensors(path, kind=cls.file_kind)
         net = cls.__new__(cls)

@@ -50,8 +50,8 @@ class Student(Net):
         self._configure(inputs, hidden, outputs, rank, activation, dropout, seed)
         if self.rank is not None and self.rank > self.inputs:
             warnings.warn(
-                f"rank: expected at most {self.inputs} units, the inputs, got {self.rank}: such a bottleneck takes time and wins nothing; "
-                "rank=None leaves it out",
+                f"rank: expected at most {self.inputs} units, the inputs, got {self.rank}: such a bottleneck takes time and wins nothing: "
+                "leave it out",
                 stacklevel=2,
             )
         D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs

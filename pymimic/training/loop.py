@@ -19,7 +19,6 @@ from ..data.cases import Cases, Targets, both, in_order, together
 from ..data.feed import Batch, feed, shuffled
 from ..data.moments import moments, standardisation
 from ..devices import like, module, to
-from ..errors import TrainingDivergedError
 from ..nets.student import Student
 from ..progress import Progress
 from .history import Record
@@ -27,7 +26,7 @@ from .interrupt import DeferredInterrupt
 from .learner import Learner, ShallowLearner, global_norm
 from .losses import NAMES, loss_function, one_answer, suits
 from .resume import Sample, fingerprint, sample
-from .state import TrainingState
+from .state import TrainingState, diverged
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -63,7 +62,7 @@ class Run:
             self.state = TrainingState()
             self._standardise()
         else:
-            self.state = TrainingState.load(resume, self.learner, self.configuration, resume_with)
+            self.state = TrainingState.load(resume, self.learner, self.configuration, trainer.epochs, resume_with)
             trainer.optimizer.demand_for(trainer.student)
         self._tried = self._rows_to_try()
         self._began = self._loss_on_sample(to("cpu", self.learner.outputs(self._sample_there()))) if trainer.loss in NAMES else None
@@ -86,10 +85,13 @@ class Run:
                     self._epoch(bar)
                     self.learner.hand_over()
                     self._record()
-                self._save(finished=True)
-            except KeyboardInterrupt:
+                if state.step > 0:  # a run of no epochs has nothing to keep, and takes no file's place
+                    self._save(finished=True)
+            except KeyboardInterrupt as stop:
                 if state.consistent:
                     self._save()
+                    if trainer.checkpoint is not None:
+                        stop.args = (f"stopped in epoch {state.reached}, state in {trainer.checkpoint!r}: go on with fit(resume=...)",)
                 raise
             finally:
                 self._hand_over_the_last()
@@ -152,9 +154,9 @@ class Run:
             share = len(x) / rows
             mean_loss += float(loss) * share
             state.consistent = math.isfinite(mean_loss) or _finite(y)  # or the weights are of no use
-            self._demand_finite("loss", mean_loss, state.step + 1, inputs=x, logits=logits, weights=weights)
+            self._demand_finite("a finite loss", mean_loss, state.step + 1, inputs=x, logits=logits, weights=weights)
             if trainer.loss not in NAMES and not _finite(dy):
-                raise self._diverged("gradient of the loss", state.step + 1, "NaN or infinity")
+                raise diverged(state.step + 1, "a finite gradient of the loss", "NaN or infinity", self._kept())
             trainer.optimizer.rate_at(trainer.optimizer.steps)  # while nothing has changed yet
             if trainer.clip_norm is None and trainer.accumulate == 1:
                 state.consistent = False
@@ -165,7 +167,7 @@ class Run:
                 total[name] = total[name] + gradient if name in total else gradient
         if trainer.clip_norm is not None:
             norm = global_norm(total)
-            self._demand_finite("gradient norm", norm, state.step + 1)
+            self._demand_finite("a finite gradient norm", norm, state.step + 1)
             for gradient in total.values() if norm > trainer.clip_norm else ():
                 gradient *= np.float32(trainer.clip_norm / norm)
         state.consistent = False
@@ -201,7 +203,7 @@ class Run:
                 right += int(module(y).count_nonzero(y.argmax(axis=1) == (_answers(logits, labels))))
                 self._interrupt.check()
         if comparable:
-            self._demand_finite("validation loss", loss_sum, state.step)
+            self._demand_finite("a finite validation loss", loss_sum, state.step)
         return (loss_sum / len(cases) if comparable else None), right / len(cases)
 
     def _standardise(self) -> None:
@@ -241,18 +243,21 @@ class Run:
         """Demand weights that may be kept."""
         self.state.consistent = self.learner.useful(self._tried)
         if not self.state.consistent:
-            raise self._diverged("weights", self.state.step, "NaN or infinity in them or in what they make of some rows", "finite values")
+            got = "NaN or infinity in them or in what they make of some rows"
+            raise diverged(self.state.step, "finite weights", got, self._kept())
 
-    def _demand_finite(self, what: str, value: float, step: int, **batch: Array | None) -> None:
+    def _demand_finite(self, expected: str, value: float, step: int, **batch: Array | None) -> None:
         """Demand a finite number; the message says which part of the batch is not."""
         if not math.isfinite(value):
             bad = [name for name, array in batch.items() if array is not None and not _finite(array)]
-            raise self._diverged(what, step, f"{value}, as {' and '.join(bad)} of its rows in `data` are not finite" if bad else f"{value}")
+            if bad:
+                raise diverged(step, expected, f"{value}, as {' and '.join(bad)} of its rows in `data` are not finite", self._kept(), "")
+            raise diverged(step, expected, f"{value}", self._kept())
 
-    def _diverged(self, what: str, step: int, got: str, expected: str = "a finite number") -> TrainingDivergedError:
+    def _kept(self) -> str:
+        """The checkpoint, if there is one, as the end of a message."""
         checkpoint = self.trainer.checkpoint
-        kept = f"; the last good checkpoint is in {checkpoint!r}" if checkpoint is not None and os.path.exists(checkpoint) else ""
-        return TrainingDivergedError(f"{what}: expected {expected} at step {step}, got {got}{kept}")
+        return f"; the last good checkpoint is in {checkpoint!r}" if checkpoint is not None and os.path.exists(checkpoint) else ""
 
 
 def _learner(trainer: Trainer) -> Learner:

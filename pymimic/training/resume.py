@@ -101,6 +101,13 @@ def demand_same_run(path: Path, have: Any, want: dict[str, Any], resume_with: It
         raise OtherRunError(where, found, free.issuperset(name for name, _, _ in found))
 
 
+def demand_epochs(path: Path, reached: int, epochs: int) -> None:
+    """Demand that a run that goes on from a checkpoint is to have no fewer epochs than it has begun."""
+    if reached > epochs:
+        where = f"as the checkpoint in {os.fspath(path)!r} is in epoch {reached}"
+        raise ValueError(f"epochs: expected at least {reached}, {where}, got {epochs}")
+
+
 def flat(configuration: dict[str, Any]) -> dict[str, Any]:
     """The configuration with the student's in it, as "student.rank" and so on."""
     flat = {name: value for name, value in configuration.items() if name != "student"}
@@ -131,7 +138,7 @@ def demand_place(checkpoint: Path, resume: Path | None, overwrite: bool) -> None
     if not os.path.exists(where) or (resume is not None and os.path.exists(resume) and os.path.samefile(resume, where)):
         return
     try:
-        _, metadata = read_safetensors(where, kind="checkpoint")
+        _, metadata = read_safetensors(where, "checkpoint", "checkpoint")
     except FileFormatError as error:
         raise ValueError(f"checkpoint: expected a file that is not there yet, or a checkpoint, got another file: {error}") from error
     if not metadata.get("finished", False) and not overwrite:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..errors import FileFormatError, TrainingDivergedError
 from ..files import Path, read_safetensors, write_safetensors
 from .history import History
 from .learner import Learner
-from .resume import demand_same_run
+from .resume import demand_epochs, demand_same_run
 
 _COUNTERS = ("epoch", "position", "step", "loss_sum", "seconds")
 
@@ -35,6 +36,11 @@ class TrainingState:
     target_mean: Array | None = None  # (C,) float32, the targets' standardisation, where it is on
     target_scale: Array | None = None
     consistent: bool = True  # False while a step is half done, or when weights are not finite: of no use to anyone
+
+    @property
+    def reached(self) -> int:
+        """The epoch that the run is in, from 1; of one that stands between two epochs the one completed last."""
+        return self.epoch + (self.position > 0)
 
     def targets(self, given: Array | Targets) -> Array | Targets:
         """Labels as they are, logits as float32 and standardised if asked for."""
@@ -69,13 +75,15 @@ class TrainingState:
         for name, array in arrays.items():
             if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
                 self.consistent = False
-                raise TrainingDivergedError(f"{name}: expected finite values after step {self.step}, got NaN or infinity")
+                raise diverged(self.step, f"finite values in {name}", "NaN or infinity")
         counters = {name: getattr(self, name) for name in _COUNTERS}
         metadata = {"configuration": configuration, "counters": counters, "history": self.history.as_dict(), "finished": finished}
         write_safetensors(path, arrays, {"kind": "checkpoint", **metadata})
 
     @classmethod
-    def load(cls, path: Path, learner: Learner, configuration: dict[str, Any], resume_with: Iterable[str] = ()) -> TrainingState:
+    def load(
+        cls, path: Path, learner: Learner, configuration: dict[str, Any], epochs: int, resume_with: Iterable[str] = ()
+    ) -> TrainingState:  # fmt: skip
         """Read a checkpoint, and set the learner and its net to it.
 
         Raises
@@ -83,20 +91,22 @@ class TrainingState:
         FileFormatError
             The file is truncated, foreign, or no checkpoint.
         ValueError
-            It was written by a run of another configuration, in more than what `resume_with` names.
+            It was written by a run of another configuration, in more than what `resume_with` names, or is beyond so many epochs.
         OSError
             The file cannot be read.
         """
-        try:
-            flat, metadata = read_safetensors(path, kind="checkpoint")
-        except FileFormatError as error:
-            raise FileFormatError(f"resume: {str(error).removeprefix('path: ')}") from error
+        flat, metadata = read_safetensors(path, "checkpoint", "resume")
         demand_same_run(path, metadata.get("configuration"), configuration, resume_with)
+        with _whole(path):
+            history = History.from_dict(metadata["history"])
+            state = cls(**metadata["counters"], history=history)
+            reached = state.reached
+        demand_epochs(path, reached, epochs)
         groups: dict[str, dict[str, Array]] = {}
         for key, array in flat.items():
             group, _, name = key.partition(".")
             groups.setdefault(group, {})[name] = array
-        try:
+        with _whole(path):
             for name, array in learner.arrays.items():
                 array[...] = like(array, groups["weights"][name])
                 if learner.average is not None:
@@ -105,12 +115,22 @@ class TrainingState:
             learner.optimizer.load_state(groups["optimizer"])
             inputs, targets = groups.get("inputs", {}), groups.get("targets", {})
             learner.net.set_standardisation(inputs.get("mean"), inputs.get("scale"))
-            history = History.from_dict(metadata["history"])
-            state = cls(**metadata["counters"], history=history, best=groups.get("best"))
+            state.best = groups.get("best")
             state.target_mean, state.target_scale = targets.get("mean"), targets.get("scale")
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(
-                f"resume: expected a whole checkpoint in {os.fspath(path)!r}, got one that lacks or misplaces {error}"
-            ) from error
         learner.hand_over()
         return state
+
+
+def diverged(step: int, expected: str, got: str, kept: str = "", advice: str = ": try a lower learning rate") -> TrainingDivergedError:
+    """The error of a run that came to no good at a step; `kept` says what is left of it."""
+    return TrainingDivergedError(f"training diverged at step {step}: expected {expected}, got {got}{advice}{kept}")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Let errors of what is in a checkpoint say that it is not whole."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"expected a whole checkpoint in {os.fspath(path)!r}, got one that lacks or misplaces {error}"
+        raise FileFormatError(f"resume: {what}") from error
