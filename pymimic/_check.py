@@ -46,13 +46,13 @@ class Dims:
     def labels(self, name: str, value: object) -> Array:
         """`value` as (B,) integers in [0, C), beside arrays that have bound B and C."""
         array = any_array(name, value)
-        integer_array(name, array)
+        label_array(name, array)
         self._at(name, array)
         self.shape(name, array.shape, ("B",))
         if is_device(array) and capturing():
             return array  # nobody can look at them now
         if array.size and not 0 <= int(array.min()) <= int(array.max()) < self["C"]:
-            raise ValueError(f"{name}: expected values in [0, {self['C']}), got [{array.min()}, {array.max()}]")
+            raise other_labels(name, array, self["C"])
         return array
 
     @property
@@ -83,8 +83,8 @@ class Dims:
         want = [self.size.get(axis) for axis in axes]
         if len(shape) != len(want) or any(w is not None and w != s for w, s in zip(want, shape)):
             known = tuple("any" if w is None else w for w in want)
-            expected = f"({', '.join(axes)}{',' if len(axes) == 1 else ''}) = {shape_text(known)}"
-            raise ValueError(f"{name}: expected shape {expected}, got {shape_text(shape)}")
+            expected = shape_text(axes) + (f" = {shape_text(known)}" if any(want) else "")
+            raise ValueError(f"{name}: expected shape {expected}, got {shape_text(shape)}{_reshaped(name, shape, axes, want[-1])}")
         self.size.update(zip(axes, shape))
 
     def output(self, name: str, value: object, axes: Sequence[str], inputs: Iterable[Array]) -> Array | None:
@@ -145,6 +145,35 @@ def integer_array(name: str, array: Array) -> None:
     if array.dtype.kind not in "iu":
         cure = ": pass .astype(np.int64)" if array.dtype.kind in "fb" else ""
         raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}{cure}")
+
+
+def label_array(name: str, array: Array) -> None:
+    """Demand integers, one for each row, as labels; the message says how to make them of other labels."""
+    if array.dtype.kind in "OSUT":
+        cure = f": pass np.unique({name}, return_inverse=True)[1], which numbers the classes"
+        raise TypeError(f"{name}: expected an integer dtype, got {array.dtype}{cure}")
+    if array.ndim == 2 and array.dtype.kind in "fiub":
+        cure = f": pass .argmax(axis=1) of one-hot {name}" if array.shape[1] > 1 else ": pass .reshape(-1)"
+        raise ValueError(f"{name}: expected shape (B,), a number for each row, got {array.dtype} of shape {array.shape}{cure}")
+    integer_array(name, array)
+
+
+def other_labels(name: str, array: Array, outputs: int) -> ValueError:
+    """The error for labels that are not in [0, outputs)."""
+    low, high = int(array.min()), int(array.max())
+    cure = f": classes count from 0, pass {name} - 1" if (low, high) == (1, outputs) else ""
+    if low < 0 or high > outputs:
+        cure = f": np.unique({name}, return_inverse=True)[1] numbers the classes from 0"
+    return ValueError(f"{name}: expected values in [0, {outputs}), got [{low}, {high}]{cure}")
+
+
+def _reshaped(name: str, shape: Sequence[int], axes: Sequence[str], columns: int | None) -> str:
+    """How to make rows of D inputs of an array of another shape, as the end of a message."""
+    if len(axes) != 2 or axes[1] != "D":
+        return ""
+    if len(shape) > 2 and columns in (None, math.prod(shape[1:])):
+        return f": pass .reshape(len({name}), -1)"
+    return f": pass {name}[None] for one row" if tuple(shape) == (columns,) else ""
 
 
 def _as_float32(array: Array) -> str:

@@ -9,7 +9,21 @@ import pytest
 from cases import shallow
 
 import pymimic
-from pymimic import SGD, AdamW, BackendUnavailableError, ShallowWeights, backends, ops, threads
+from pymimic import (
+    SGD,
+    AdamW,
+    BackendUnavailableError,
+    DeepNet,
+    Deform,
+    LabelledSet,
+    ShallowWeights,
+    Student,
+    TransferSet,
+    backends,
+    munge,
+    ops,
+    threads,
+)
 from pymimic.backends.interface import Backend
 
 SIZE = {"B": 4, "k": 3, "H": 5, "C": 2}
@@ -338,3 +352,44 @@ def test_a_number_of_threads_that_is_none_is_left_aside(monkeypatch, value):
         assert threads.default_num_threads() == 3
     monkeypatch.setenv("PYMIMIC_NUM_THREADS", " 7 ")
     assert threads.default_num_threads() == 7
+
+
+@pytest.mark.parametrize(
+    ("labels", "cure"),
+    [
+        (np.array(["a", "b", "c", "a"]), r"got <U1: pass np\.unique\(labels, return_inverse=True\)\[1\]"),
+        (np.array(["a", "b", "c", "a"], object), r"got object: pass np\.unique"),
+        (np.eye(4, 3), r"got float64 of shape \(4, 3\): pass \.argmax\(axis=1\) of one-hot labels"),
+        (np.eye(4, 3, dtype=int), r"pass \.argmax\(axis=1\) of one-hot labels"),
+        (np.ones((4, 1), int), r"got int64 of shape \(4, 1\): pass \.reshape\(-1\)"),
+        (np.array([1, 2, 3, 1]), r"got \[1, 3\]: classes count from 0, pass labels - 1"),
+        (np.array([-1, 1, 1, -1]), r"got \[-1, 1\]: np\.unique\(labels, return_inverse=True\)\[1\] numbers"),
+        (np.array([0, 1, 2, 3]), r"got \[0, 3\]$"),
+    ],
+)
+def test_labels_of_other_kinds_are_told_their_cure(labels, cure):
+    x, t = np.ones((4, 2), np.float32), np.ones((4, 3), np.float32)
+    for call in (
+        lambda: LabelledSet(x, labels, 3), lambda: TransferSet(x, t, labels=labels), lambda: DeepNet([2, 3]).fit(x, labels),
+        lambda: Student(2, 4, 3).score(x, labels), lambda: ops.cross_entropy(t, labels),
+    ):  # fmt: skip
+        with pytest.raises((TypeError, ValueError), match=rf"^labels: expected .*{cure}"):
+            call()
+
+
+def test_rows_of_images_are_told_how_to_be_rows():
+    images, t = np.ones((9, 8, 8), np.float32), np.ones((9, 3), np.float32)
+    for call in (
+        lambda: TransferSet(images, t), lambda: LabelledSet(images, np.zeros(9, int), 3), lambda: next(munge(images, 1)),
+        lambda: Student(64, 4, 3).predict(images), lambda: DeepNet([64, 3]).logits(images),
+        lambda: Deform(8)(images, np.random.default_rng(0)),
+    ):  # fmt: skip
+        with pytest.raises(
+            ValueError, match=r"^x: expected shape \([NB], D\).*, got \(9, 8, 8\): pass \.reshape\(len\(x\), -1\)$"
+        ) as caught:
+            call()
+        assert "any, any" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"got \(9, 8, 8\)$"):
+        Student(63, 4, 3).predict(images)
+    with pytest.raises(ValueError, match=r"got \(64,\): pass x\[None\] for one row$"):
+        Student(64, 4, 3).predict(images[0].ravel())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -184,3 +185,32 @@ def test_a_saved_net_is_the_same_net(tmp_path, standardise):
     assert again.describe() == net.describe()
     with pytest.raises(FileFormatError, match="expected a deepnet, got a 'convnet' file"):
         pm.DeepNet.load(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(("shape", "meant"), [((8, 8, 3), (3, 8, 8)), ((8, 6, 1), (1, 8, 6)), ((8, 8), (1, 8, 8))])
+def test_channels_that_seem_to_be_last_are_pointed_out(shape, meant):
+    with pytest.warns(UserWarning, match=r"input_shape: expected .*channels first, got .* it is ") as warned:
+        pm.ConvNet(shape, [(4, 1)], 2)
+    assert re.search(r"it is (\(.*?\))", str(warned[0].message))[1] == str(meant)
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for right in (meant, (3, 40), (40, 3), (3, 3, 3), (8, 4, 4)):
+            pm.ConvNet(right, [(4, 1)], 2)
+
+
+@pytest.mark.parametrize(
+    "net", [pm.ConvNet((1, 6), [(4, 3)], 3), pm.DeepNet([6, 4, 3]), pm.Student(6, 4, 3)], ids=lambda net: net.file_kind
+)
+def test_every_net_predicts_by_the_same_names(net):
+    x = np.random.default_rng(0).standard_normal((20, 6))
+    y = np.exp(net.logits(x).astype(float))
+    assert np.array_equal(net.predict(x), net.logits(x))
+    np.testing.assert_allclose(net.predict_proba(x), y / y.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_true_standardises_each_input_and_false_none():
+    x, labels = np.random.default_rng(0).random((20, 6), np.float32), np.arange(20) % 3
+    for given, same in ((True, "each"), (False, None)):
+        one, other = (pm.DeepNet([6, 4, 3]).fit(x, labels, epochs=1, standardise=how, progress=False) for how in (given, same))
+        assert one.describe() == other.describe()

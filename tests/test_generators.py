@@ -31,12 +31,16 @@ def test_every_generator_draws_from_its_stream_and_leaves_the_rows(generator):
     assert generator(x[:0], RNG(1)).shape == (0, x.shape[1])
     assert np.array_equal(pickle.loads(pickle.dumps(generator))(x, RNG(1)), new)
     for bad, error, message in (
-        (x.astype(float), TypeError, "x: expected dtype float32, got float64"),
+        (x.astype(int), TypeError, r"x: expected dtype float32 or float64, got int64: pass .astype\(np.float32\)"),
         (x[0], ValueError, "x: expected shape"),
         (x.tolist(), TypeError, "x: expected a NumPy array, got builtins.list"),
     ):
         with pytest.raises(error, match=message):
             generator(bad, RNG(0))
+    assert np.array_equal(generator(x.astype(float), RNG(1)), new)
+    for rng in (0, None, np.random.RandomState(0), np.random):
+        with pytest.raises(TypeError, match=r"rng: expected a numpy\.random\.Generator, got .*: pass numpy\.random\.default_rng\(seed\)"):
+            generator(x, rng)
 
 
 def test_descriptions_tell_settings_apart_and_are_alike_for_the_same():
@@ -125,6 +129,11 @@ def test_munge_exchanges_a_row_with_its_neighbour_once():
         (lambda: copies(Noise(0.1), np.full((2, 2), np.nan), 1), ValueError, "x: expected finite values, got nan in row 0"),
         (lambda: next(copies(lambda x, rng: x[1:], some(), 1)), ValueError, r"generator: expected float32 .* \(90, 6\) from .*<lambda>"),
         (lambda: next(copies(lambda x, rng: x.astype(float), some(), 1)), ValueError, "got float64 of shape"),
+        (lambda: copies(pm.munge, some(), 1), TypeError, "generator: expected a function .*, got munge, which is none: call it"),
+        (lambda: copies(pm.gaussian_noise, some(), 1), TypeError, "generator: expected a function .*, got gaussian_noise, which is none"),
+        (lambda: copies(Deform, some(), 1), TypeError, r"generator: .* got the class Deform: make one, Deform\(\.\.\.\)"),
+        (lambda: fresh_cases(Munge), TypeError, "generator: .* got the class Munge: make one"),
+        (lambda: copies(lambda x: x, some(), 1), TypeError, r"generator: expected a function of \(x, rng\)"),
         (lambda: fresh_cases("munge"), TypeError, "generator: expected a function"),
         (lambda: fresh_cases(Noise(0.1), lambda x: x), TypeError, "teacher: expected a teacher"),
     ],

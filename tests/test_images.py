@@ -175,7 +175,7 @@ def test_bad_settings_are_refused(settings, error, message):
     ("x", "error", "message"),
     [
         (np.zeros((2, 15), np.float32), ValueError, r"x: expected shape \(B, D\) = \(any, 16\), got \(2, 15\)"),
-        (np.zeros((2, 16)), TypeError, "x: expected dtype float32, got float64"),
+        (np.zeros((2, 16), int), TypeError, "x: expected dtype float32 or float64, got int64"),
         ([[0.0] * 16], TypeError, "x: expected a NumPy array"),
     ],
 )

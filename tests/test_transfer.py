@@ -7,6 +7,7 @@ import pytest
 from slope_teacher import TEACHER, C, D, contents, rows, says
 
 import pymimic
+from pymimic.data.cases import LabelledSet
 from pymimic.data.teacher import from_callable
 from pymimic.data.transfer import TransferSet
 from pymimic.nets.student import Student
@@ -249,3 +250,12 @@ def test_from_teacher_labels_an_array_or_parts_of_one_in_memory():
 def test_from_teacher_refuses(inputs, error, message):
     with pytest.raises(error, match=message):
         pymimic.TransferSet.from_teacher(pymimic.from_callable(lambda rows: rows), inputs)
+
+
+def test_a_set_shows_its_size_and_where_it_is(tmp_path):
+    x = np.ones((5, 4), np.float32)
+    teacher = from_callable(lambda rows: rows[:, :3])
+    assert repr(TransferSet.from_teacher(teacher, x)) == "<TransferSet: 5 rows, 4 inputs -> 3 outputs, in memory>"
+    made = TransferSet.create(tmp_path / "s", teacher, x, progress=False)
+    assert repr(made) == f"<TransferSet: 5 rows, 4 inputs -> 3 outputs, in {str(tmp_path / 's')!r}>"
+    assert repr(LabelledSet(x, np.zeros(5, int), 2)) == "<LabelledSet: 5 rows, 4 inputs -> labels of 2 classes>"

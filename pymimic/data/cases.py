@@ -99,6 +99,9 @@ class LabelledSet:
         self.x = unpacked(self.x)
         self._file = mapped_file(self.x)
 
+    def __repr__(self) -> str:
+        return f"<LabelledSet: {len(self)} rows, {self.inputs} inputs -> labels of {self.outputs} classes>"
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -130,10 +133,10 @@ def demand_values(name: str, array: Array, first_row: int = 0) -> None:
 def class_labels(dims: _check.Dims, labels: object, outputs: int) -> Array:
     """Demand (N,) integers in [0, outputs), and give them as int64."""
     array = _check.host_array("labels", labels)
-    _check.integer_array("labels", array)
+    _check.label_array("labels", array)
     dims.shape("labels", array.shape, ("N",))
     if array.size and not 0 <= array.min() <= array.max() < outputs:
-        raise ValueError(f"labels: expected values in [0, {outputs}), got [{array.min()}, {array.max()}]")
+        raise _check.other_labels("labels", array, outputs)
     return array.astype(np.int64)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from .fingerprint import digest
-from .generators import Noise, demand_rows, each_copy, float32_rows, streams
+from .generators import Noise, demand_called, demand_rows, each_copy, streams
 
 _CANDIDATES = (9, 129)  # neighbours to ask scikit-learn for, with the row itself: a few, then more for rows where these do not decide
 _FEW_ROWS = 256  # up to so many rows all distances are computed, as a search is slower
@@ -77,7 +77,8 @@ class Munge:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """As many new cases as x (B, D) has rows."""
-        rows = rng.integers(len(self._x), size=len(float32_rows(x, self._x.shape[1])))
+        x = demand_called(x, rng, self._x.shape[1])
+        rows = rng.integers(len(self._x), size=len(x))
         e, other = self._x[rows], self._x[self._neighbour[rows]]
         exchanged = rng.random(e.shape, dtype=np.float32) < self._p
         (noise,) = _noise(e, other, self._s, self._swaps, rng, 1)

@@ -6,6 +6,7 @@ from rng, a `numpy.random.Generator`. Those of the library are also compared whe
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from ..callables import describe
+from ..callables import demand_arguments, describe
 from .cases import Targets
 from .feed import Augment
 from .rounding import warn_of_merged_values
@@ -49,7 +50,7 @@ class Noise:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """x (B, D) with noise."""
-        x = float32_rows(x)
+        x = demand_called(x, rng)
         return np.asarray(x + self.deviation(x.shape[1]) * rng.standard_normal(x.shape, dtype=np.float32))
 
     def deviation(self, columns: int) -> Array:
@@ -76,7 +77,7 @@ class Mixup:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """A blend for each row of x (B, D)."""
-        x = float32_rows(x)
+        x = demand_called(x, rng)
         other = x[rng.permutation(len(x))]
         part = rng.beta(self.alpha, self.alpha, (len(x), 1)).astype(np.float32)
         return np.asarray(other + part * (x - other))
@@ -111,7 +112,7 @@ class Masks:
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """x (B, time * features) with stripes blanked."""
-        x = float32_rows(x, self.time * self.features)
+        x = demand_called(x, rng, self.time * self.features)
         grid = x.reshape(-1, self.time, self.features)
         blank = (
             self._stripes(len(x), self.time, self.steps, rng)[:, :, None] | self._stripes(len(x), self.features, self.bands, rng)[:, None]
@@ -189,7 +190,7 @@ class _FreshCases:
         self._generator, self._teacher = generator, teacher
 
     def __call__(self, x: Array, targets: Any, rng: np.random.Generator) -> tuple[Array, Any]:
-        new = generated(self._generator, float32_rows(np.asarray(x, np.float32)), rng)
+        new = generated(self._generator, demand_called(x, rng), rng)
         if self._teacher is None:
             return new, targets
         logits = label(self._teacher, new)
@@ -210,14 +211,15 @@ def generated(generator: Generate, x: Array, rng: np.random.Generator) -> Array:
     return array
 
 
-def float32_rows(x: object, columns: int | None = None) -> Array:
-    """Demand (B, D) float32 with D = columns, if that is given."""
+def demand_called(x: object, rng: object, columns: int | None = None) -> Array:
+    """Demand what a generator is called with; x (B, D) as float32, with D = columns if that is given."""
     array = _check.host_array("x", x)
-    if array.dtype != np.float32:
-        raise TypeError(f"x: expected dtype float32, got {array.dtype}")
+    _check.float_dtype("x", array)
     known: dict[str, int] = {} if columns is None else {"D": columns}
     _check.Dims(None, **known).shape("x", array.shape, ("B", "D"))
-    return array
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}: pass numpy.random.default_rng(seed)")
+    return np.asarray(array, np.float32)
 
 
 def demand_rows(x: object) -> Array:
@@ -237,5 +239,12 @@ def streams(seed: int) -> Callable[[int], np.random.Generator]:
 
 
 def _demand_generator(generator: object) -> None:
+    wanted = "generator: expected a function (x, rng) -> x', such as pymimic.Noise(0.1)"
+    if isinstance(generator, type):
+        raise TypeError(f"{wanted}, got the class {generator.__name__}: make one, {generator.__name__}(...)")
     if not callable(generator):
-        raise TypeError(f"generator: expected a function (x, rng) -> x', such as pymimic.Noise(0.1), got {type(generator).__name__}")
+        raise TypeError(f"{wanted}, got {type(generator).__name__}")
+    if inspect.isfunction(generator) and generator.__module__.startswith(f"{__package__}."):  # `munge`, whose second argument is no rng
+        name = generator.__name__
+        raise TypeError(f"{wanted}, got {name}, which is none: call it in place of this, or pass pymimic.Munge(x) or Noise(sigma)")
+    demand_arguments("generator", generator, "x", "rng")

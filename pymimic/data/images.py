@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from .generators import float32_rows
+from .generators import demand_called
 
 _PIXELS = 32 * 28 * 28  # of images made at once: what is held of them fits the cache
 _KEPT = 0.999  # of the variance of elastic displacements, which few waves make
@@ -42,7 +42,7 @@ class Deform:
     Raises
     ------
     TypeError, ValueError
-        An argument of the wrong kind or out of range. When called: rows that are not float32 (B, side * side).
+        An argument of the wrong kind or out of range. When called: x is not (B, side * side) floats; rng is no generator of NumPy's.
     """
 
     side: int
@@ -70,7 +70,7 @@ class Deform:
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """New images (B, side * side) float32 of the images x."""
         pixels = self.side**2
-        x = float32_rows(x, pixels)
+        x = demand_called(x, rng, pixels)
         new = np.empty((len(x), pixels), np.float32)
         rows = max(1, _PIXELS // pixels)
         for start in range(0, len(x), rows):

@@ -174,6 +174,10 @@ class TransferSet:
         label_into(Path(expanded(directory, "directory")), teacher, inputs, weights, rows_per_shard, source, standardise, progress, storage)
         return cls.open(directory, verify=False)
 
+    def __repr__(self) -> str:
+        where = f"in {str(self._opened[0])!r}" if self._opened else "in memory"
+        return f"<TransferSet: {len(self)} rows, {self.inputs} inputs -> {self.outputs} outputs, {where}>"
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 

@@ -16,6 +16,7 @@ from ..devices import DEVICES, kind, module, to, wait
 from ..differences import differences
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors, write_safetensors
+from ..numerics import log_softmax
 
 AnyNet = TypeVar("AnyNet", bound="Net")
 
@@ -39,6 +40,14 @@ class Net(ABC):
     @abstractmethod
     def logits(self, x: Array, backend: str | None = None) -> Array:
         """Logits (B, C) float32 of x (B, D), where x is."""
+
+    def predict(self, x: Array, backend: str | None = None) -> Array:
+        """`logits`, by another name."""
+        return self.logits(x, backend)
+
+    def predict_proba(self, x: Array, backend: str | None = None) -> Array:
+        """softmax of `predict(x)`, (B, C) float32, where x is."""
+        return to(kind(x), np.exp(log_softmax(to("cpu", self.predict(x, backend)))))
 
     def describe(self) -> dict[str, Any]:
         """Configuration and the sha256 of weights and standardisation, for a transfer set's manifest."""

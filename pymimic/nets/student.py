@@ -14,7 +14,7 @@ from ..backends import choose, default_host
 from ..backends.interface import Array, Served
 from ..data.moments import moments, whitened_components
 from ..devices import is_device, kind, module, to
-from ..numerics import log_softmax, warn_of_bad_rows
+from ..numerics import warn_of_bad_rows
 from ..plan import FEW_ROWS
 from .net import Net
 
@@ -176,10 +176,6 @@ class Student(Net):
     def logits(self, x: Array, backend: str | None = None) -> Array:
         """`predict`, by the name that teachers have for it."""
         return self.predict(x, backend)
-
-    def predict_proba(self, x: Array, backend: str | None = None) -> Array:
-        """softmax of `predict(x)`, (B, C) float32, where x is."""
-        return to(kind(x), np.exp(log_softmax(to("cpu", self.predict(x, backend)))))
 
     def _slabs(self, x: Array, more_bytes: int = 0) -> Iterator[Array]:
         """Views of x, each of so many rows that what is computed from them stays small; `more_bytes` for each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ class ConvNet(LayeredNet):
 
     Parameters
     ----------
-    input_shape : (channels, length) or (channels, height, width)
+    input_shape : (channels, length) or (channels, height, width); a UserWarning says where the channels seem to be last
     convolutions : a `pymimic.Convolution` each, or what one takes: (channels, kernel, stride, padding); at least one
     outputs : C
     hidden : units of the dense layers between the convolutions and the last layer
@@ -45,3 +46,16 @@ class ConvNet(LayeredNet):
         activation: str = "relu", dropout: float = 0.0, input_dropout: float = 0.0, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(input_shape, convolutions, outputs, hidden, activation, dropout, input_dropout, seed)
+        _warn_of_channels_last(self.configuration()["input_shape"])
+
+
+def _warn_of_channels_last(shape: list[int]) -> None:
+    """Warn of a shape whose channels seem to be last, or left out, as in (32, 32, 3) and (28, 28)."""
+    last = len(shape) == 3 and shape[-1] in (1, 3) and min(shape[:2]) > 3
+    if not last and not (len(shape) == 2 and shape[0] == shape[1] > 3):
+        return
+    channels, size = (shape[2], shape[:2]) if last else (1, shape)
+    rows = "; pass rows of x.transpose(0, 3, 1, 2)" if channels > 1 else ""
+    meant = f"images of {size[0]} x {size[1]} with {channels} channel{'s' * (channels > 1)}"
+    what = f"input_shape: expected (channels, ...), channels first, got {tuple(shape)}: for {meant} it is {(channels, *size)}{rows}"
+    warnings.warn(what, stacklevel=3)

@@ -85,7 +85,7 @@ class LayeredNet(LearningNet):
         self: AnyLayeredNet, x: Array, labels: Array, *, validation: tuple[Array, Array] | None = None, epochs: int = 30,
         batch_size: int = 128, optimizer: Optimizer | None = None, sample_weight: Array | None = None, augment: Augment | None = None,
         ema: float | None = None, keep_best: bool = False, patience: int | None = None, monitor: Literal["loss", "accuracy"] = "loss",
-        standardise: Literal["each", "all"] | None = "each", checkpoint: Path | None = None, checkpoint_every: int = 1000,
+        standardise: Literal["each", "all"] | bool | None = "each", checkpoint: Path | None = None, checkpoint_every: int = 1000,
         resume: Path | None = None, resume_with: str | Iterable[str] = (), overwrite: bool = False, progress: bool = True,
         backend: str | None = None,
     ) -> AnyLayeredNet:  # fmt: skip
@@ -97,7 +97,7 @@ class LayeredNet(LearningNet):
         validation : the same of other rows, looked at after each epoch
         optimizer : with its schedule; None takes AdamW(1e-3). All of a run are epochs * ceil(N / batch_size) steps
         sample_weight : (N,) per-row weights, or None for ones
-        standardise : "each" input by its own mean and deviation, "all" by common ones (images), or None for inputs as they are;
+        standardise : "each" (or True) input by its own mean and deviation, "all" by common ones (images), or None for inputs as they are;
             a net that was fitted before keeps what it has
         resume, resume_with, overwrite : a checkpoint to go on from, what may differ from it, and whether to replace an unfinished run's,
             see `pymimic.Trainer.fit`
@@ -115,8 +115,8 @@ class LayeredNet(LearningNet):
         for name, given in (("x", cases), ("validation", held_out)):
             if given is not None and (given.inputs != self.inputs or len(given) == 0):
                 raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
-        if standardise is not None and not _check.one_of(standardise, ("each", "all")):
-            raise ValueError(f"standardise: expected 'each', 'all' or None, got {standardise!r}")
+        if not (standardise is None or isinstance(standardise, (bool, np.bool_)) or _check.one_of(standardise, ("each", "all"))):
+            raise ValueError(f"standardise: expected True, False, 'each', 'all' or None, got {standardise!r}")
         trainer = Trainer(
             self, AdamW(1e-3) if optimizer is None else optimizer, epochs=epochs, batch_size=batch_size, loss="cross_entropy",
             seed=self._layers.seed, keep_best=keep_best, patience=patience, monitor=monitor, ema=ema, augment=augment,
