@@ -399,9 +399,9 @@ def test_rows_beyond_a_complete_set_are_refused(tmp_path):
         TransferSet.create(tmp_path, TEACHER, np.concatenate([rows(20), rows(5)]), rows_per_shard=10)
 
 
-@pytest.mark.parametrize("call", range(20))
+@pytest.mark.parametrize("call", range(22))
 def test_a_full_disk_leaves_whole_shards_and_nothing_half_written(tmp_path, monkeypatch, call):
-    """Six calls of fsync a shard: inputs, logits, manifest, and the folder after each."""
+    """Two calls of fsync for an empty manifest and its folder; six a shard: inputs, logits, manifest, and the folder after each."""
     x, calls, sync = rows(25), [], os.fsync
 
     def full(descriptor):
@@ -417,9 +417,72 @@ def test_a_full_disk_leaves_whole_shards_and_nothing_half_written(tmp_path, monk
     there = {path.name for path in tmp_path.iterdir()}
     manifest = json.loads((tmp_path / "manifest.json").read_text()) if there else {"files": []}
     assert there == {file["name"] for file in manifest["files"]} | ({"manifest.json"} if there else set())
-    assert len(manifest["files"]) // 2 in (call // 6, (call + 1) // 6)
+    assert len(manifest["files"]) // 2 in (max(0, call - 2) // 6, max(0, call - 1) // 6)
     ts = TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10)
     assert np.array_equal(ts.batch(np.arange(25))[1], says(x))
+
+
+@pytest.mark.parametrize("name", ["inputs-00000.npy", "logits-00002.npy", "weights-00000.npy", "inputs-123456.npy"])
+def test_files_of_the_users_own_are_neither_overwritten_nor_removed(tmp_path, name):
+    asked = []
+    teacher = from_callable(lambda x: asked.append(x) or says(x), "slope")
+    np.save(tmp_path / name, np.arange(6.0))
+    before = contents(tmp_path)
+    with pytest.raises(
+        FileExistsError, match=f"directory: expected a folder without files of .*, got {name}, and no manifest.json"
+    ) as caught:
+        TransferSet.create(tmp_path, teacher, rows(25), np.ones(25, np.float32), rows_per_shard=10)
+    assert caught.value.filename == str(tmp_path)
+    assert asked == []
+    assert contents(tmp_path) == before
+
+
+def test_files_that_a_set_would_not_write_are_left_alone(tmp_path):
+    (tmp_path / "weights-00000.npy").write_text("mine")
+    (tmp_path / "inputs-0.npy").write_text("mine")
+    TransferSet.create(tmp_path, TEACHER, rows(5))
+    assert (tmp_path / "weights-00000.npy").read_text() == (tmp_path / "inputs-0.npy").read_text() == "mine"
+
+
+def test_files_beside_an_unfinished_set_that_no_stop_left_are_not_overwritten(tmp_path):
+    def stops():
+        yield rows(10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        TransferSet.create(tmp_path, TEACHER, stops(), rows_per_shard=10)
+    (tmp_path / "logits-00002.npy").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"got logits-00002.npy, and manifest.json knows nothing of it"):
+        TransferSet.create(tmp_path, TEACHER, rows(25), rows_per_shard=10)
+    assert (tmp_path / "logits-00002.npy").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), TypeError("odd"), KeyboardInterrupt()])
+@pytest.mark.parametrize("call", range(4))
+def test_what_fails_midway_removes_only_files_of_its_own(tmp_path, monkeypatch, error, call):
+    (tmp_path / "notes.txt").write_text("mine")
+    calls, replace = [], os.replace
+
+    def fails(source, target):
+        calls.append(target)
+        if len(calls) > call:
+            raise error
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fails)
+        with pytest.raises(type(error)):
+            TransferSet.create(tmp_path, TEACHER, rows(5), progress=False)
+    assert contents(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_a_folder_in_which_a_process_was_killed_before_its_first_shard_was_whole_is_begun_anew(tmp_path):
+    TransferSet.create(tmp_path, from_callable(says, "another"), rows(5, width=D), np.ones(5, np.float32), rows_per_shard=5)
+    empty = json.loads((tmp_path / "manifest.json").read_text()) | {"files": [], "complete": False, "inputs": 99}
+    (tmp_path / "manifest.json").write_text(json.dumps(empty))
+    (tmp_path / "logits-00000.npy").write_bytes(b"half")
+    x = rows(25)
+    assert np.array_equal(TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10).batch(np.arange(25))[1], says(x))
 
 
 def test_it_is_silent_when_output_is_no_terminal(tmp_path, capfd):

@@ -26,6 +26,7 @@ from .shards import (
     Manifest,
     alone,
     arrays_of,
+    demand_room,
     open_shard,
     read_manifest,
     rechunk,
@@ -58,11 +59,14 @@ def label_into(
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
-        if manifest is not None:
+        if manifest is not None and manifest.shards:
             _demand_alike(folder, {key: getattr(manifest, key) for key in given}, given)
         if (manifest is None or not manifest.complete) and not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "expected a folder that can be written to", os.fspath(folder))
+        if manifest is None or not manifest.complete:
+            demand_room(folder, manifest, ("inputs", "logits", "weights") if weights is not None else ("inputs", "logits"))
         remove_unfinished(folder)
+        manifest = manifest if manifest is not None and manifest.shards else None  # one without shards binds nobody
         _finish(folder, _label(folder, manifest, teacher, inputs, weights, given, progress), standardise)
 
 

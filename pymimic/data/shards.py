@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -113,17 +113,37 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         file.write(json.dumps({"format": FORMAT, **fields}, indent=1).encode())
 
 
-def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> None:
-    """Write the next shard's files, then the manifest that has them; on any error neither is left.
+def demand_room(directory: Path, manifest: Manifest | None, kinds: Sequence[str]) -> None:
+    """Demand a folder without files of shards' names, other than those of the manifest and of a shard that a stop left behind it."""
+    known = set() if manifest is None else {name for shard in range(manifest.shards + 1) for name in manifest.names(shard)}
+    strange = sorted(
+        name for name in os.listdir(directory) if re.fullmatch(rf"({'|'.join(kinds)})-\d{{5,}}\.npy", name) and name not in known
+    )
+    if strange:
+        lack = f"no {MANIFEST} is there" if manifest is None else f"{MANIFEST} knows nothing of it"
+        raise FileExistsError(
+            errno.EEXIST,
+            f"directory: expected a folder without files of the names that shards get, got {strange[0]}, and {lack}: "
+            "choose another folder, or move the file",
+            os.fspath(directory),
+        )
 
+
+def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> None:
+    """Write the next shard's files, then the manifest that has them; on any error no file is left that was not there before.
+
+    A manifest stands before the first shard, so that a process that is killed leaves no files of which nobody knows.
     ManifestError where another process has written to the folder since: that is seen where folders cannot be locked, too.
     """
     there = read_manifest(directory).files if (directory / MANIFEST).exists() else []
     if there != manifest.files:
         raise ManifestError(f"{directory / MANIFEST}: expected {manifest.shards} shards as this process left them, got others")
     names = manifest.names(manifest.shards)
+    new = [name for name in (*names, MANIFEST) if not os.path.lexists(directory / name)]
     before = list(manifest.files)
     try:
+        if MANIFEST in new:
+            write_manifest(directory, manifest)
         for name, array in zip(names, arrays):
             with replacing(directory / name) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
@@ -132,7 +152,7 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
     except BaseException:
         manifest.files = before
         stands = (directory / MANIFEST).exists() and read_manifest(directory).shards > manifest.shards  # the new one is written already
-        for name in () if stands else names:
+        for name in () if stands else new:
             with suppress(OSError):
                 os.unlink(directory / name)
         raise
