@@ -9,11 +9,12 @@ from . import (
 )
 from .backends.cuda.memory import Workspace
 from .data.cases import Cases, LabelledSet, Targets
+from .data.classifier import from_sklearn
 from .data.folds import out_of_fold
 from .data.generate import Munge, gaussian_noise, munge
 from .data.generators import Masks, Mixup, Noise, copies, fresh_cases
 from .data.images import Deform
-from .data.teacher import Ensemble, Teacher, centred, from_callable, from_sklearn, label
+from .data.teacher import Ensemble, Teacher, centred, from_callable, label
 from .data.transfer import TransferSet
 from .errors import BackendUnavailableError, CudaError, FileFormatError, ManifestError, TrainingDivergedError
 from .nets.predictor import Predictor

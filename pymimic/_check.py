@@ -158,13 +158,14 @@ def label_array(name: str, array: Array) -> None:
     integer_array(name, array)
 
 
-def other_labels(name: str, array: Array, outputs: int) -> ValueError:
-    """The error for labels that are not in [0, outputs)."""
+def other_labels(name: str, array: Array, outputs: int | None) -> ValueError:
+    """The error for labels that are not in [0, outputs), or below 0 where nobody knows the outputs yet."""
     low, high = int(array.min()), int(array.max())
     cure = f": classes count from 0, pass {name} - 1" if (low, high) == (1, outputs) else ""
-    if low < 0 or high > outputs:
+    if low < 0 or outputs is None or high > outputs:
         cure = f": np.unique({name}, return_inverse=True)[1] numbers the classes from 0"
-    return ValueError(f"{name}: expected values in [0, {outputs}), got [{low}, {high}]{cure}")
+    wanted = "of at least 0" if outputs is None else f"in [0, {outputs})"
+    return ValueError(f"{name}: expected values {wanted}, got [{low}, {high}]{cure}")
 
 
 def _reshaped(name: str, shape: Sequence[int], axes: Sequence[str], columns: int | None) -> str:

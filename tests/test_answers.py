@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pymimic import SGD, DeepNet, LabelledSet, Student, Trainer, TransferSet
+from pymimic.data.classifier import from_sklearn
 from pymimic.data.folds import out_of_fold
-from pymimic.data.teacher import Ensemble, from_callable, from_sklearn, label
+from pymimic.data.teacher import Ensemble, from_callable, label
 
 X = np.random.default_rng(0).standard_normal((6, 4), np.float32)
 WANTED = X[:, :3]

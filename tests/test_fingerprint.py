@@ -9,8 +9,9 @@ import threading
 import numpy as np
 import pytest
 
+from pymimic.data.classifier import from_sklearn
 from pymimic.data.fingerprint import digest
-from pymimic.data.teacher import from_callable, from_sklearn
+from pymimic.data.teacher import from_callable
 
 FITS = """
 import json
@@ -24,7 +25,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
-from pymimic.data.teacher import Ensemble, from_sklearn
+from pymimic.data.classifier import from_sklearn
+from pymimic.data.teacher import Ensemble
 
 x = np.random.default_rng(0).standard_normal((60, 4))
 y = (x[:, 0] > 0).astype(int)

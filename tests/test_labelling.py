@@ -347,6 +347,32 @@ def test_numpys_numbers_in_descriptions_are_numbers(tmp_path):
             TransferSet.create(**{"directory": tmp_path, "teacher": TEACHER, "inputs": rows(5), **change})
 
 
+def stops(x, after):
+    yield x[:after]
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("columns", "offset"), [(1, -6e5), (1, 0), (3, -6e5), (3, 6e5), (3, 1e3), (3, 0), (3, "by row")])
+def test_an_offset_of_the_logits_hides_no_other_teacher(tmp_path, columns, offset):
+    x = rows(60)
+    moved = 1e3 * x[:, :1] - 6e5 if offset == "by row" else offset
+    kept = {row.tobytes(): i for i, row in enumerate(x)}
+
+    def teacher(sign, noise=0.0):
+        def logits(x):
+            at = [kept[row.tobytes()] for row in x]
+            here = moved[at] if offset == "by row" else moved
+            return (sign * says(x)[:, :columns] * (1 + noise) + here).astype(np.float32)
+
+        return from_callable(logits, "moved")
+
+    with pytest.raises(KeyboardInterrupt):
+        TransferSet.create(tmp_path, teacher(1), stops(x, 40), rows_per_shard=20)
+    with pytest.raises(ManifestError, match=r"^teacher: expected the logits in .* again"):
+        TransferSet.create(tmp_path, teacher(-1), x, rows_per_shard=20)
+    assert len(TransferSet.create(tmp_path, teacher(1, 1e-4), x, rows_per_shard=20)) == 60
+
+
 def test_a_folder_that_cannot_be_written_to_is_found_before_the_teacher_is_asked(tmp_path, monkeypatch):
     asked = []
     TransferSet.create(tmp_path / "whole", TEACHER, rows(5))
@@ -445,12 +471,8 @@ def test_files_that_a_set_would_not_write_are_left_alone(tmp_path):
 
 
 def test_files_beside_an_unfinished_set_that_no_stop_left_are_not_overwritten(tmp_path):
-    def stops():
-        yield rows(10)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        TransferSet.create(tmp_path, TEACHER, stops(), rows_per_shard=10)
+        TransferSet.create(tmp_path, TEACHER, stops(rows(25), 10), rows_per_shard=10)
     (tmp_path / "logits-00002.npy").write_text("mine")
     with pytest.raises(FileExistsError, match=r"got logits-00002.npy, and manifest.json knows nothing of it"):
         TransferSet.create(tmp_path, TEACHER, rows(25), rows_per_shard=10)

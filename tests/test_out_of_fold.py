@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pymimic.data.classifier import from_sklearn
 from pymimic.data.folds import out_of_fold
-from pymimic.data.teacher import from_callable, from_sklearn
+from pymimic.data.teacher import from_callable
 
 
 def rows(n, columns=3, seed=0):

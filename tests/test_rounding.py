@@ -50,21 +50,21 @@ ORDINARY = {
 @pytest.mark.parametrize("name", MERGED)
 def test_a_column_whose_values_fall_together_is_named(name):
     with pytest.warns(UserWarning, match=r"^x: expected values that float32 can tell apart, got .*: in column 1, \d+ .* become \d+\. "):
-        assert warn_of_merged_values("x", beside(MERGED[name]), 1)
+        assert warn_of_merged_values("x", beside(MERGED[name]))
 
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_ordinary_columns_are_none_of_them(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not warn_of_merged_values("x", beside(ORDINARY[name]), 1)
-        assert not warn_of_merged_values("x", beside(ORDINARY[name]).astype(np.float32), 1)
+        assert not warn_of_merged_values("x", beside(ORDINARY[name]))
+        assert not warn_of_merged_values("x", beside(ORDINARY[name]).astype(np.float32))
 
 
 def test_many_columns_are_named_by_a_few():
     x = 1.7e9 + np.arange(N)[:, None] + np.zeros(200)
     with pytest.warns(UserWarning, match=r"in column 4, 600 distinct values become \d+; and in 195 more\."):
-        warn_of_merged_values("x", x, 1)
+        warn_of_merged_values("x", x)
 
 
 def test_whoever_takes_float64_inputs_to_train_on_warns_once_where_it_was_called(tmp_path):

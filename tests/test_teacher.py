@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import pymimic as pm
-from pymimic.data.teacher import Ensemble, from_callable, from_sklearn, label
+from pymimic.data.classifier import from_sklearn
+from pymimic.data.teacher import Ensemble, from_callable, label
 
 
 def rows(n, columns=3, seed=0):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import _check
 from ..backends.interface import Array
@@ -77,7 +78,7 @@ class LabelledSet:
         _check.float_dtype("x", self.x)
         dims.shape("x", self.x.shape, ("N", "D"))
         demand_values("x", self.x)
-        warn_of_merged_values("x", self.x, 2)
+        warn_of_merged_values("x", self.x)
         self.outputs = _check.integer("outputs", outputs, 1, 1 << 31)
         self.labels = class_labels(dims, labels, self.outputs)
         self.weights = None
@@ -130,12 +131,36 @@ def demand_values(name: str, array: Array, first_row: int = 0) -> None:
         raise ValueError(f"weights: expected values of at least 0, got {array.min()} in row {first_row + int(array.argmin())}")
 
 
-def class_labels(dims: _check.Dims, labels: object, outputs: int) -> Array:
-    """Demand (N,) integers in [0, outputs), and give them as int64."""
+def float32_array(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
+    """Demand a float array of that shape, and give it as float32; a float32 one is not copied."""
+    array = _check.host_array(name, value)
+    _check.float_dtype(name, array)
+    dims.shape(name, array.shape, axes)
+    with np.errstate(over="ignore"):  # values that become infinite are refused afterwards
+        return np.asarray(array.astype(np.float32, copy=False))
+
+
+def row_numbers(indices: ArrayLike, rows: int) -> Array:
+    """Demand (n,) ints in [0, rows)."""
+    try:
+        array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
+    except ValueError:  # sequences of several lengths
+        raise TypeError(f"indices: expected (n,) ints, got {type(indices).__name__}") from None
+    if array.size == 0:
+        array = array.astype(np.int64)
+    _check.integer_array("indices", array)
+    _check.Dims().shape("indices", array.shape, ("n",))
+    if array.size and not 0 <= array.min() <= array.max() < rows:
+        raise ValueError(f"indices: expected values in [0, {rows}), got [{array.min()}, {array.max()}]")
+    return array
+
+
+def class_labels(dims: _check.Dims, labels: object, outputs: int | None) -> Array:
+    """Demand (N,) integers in [0, outputs), or of at least 0 where nobody knows the outputs yet, and give them as int64."""
     array = _check.host_array("labels", labels)
     _check.label_array("labels", array)
     dims.shape("labels", array.shape, ("N",))
-    if array.size and not 0 <= array.min() <= array.max() < outputs:
+    if array.size and not 0 <= array.min() <= array.max() < (1 << 63 if outputs is None else outputs):
         raise _check.other_labels("labels", array, outputs)
     return array.astype(np.int64)
 

@@ -1,18 +1,68 @@
-"""The logits of a scikit-learn classifier, from probabilities that are looked at first."""
+"""A scikit-learn classifier as a teacher: its logits, from probabilities that are looked at first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import _check
 from ..backends.interface import Array
+from . import fingerprint
 from .answers import on_host
+from .classes import distinct
+from .teacher import FunctionTeacher, Teacher
 
 _SLACK = 1e-3  # what probabilities and their sums may be off: the rounding of half precision, for 1000 classes
 
 
-class LogProbabilities:
+def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | None = None) -> Teacher:
+    """A teacher from a fitted scikit-learn classifier: log(predict_proba(x) + floor), less its mean over each row.
+
+    The floor bounds the logits from below: a forest says 0 where a student can only say very little. The description has the estimator's
+    parameters and a digest of all that it learned, so that two fits can be told apart.
+
+    Parameters
+    ----------
+    estimator : has `predict_proba` and `classes_`
+    floor : above 0, added to each probability
+    classes : labels in the order of the logits' columns; None takes `estimator.classes_`. A class that the
+        estimator has never seen gets probability 0. Pass it where folds may lack a class, see `out_of_fold`.
+
+    Raises
+    ------
+    TypeError
+        No `predict_proba`, or no `classes_`: not a classifier, or not a fitted one.
+    ValueError
+        floor is not above 0, or the estimator knows a class that is not in `classes`. When it labels: `predict_proba` returns another shape
+        than (B, len(classes_)), or rows that are no probabilities.
+    """
+    if isinstance(estimator, type) or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
+        raise TypeError(f"estimator: expected a fitted classifier with predict_proba, got {_unsuited(estimator)}")
+    floor = _check.number("floor", floor, above=0)
+    if not isinstance(estimator.classes_, np.ndarray):
+        raise TypeError("estimator: expected a classifier with one output, got one with several")
+    known = estimator.classes_.tolist()
+    columns = known if classes is None else distinct(classes)
+    unknown = [value for value in known if value not in columns]
+    if unknown:
+        raise ValueError(f"classes: expected all that the estimator knows, got none of {unknown}")
+    name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    described = {
+        "kind": "sklearn",
+        "class": name,
+        "parameters": {key: fingerprint.text(value) for key, value in parameters.items() if key not in fingerprint.UNIMPORTANT},
+        "floor": floor,
+        "outputs": len(columns),
+        "classes": [fingerprint.text(value) for value in columns],
+        "learned": fingerprint.digest(estimator),
+    }
+    return FunctionTeacher(_LogProbabilities(estimator, floor, known, columns), name, described, columns)
+
+
+class _LogProbabilities:
     """log(p + floor) of a classifier's probabilities p, less the mean of each row.
 
     Parameters
@@ -53,3 +103,15 @@ class LogProbabilities:
                 f"got values in [{p[row].min():g}, {p[row].max():g}] with sum {sums[row]:g} in row {row}"
             )
         return np.maximum(p, 0)
+
+
+def _unsuited(estimator: Any) -> str:
+    """What it is, and what it takes to make a teacher of it."""
+    if isinstance(estimator, type):
+        return f"the class {estimator.__name__}: make one and fit it, {estimator.__name__}().fit(x, labels)"
+    name = type(estimator).__name__
+    if hasattr(estimator, "predict_proba"):
+        return f"one that is not fitted: call {name}.fit(x, labels) first" if hasattr(estimator, "fit") else f"{name} without classes_"
+    if hasattr(estimator, "decision_function"):
+        return f"{name} with decision_function alone: calibrate it (CalibratedClassifierCV), or use from_callable on that function"
+    return name

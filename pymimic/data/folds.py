@@ -9,8 +9,10 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from .rounding import warn_of_merged_values
-from .teacher import Teacher, classes_of, demand_teacher, difference_of, label
+from .cases import demand_values
+from .classes import classes_of, difference_of
+from .rounding import warn, warn_of_merged_values
+from .teacher import Teacher, demand_teacher, labelled
 
 
 def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, labels: Array, folds: int = 5, seed: int = 0) -> Array:
@@ -33,20 +35,25 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
     ValueError
         The folds' teachers differ in their classes, or in their number of outputs, as they do when a class is rarer than 2 rows and the
         teacher counts only those that it saw: give `from_sklearn` its `classes`. The message names the fold and what it lacks.
+        NaN or infinity in x, with the row.
+    TypeError
+        Labels of kinds that don't sort.
     """
     dims = _check.Dims()
     wide = dims.array("x", x, "N", "D")
     labels = _check.host_array("labels", labels)
     dims.shape("labels", labels.shape, ("N",))
-    _check.integer("folds", folds, 2, dims["N"] + 1)
+    folds = _check.integer("folds", folds, 2, dims["N"] + 1)
     if not callable(make_teacher):
         raise TypeError(f"make_teacher: expected a function of (x, labels) that returns a teacher, got {type(make_teacher).__name__}")
     fold = _stratified(labels, folds, seed)
-    warn_of_merged_values("x", wide, 2)
+    demand_values("x", wide)
+    warn_of_merged_values("x", wide)
     x = wide.astype(np.float32, copy=False)
     logits: Array | None = None
     first: list[Any] | None = None  # classes of the first teacher that knows its own
     first_fold = 0
+    found: list[str] = []
     for i in range(folds):
         held_out = fold == i
         teacher = make_teacher(x[~held_out], labels[~held_out])
@@ -58,7 +65,7 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
             difference = difference_of(first, f"fold {first_fold}'s teacher", classes, f"fold {i}'s teacher")
         if difference and len(first or ()) == len(classes or ()):
             raise ValueError(f"make_teacher: expected teachers of the same classes in the same order, got {difference}")
-        given = label(teacher, x[held_out])
+        given = labelled(teacher, x[held_out], found)
         if logits is None:
             logits = np.empty((dims["N"], given.shape[1]), np.float32)
         if given.shape[1] != logits.shape[1]:
@@ -69,6 +76,8 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
             )
         logits[held_out] = given
     assert logits is not None
+    for message in found:
+        warn(message)
     return logits
 
 
@@ -76,7 +85,10 @@ def _stratified(labels: Array, folds: int, seed: int) -> Array:
     """The fold of each row: each class's rows, in random order, are dealt out in turn."""
     rng = np.random.default_rng(np.random.SeedSequence(_check.integer("seed", seed, 0, 1 << 64)))
     order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
+    try:
+        order = order[np.argsort(labels[order], kind="stable")]
+    except TypeError as error:
+        raise TypeError(f"labels: expected values that sort, got some that don't: {error}") from None
     fold = np.empty(len(labels), np.int64)
     fold[order] = np.arange(len(labels)) % folds
     return fold

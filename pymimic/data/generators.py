@@ -19,8 +19,8 @@ from ..backends.interface import Array
 from ..callables import demand_arguments, describe
 from .cases import Targets
 from .feed import Augment
-from .rounding import warn_of_merged_values
-from .teacher import Teacher, demand_teacher, label
+from .rounding import warn, warn_of_merged_values
+from .teacher import Teacher, demand_teacher, labelled
 
 Generate = Callable[[Array, np.random.Generator], Array]
 """A generator of cases: (x, rng) -> x'."""
@@ -187,13 +187,16 @@ class _FreshCases:
     """What `fresh_cases` returns."""
 
     def __init__(self, generator: Generate, teacher: Teacher | None) -> None:
-        self._generator, self._teacher = generator, teacher
+        self._generator, self._teacher, self._found = generator, teacher, list[str]()
 
     def __call__(self, x: Array, targets: Any, rng: np.random.Generator) -> tuple[Array, Any]:
         new = generated(self._generator, demand_called(x, rng), rng)
         if self._teacher is None:
             return new, targets
-        logits = label(self._teacher, new)
+        known = len(self._found)
+        logits = labelled(self._teacher, new, self._found)
+        for message in self._found[known:]:  # at one step, not at each
+            warn(message)
         return new, Targets(logits, targets.labels) if isinstance(targets, Targets) else logits
 
     def __repr__(self) -> str:
@@ -228,7 +231,7 @@ def demand_rows(x: object) -> Array:
     with np.errstate(over="ignore"):  # values that become infinite are refused next
         array = wide.astype(np.float32)
     _check.finite("x", array)
-    warn_of_merged_values("x", wide, 3)
+    warn_of_merged_values("x", wide)
     return array
 
 

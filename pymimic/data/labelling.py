@@ -20,7 +20,7 @@ from ..errors import ManifestError
 from ..progress import Progress
 from .cases import demand_values
 from .moments import moments
-from .rounding import warn_of_merged_values
+from .rounding import warn, warn_of_merged_values
 from .shards import (
     MANIFEST,
     Manifest,
@@ -36,9 +36,10 @@ from .shards import (
     write_shard,
 )  # fmt: skip
 from .storage import ROUNDING, Storage
-from .teacher import Teacher, demand_teacher, label
+from .teacher import Teacher, demand_teacher, labelled
 
 _AGAIN = 16  # rows of a shard that are labelled again
+_OFFSET = 1e-5  # and rows' means by so much of the greatest logit
 _TOLERANCE = 0.01  # two answers of one teacher may differ by so much of the logits' spread
 
 
@@ -83,6 +84,7 @@ def _label(
 ) -> Manifest:  # fmt: skip
     """Compare the shards that the manifest has, and label those that it lacks."""
     seen = rows = 0
+    found: list[str] = []  # what there is to say of the logits
     storage = Storage(**given["storage"] or {})
     total = len(inputs) if isinstance(inputs, np.ndarray) else None
     with Progress(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
@@ -92,7 +94,11 @@ def _label(
             elif manifest is not None and manifest.complete:
                 raise ManifestError(f"inputs: expected {rows} rows, as {folder / MANIFEST} says, got more")
             else:
-                logits = storage.pack("logits", label(teacher, storage.unpack("inputs", arrays[0]), first_row=rows), rows)
+                known = len(found)
+                answers = labelled(teacher, storage.unpack("inputs", arrays[0]), found, first_row=rows)
+                for message in found[known:]:
+                    warn(message)
+                logits = storage.pack("logits", answers, rows)
                 manifest = manifest or Manifest(inputs=arrays[0].shape[1], outputs=logits.shape[1], **given)
                 if logits.shape[1] != manifest.outputs:
                     raise ValueError(f"logits: expected {manifest.outputs} columns from the teacher, got {logits.shape[1]}")
@@ -153,7 +159,7 @@ def _watched(inputs: Array | Iterable[Array]) -> Iterator[Array]:
     """The same arrays; the first with values that fall together as float32 is pointed out."""
     warned = False
     for array in arrays_of("inputs", inputs):
-        warned = warned or (isinstance(array, np.ndarray) and warn_of_merged_values("inputs", array, 7))
+        warned = warned or (isinstance(array, np.ndarray) and warn_of_merged_values("inputs", array))
         yield array
 
 
@@ -166,16 +172,25 @@ def _demand_same(folder: Path, manifest: Manifest, shard: int, arrays: list[Arra
     if teacher is None:
         return
     rows = np.linspace(0, len(inputs) - 1, min(_AGAIN, len(inputs))).astype(np.int64)
-    stored, answers = logits[rows].astype(np.float64), label(teacher, manifest.stored.unpack("inputs", inputs[rows]), first_row=first_row)
+    x = manifest.stored.unpack("inputs", inputs[rows])
+    stored, answers = logits[rows].astype(np.float64), labelled(teacher, x, [], first_row=first_row).astype(np.float64)
     where = folder / f"logits-{shard:05d}.npy"
     if answers.shape != stored.shape:
         raise ManifestError(f"teacher: expected {stored.shape[1]} columns, as in {where}, got {answers.shape[1]}")
-    allowed = _TOLERANCE * np.abs(stored - stored.mean(axis=0)).max() + ROUNDING[manifest.stored.logits] * np.abs(stored).max()
-    difference = np.abs(answers - stored).max(axis=1)
-    if difference.max() > allowed:
-        row = int(difference.argmax())
-        raise ManifestError(
-            f"teacher: expected the logits in {where} again, within {allowed:.3g}, got others, by {difference[row]:.3g} in row "
-            f"{first_row + rows[row]}: label with the teacher that the folder began with, or into another folder; a teacher must "
-            "answer alike whenever it is asked, without dropout or statistics of the batch"
-        )
+    grain = ROUNDING[manifest.stored.logits]
+    for old, new, slack in zip(_parts(stored), _parts(answers), (grain, max(grain, _OFFSET))):
+        allowed = _TOLERANCE * np.abs(old - old.mean(axis=0)).max() + slack * np.abs(stored).max()
+        difference = np.abs(new - old).max(axis=1)
+        if difference.max() > allowed:
+            row = int(difference.argmax())
+            raise ManifestError(
+                f"teacher: expected the logits in {where} again, within {allowed:.3g}, got others, by {difference[row]:.3g} in row "
+                f"{first_row + rows[row]}: label with the teacher that the folder began with, or into another folder; a teacher must "
+                "answer alike whenever it is asked, without dropout or statistics of the batch"
+            )
+
+
+def _parts(logits: Array) -> list[Array]:
+    """Logits about the mean of each row, and these means: an offset, which may be large, hides nothing of what is about it."""
+    means = logits.mean(axis=1, keepdims=True)
+    return [logits] if logits.shape[1] == 1 else [logits - means, means]

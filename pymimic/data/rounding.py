@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
 
 from ..backends.interface import Array
 
+_LIBRARY = __name__.split(".")[0]
 _ROWS = 8192  # rows to look at: among so many, ordinary values hardly ever round to the same float32
 _COLUMNS = 64  # at a time
 _NOISE = 2.0**-44  # of the largest value: smaller differences are float64's own rounding
 _NAMED = 5  # columns in one message
 
 
-def warn_of_merged_values(name: str, rows: Array, stacklevel: int) -> bool:
-    """Warn of the columns of (N, D) float64 rows that keep less than half of their distinct values as float32; whether there are any.
+def warn(message: str) -> None:
+    """Warn where the library was called."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _LIBRARY:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
-    Up to 8192 evenly spaced rows are looked at. `stacklevel` is that of `warnings.warn`, from here.
+
+def warn_of_merged_values(name: str, rows: Array) -> bool:
+    """Warn of the columns of which `merged_values` has something to say; whether there are any."""
+    message = merged_values(name, rows)
+    if message:
+        warn(message)
+    return bool(message)
+
+
+def merged_values(name: str, rows: Array) -> str:
+    """In words, the columns of (N, D) float64 rows that keep less than half of their distinct values as float32; nothing without any.
+
+    Up to 8192 evenly spaced rows are looked at.
     """
     if rows.dtype != np.float64 or rows.ndim != 2 or len(rows) < 3:
-        return False
+        return ""
     sample = rows[:: -(-len(rows) // _ROWS)]
     merged = []
     for first in range(0, sample.shape[1], _COLUMNS):
@@ -30,16 +48,13 @@ def warn_of_merged_values(name: str, rows: Array, stacklevel: int) -> bool:
             before, after = _distinct(np.rint(columns / grain)), _distinct(columns.astype(np.float32))
         merged += [(int(first + i), int(before[i]), int(after[i])) for i in np.flatnonzero(2 * after < before)]
     if not merged:
-        return False
+        return ""
     found = "; ".join(f"in column {column}, {before} distinct values become {after}" for column, before, after in merged[:_NAMED])
     more = f"; and in {len(merged) - _NAMED} more" if len(merged) > _NAMED else ""
-    warnings.warn(
+    return (
         f"{name}: expected values that float32 can tell apart, got others: {found}{more}. Subtract an offset, such as the column's mean, "
-        "and scale while they are float64",
-        UserWarning,
-        stacklevel + 1,
+        "and scale while they are float64"
     )
-    return True
 
 
 def _distinct(values: Array) -> Array:

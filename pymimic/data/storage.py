@@ -12,8 +12,8 @@ from ..backends.interface import Array
 
 _CHOICES = {"inputs": ("float32", "float16", "uint8"), "logits": ("float32", "float16")}
 _CODES = 255  # that uint8 has beside 0
-ROUNDING = {"float32": 1e-5, "float16": 1e-3}
-"""Share of the greatest logit by which one logit may come back another."""
+ROUNDING = {"float32": 2.0**-21, "float16": 2.0**-10}
+"""Share of the greatest logit by which one logit may come back another: a few units in the last place."""
 
 
 @dataclass(frozen=True)

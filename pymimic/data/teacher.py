@@ -12,9 +12,10 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from . import fingerprint
 from .answers import on_host
-from .classifier import LogProbabilities
+from .cases import demand_values
+from .classes import classes_of, difference_of, distinct
+from .rounding import merged_values, warn
 
 
 class Teacher(Protocol):
@@ -33,7 +34,20 @@ class Teacher(Protocol):
         ...
 
 
-class Ensemble:
+class _Unrounded:
+    """A teacher that can give its logits as they were computed, before they are float32."""
+
+    def unrounded(self, x: Array) -> Array:
+        """Logits (B, C) float32 or wider of rows x (B, D)."""
+        raise NotImplementedError
+
+    def logits(self, x: Array) -> Array:
+        """Logits (B, C) float32 of rows x (B, D)."""
+        with np.errstate(over="ignore"):  # whoever asks refuses values that become infinite
+            return self.unrounded(x).astype(np.float32)
+
+
+class Ensemble(_Unrounded):
     """The mean of its members' logits (Ba & Caruana 2014, section 3.1: it teaches better than one of them).
 
     Parameters
@@ -60,15 +74,16 @@ class Ensemble:
             elif classes is not None and (difference := difference_of(self.classes, f"member {first}", classes, f"member {i}")):
                 raise ValueError(f"members: expected teachers of the same classes in the same order, got {difference}")
 
-    def logits(self, x: Array) -> Array:
-        """Mean logits (B, C) float32 of rows x (B, D)."""
-        total = label(self.members[0], x).astype(np.float64)
+    def unrounded(self, x: Array) -> Array:
+        """Mean logits (B, C) float64 of rows x (B, D)."""
+        total = _asked(self.members[0], x).astype(np.float64)
         for member in self.members[1:]:
-            logits = label(member, x)
+            logits = _asked(member, x)
             if logits.shape != total.shape:
                 raise ValueError(f"members: expected logits of one shape, got {total.shape} and {logits.shape}")
-            total += logits
-        return (total / len(self.members)).astype(np.float32)
+            with np.errstate(over="ignore"):  # whoever asks refuses values that become infinite
+                total += logits
+        return total / len(self.members)
 
     def describe(self) -> dict[str, Any]:
         """The members' descriptions."""
@@ -95,52 +110,7 @@ def from_callable(function: Callable[[Array], Any], description: str | None = No
     while isinstance(inner, functools.partial):
         inner = inner.func
     name = getattr(inner, "__qualname__", type(inner).__qualname__) if description is None else description
-    return _Function(function, name, {"kind": "callable", "name": name}, None if classes is None else _distinct(classes))
-
-
-def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | None = None) -> Teacher:
-    """A teacher from a fitted scikit-learn classifier: log(predict_proba(x) + floor), less its mean over each row.
-
-    The floor bounds the logits from below: a forest says 0 where a student can only say very little. The description has the estimator's
-    parameters and a digest of all that it learned, so that two fits can be told apart.
-
-    Parameters
-    ----------
-    estimator : has `predict_proba` and `classes_`
-    floor : above 0, added to each probability
-    classes : labels in the order of the logits' columns; None takes `estimator.classes_`. A class that the
-        estimator has never seen gets probability 0. Pass it where folds may lack a class, see `out_of_fold`.
-
-    Raises
-    ------
-    TypeError
-        No `predict_proba`, or no `classes_`: not a classifier, or not a fitted one.
-    ValueError
-        floor is not above 0, or the estimator knows a class that is not in `classes`. When it labels: `predict_proba` returns another shape
-        than (B, len(classes_)), or rows that are no probabilities.
-    """
-    if isinstance(estimator, type) or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
-        raise TypeError(f"estimator: expected a fitted classifier with predict_proba, got {_unsuited(estimator)}")
-    _check.number("floor", floor, above=0)
-    if not isinstance(estimator.classes_, np.ndarray):
-        raise TypeError("estimator: expected a classifier with one output, got one with several")
-    known = estimator.classes_.tolist()
-    columns = known if classes is None else _distinct(classes)
-    unknown = [value for value in known if value not in columns]
-    if unknown:
-        raise ValueError(f"classes: expected all that the estimator knows, got none of {unknown}")
-    name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
-    parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
-    described = {
-        "kind": "sklearn",
-        "class": name,
-        "parameters": {key: fingerprint.text(value) for key, value in parameters.items() if key not in fingerprint.UNIMPORTANT},
-        "floor": float(floor),
-        "outputs": len(columns),
-        "classes": [fingerprint.text(value) for value in columns],
-        "learned": fingerprint.digest(estimator),
-    }
-    return _Function(LogProbabilities(estimator, float(floor), known, columns), name, described, columns)
+    return FunctionTeacher(function, name, {"kind": "callable", "name": name}, None if classes is None else distinct(classes))
 
 
 def centred(teacher: Teacher) -> Teacher:
@@ -155,12 +125,12 @@ def centred(teacher: Teacher) -> Teacher:
 def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, first_row: int = 0) -> Array:
     """The teacher's logits (N, C) float32 for x, demanded to be finite.
 
-    The teacher gets copies, which it may change, of some rows at a time: what it needs memory for stays small.
+    The teacher gets copies, which it may change, of some rows at a time: what it needs memory for stays small. Its answers are copied.
 
     Parameters
     ----------
     teacher : has `logits`
-    x : (N, D) float32 or float64 array; the teacher gets float32
+    x : (N, D) float32 or float64 array of values that are finite as float32, which the teacher gets
     rows : that the teacher gets at a time
     workers : threads that ask the teacher at once, if it can bear that: some of scikit-learn's use one core each
     first_row : the number of x's first row in messages
@@ -168,15 +138,50 @@ def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, fi
     Raises
     ------
     TypeError, ValueError
-        The teacher gives something else than finite floats (B, C); the message names it, and the row.
+        The teacher gives something else than finite floats (B, C); the message names it, and the row. Wrong kinds, NaN or infinity in x.
+
+    Warns
+    -----
+    UserWarning
+        Many float64 logits of a column are one as float32: see `centred`, which subtracts before they are float32.
     """
+    found: list[str] = []
+    logits = labelled(teacher, x, found, rows, workers, first_row)
+    for message in found:
+        warn(message)
+    return logits
+
+
+def labelled(teacher: Teacher, x: Array, found: list[str], rows: int = 16384, workers: int = 1, first_row: int = 0) -> Array:
+    """As `label`; in place of a warning its message goes to `found`, if there is none yet."""
     demand_teacher("teacher", teacher, "logits")
-    _check.integer("rows", rows, 1, 1 << 62)
-    _check.integer("workers", workers, 1, 1 << 16)
+    rows, workers = _check.integer("rows", rows, 1, 1 << 62), _check.integer("workers", workers, 1, 1 << 16)
+    x = _check.host_array("x", x)
+    _check.float_dtype("x", x)
+    _check.Dims().shape("x", x.shape, ("N", "D"))
+    demand_values("x", x, first_row)
+
+    def rounded(logits: Array, row: int) -> Array:
+        if not found and (message := merged_values("logits", logits)):
+            found.append(message)
+        with np.errstate(over="ignore"):  # values that become infinite are refused next
+            narrow: Array = logits.astype(np.float32, copy=False)
+        _check.finite("logits", narrow, row)
+        return narrow
+
+    return _asked(teacher, x, rows, workers, first_row, rounded)
+
+
+def _asked(
+    teacher: Teacher, x: Array, rows: int = 16384, workers: int = 1, first_row: int = 0,
+    rounded: Callable[[Array, int], Array] = lambda logits, row: logits,
+) -> Array:  # fmt: skip
+    """The teacher's logits for x, some rows at a time, unrounded where it can give them so; what `rounded` makes of those."""
     starts = range(0, max(1, len(x)), rows)
 
     def ask(start: int) -> Array:
-        return _ask(teacher, x if len(starts) == 1 else x[start : start + rows], first_row + start)
+        logits = _ask(teacher, x if len(starts) == 1 else x[start : start + rows], first_row + start)
+        return rounded(logits, first_row + start)
 
     if workers == 1:
         parts = [ask(start) for start in starts]
@@ -189,14 +194,14 @@ def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, fi
 
 
 def _ask(teacher: Teacher, x: Array, first_row: int) -> Array:
-    """The teacher's logits for a copy of x, so that it cannot change it."""
-    name = repr(teacher.name) if isinstance(teacher, _Function) else type(teacher).__qualname__
-    logits = on_host("logits", teacher.logits(_copy(x)), name)
+    """The teacher's logits for a copy of x, which it may change; in memory that is not the teacher's, which it may use again."""
+    name = repr(teacher.name) if isinstance(teacher, FunctionTeacher) else type(teacher).__qualname__
+    given = teacher.unrounded(_copy(x)) if isinstance(teacher, _Unrounded) else teacher.logits(_copy(x))
+    logits = on_host("logits", given, name)
     if logits.dtype.kind != "f":
         raise TypeError(f"logits: expected floats from the teacher, got {logits.dtype} from {name}")
     _demand_shape(logits, len(x), classes_of(teacher), name)
-    with np.errstate(over="ignore"):  # values that become infinite are refused next
-        logits = logits.astype(np.float32, copy=False)
+    logits = np.array(logits, np.result_type(logits.dtype, np.float32), order="C")
     _check.finite("logits", logits, first_row)
     return logits
 
@@ -206,47 +211,6 @@ def demand_teacher(name: str, value: object, *methods: str) -> None:
     if not all(callable(getattr(value, method, None)) for method in methods):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise TypeError(f"{name}: expected a teacher, which has logits(x) and describe(), got {kind}: see from_callable and from_sklearn")
-
-
-def _unsuited(estimator: Any) -> str:
-    """What it is, and what it takes to make a teacher of it."""
-    if isinstance(estimator, type):
-        return f"the class {estimator.__name__}: make one and fit it, {estimator.__name__}().fit(x, labels)"
-    name = type(estimator).__name__
-    if hasattr(estimator, "predict_proba"):
-        return f"one that is not fitted: call {name}.fit(x, labels) first" if hasattr(estimator, "fit") else f"{name} without classes_"
-    if hasattr(estimator, "decision_function"):
-        return f"{name} with decision_function alone: calibrate it (CalibratedClassifierCV), or use from_callable on that function"
-    return name
-
-
-def classes_of(teacher: Teacher) -> list[Any] | None:
-    """The labels that a teacher's columns stand for, if it knows them."""
-    classes = getattr(teacher, "classes", None)
-    return None if classes is None else [value.item() if isinstance(value, np.generic) else value for value in classes]
-
-
-def difference_of(a: list[Any] | None, whose_a: str, b: list[Any], whose_b: str) -> str:
-    """In what two lists of classes differ, in words; nothing where they are the same."""
-    lacking = [
-        f"{whose} lacks {missing}"
-        for whose, missing in (
-            (whose_a, [value for value in b if value not in (a or [])]),
-            (whose_b, [value for value in a or [] if value not in b]),
-        )
-        if missing
-    ]
-    return " and ".join(lacking) or ("" if a == b else f"{whose_a} has {a} and {whose_b} has {b}")
-
-
-def _distinct(classes: Sequence[Any]) -> list[Any]:
-    """Demand labels of which none stands twice, and give those of NumPy as Python's."""
-    given = classes if isinstance(classes, str) else _check.sequence("classes", classes, "labels")
-    values = [value.item() if isinstance(value, np.generic) else value for value in given]
-    twice = [value for i, value in enumerate(values) if value in values[:i]]
-    if twice:
-        raise ValueError(f"classes: expected each class once, got {twice} again")
-    return values
 
 
 def _copy(x: Any) -> Any:
@@ -263,34 +227,34 @@ def _demand_shape(logits: Array, rows: int, classes: list[Any] | None, teacher: 
         raise ValueError(f"logits: expected shape ({rows}, {columns}) from the teacher, got {logits.shape} from {teacher}")
 
 
-class _Centred:
+class _Centred(_Unrounded):
     """A teacher whose rows of logits have mean 0."""
 
     def __init__(self, teacher: Teacher) -> None:
         self._teacher, self.classes = teacher, classes_of(teacher)
 
-    def logits(self, x: Array) -> Array:
-        """The teacher's logits (B, C) float32, less their mean over each row."""
-        logits = label(self._teacher, x)
-        return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+    def unrounded(self, x: Array) -> Array:
+        """The teacher's logits (B, C), less their mean over each row, in the dtype of the teacher's."""
+        logits = _asked(self._teacher, x)
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever asks refuses values that are not finite
+            return np.asarray(logits - logits.mean(axis=1, keepdims=True))
 
     def describe(self) -> dict[str, Any]:
         """Whose logits are centred."""
         return {"kind": "centred", "of": self._teacher.describe()}
 
 
-class _Function:
+class FunctionTeacher(_Unrounded):
     """A function with a description."""
 
     def __init__(self, function: Callable[[Array], Any], name: str, description: dict[str, Any], classes: list[Any] | None) -> None:
         self._function, self.name, self._description, self.classes = function, name, description, classes
 
-    def logits(self, x: Array) -> Array:
-        """What the function says of x, or of a copy that it may change, as float32."""
+    def unrounded(self, x: Array) -> Array:
+        """What the function says of x, or of a copy that it may change, as floats."""
         logits = on_host("logits", self._function(_copy(x)), repr(self.name))
         _demand_shape(logits, len(x), self.classes, repr(self.name))
-        with np.errstate(over="ignore"):
-            return logits.astype(np.float32)  # a copy: the function may use its memory again
+        return logits.astype(np.result_type(logits.dtype, np.float32))  # a copy: the function may use its memory again
 
     def describe(self) -> dict[str, Any]:
         """Where the function is from."""

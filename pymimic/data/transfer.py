@@ -14,7 +14,8 @@ from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
 from ..targets import expanded
-from .cases import Targets, class_labels, demand_values
+from .cases import Targets, class_labels, demand_values, float32_array, row_numbers
+from .classes import classes_of
 from .labelling import label_into
 from .mapped import mapped_file, packed, unpacked
 from .moments import TINY, moments
@@ -52,7 +53,7 @@ class TransferSet:
     Warns
     -----
     UserWarning
-        Many float64 values of a column of x are one as float32, in which nets learn.
+        Many float64 values of a column of x or of the logits are one as float32, in which nets learn.
     """
 
     _undo: tuple[Array, Array] | None  # mean and scale, of a standardised set
@@ -61,12 +62,13 @@ class TransferSet:
 
     def __init__(self, x: Array, logits: Array, weights: Array | None = None, labels: Array | None = None) -> None:
         dims = _check.Dims()
-        parts = [_float32(dims, "x", x, "N", "D"), _float32(dims, "logits", logits, "N", "C")]
+        parts = [float32_array(dims, "x", x, "N", "D"), float32_array(dims, "logits", logits, "N", "C")]
         if weights is not None:
-            parts.append(_float32(dims, "weights", weights, "N"))
+            parts.append(float32_array(dims, "weights", weights, "N"))
         for name, part in zip(("x", "logits", "weights"), parts):
             demand_values(name, part)
-        warn_of_merged_values("x", x, 2)
+        for name, part in (("x", x), ("logits", logits)):
+            warn_of_merged_values(name, part)
         self._adopt([parts], None)
         if labels is not None:
             self._labels = class_labels(dims, labels, self.outputs)
@@ -88,19 +90,24 @@ class TransferSet:
         Raises
         ------
         TypeError, ValueError
-            What `TransferSet` and `label` raise; no rows at all.
+            What `TransferSet` and `label` raise, wrong weights and labels before the teacher is asked; no rows at all.
         """
         dims, parts, warned = _check.Dims(), list[Array](), False
         for part in arrays_of("inputs", inputs):
             dims.size.pop("n", None)
-            parts.append(_float32(dims, "inputs", part, "n", "D"))
-            warned = warned or warn_of_merged_values("inputs", part, 2)
+            parts.append(float32_array(dims, "inputs", part, "n", "D"))
+            warned = warned or warn_of_merged_values("inputs", part)
             if part is not inputs:
                 parts[-1] = parts[-1].copy()  # whoever gives parts may use their memory again
         if not sum(map(len, parts)):
             raise ValueError("inputs: expected at least one row, got none")
         x = parts[0] if len(parts) == 1 else np.concatenate(parts)
         demand_values("inputs", x)
+        dims = _check.Dims(N=len(x))
+        if weights is not None:
+            demand_values("weights", float32_array(dims, "weights", weights, "N"))
+        if labels is not None:
+            class_labels(dims, labels, len(classes_of(teacher) or ()) or None)
         return cls(x, label(teacher, x, rows=rows, workers=workers), weights, labels)
 
     @classmethod
@@ -202,7 +209,7 @@ class TransferSet:
         -------
         x (n, D), t (n, C) and weights (n,), or None without weights; float32 copies. With labels (n,) t is `Targets(t, labels)`.
         """
-        rows = _row_numbers(indices, len(self))
+        rows = row_numbers(indices, len(self))
         labels = None if self._labels is None else self._labels[rows]
         order = np.argsort(rows, kind="stable")  # files are read shard by shard, front to back
         rows = rows[order]
@@ -240,7 +247,7 @@ class TransferSet:
                 self._demand_files(shard)
             mean, scale = self._moments or moments(slabs(self._shards))
         dims = _check.Dims(C=self.outputs)
-        mean, scale = _float32(dims, "mean", mean, "C"), _float32(dims, "scale", scale, "C")
+        mean, scale = float32_array(dims, "mean", mean, "C"), float32_array(dims, "scale", scale, "C")
         if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale >= TINY).all()):
             raise ValueError(f"scale: expected finite means and scales above 0, {TINY:.2g} and more, got others")
         view = TransferSet.__new__(TransferSet)
@@ -276,27 +283,3 @@ class TransferSet:
                 file.demand(unwritten=self._opened is not None)
         except ValueError as error:
             raise ManifestError(str(error)) from None
-
-
-def _float32(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
-    """Demand a float array of that shape, and give it as float32; a float32 one is not copied."""
-    array = _check.host_array(name, value)
-    _check.float_dtype(name, array)
-    dims.shape(name, array.shape, axes)
-    with np.errstate(over="ignore"):  # values that become infinite are refused afterwards
-        return np.asarray(array.astype(np.float32, copy=False))
-
-
-def _row_numbers(indices: ArrayLike, rows: int) -> Array:
-    """Demand (n,) ints in [0, rows)."""
-    try:
-        array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
-    except ValueError:  # sequences of several lengths
-        raise TypeError(f"indices: expected (n,) ints, got {type(indices).__name__}") from None
-    if array.size == 0:
-        array = array.astype(np.int64)
-    _check.integer_array("indices", array)
-    _check.Dims().shape("indices", array.shape, ("n",))
-    if array.size and not 0 <= array.min() <= array.max() < rows:
-        raise ValueError(f"indices: expected values in [0, {rows}), got [{array.min()}, {array.max()}]")
-    return array

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.teacher import Ensemble, Teacher, from_sklearn
+from ..data.classifier import from_sklearn
+from ..data.teacher import Ensemble, Teacher
 from ..optimizer import AdamW, cosine, warm_up
 from ..threads import get_num_threads
 from ..training.convnet import ConvNet
