@@ -185,7 +185,7 @@ def test_weights_that_overflow_are_never_saved(tmp_path, net):
         np.errstate(all="ignore"),
         pytest.raises(
             TrainingDivergedError,
-            match="training diverged at step 5: expected finite weights, got NaN or infinity .*: try a lower learning rate",
+            match=r"training diverged at step 5: expected finite weights, got NaN or infinity .*: try a lower learning rate",
         ),
     ):
         trained(calls, student=student, loss=steep, checkpoint=path, checkpoint_every=1)

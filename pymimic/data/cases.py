@@ -26,6 +26,10 @@ class Targets(NamedTuple):
         return Targets(self.logits.copy(), self.labels.copy())
 
 
+Rows = tuple[Array, Array | Targets, Array | None]
+"""x, targets and weights, as `Cases.batch` gives them."""
+
+
 class Cases(Protocol):
     """Training or validation cases. `pymimic.TransferSet` and `LabelledSet` are such, and any object of yours can be.
 
@@ -114,10 +118,83 @@ class LabelledSet:
         return np.asarray(self.x[indices], np.float32), self.labels[indices], weights
 
 
-def in_order(cases: Cases) -> Iterator[tuple[Array, Array | Targets, Array | None]]:
-    """All rows in order, some 16 MiB at a time."""
+def read(name: str, cases: Cases, indices: Array) -> Rows:
+    """`cases.batch(indices)`, demanded to be what `Cases` promises, weights as float32; `name` is the argument's. Values of x and logits
+    may still be NaN or infinite."""
+    made: Any = cases.batch(indices)
+    if not isinstance(made, (tuple, list)) or len(made) != 3:
+        raise TypeError(f"{name}: expected (x, targets, weights) from batch, got {counted(made)}")
+    x, targets, weights = made
+    x, targets = demand_pair(name, x, targets, (len(indices), cases.inputs, cases.outputs), indices)
+    if weights is not None:
+        weights = _check.host_array(f"{name}: weights", weights)
+        if weights.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: weights: expected numbers, got {weights.dtype}")
+        _demand_shape(f"{name}: weights", weights, (len(indices),))
+        weights = np.asarray(weights, np.float32)
+        if weights.size and weights.min() < 0:
+            place = int(weights.argmin())
+            raise ValueError(f"{name}: weights: expected values of at least 0, got {weights[place]} in row {indices[place]}")
+    return x, targets, weights
+
+
+def demand_pair(name: str, x: Any, targets: Any, sizes: tuple[int, int, int], numbers: Array) -> tuple[Array, Array | Targets]:
+    """Demand x (n, D) float and targets of n rows and C outputs as `Cases` has them, given sizes (n, D, C); rows have these numbers."""
+    n, D, C = sizes
+    if _is_float32(x, (n, D)) and _is_float32(targets, (n, C)):  # most batches are
+        return x, targets
+    _check.float_dtype(f"{name}: x", _check.host_array(f"{name}: x", x))
+    _demand_shape(f"{name}: x", x, (n, D))
+    if isinstance(targets, (tuple, list)) and not isinstance(targets, Targets):
+        raise TypeError(f"{name}: targets: expected logits, or labels, or both as pymimic.Targets, got {counted(targets)}")
+    for part in targets if isinstance(targets, Targets) else (targets,):
+        _check.host_array(f"{name}: targets", part)
+    logits, labels = both(targets)
+    if logits is not None:
+        if logits.dtype.kind != "f" and logits.dtype != _check.BFLOAT16:
+            raise TypeError(f"{name}: targets: expected logits as floats, or labels as integers, got {logits.dtype}")
+        _demand_shape(f"{name}: logits", logits, (n, C))
+    if labels is not None:
+        _check.integer_array(f"{name}: labels", labels)
+        _demand_shape(f"{name}: labels", labels, (n,))
+        if n and not 0 <= labels.min() <= labels.max() < C:
+            place = int(np.flatnonzero((labels < 0) | (labels >= C))[0])
+            raise ValueError(f"{name}: labels: expected values in [0, {C}), got {labels[place]} in row {numbers[place]}")
+    return x, targets
+
+
+def counted(value: object) -> str:
+    """What kind of thing came, and how many it holds."""
+    return type(value).__name__ + (f" of {len(value)}" if isinstance(value, (tuple, list)) else "")
+
+
+def _is_float32(value: Any, shape: tuple[int, ...]) -> bool:
+    return type(value) is np.ndarray and value.dtype == np.float32 and value.shape == shape
+
+
+def _demand_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
+def in_order(name: str, cases: Cases) -> Iterator[Rows]:
+    """All rows in order, some 16 MiB at a time; `name` is the argument's."""
     rows = max(1, (4 << 20) // (cases.inputs + cases.outputs))
-    return (cases.batch(np.arange(start, min(start + rows, len(cases)))) for start in range(0, len(cases), rows))
+    return (read(name, cases, np.arange(start, min(start + rows, len(cases)))) for start in range(0, len(cases), rows))
+
+
+def finite_in_order(name: str, cases: Cases, ruled_out: bool) -> Iterator[Rows]:
+    """`in_order`, of finite values; with `ruled_out` a logit may be -inf, for a class that the teacher rules out."""
+    row = 0
+    for x, targets, weights in in_order(name, cases):
+        demand_values(f"{name}: x", x, row)
+        logits = both(targets)[0]
+        if logits is not None:
+            demand_values(f"{name}: logits", np.where(np.isneginf(logits), 0, logits) if ruled_out else logits, row)
+        if weights is not None:
+            demand_values(f"{name}: weights", weights, row)
+        yield x, targets, weights
+        row += len(x)
 
 
 def demand_values(name: str, array: Array, first_row: int = 0) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..backends.interface import Array
-from ..callables import demand_arguments
 from ..devices import cupy
-from .cases import Cases, Targets
+from .cases import Cases, Rows, Targets, counted, demand_pair, read
 
 Batch = tuple[Array, Array | None, Array | None, Array | None]
 """x (n, D), logits (n, C) or None, labels (n,) or None, weights (n,) or None."""
@@ -26,28 +25,28 @@ _SLOTS = 3  # one batch is used, one is copied to the device, one is read
 
 def shuffled(
     data: Cases, seed: int, epoch: int, position: int, batch_size: int, accumulate: int, augment: Augment | None
-) -> Iterator[tuple[Array, Array | Targets, Array | None]]:  # fmt: skip
+) -> Iterator[Rows]:
     """What is left of an epoch behind `position`, in the epoch's order: `accumulate` batches a step, and a generator for each step."""
-    if augment is not None:
-        demand_arguments("augment", augment, "x", "targets", "rng")
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(len(data))
     for first in range(position, len(data), batch_size * accumulate):
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, first)))
         rows = order[first : first + batch_size * accumulate]
         for start in range(0, len(rows), batch_size):
-            x, targets, weights = data.batch(rows[start : start + batch_size])
+            numbers = rows[start : start + batch_size]
+            x, targets, weights = read("data", data, numbers)
             if augment is not None:
-                x, targets = _augmented(augment(x.copy(), targets.copy(), stream), x)  # copies: it may change them
+                made = augment(x.copy(), targets.copy(), stream)  # copies: it may change them
+                x, targets = _augmented(made, x, data.outputs, numbers)
             yield x, targets, weights
 
 
-def _augmented(made: Any, x: Array) -> tuple[Array, Any]:
+def _augmented(made: Any, x: Array, outputs: int, numbers: Array) -> tuple[Array, Array | Targets]:
     """Demand what an `Augment` makes of rows x."""
-    if not isinstance(made, (tuple, list)) or len(made) != 2:
-        raise TypeError(f"augment: expected (x, targets) from it, got {type(made).__name__}")
+    if not isinstance(made, (tuple, list)) or isinstance(made, Targets) or len(made) != 2:
+        raise TypeError(f"augment: expected (x, targets) from it, got {counted(made)}")
     if np.shape(made[0]) != x.shape:
         raise ValueError(f"augment: expected x of shape {x.shape} from it, got {np.shape(made[0])}")
-    return made[0], made[1]
+    return demand_pair("augment", made[0], made[1], (*x.shape, outputs), numbers)
 
 
 def feed(batches: Iterable[Batch], device: str) -> Generator[Batch, None, None]:

@@ -67,7 +67,7 @@ class Net(ABC):
         cases = LabelledSet(to("cpu", x), labels, self.outputs)
         if len(cases) == 0:
             raise ValueError("x: expected at least one row, got none")
-        return sum(np.count_nonzero(self.logits(rows).argmax(axis=1) == answers) for rows, answers, _ in in_order(cases)) / len(cases)
+        return sum(np.count_nonzero(self.logits(rows).argmax(axis=1) == answers) for rows, answers, _ in in_order("x", cases)) / len(cases)
 
     @abstractmethod
     def configuration(self) -> dict[str, Any]:

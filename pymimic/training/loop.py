@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends.interface import Array
-from ..data.cases import Cases, Targets, both, in_order, together
+from ..data.cases import Cases, Targets, both, finite_in_order, in_order, together
 from ..data.feed import Batch, feed, shuffled
 from ..data.moments import moments, standardisation
 from ..devices import like, module, to
@@ -24,8 +24,8 @@ from ..progress import Progress
 from .history import Record
 from .interrupt import DeferredInterrupt
 from .learner import Learner, ShallowLearner, global_norm
-from .losses import NAMES, loss_function, one_answer, suits
-from .resume import Sample, fingerprint, sample
+from .losses import NAMES, demand_targets, loss_function, one_answer, suits
+from .resume import Sample, fingerprint
 from .state import TrainingState, diverged
 
 if TYPE_CHECKING:
@@ -41,23 +41,23 @@ class Run:
     ----------
     trainer : the settings; its student is where it will be trained
     data, validation : see `Trainer.fit`
-    rows : a sample of the data
+    rows, held_out : samples of the data, and of those for validation
     resume : a checkpoint to go on from, or None
     resume_with : settings that may differ from the checkpoint's
     """
 
     def __init__(
-        self, trainer: Trainer, data: Cases, validation: Cases | None, rows: Sample, resume: str | None, resume_with: str | Iterable[str]
-    ) -> None:
-        x, targets, weights = rows
-        self.rows: Sample = x, targets, None if weights is None else np.asarray(weights, np.float32)
+        self, trainer: Trainer, data: Cases, validation: Cases | None, rows: Sample, held_out: Sample | None, resume: str | None,
+        resume_with: str | Iterable[str],
+    ) -> None:  # fmt: skip
+        self.rows = rows
         self.trainer, self.data, self.validation = trainer, data, validation
         self.learner = _learner(trainer)
         self.configuration: dict[str, Any] = {}
         if trainer.checkpoint is not None or resume is not None:
             self.configuration = trainer.configuration() | {"rows": len(data), "data": fingerprint(rows)}
-            if trainer.keep_best and validation is not None:
-                self.configuration["validation"] = fingerprint(sample(validation))
+            if trainer.keep_best and held_out is not None:
+                self.configuration["validation"] = fingerprint(held_out)
         if resume is None:
             self.state = TrainingState()
             self._standardise()
@@ -127,7 +127,8 @@ class Run:
         drawn = shuffled(
             self.data, trainer.seed, state.epoch, state.position, trainer.batch_size, trainer.accumulate, trainer.augment
         )  # fmt: skip
-        with closing(feed(((x, *both(state.targets(t)), w) for x, t, w in drawn), trainer.device)) as batches:
+        source = "data" if trainer.augment is None else "augment"
+        with closing(feed(((x, *both(self._targets(source, t)), w) for x, t, w in drawn), trainer.device)) as batches:
             while state.position < len(self.data):
                 rows = min(rows_a_step, len(self.data) - state.position)
                 loss = self._step(batches, rows)
@@ -141,6 +142,11 @@ class Run:
                     self._save()
                 self._interrupt.check()
         self._demand_useful()
+
+    def _targets(self, source: str, targets: Array | Targets) -> Array | Targets:
+        """Targets as the loss takes them; `source` is the argument that they come from."""
+        demand_targets(source, self.trainer.loss, self.trainer.alpha, targets)
+        return self.state.targets(targets)
 
     def _step(self, batches: Iterator[Batch], rows: int) -> float:
         """One optimizer step; returns the mean loss of its rows under the weights as they were."""
@@ -192,7 +198,8 @@ class Run:
         """Mean loss (None if it does not apply to these targets) and accuracy of the net as it stands."""
         trainer, state = self.trainer, self.state
         loss_sum, right, comparable = 0.0, 0, True
-        with closing(feed(((x, *both(t), w) for x, t, w in in_order(cases)), trainer.device)) as batches:
+        held_out = finite_in_order("validation", cases, ruled_out=trainer.loss != "mimic")
+        with closing(feed(((x, *both(t), w) for x, t, w in held_out), trainer.device)) as batches:
             for x, logits, labels, weights in batches:
                 y, targets = self.learner.predict(x), together(logits, labels)
                 comparable = suits(trainer.loss, trainer.alpha, targets, self.rows[1])
@@ -209,9 +216,9 @@ class Run:
     def _standardise(self) -> None:
         student, how = self.trainer.student, self.trainer.standardise_inputs
         if how and student.mean is None:
-            student.set_standardisation(*standardisation((x for x, _, _ in in_order(self.data)), self.data.inputs, how))
+            student.set_standardisation(*standardisation((x for x, _, _ in in_order("data", self.data)), self.data.inputs, how))
         if self.trainer.standardise_targets:
-            mean, deviation = moments(_logits(t) for _, t, _ in in_order(self.data))
+            mean, deviation = moments(_logits(t) for _, t, _ in in_order("data", self.data))
             self.state.target_mean, self.state.target_scale = mean.astype(np.float32), deviation.astype(np.float32)
 
     def _save(self, finished: bool = False) -> None:
@@ -250,8 +257,9 @@ class Run:
         """Demand a finite number; the message says which part of the batch is not."""
         if not math.isfinite(value):
             bad = [name for name, array in batch.items() if array is not None and not _finite(array)]
+            source = "in `data`" if self.trainer.augment is None else "from `augment`"
             if bad:
-                raise diverged(step, expected, f"{value}, as {' and '.join(bad)} of its rows in `data` are not finite", self._kept(), "")
+                raise diverged(step, expected, f"{value}, as {' and '.join(bad)} of its rows {source} are not finite", self._kept(), "")
             raise diverged(step, expected, f"{value}", self._kept())
 
     def _kept(self) -> str:

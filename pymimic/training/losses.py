@@ -65,8 +65,8 @@ def one_answer(loss: str, temperature: float, targets: Array | Targets, weights:
     return np.tile(y.astype(np.float32), (len(each), 1))
 
 
-def demand_targets(loss: str, alpha: float, targets: Array | Targets) -> None:
-    """Demand that the loss of that name takes the data's targets; the message says what does."""
+def demand_targets(source: str, loss: str, alpha: float, targets: Array | Targets) -> None:
+    """Demand that the loss of that name takes the targets of the argument `source`; the message says what does."""
     if suits(loss, alpha, targets, targets):
         return
     have = "labels" if both(targets)[0] is None else "logits"
@@ -76,7 +76,7 @@ def demand_targets(loss: str, alpha: float, targets: Array | Targets) -> None:
         want, cure = "a teacher's logits, as a pymimic.TransferSet has", "loss='cross_entropy' takes labels"
     else:
         want, cure = f"labels beside the logits, as alpha = {alpha} leaves them a share", "TransferSet(x, logits, labels=...) has both"
-    raise TypeError(f"data: expected {want}, with loss {loss!r}, got {have}; {cure}")
+    raise TypeError(f"{source}: expected {want}, with loss {loss!r}, got {have}; {cure}")
 
 
 def _mimic(backend: str | None, y: Array, targets: Array | Targets, weights: Array | None) -> tuple[float, Array]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.interface import Array
-from ..data.cases import Cases, Targets, both
+from ..data.cases import Cases, Rows, both, read
 from ..differences import short
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors
@@ -21,13 +20,13 @@ _ROWS, _VALUES = 256, 1 << 21  # of a sample
 _FIXED = {"rows", "optimizer", "slots", "keep_best", "standardise_inputs", "standardise_targets"}  # the state has their shape
 _FREE_OF_STUDENT = {"student.dropout", "student.input_dropout", "student.seed"}
 
-Sample = tuple[Array, Array | Targets, Array | None]
+Sample = Rows
 
 
-def sample(cases: Cases) -> Sample:
-    """Some rows from the first to the last: enough to tell sets apart, few enough to read from a set of any size."""
+def sample(name: str, cases: Cases) -> Sample:
+    """Some rows from the first to the last: enough to tell sets apart, few enough to read from any set; `name` is the argument's."""
     rows = max(16, min(_ROWS, _VALUES // (cases.inputs + cases.outputs)))
-    return cases.batch(np.linspace(0, len(cases) - 1, min(rows, len(cases))).astype(np.int64))
+    return read(name, cases, np.linspace(0, len(cases) - 1, min(rows, len(cases))).astype(np.int64))
 
 
 def fingerprint(rows: Sample) -> str:

@@ -6,12 +6,10 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from .. import _check, arguments
 from ..backends import NAMES as BACKENDS
 from ..backends import for_training
-from ..callables import describe
+from ..callables import demand_arguments, describe
 from ..data.cases import Cases, demand_cases
 from ..data.feed import Augment
 from ..devices import DEVICES
@@ -127,6 +125,8 @@ class Trainer:
             raise ValueError(f"alpha: expected 1 with loss {self.loss!r}, as 'distillation' alone takes logits and labels, got {alpha}")
         if augment is not None and not callable(augment):
             raise TypeError(f"augment: expected a function or None, got {type(augment).__name__}")
+        if augment is not None:
+            demand_arguments("augment", augment, "x", "targets", "rng")
         self.monitor, self.augment = monitor, augment
         self.checkpoint = home("checkpoint", checkpoint)
         self.history = History()
@@ -178,9 +178,10 @@ class Trainer:
             A checkpoint cannot be read or written.
         """
         demand_cases(self.student.inputs, self.student.outputs, data=data, validation=validation)
-        rows = sample(data)
-        demand_targets(self.loss, self.alpha, rows[1])
-        self._demand_watchable(validation, rows)
+        rows = sample("data", data)
+        demand_targets("data", self.loss, self.alpha, rows[1])
+        held_out = None if validation is None else sample("validation", validation)
+        self._demand_watchable(held_out, rows)
         resume = home("resume", resume)
         resume_with = [resume_with] if isinstance(resume_with, str) else _check.sequence("resume_with", resume_with, "names of settings")
         if resume is None and resume_with:
@@ -192,7 +193,7 @@ class Trainer:
         device = self.student.device
         try:
             self.student.to(self.device)
-            run = Run(self, data, validation, rows, resume, resume_with)
+            run = Run(self, data, validation, rows, held_out, resume, resume_with)
             self.history = run.state.history
             if not self.history.stopped_early:
                 self._warn_of_rates(run.steps - run.state.step)
@@ -202,13 +203,12 @@ class Trainer:
         finally:
             self.student.to(device)
 
-    def _demand_watchable(self, validation: Cases | None, trained_on: Sample) -> None:
+    def _demand_watchable(self, validation: Sample | None, trained_on: Sample) -> None:
         if not self.keep_best:
             return
         if validation is None:
             raise ValueError("validation: expected a set, as keep_best and patience watch it, got None")
-        targets = validation.batch(np.arange(1))[1]
-        if self.monitor == "loss" and not suits(self.loss, self.alpha, targets, trained_on[1]):
+        if self.monitor == "loss" and not suits(self.loss, self.alpha, validation[1], trained_on[1]):
             raise ValueError(f"monitor: expected 'accuracy', as loss {self.loss!r} does not apply to the validation targets, got 'loss'")
 
     def _warn_of_rates(self, steps: int) -> None:
