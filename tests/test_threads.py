@@ -95,3 +95,53 @@ def test_affinity_that_shrinks_after_the_import(threads):
     finally:
         for task in tasks:
             os.sched_setaffinity(task, before)
+
+
+# Nets that another thread changes
+
+
+NETS = {
+    "Student": lambda: pm.Student(6, 40, 3), "DeepNet": lambda: pm.DeepNet([6, 40, 3]), "ConvNet": lambda: pm.ConvNet((1, 6), [(8, 3)], 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+def test_a_call_answers_with_the_weights_that_it_began_with(make, monkeypatch):
+    """Whatever is set between two of its slabs."""
+    net, x = make(), np.random.default_rng(0).standard_normal((100, 6), np.float32)
+    net.set_standardisation(np.zeros(6), np.ones(6))
+    labels, arrays = net.logits(x).argmax(axis=1), net.arrays()
+    want, standardise = net.logits(x), type(net).standardise
+
+    def change_after(self, rows):
+        """Give the net other weights whenever a slab has been standardised."""
+        standardised = standardise(self, rows)
+        net.set_arrays(**{name: array * 0 for name, array in arrays.items()})
+        net.set_standardisation(np.ones(6), 9 * np.ones(6))
+        return standardised
+
+    for module in ("pymimic.nets.student", "pymimic.training.layered"):
+        monkeypatch.setattr(f"{module}._MOST_ROWS", 32)
+    monkeypatch.setattr(type(net), "standardise", change_after)
+    assert np.array_equal(net.logits(x), want)
+    assert np.array_equal(net.arrays()[next(iter(arrays))], 0 * arrays[next(iter(arrays))])
+    net.set_arrays(**arrays)
+    net.set_standardisation(np.zeros(6), np.ones(6))
+    monkeypatch.setattr("pymimic.nets.net.in_order", lambda name, cases: (cases.batch(np.arange(i, i + 20)) for i in range(0, 100, 20)))
+    assert net.score(x, labels) == 1
+
+
+def test_mean_and_scale_are_read_together():
+    """One pair or the other, though they are set while they are read."""
+    net = pm.Student(6, 40, 3)
+
+    class Mean:
+        def __array__(self, dtype=None, copy=None):
+            net.set_standardisation(np.ones(6), 9 * np.ones(6))
+            return np.zeros(6, dtype)
+
+    net.set_standardisation(np.zeros(6), np.ones(6))
+    net.mean = Mean()
+    x = np.random.default_rng(0).standard_normal((20, 6), np.float32)
+    assert np.array_equal(net.standardise(x), x)
+    assert np.array_equal(net.standardise(x), (x - 1) * 9)

@@ -51,10 +51,19 @@ class Net(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Configuration and the sha256 of weights and standardisation, for a transfer set's manifest."""
-        digest = hashlib.sha256()
-        for array in (*self._arrays.values(), self.mean, self.scale):
+        net, digest = self.as_it_is(), hashlib.sha256()
+        for array in (*net._arrays.values(), net.mean, net.scale):
             digest.update(b"" if array is None else to("cpu", array).tobytes())
         return {"kind": self.file_kind, **self.configuration(), "sha256": digest.hexdigest()}
+
+    def as_it_is(self: AnyNet) -> AnyNet:
+        """A net of the same arrays, which keeps them while another thread gives this one others: each call reads one."""
+        net = type(self).__new__(type(self))
+        net.__dict__.update(self.__dict__)  # in one piece, for other threads
+        if net.mean is not None and net.device != "cpu":
+            net._standards_on(net.device)
+            self.__dict__["_standards"] = net.__dict__["_standards"]
+        return net
 
     def score(self, x: Array, labels: Array) -> float:
         """Accuracy: the share of rows whose largest logit is the label's.
@@ -67,7 +76,8 @@ class Net(ABC):
         cases = LabelledSet(to("cpu", x), labels, self.outputs)
         if len(cases) == 0:
             raise ValueError("x: expected at least one row, got none")
-        return sum(np.count_nonzero(self.logits(rows).argmax(axis=1) == answers) for rows, answers, _ in in_order("x", cases)) / len(cases)
+        net = self.as_it_is()
+        return sum(np.count_nonzero(net.logits(rows).argmax(axis=1) == answers) for rows, answers, _ in in_order("x", cases)) / len(cases)
 
     @abstractmethod
     def configuration(self) -> dict[str, Any]:
@@ -92,15 +102,18 @@ class Net(ABC):
         factors = _stored("scale", scale, self.outputs)
         _stored("mean", mean, self.outputs)
         weight_name, bias_name, axis = self._last_layer
-        weight, bias = self._arrays[weight_name], to("cpu", self._arrays[bias_name])
+        arrays = self._arrays
+        weight, bias = arrays[weight_name], to("cpu", arrays[bias_name])
         folded = {
             weight_name: weight * to(self.device, factors if axis else factors[:, None]),
             bias_name: to(self.device, (bias * np.asarray(to("cpu", scale), np.float64) + to("cpu", mean)).astype(np.float32)),
         }
-        self._arrays = self._arrays | folded  # new arrays: a Predictor may read the old ones
+        self._arrays = arrays | folded  # new arrays: a Predictor may read the old ones
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_served", "_standards")}  # made again when wanted
+        return {
+            name: value for name, value in self.__dict__.copy().items() if name not in ("_served", "_standards")
+        }  # made again when wanted
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.configuration().items())})"
@@ -168,14 +181,15 @@ class Net(ABC):
         if (mean is None) != (scale is None):
             raise ValueError("scale: expected None if and only if mean is None")
         stored = [None if value is None else _stored(name, value, self.inputs) for name, value in (("mean", mean), ("scale", scale))]
-        self.mean, self.scale = stored  # both or neither
+        self.__dict__.update(zip(("mean", "scale"), stored))  # in one piece, for other threads
 
     def standardise(self, x: Array) -> Array:
         """(x - mean) * scale as a C-contiguous (B, D) float32 array: what the first weights are multiplied by."""
         x = _check.contiguous(_check.float_rows("x", x, self.inputs), np.float32)
-        if self.mean is None or self.scale is None:
+        net = self.as_it_is()
+        if net.mean is None or net.scale is None:
             return x
-        mean, scale = self._standards_on(kind(x))
+        mean, scale = net._standards_on(kind(x))
         centred = x - mean
         centred *= scale
         return centred
@@ -201,11 +215,11 @@ class Net(ABC):
         OSError
             The file cannot be written; what was there before is untouched.
         """
-        standardisation = None
-        if self.mean is not None and self.scale is not None:
-            standardisation = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        net, standardisation = self.as_it_is(), None
+        if net.mean is not None and net.scale is not None:
+            standardisation = {"mean": net.mean.tolist(), "scale": net.scale.tolist()}
         metadata = {"kind": self.file_kind, "configuration": self.configuration(), "input_standardisation": standardisation}
-        write_safetensors(path, {name: to("cpu", array) for name, array in self._arrays.items()}, metadata)
+        write_safetensors(path, {name: to("cpu", array) for name, array in net._arrays.items()}, metadata)
 
     @classmethod
     def load(cls: type[AnyNet], path: Path) -> AnyNet:

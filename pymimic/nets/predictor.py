@@ -53,6 +53,7 @@ class Predictor:
         if not _check.one_of(dtype, DTYPES):
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
         copy = None if copy is None else _check.flag("copy", copy)
+        student = student.as_it_is()
         self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs
         backend = default_host() if student.device == "cpu" else get("cuda")
         self._net = backend.predictor(student.weights(), student.activation, student.mean, student.scale, dtype, copy)

@@ -147,12 +147,12 @@ class Student(Net):
         x = _check.float_rows("x", x, self.inputs)
         if is_device(x) and self.device == "cpu":
             raise ValueError("x: expected a NumPy array, as the student is on the CPU (student.to('cuda') moves it), got one on a device")
-        y, start = module(x).empty((len(x), self.outputs), np.float32), 0
-        net = choose(backend, self._arrays["c"]).prediction(self._arrays, self.activation)
+        y, start, student = module(x).empty((len(x), self.outputs), np.float32), 0, self.as_it_is()
+        net = choose(backend, student._arrays["c"]).prediction(student._arrays, self.activation)
         for slab in self._slabs(x, net.row_bytes):
             here = y[start : start + len(slab)]
-            out = here if kind(x) == self.device else None
-            answer = net.predict(self.standardise(to(self.device, slab)), out)
+            out = here if kind(x) == student.device else None
+            answer = net.predict(student.standardise(to(student.device, slab)), out)
             if out is None:
                 here[...] = to(kind(x), answer)
             start += len(slab)
@@ -164,7 +164,9 @@ class Student(Net):
         sources = (self._arrays, self.mean, self.scale, self.activation)
         served: tuple[tuple[Any, ...], Served] | None = self.__dict__.get("_served")  # its sources, and the net
         if served is None or any(then is not now for then, now in zip(served[0], sources)):
-            net = default_host().predictor(self._arrays, self.activation, self.mean, self.scale, "float32", None)
+            student = self.as_it_is()
+            sources = (student._arrays, student.mean, student.scale, student.activation)
+            net = default_host().predictor(student._arrays, student.activation, student.mean, student.scale, "float32", None)
             self.__dict__["_served"] = served = (sources, net)
         return served[1]
 

@@ -69,11 +69,11 @@ class LayeredNet(LearningNet):
         They are where x is; a net on a device takes x from the host too. `backend` is as in `pymimic.ops`.
         """
         x = _check.float_rows("x", x, self.inputs)
-        y = module(x).empty((len(x), self.outputs), np.float32)
+        y, net = module(x).empty((len(x), self.outputs), np.float32), self.as_it_is()
         rows = max(32, min(_MOST_ROWS, _SLAB_BYTES // (4 * self._layers.row_values)))
         for start in range(0, len(x), rows):
-            slab = self.standardise(to(self.device, x[start : start + rows]))
-            y[start : start + rows] = to(kind(x), self._layers.forward(self._arrays, slab, backend=backend)[-1])
+            slab = net.standardise(to(net.device, x[start : start + rows]))
+            y[start : start + rows] = to(kind(x), self._layers.forward(net._arrays, slab, backend=backend)[-1])
         warn_of_bad_rows(x, y)
         return y  # type: ignore[no-any-return]
 
