@@ -1,6 +1,8 @@
 """Teachers: what they say of a row, and which classes they know."""
 
 import json
+import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -263,3 +265,22 @@ def test_a_centred_teachers_rows_have_mean_0_and_are_its_own_otherwise():
     assert centred.classes == ["a", "b", "c"]
     with pytest.raises(TypeError, match="teacher: expected a teacher"):
         pm.centred(lambda x: x)
+
+
+@pytest.mark.parametrize("make", [lambda: pm.Student(4, 8, 3), lambda: pm.DeepNet([4, 3]), lambda: pm.ConvNet((1, 4), [(2, 2)], 3)])
+def test_a_net_that_has_learned_nothing_is_pointed_out_as_a_teacher(make, tmp_path):
+    x, net = np.ones((5, 4), np.float32), make()
+    for teacher in (net, pm.centred(net), pm.Ensemble([net])):
+        with pytest.warns(
+            UserWarning, match=f"teacher: expected a net that has learned, got a {type(net).__name__} with its first, random"
+        ):
+            pm.TransferSet.from_teacher(teacher, x)
+    net.save(tmp_path / "f")
+    given, fitted = make(), make()
+    given.set_arrays(**net.arrays())
+    data = pm.LabelledSet(x, np.zeros(5, int), 3)
+    pm.Trainer(fitted, pm.SGD(0.1), epochs=1, loss="cross_entropy", progress=False).fit(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for good in (type(net).load(tmp_path / "f"), given, fitted, pickle.loads(pickle.dumps(fitted))):
+            pm.TransferSet.from_teacher(good, x)

@@ -143,7 +143,8 @@ def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, fi
     Warns
     -----
     UserWarning
-        Many float64 logits of a column are one as float32: see `centred`, which subtracts before they are float32.
+        The teacher is a net of pymimic's that was neither fitted nor loaded. Many float64 logits of a column are one as float32: see
+        `centred`, which subtracts before they are float32.
     """
     found: list[str] = []
     logits = labelled(teacher, x, found, rows, workers, first_row)
@@ -155,6 +156,9 @@ def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, fi
 def labelled(teacher: Teacher, x: Array, found: list[str], rows: int = 16384, workers: int = 1, first_row: int = 0) -> Array:
     """As `label`; in place of a warning its message goes to `found`, if there is none yet."""
     demand_teacher("teacher", teacher, "logits")
+    if not found and getattr(teacher, "fresh", False) is True:
+        net = type(teacher).__name__
+        found.append(f"teacher: expected a net that has learned, got a {net} with its first, random weights: fit or load it")
     rows, workers = _check.integer("rows", rows, 1, 1 << 62), _check.integer("workers", workers, 1, 1 << 16)
     x = _check.host_array("x", x)
     _check.float_dtype("x", x)

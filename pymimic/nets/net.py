@@ -28,6 +28,7 @@ class Net(ABC):
     ----------
     inputs, outputs : D and C
     mean, scale : (D,) float32 arrays, or None; the net sees (x - mean) * scale
+    fresh : whether the weights are the random ones that a net begins with
     """
 
     file_kind: str  # as files name it
@@ -35,6 +36,7 @@ class Net(ABC):
     outputs: int
     mean: Array | None = None
     scale: Array | None = None
+    fresh: bool = False
     _arrays: dict[str, Array]
 
     @abstractmethod
@@ -169,6 +171,7 @@ class Net(ABC):
             _check.float_shape(name, value, self.shapes[name])
         moved = {name: to(self.device, value) for name, value in arrays.items()}
         self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
+        self.fresh = False
 
     def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
         """Let the net see (x - mean) * scale; None and None for x itself.

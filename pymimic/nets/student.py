@@ -55,6 +55,7 @@ class Student(Net):
                 stacklevel=2,
             )
         D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
+        self.fresh = True
         streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(self.seed).spawn(3)]
         self._arrays = {} if rank is None else {"V": _normal(streams[0], (k, D), 1 / D)}
         self._arrays |= {

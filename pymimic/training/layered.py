@@ -39,6 +39,7 @@ class LayeredNet(LearningNet):
     def __init__(self, *configuration: Any) -> None:
         self._configure(*configuration)
         self._arrays = fresh_arrays(self._layers)
+        self.fresh = True
 
     def _configure(self, *configuration: Any, **named: Any) -> None:
         self._layers = self._stack(*configuration, **named)
