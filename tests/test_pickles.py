@@ -1,9 +1,12 @@
 """What users pass to workers comes whole out of a pickle and of deepcopy."""
 
+import contextlib
 import copy
 import functools
+import importlib
 import multiprocessing
 import pickle
+import pkgutil
 
 import numpy as np
 import pytest
@@ -118,6 +121,30 @@ def test_nets(copied, make):
 
     before = y(net)
     assert np.array_equal(y(copied(net)), before)
+
+
+def exceptions():
+    """Every exception class of the package."""
+    for module in pkgutil.walk_packages(pm.__path__, "pymimic."):
+        with contextlib.suppress(ImportError):  # of what is not installed
+            found = vars(importlib.import_module(module.name)).values()
+            yield from (kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseException))
+
+
+@pytest.mark.parametrize("kind", sorted({kind for kind in exceptions() if kind.__module__.startswith("pymimic.")}, key=repr))
+def test_exceptions(copied, kind):
+    """A pool that cannot read a worker's exception waits for ever."""
+    arguments = {"OtherRunError": ("c", [("seed", "1", "2")], True), "Terminated": (15,)}
+    error = kind(*arguments.get(kind.__name__, ("what is wrong",)))
+    other = copied(error)
+    assert type(other) is kind
+    assert str(other) == str(error)
+    assert vars(other) == vars(error)
+
+
+def test_the_package_has_the_exceptions_that_it_is_known_to_have():
+    names = {kind.__name__ for kind in exceptions()}
+    assert names >= {"OtherRunError", "Terminated", "CudaError", "ManifestError", "FileFormatError", "TrainingDivergedError"}
 
 
 def test_a_spawned_worker_trains():

@@ -161,6 +161,53 @@ def test_the_watched_validation_rows_are_compared(tmp_path):
     fit(validation=Logits(40, seed=2), resume=tmp_path / "c", epochs=2, resume_with="validation", **more)
 
 
+MEASURES = {
+    "validation": ({}, {"validation": Logits(40, seed=2)}),
+    "monitor": ({}, {"monitor": "accuracy"}),
+    "loss": ({}, {"loss": "distillation"}),
+    "temperature": ({"loss": "distillation", "temperature": 1.0}, {"loss": "distillation", "temperature": 3.0}),
+}
+
+
+@pytest.mark.parametrize(("first", "then"), MEASURES.values(), ids=MEASURES)
+def test_a_best_epoch_by_another_measure_is_forgotten(tmp_path, first, then, request):
+    """Its value cannot be compared with those to come; an old epoch would be kept for good, or patience run out."""
+    path, setting = tmp_path / "c", request.node.callspec.id
+    shared = {"loss": "mimic", "keep_best": True, "ema": None, "validation": Logits(40, seed=1)}
+    fit(checkpoint=path, **shared | first)
+    tensors, metadata = read_safetensors(path)
+    kept = {name: array * 0 for name, array in tensors.items() if name.startswith("best.")}
+    metadata["history"]["records"][0] |= {"validation_loss": -1e9, "validation_accuracy": 2.0}  # better than whatever comes
+    metadata["history"]["stopped_early"] = True
+    write_safetensors(path, tensors | kept, metadata)
+
+    same_measure, optimizer = fit(resume=path, epochs=3, **shared | first)
+    assert not any(array.any() for array in same_measure.arrays().values())  # the kept weights
+    assert optimizer.steps == 3
+    net, optimizer = fit(resume=path, epochs=3, checkpoint=path, resume_with=setting, **shared | then)
+    assert optimizer.steps == 9
+    assert any(array.any() for array in net.arrays().values())
+    history = read_safetensors(path)[1]["history"]
+    monitored = "validation_accuracy" if setting == "monitor" else "validation_loss"
+    values = [record[monitored] for record in history["records"][1:]]
+    best = max(values) if setting == "monitor" else min(values)
+    assert history["best_epoch"] == 2 + values.index(best)
+    again, _ = fit(resume=path, epochs=4, **shared | then)  # what was forgotten stays so
+    assert any(array.any() for array in again.arrays().values())
+
+
+@pytest.mark.parametrize("then", [{"loss": "distillation"}, {"seed": 8}])
+def test_a_best_epoch_by_the_same_measure_stays(tmp_path, then):
+    """Accuracy is what it is with any loss."""
+    shared = {"loss": "mimic", "keep_best": True, "monitor": "accuracy", "validation": Logits(40, seed=1)}
+    fit(checkpoint=tmp_path / "c", **shared)
+    tensors, metadata = read_safetensors(tmp_path / "c")
+    metadata["history"]["records"][0]["validation_accuracy"] = 2.0
+    write_safetensors(tmp_path / "c", tensors, metadata)
+    net, _ = fit(resume=tmp_path / "c", epochs=3, resume_with=list(then), **shared | then)
+    assert all(np.array_equal(array, tensors[f"best.{name}"]) for name, array in net.arrays().items())
+
+
 def test_a_running_average_may_begin_late(tmp_path):
     fit(ema=None, checkpoint=tmp_path / "c")
     plain, _ = fit(ema=None, resume=tmp_path / "c", epochs=2)

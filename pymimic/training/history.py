@@ -27,29 +27,37 @@ class History(list[Record]):
     ----------
     best_epoch : the epoch with the best validation value, from 1, or None without validation
     stopped_early : whether patience ran out
+    compared_from : epochs before that are not compared: a resumed run measured their validation values otherwise
     """
 
     best_epoch: int | None = None
     stopped_early: bool = False
+    compared_from: int = 0
 
     def add(self, record: Record, monitor: str) -> bool:
         """Append a record; whether it is the best so far by its validation "loss" (least) or "accuracy" (greatest)."""
-        best = min((_to_lower(earlier, monitor) for earlier in self), default=math.inf)
+        best = min((_to_lower(earlier, monitor) for earlier in self[self.compared_from :]), default=math.inf)
         self.append(record)
         better = _to_lower(record, monitor) < best
         if better:
             self.best_epoch = record.epoch
         return better
 
+    def forget_best(self) -> None:
+        """Compare those epochs alone that are still to come."""
+        self.best_epoch, self.stopped_early, self.compared_from = None, False, len(self)
+
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
-        return {"records": [asdict(record) for record in self], "best_epoch": self.best_epoch, "stopped_early": self.stopped_early}
+        own = {name: getattr(self, name) for name in ("best_epoch", "stopped_early", "compared_from")}
+        return {"records": [asdict(record) for record in self], **own}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> History:
         """The history that `as_dict` gave."""
         history = cls(Record(**record) for record in state["records"])
         history.best_epoch, history.stopped_early = state["best_epoch"], state["stopped_early"]
+        history.compared_from = state.get("compared_from", 0)  # earlier versions have none
         return history
 
 

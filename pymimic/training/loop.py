@@ -190,7 +190,7 @@ class Run:
         if state.history.add(record, trainer.monitor) and trainer.keep_best:
             state.best = trainer.student.arrays()
         if trainer.patience is not None:
-            state.history.stopped_early = record.epoch - (state.history.best_epoch or 0) >= trainer.patience
+            state.history.stopped_early = record.epoch - (state.history.best_epoch or state.history.compared_from) >= trainer.patience
         state.epoch, state.position, state.loss_sum = state.epoch + 1, 0, 0.0
         state.consistent = True
 

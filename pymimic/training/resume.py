@@ -65,6 +65,9 @@ class OtherRunError(ValueError):
         hint = f"; to go on with this run's all the same, pass resume_with={names}" if may_differ else ""
         super().__init__(f"resume: expected a checkpoint of a run with the same settings, got {where!r}: {in_words(found)}{hint}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.where, self.found, self.may_differ)  # by default it would be the message alone
+
 
 def in_words(found: Iterable[tuple[str, str, str]]) -> str:
     """What differs between a checkpoint and this run."""
@@ -105,6 +108,12 @@ def demand_epochs(path: Path, reached: int, epochs: int) -> None:
     if reached > epochs:
         where = f"as the checkpoint in {os.fspath(path)!r} is in epoch {reached}"
         raise ValueError(f"epochs: expected at least {reached}, {where}, got {epochs}")
+
+
+def other_measure(have: dict[str, Any], want: dict[str, Any]) -> bool:
+    """Whether a run with the configuration `want` measures what chooses the best epoch otherwise than the checkpoint's, `have`."""
+    of_loss = ("loss", "temperature", "alpha") if want["monitor"] == "loss" else ()
+    return any(name in have and name in want and have[name] != want[name] for name in ("validation", "monitor", *of_loss))
 
 
 def flat(configuration: dict[str, Any]) -> dict[str, Any]:

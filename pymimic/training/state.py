@@ -17,7 +17,7 @@ from ..errors import FileFormatError, TrainingDivergedError
 from ..files import Path, read_safetensors, write_safetensors
 from .history import History
 from .learner import Learner
-from .resume import demand_epochs, demand_same_run
+from .resume import demand_epochs, demand_same_run, other_measure
 
 _COUNTERS = ("epoch", "position", "step", "loss_sum", "seconds")
 
@@ -116,6 +116,9 @@ class TrainingState:
             inputs, targets = groups.get("inputs", {}), groups.get("targets", {})
             learner.net.set_standardisation(inputs.get("mean"), inputs.get("scale"))
             state.best = groups.get("best")
+            if other_measure(metadata["configuration"], configuration):
+                state.best = None
+                state.history.forget_best()
             state.target_mean, state.target_scale = targets.get("mean"), targets.get("scale")
         learner.hand_over()
         return state

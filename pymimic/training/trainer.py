@@ -154,6 +154,8 @@ class Trainer:
         shapes the run is compared: the net, the optimizer, its schedule and numbers, loss, batches, seed, and some rows of the data (of
         those for validation too, if they choose the epoch). Only `epochs`, the number in `patience`, the checkpoint's own arguments,
         and where and how to compute may differ. To go on with other settings all the same, name them: `resume_with=["learning_rate"]`.
+        Where such settings change how epochs are compared (`validation`, `monitor`; for the loss also `loss`, `temperature`, `alpha`), the
+        best epoch so far and its weights are forgotten: `keep_best` and `patience` compare the epochs from there on.
 
         A file at `checkpoint` with another run's state is replaced only if that run came to its end, or with `overwrite`.
 
