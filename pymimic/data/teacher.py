@@ -156,9 +156,6 @@ def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, fi
 def labelled(teacher: Teacher, x: Array, found: list[str], rows: int = 16384, workers: int = 1, first_row: int = 0) -> Array:
     """As `label`; in place of a warning its message goes to `found`, if there is none yet."""
     demand_teacher("teacher", teacher, "logits")
-    if not found and getattr(teacher, "fresh", False) is True:
-        net = type(teacher).__name__
-        found.append(f"teacher: expected a net that has learned, got a {net} with its first, random weights: fit or load it")
     rows, workers = _check.integer("rows", rows, 1, 1 << 62), _check.integer("workers", workers, 1, 1 << 16)
     x = _check.host_array("x", x)
     _check.float_dtype("x", x)
@@ -181,6 +178,8 @@ def _asked(
     rounded: Callable[[Array, int], Array] = lambda logits, row: logits,
 ) -> Array:  # fmt: skip
     """The teacher's logits for x, some rows at a time, unrounded where it can give them so; what `rounded` makes of those."""
+    if getattr(teacher, "fresh", False) is True:
+        warn(f"teacher: expected a net that has learned, got a {type(teacher).__name__} with its first, random weights: fit or load it")
     starts = range(0, max(1, len(x)), rows)
 
     def ask(start: int) -> Array:
