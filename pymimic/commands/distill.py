@@ -114,7 +114,7 @@ def distill(
     )  # fmt: skip
     may_differ = _settings_of(trainer, resume_with)
     try:
-        with option("checkpoint", data="inputs", validation="val-inputs", resume="checkpoint"):
+        with option("checkpoint", data="inputs", validation="val-inputs"):
             history = trainer.fit(cases, validation, resume=state if resume else None, resume_with=may_differ, overwrite=fresh)
     except OtherRunError as error:
         raise ValueError(_other_run(error)) from None
