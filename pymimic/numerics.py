@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
 
 from .devices import Array, is_device
+
+_LIBRARY = __name__.split(".")[0]
 
 
 def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:
@@ -34,6 +37,14 @@ def log_softmax(y: Array) -> Array:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
+def warn(message: str) -> None:
+    """Warn where the library was called."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _LIBRARY:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
 class BadRows:
     """Rows x that are not finite, or whose logits y are not: how many, and the first."""
 
@@ -50,17 +61,16 @@ class BadRows:
             self.first = f"{what} in row {first_row + row}"
         self.count += len(rows)
 
-    def warn(self, name: str, stacklevel: int) -> None:
-        """Say it of the argument called `name`; `stacklevel` is that of `warnings.warn`, from here."""
+    def warn(self, name: str) -> None:
+        """Say it of the argument called `name`."""
         if self.count:
             others = f" and {self.count - 1} more rows" if self.count > 1 else ""
-            text = f"{name}: expected finite values, with finite logits, got {self.first}{others}: their logits are of no use"
-            warnings.warn(text, stacklevel=stacklevel + 1)
+            warn(f"{name}: expected finite values, with finite logits, got {self.first}{others}: their logits are of no use")
 
 
 def warn_of_bad_rows(x: Array, y: Array) -> None:
-    """Warn the caller's caller of rows of its argument x whose logits y are not finite; on a device nobody waits to see."""
+    """Warn of rows of an argument x whose logits y are not finite; on a device nobody waits to see."""
     if not (is_device(x) or is_device(y)) and not np.isfinite(y).all():
         bad = BadRows()
         bad.look(x, y)
-        bad.warn("x", 3)
+        bad.warn("x")

@@ -40,7 +40,7 @@ def test_it_learns_what_a_dense_net_learns_worse():
     assert net.score(*held_out) == net.history[-1].validation_accuracy
 
 
-@pytest.mark.filterwarnings("ignore:student:UserWarning")
+@pytest.mark.filterwarnings("ignore:net:UserWarning")
 def test_the_same_seed_gives_the_same_bits_for_any_number_of_threads_and_another_seed_others(threads):
     x, labels = signals(150)
 
@@ -171,7 +171,7 @@ def test_every_net_is_a_teacher(net, tmp_path):
             net.score(**{"x": x, "labels": labels} | change)
 
 
-@pytest.mark.filterwarnings("ignore:student:UserWarning")  # one epoch is short
+@pytest.mark.filterwarnings("ignore:net:UserWarning")  # one epoch is short
 @pytest.mark.parametrize("standardise", ["each", "all", None])
 def test_a_saved_net_is_the_same_net(tmp_path, standardise):
     x, labels = signals(100)

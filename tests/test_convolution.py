@@ -167,7 +167,7 @@ def test_windows_are_what_a_kernel_sees_and_sums_their_transpose(w, rows, dtype)
     assert np.array_equal(w.sums(ones), w.sums(ones).astype(int))  # each input counts the windows that see it
 
 
-@pytest.mark.filterwarnings("ignore:student:UserWarning")  # one epoch is short
+@pytest.mark.filterwarnings("ignore:net:UserWarning")  # one epoch is short
 @given(windows(), st.lists(st.integers(1, 5), max_size=2))
 def test_any_shape_computes_and_learns(w, hidden):
     net = ConvNet((w.channels, *w.size), [(3, w.kernel, w.stride, w.padding), (2, 1)], 4, hidden)

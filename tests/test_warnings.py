@@ -13,7 +13,7 @@ import pymimic as pm
 from pymimic import AdamW, LabelledSet, Student, TransferSet
 from pymimic.data.moments import standardisation
 
-WORSE = r"student: expected a loss below [\d.e+-]+, that of the same answer for every row, got [\d.e+-]+"
+WORSE = r"(student|net): expected a loss below [\d.e+-]+, that of the same answer for every row, got [\d.e+-]+"
 
 
 def warned(call):
@@ -222,3 +222,56 @@ def test_rows_without_a_finite_answer_are_named(net, value):
     first, others = re.search(r"in row (\d+) and (\d+) more rows", str(caught[0].message)).groups()
     bad = np.flatnonzero(~np.isfinite(y).all(axis=1))
     assert [int(first), int(others) + 1] == [bad[0], len(bad)]
+
+
+# What calls of calls warn of, and of what they complain
+
+
+def large(rows=40):
+    """Rows and labels; as float32 many values are one, and a net of weights of 1e30 overflows."""
+    x = np.random.default_rng(0).standard_normal((rows, 4))
+    return x, (x[:, 0] > 0).astype(int)
+
+
+LAYERED = {"DeepNet": lambda: pm.DeepNet([4, 8, 2]), "ConvNet": lambda: pm.ConvNet((1, 4), [(8, 3)], 2)}
+
+
+@pytest.mark.parametrize("net", LAYERED.values(), ids=LAYERED)
+def test_warnings_of_fit_and_score_are_at_the_users_line_and_call_the_net_a_net(net):
+    x, labels = large()
+    calls = {
+        r"net: expected a loss below": lambda: net().fit(x, labels, epochs=1, optimizer=AdamW(1e2)),
+        r"optimizer: expected a learning rate .*: the net will not learn": lambda: net().fit(x, labels, epochs=1, optimizer=AdamW(0)),
+        r"optimizer: expected a warm-up": lambda: net().fit(x, labels, epochs=1, optimizer=AdamW(pm.warm_up(pm.constant(1e-9), 9))),
+        r"x: expected values that float32": lambda: net().fit(1.7e9 + x, labels, epochs=0),
+        r"x: expected finite values, with finite logits": lambda: net().score(x * 1e38, labels),
+    }  # fmt: skip
+    for text, call in calls.items():
+        with np.errstate(all="ignore"), pytest.warns(UserWarning, match=text) as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}, text
+
+
+def test_warnings_of_choose_munge_are_at_the_users_line():
+    x, labels = large()
+    held_out = LabelledSet(x, labels, 2)
+    teacher = pm.from_callable(lambda rows: rows[:, :2])
+    with pytest.warns(UserWarning, match="student: expected a loss below") as caught:
+        pm.choose_munge(teacher, x, held_out, grid=[(0.2, 5)], hidden=8, copies=1, epochs=1, learning_rate=1e3, progress=False)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("net", LAYERED.values(), ids=LAYERED)
+def test_errors_of_validation_rows_say_validation(net):
+    x, labels = large()
+    for validation, error, said in (
+        ((x * np.nan, labels), ValueError, "x: expected finite values, got nan in row 0"),
+        ((x, labels + 5), ValueError, r"labels: expected values in \[0, 2\), got \[5, 6\]"),
+        ((x, labels[1:]), ValueError, r"labels: expected shape \(N,\) = \(40,\), got \(39,\)"),
+        ((x.astype(int), labels), TypeError, "x: expected dtype float32 or float64"),
+        ((x, labels * 1.0), TypeError, "labels: expected an integer dtype"),
+        ((x.tolist(), labels), TypeError, "x: expected a NumPy array"),
+        ((x[:, 1:], labels), ValueError, "expected at least one row of 4 inputs"),
+    ):
+        with pytest.raises(error, match=f"^validation: {said}"):
+            net().fit(x, labels, validation=validation, epochs=1)

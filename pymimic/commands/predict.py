@@ -55,5 +55,5 @@ def predict(
             bad.look(slab, y, start)
             file.write(y.astype("<f4", copy=False).data)
             bar.update(len(slab))
-    bad.warn("inputs", 1)
+    bad.warn("inputs")
     typer.echo(f"{out}: {counted(len(x), 'row')} of {net.outputs} {'probabilities' if proba else 'logits'}")

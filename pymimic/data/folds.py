@@ -9,9 +9,10 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
+from ..numerics import warn
 from .cases import demand_values
 from .classes import classes_of, difference_of
-from .rounding import warn, warn_of_merged_values
+from .rounding import warn_of_merged_values
 from .teacher import Teacher, demand_teacher, labelled
 
 

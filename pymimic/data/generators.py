@@ -17,9 +17,10 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..callables import demand_arguments, describe
+from ..numerics import warn
 from .cases import Targets
 from .feed import Augment
-from .rounding import warn, warn_of_merged_values
+from .rounding import warn_of_merged_values
 from .teacher import Teacher, demand_teacher, labelled
 
 Generate = Callable[[Array, np.random.Generator], Array]

@@ -17,10 +17,11 @@ from .. import _check
 from ..backends.interface import Array
 from ..differences import differences
 from ..errors import ManifestError
+from ..numerics import warn
 from ..progress import Progress
 from .cases import demand_values
 from .moments import moments
-from .rounding import warn, warn_of_merged_values
+from .rounding import warn_of_merged_values
 from .shards import (
     MANIFEST,
     Manifest,

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-
 import numpy as np
 
 from ..backends.interface import Array
+from ..numerics import warn
 
-_LIBRARY = __name__.split(".")[0]
 _ROWS = 8192  # rows to look at: among so many, ordinary values hardly ever round to the same float32
 _COLUMNS = 64  # at a time
 _NOISE = 2.0**-44  # of the largest value: smaller differences are float64's own rounding
 _NAMED = 5  # columns in one message
-
-
-def warn(message: str) -> None:
-    """Warn where the library was called."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == _LIBRARY:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def warn_of_merged_values(name: str, rows: Array) -> bool:

@@ -12,10 +12,11 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
+from ..numerics import warn
 from .answers import on_host
 from .cases import demand_values
 from .classes import classes_of, difference_of, distinct
-from .rounding import merged_values, warn
+from .rounding import merged_values
 
 
 class Teacher(Protocol):

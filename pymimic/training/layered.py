@@ -112,7 +112,7 @@ class LayeredNet(LearningNet):
         if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
             raise TypeError(f"validation: expected a pair (x, labels) or None, got {type(validation).__name__}")
         cases = LabelledSet(x, labels, self.outputs, sample_weight)
-        held_out = None if validation is None else LabelledSet(*validation, self.outputs)
+        held_out = None if validation is None else self._held_out(*validation)
         for name, given in (("x", cases), ("validation", held_out)):
             if given is not None and (given.inputs != self.inputs or len(given) == 0):
                 raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
@@ -131,6 +131,12 @@ class LayeredNet(LearningNet):
         finally:
             self.history = trainer.history
         return self
+
+    def _held_out(self, x: Array, labels: Array) -> LabelledSet:
+        try:
+            return LabelledSet(x, labels, self.outputs)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"validation: {error}") from None
 
 
 class LayeredLearner(Learner):

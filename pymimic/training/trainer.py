@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..devices import DEVICES
 from ..files import Path
 from ..nets.net import Net
 from ..nets.student import Student
+from ..numerics import warn
 from ..optimizer import Optimizer, warm_up
 from .history import History
 from .learner import LearningNet
@@ -217,27 +217,29 @@ class Trainer:
         """Warn where the steps to come have no learning rate, or never reach the schedule's own."""
         first, schedule = self.optimizer.steps, self.optimizer.schedule
         if steps > 0 and not any(schedule(step) for step in range(first, first + steps)):
-            warnings.warn(
+            warn(
                 f"optimizer: expected a learning rate above 0, got 0 at each of the {steps} steps to come, from step {first} of "
-                f"{describe(schedule)} on: the student will not learn",
-                stacklevel=3,
+                f"{describe(schedule)} on: the {self._called} will not learn"
             )
         elif steps > 0 and isinstance(schedule, warm_up) and schedule.steps >= first + steps:
-            warnings.warn(
+            warn(
                 f"optimizer: expected a warm-up shorter than the run, got {schedule.steps} steps of {first + steps}: the learning rate "
-                "rises to the last step, and never gets to its schedule",
-                stacklevel=3,
+                "rises to the last step, and never gets to its schedule"
             )
 
     def _warn_of_no_use(self, run: Run) -> None:
         """Warn where the run made the net worse, and worse than the same answer for every row."""
         found = run.useless()
         if found is not None:
-            warnings.warn(
-                f"student: expected a loss below {found[1]:.4g}, that of the same answer for every row, got {found[0]:.4g}, more than when "
-                f"the run began (on {len(run.rows[0])} rows of the data): try a lower learning rate",
-                stacklevel=3,
+            warn(
+                f"{self._called}: expected a loss below {found[1]:.4g}, that of the same answer for every row, got {found[0]:.4g}, more "
+                f"than when the run began (on {len(run.rows[0])} rows of the data): try a lower learning rate"
             )
+
+    @property
+    def _called(self) -> str:
+        """The student's name in warnings: who calls the `fit` of another net knows of no student."""
+        return "student" if isinstance(self.student, Student) else "net"
 
     def configuration(self) -> dict[str, Any]:
         """What must be the same for a run to go on, beside the data."""
