@@ -154,6 +154,7 @@ def test_mistakes_are_one_line(arguments, status, says, capsys):
         (("--ema", "2"), "ema: expected a number in [0, 1), got 2.0"),
         (("--checkpoint-every", "0"), "checkpoint-every: expected"),
         (("--threads", "0"), "threads: expected"),
+        (("--keep-best",), "keep-best: expected --val-inputs and --val-logits beside it, as it watches the validation loss, got neither"),
         (("--patience", "2"), "patience: expected --val-inputs and --val-logits beside it, as it watches the validation loss, got neither"),
         (("--val-inputs", "x.npy"), "val-logits: expected it beside --val-inputs, as validation takes both"),
         (("--val-logits", "x.npy"), "val-inputs: expected it beside --val-logits, as validation takes both"),

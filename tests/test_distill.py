@@ -65,6 +65,20 @@ def test_pca_begins_from_principal_components(files):
     assert_same_nets(library_run(files, pca=True)[0], Student.load(files / "s.safetensors"))
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_validation_and_keep_best(files, capsys, keep):
+    np.save(files / "vx.npy", np.load(files / "x.npy")[:50])
+    np.save(files / "vt.npy", -np.load(files / "t.npy")[:50])  # it becomes worse from the first epoch on
+    options = ("--val-inputs", files / "vx.npy", "--val-logits", files / "vt.npy", *fast("constant"))
+    assert distil(files, *options, *["--keep-best"] * keep) == 0
+    validation = pymimic.TransferSet(np.load(files / "vx.npy"), np.load(files / "vt.npy"))
+    optimizer = lambda: pymimic.AdamW(pymimic.constant(0.02))  # noqa: E731
+    student, history = library_run(files, None, optimizer, {"keep_best": keep}, validation=validation)
+    assert_same_nets(student, Student.load(files / "s.safetensors"))
+    assert history.best_epoch < len(history)
+    assert f"validation loss {history[history.best_epoch - 1 if keep else -1].validation_loss:.5g}" in capsys.readouterr().out
+
+
 def test_validation_and_patience(files, capsys):
     np.save(files / "vx.npy", np.load(files / "x.npy")[:50])
     np.save(files / "vt.npy", -np.load(files / "t.npy")[:50])  # it becomes worse from the first epoch on

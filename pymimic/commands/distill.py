@@ -27,7 +27,7 @@ _PCA_ROWS = 20_000
 # Options that --resume-with takes; and those that make a setting of another name
 _MAY_DIFFER = ("batch-size", "dropout", "dtype", "ema", "inputs", "loss", "lr", "seed", "temperature", "val-inputs", "weight-decay")
 _OPTIONS = {
-    "learning_rate": "lr", "rows": "inputs", "data": "inputs", "validation": "val-inputs", "keep_best": "patience",
+    "learning_rate": "lr", "rows": "inputs", "data": "inputs", "validation": "val-inputs",
     "slots": "optimizer", "momentum": "optimizer", "nesterov": "optimizer", "student.inputs": "inputs", "student.outputs": "logits",
 }  # fmt: skip
 
@@ -61,6 +61,9 @@ def distill(
     patience: Annotated[
         int | None, typer.Option(metavar="N", help="stop after N epochs without a better validation loss; needs --val-inputs")
     ] = None,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="save the epoch with the least validation loss, not the last; --patience does so too")
+    ] = False,
     standardise_inputs: Annotated[bool, typer.Option(help="let the student see inputs of mean 0 and deviation 1")] = True,
     standardise_targets: Annotated[bool, typer.Option(help="train on logits of mean 0 and deviation 1; predictions are not")] = False,
     pca: Annotated[bool, typer.Option("--pca", help="start the bottleneck from whitened principal components; needs --rank")] = False,
@@ -86,7 +89,7 @@ def distill(
         with option("threads", n="threads"):
             set_num_threads(threads)
     state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
-    _demand_partners(val_inputs, val_logits, patience, pca, rank)
+    _demand_partners(val_inputs, val_logits, patience, keep_best, pca, rank)
     _check.integer("epochs", epochs, 1, 1 << 31)
     if loss not in ("mimic", "distillation"):
         raise ValueError(f"loss: expected mimic or distillation, got {loss!r}")
@@ -108,7 +111,8 @@ def distill(
     steps = -(-len(cases) // max(1, batch_size)) * epochs
     trainer = Trainer(
         student, _optimizer(optimizer, _schedule(schedule, lr, steps, warm_up_share), weight_decay), epochs=epochs, batch_size=batch_size,
-        loss=loss, temperature=temperature, seed=seed, ema=ema, patience=patience, standardise_inputs=standardise_inputs,
+        loss=loss, temperature=temperature, seed=seed, ema=ema, patience=patience, keep_best=keep_best,
+        standardise_inputs=standardise_inputs,
         standardise_targets=standardise_targets, checkpoint=state, checkpoint_every=checkpoint_every, dtype=dtype,
         device=device,
     )  # fmt: skip
@@ -129,26 +133,29 @@ def distill(
         what = f"out: {error.strerror} (the run is in {str(state)!r}: mend this, and add --resume to the same command)"
         raise OSError(error.errno, what, error.filename) from error
     state.unlink(missing_ok=True)
-    typer.echo(f"{out}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, patience)}")
+    typer.echo(f"{out}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, trainer.keep_best)}")
 
 
-def _summary(history: History, patience: int | None) -> str:
+def _summary(history: History, keep_best: bool) -> str:
     """What the run came to."""
     last = history[-1] if history else None
     seen = "" if last is None else f" in {counted(last.epoch, 'epoch')}, {last.seconds:.1f} s; training loss {last.train_loss:.5g}"
     if history.best_epoch is not None:
-        kept = history[history.best_epoch - 1 if patience is not None else -1]
+        kept = history[history.best_epoch - 1 if keep_best else -1]
         seen += f", validation loss {kept.validation_loss:.5g}, agreement with the teacher {kept.validation_accuracy:.4f}"
     return seen
 
 
-def _demand_partners(val_inputs: Path | None, val_logits: Path | None, patience: int | None, pca: bool, rank: int | None) -> None:
+def _demand_partners(
+    val_inputs: Path | None, val_logits: Path | None, patience: int | None, keep_best: bool, pca: bool, rank: int | None
+) -> None:  # fmt: skip
     """Demand the options that others need beside them."""
     if (val_inputs is None) != (val_logits is None):
         one, other = ("val-inputs", "val-logits") if val_logits is None else ("val-logits", "val-inputs")
         raise ValueError(f"{other}: expected it beside --{one}, as validation takes both, got --{one} alone")
-    if patience is not None and val_inputs is None:
-        raise ValueError("patience: expected --val-inputs and --val-logits beside it, as it watches the validation loss, got neither")
+    for name, given in (("patience", patience is not None), ("keep-best", keep_best)):
+        if given and val_inputs is None:
+            raise ValueError(f"{name}: expected --val-inputs and --val-logits beside it, as it watches the validation loss, got neither")
     if pca and rank is None:
         raise ValueError("pca: expected --rank beside it, as it starts the bottleneck, got no bottleneck")
 
