@@ -48,6 +48,18 @@ def test_the_rows_own_logits_are_those_that_are_given():
         ({"logits": np.zeros(20, np.float32)}, ValueError, "logits: expected shape"),
         ({"logits": [[0.0]]}, TypeError, "logits: expected a NumPy array"),
         ({"validation": LabelledSet(np.zeros((2, 5), np.float32), np.zeros(2, int), 3)}, ValueError, "validation: expected 4 inputs"),
+        ({"logits": np.zeros((20, 4), np.float32)}, ValueError, r"logits: expected shape \(N, C\) = \(20, 3\), got \(20, 4\)"),
+        ({"grid": [(0.2,)]}, TypeError, r"grid: expected pairs \(p, s\), got \(0.2,\)"),
+        ({"grid": [0.1, 0.2]}, TypeError, r"grid: expected pairs \(p, s\), got 0.1"),
+        ({"grid": 5}, TypeError, "grid: expected a sequence of pairs"),
+        ({"grid": [(0.2, 5), ("a", 5)]}, TypeError, "p: expected a number, got str"),
+        ({"copies": 0}, ValueError, "copies: expected an int in"),
+        ({"epochs": 0}, ValueError, "epochs: expected an int in"),
+        ({"hidden": 0}, ValueError, "hidden: expected an int in"),
+        ({"learning_rate": -1}, ValueError, "learning_rate: expected a number"),
+        ({"progress": "no"}, TypeError, "progress: expected True or False"),
+        ({"x": rows(0, 0)}, ValueError, "x: expected at least one row, got none"),
+        ({"validation": (rows(20, 0), rows(20, 1))}, TypeError, "validation: expected a TransferSet, a LabelledSet"),
         ({"teacher": len}, TypeError, "teacher: expected a teacher"),
         ({"discrete": [7]}, ValueError, "discrete: expected an int"),
     ],
@@ -56,3 +68,15 @@ def test_refusals(changes, error, message):
     arguments = {"teacher": TEACHER, "x": rows(20, 0), "validation": labelled(rows(20, 1)), **SMALL} | changes
     with pytest.raises(error, match=message):
         choose_munge(**arguments)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"validation": rows(20, 1)}, {"grid": [(0.2, 5), (2, 1)]}, {"epochs": 0}, {"discrete": [7]}, {"progress": 1}]
+)
+def test_what_is_refused_costs_one_answer_at_most(changes):
+    asked = []
+    teacher = from_callable(lambda x: asked.append(len(x)) or TEACHER.logits(x), "noted")
+    arguments = {"x": rows(20, 0), "validation": labelled(rows(20, 1)), **SMALL} | changes
+    with pytest.raises((TypeError, ValueError)):
+        choose_munge(teacher, **arguments)
+    assert sum(asked) <= 1

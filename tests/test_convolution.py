@@ -100,7 +100,7 @@ def test_gradients_are_finite_differences(case, activation, dropouts):
 
 @pytest.mark.parametrize("case", NETS)
 def test_logits_and_gradients_are_torchs(torch, case, activation):
-    """In float64, which oneDNN does not convolve: its float32 is wrong for some strides and tall kernels."""
+    """In float64, which torch convolves without oneDNN, whose float32 is not to be relied on here."""
     stack, arrays, x, labels, _ = problem(case, activation=activation)
     functions = {"identity": lambda a: a, "gelu": torch.nn.functional.gelu}
     f = functions.get(activation) or getattr(torch, activation)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from ..data.cases import Cases
+from ..data.cases import Cases, demand_cases
 from ..data.generate import munge
 from ..data.generators import demand_rows
 from ..data.teacher import Teacher, centred, label
@@ -58,14 +58,23 @@ def choose_munge(
     ValueError, TypeError
         No pairs, or what `munge`, `label` and `Trainer` refuse.
     """
-    pairs = [(float(p), float(s)) for p, s in grid]
-    if not pairs:
-        raise ValueError("grid: expected at least one pair (p, s), got none")
+    copies, hidden, epochs = (
+        _check.integer(name, value, 1, 1 << 31) for name, value in (("copies", copies), ("hidden", hidden), ("epochs", epochs))
+    )
+    _check.number("learning_rate", learning_rate, 0)
+    hide_bar = None if _check.flag("progress", progress) else True
     x, teacher = demand_rows(x), centred(teacher)
-    own = label(teacher, x) if logits is None else _check.Dims(N=len(x)).array("logits", logits, "N", "C")
+    if len(x) == 0:
+        raise ValueError("x: expected at least one row, got none")
+    pairs = _pairs(grid)
+    for p, s in pairs:
+        munge(x, copies, p, s, seed, discrete)  # refuses at the call
+    first = label(teacher, x[:1])
+    demand_cases(x.shape[1], first.shape[1], TransferSet(x[:1], first), validation)
+    own = label(teacher, x) if logits is None else _check.Dims(N=len(x), C=first.shape[1]).array("logits", logits, "N", "C")
     own = (own - own.mean(axis=1, keepdims=True)).astype(np.float32)
     accuracies = {}
-    for p, s in Progress(iterable=pairs, desc="munging", unit="pair", disable=None if progress else True):
+    for p, s in Progress(iterable=pairs, desc="munging", unit="pair", disable=hide_bar):
         new = np.concatenate(list(munge(x, copies, p, s, seed, discrete)))
         cases = TransferSet(np.concatenate([x, new]), np.concatenate([own, label(teacher, new)]))
         student = Student(cases.inputs, hidden, cases.outputs, seed=seed)
@@ -74,6 +83,17 @@ def choose_munge(
             student, AdamW(warm_up(cosine(learning_rate, steps), steps // 30), beta2=0.99), epochs=epochs, batch_size=_BATCH, seed=seed,
             ema=0.99, standardise_inputs=True, progress=False,
         )  # fmt: skip
-        accuracies[p, s] = trainer.fit(cases, validation)[-1].validation_accuracy or 0.0
+        accuracies[float(p), float(s)] = trainer.fit(cases, validation)[-1].validation_accuracy or 0.0
     best = max(accuracies, key=lambda pair: accuracies[pair])
     return MungeChoice(*best, accuracies)
+
+
+def _pairs(grid: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The grid as pairs, at least one; `munge` demands their values."""
+    pairs = _check.sequence("grid", grid, "pairs (p, s)")
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list, np.ndarray)) or np.shape(pair) != (2,):
+            raise TypeError(f"grid: expected pairs (p, s), got {pair!r}")
+    if not pairs:
+        raise ValueError("grid: expected at least one pair (p, s), got none")
+    return [(p, s) for p, s in pairs]
