@@ -150,13 +150,13 @@ def test_nan_that_augment_makes_is_not_put_down_to_the_data():
 
 @pytest.mark.parametrize("augment", [lambda x, t: (x, t), pm.Noise(0.1), lambda: None], ids=["two", "a generator", "none"])
 def test_a_function_of_other_arguments_is_no_augment(augment):
-    with pytest.raises(TypeError, match=r"^augment: expected a function of \(x, targets, generator\), got"):
+    with pytest.raises(TypeError, match=r"^augment: expected a function of \(x, targets, rng\), got"):
         pm.Trainer(Student(D, 8, C), pm.SGD(0.1), epochs=1, augment=augment)
 
 
 @pytest.mark.parametrize("generator", [pm.Mixup, pm.Noise, pm.Munge, pm.Deform, pm.Masks, lambda x: x, lambda x, y, z: x])
 def test_a_class_or_a_function_of_other_arguments_is_no_generator(generator):
-    said = re.escape(f"the class {generator.__name__}: pass {generator.__name__}(...)" if isinstance(generator, type) else "")
+    said = re.escape(f"the class {generator.__name__}: make one, {generator.__name__}(...)" if isinstance(generator, type) else "")
     for call in (lambda: pm.fresh_cases(generator), lambda: pm.copies(generator, X, 1)):
         with pytest.raises(TypeError, match=rf"^generator: expected a function .*got {said}"):
             call()

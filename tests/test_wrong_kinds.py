@@ -80,4 +80,4 @@ def test_an_argument_of_the_wrong_kind_is_named(call, tmp_path, monkeypatch):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 said = message(call, {**right, name: wrong})
-            assert said is None or re.match(r"(\[Errno \d+\] )?[\w, ]+: (expected|'\w+' is not available)", said), (name, wrong, said)
+            assert said is None or re.match(r"(\[Errno \d+\] )?([\w, ]+: )+(expected|'\w+' is not available)", said), (name, wrong, said)

@@ -123,9 +123,9 @@ class Trainer:
             raise ValueError(f"temperature: expected 1 with loss {self.loss!r}, as 'distillation' alone reads it, got {temperature}")
         if self.alpha < 1 and loss != "distillation":
             raise ValueError(f"alpha: expected 1 with loss {self.loss!r}, as 'distillation' alone takes logits and labels, got {alpha}")
-        if augment is not None and not callable(augment):
-            raise TypeError(f"augment: expected a function or None, got {type(augment).__name__}")
         if augment is not None:
+            if not callable(augment):
+                raise TypeError(f"augment: expected a function or None, got {type(augment).__name__}")
             demand_arguments("augment", augment, "x", "targets", "rng")
         self.monitor, self.augment = monitor, augment
         self.checkpoint = home("checkpoint", checkpoint)
