@@ -297,7 +297,7 @@ def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_epoch
         ({"keep_best": True}, ValueError, "validation: expected rows and labels, as keep_best and patience watch them, got None"),
         ({"monitor": "recall"}, ValueError, "monitor: expected 'loss' or 'accuracy', got 'recall'"),
         ({"standardise": "some"}, ValueError, "standardise: expected True, False, 'each', 'all' or None, got 'some'"),
-        ({"sample_weight": np.ones(3, np.float32)}, ValueError, "weights: expected shape"),
+        ({"sample_weight": np.ones(3, np.float32)}, ValueError, "sample_weight: expected shape"),
     ],
 )
 def test_fit_refuses_bad_arguments(change, error, message):

@@ -275,3 +275,17 @@ def test_errors_of_validation_rows_say_validation(net):
     ):
         with pytest.raises(error, match=f"^validation: {said}"):
             net().fit(x, labels, validation=validation, epochs=1)
+
+
+@pytest.mark.parametrize("net", LAYERED.values(), ids=LAYERED)
+def test_errors_of_weights_say_sample_weight(net):
+    x, labels = large()
+    for weights, error, said in (
+        (-np.ones(40), ValueError, "expected values of at least 0, got -1.0 in row 0"),
+        (np.ones(39), ValueError, r"expected shape \(N,\) = \(40,\), got \(39,\)"),
+        (np.full(40, np.nan), ValueError, "expected finite values, got nan in row 0"),
+        ([1.0] * 40, TypeError, "expected a NumPy array"),
+        (np.ma.masked_equal(np.ones(40), 1), TypeError, "expected a NumPy array, .* masked values"),
+    ):
+        with pytest.raises(error, match=f"^sample_weight: {said}"):
+            net().fit(x, labels, sample_weight=weights, epochs=1)

@@ -34,7 +34,8 @@ class Cases(Protocol):
     """Training or validation cases. `pymimic.TransferSet` and `LabelledSet` are such, and any object of yours can be.
 
     `batch` must give the same rows for the same indices whenever it is called, or a resumed run is another run;
-    for fresh random cases at every step use `Trainer(augment=...)`.
+    for fresh random cases at every step use `Trainer(augment=...)`. The trainer checks each batch: shapes and dtypes, the labels' range,
+    weights of at least 0, and of validation rows that values are finite.
     """
 
     @property

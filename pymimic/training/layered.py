@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -111,8 +112,10 @@ class LayeredNet(LearningNet):
         """
         if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
             raise TypeError(f"validation: expected a pair (x, labels) or None, got {type(validation).__name__}")
-        cases = LabelledSet(x, labels, self.outputs, sample_weight)
-        held_out = None if validation is None else self._held_out(*validation)
+        with _named("weights", "sample_weight"):
+            cases = LabelledSet(x, labels, self.outputs, sample_weight)
+        with _named("", "validation: "):
+            held_out = None if validation is None else LabelledSet(*validation, self.outputs)
         for name, given in (("x", cases), ("validation", held_out)):
             if given is not None and (given.inputs != self.inputs or len(given) == 0):
                 raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
@@ -132,11 +135,16 @@ class LayeredNet(LearningNet):
             self.history = trainer.history
         return self
 
-    def _held_out(self, x: Array, labels: Array) -> LabelledSet:
-        try:
-            return LabelledSet(x, labels, self.outputs)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"validation: {error}") from None
+
+@contextmanager
+def _named(beginning: str, instead: str) -> Iterator[None]:
+    """Let errors whose message begins so begin otherwise, as the user knows the argument."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not str(error).startswith(beginning):
+            raise
+        raise type(error)(instead + str(error).removeprefix(beginning)) from None
 
 
 class LayeredLearner(Learner):
