@@ -23,7 +23,7 @@ def differences(name: str, a: Any, b: Any) -> Iterator[tuple[str, str, str]]:
     elif isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
         for i, (one, other) in enumerate(zip(a, b)):
             yield from differences(f"{name}[{i}]", one, other)
-    elif a != b:
+    elif a != b and not (a != a and b != b):  # NaN is NaN
         yield name, short(a), short(b)
 
 

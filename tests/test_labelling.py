@@ -373,6 +373,50 @@ def test_an_offset_of_the_logits_hides_no_other_teacher(tmp_path, columns, offse
     assert len(TransferSet.create(tmp_path, teacher(1, 1e-4), x, rows_per_shard=20)) == 60
 
 
+def test_a_description_with_nan_in_it_is_the_same_again(tmp_path):
+    source = {"missing": float("nan"), "deep": [1, np.float64("nan")]}
+    for _ in range(2):
+        assert len(TransferSet.create(tmp_path, TEACHER, rows(5), source=source)) == 5
+    with pytest.raises(ManifestError, match=r"source.missing: expected nan, as .* says, got 0"):
+        TransferSet.create(tmp_path, TEACHER, rows(5), source=source | {"missing": 0})
+
+
+def test_descriptions_that_json_cannot_hold_are_named(tmp_path):
+    class Odd:
+        logits = staticmethod(says)
+
+        def __init__(self, description):
+            self.describe = lambda: description
+
+    circle, deep = [], []
+    circle.append(circle)
+    for _ in range(100_000):
+        deep = [deep]
+    for bad in ({(1, 2): 3}, circle, deep, {"a": {1, 2}}, b"bytes", np.longdouble(1), 1j, {np.int64(1): 2}):
+        with pytest.raises(TypeError, match=r"^source: expected what JSON can hold, got "):
+            TransferSet.create(tmp_path / "set", TEACHER, rows(5), source=bad)
+        with pytest.raises(TypeError, match=r"^teacher: expected what JSON can hold, got "):
+            TransferSet.create(tmp_path / "set", Odd(bad), rows(5))
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": "5"}, {"outputs": 3.0}, {"outputs": -1}, {"rows_per_shard": 0}, {"weighted": "no"}, {"complete": 1},
+        *({"standardisation": {"mean": mean, "scale": scale}} for mean, scale in (
+            ([0, 0, float("nan")], [1, 1, 1]), ([0, 0, 0], [1, 1, 0]), ([0, 0, "a"], [1, 1, 1]), ("abc", "abc"), ([0, 0, 0], [1, 1, -1]),
+        )),
+    ],
+)  # fmt: skip
+def test_a_manifest_with_values_that_are_none_is_refused(made, change):
+    folder, _ = made
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ManifestError, match=r"manifest.json: expected a transfer set's manifest, got "):
+        TransferSet.open(folder)
+
+
 def test_a_folder_that_cannot_be_written_to_is_found_before_the_teacher_is_asked(tmp_path, monkeypatch):
     asked = []
     TransferSet.create(tmp_path / "whole", TEACHER, rows(5))

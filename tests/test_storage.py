@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pymimic import ManifestError, TransferSet, from_callable
 from pymimic.data.storage import Storage
 
 ALL = np.arange(25)
+RNG = np.random.default_rng(0)
 SMALL = {"inputs_dtype": "uint8", "logits_dtype": "float16", "inputs_range": (-4, 4)}
 
 
@@ -87,8 +89,9 @@ def test_labelling_goes_on_in_the_same_bytes(tmp_path):
 
 def test_large_logits_that_float16_rounds_are_the_same_teachers(tmp_path):
     far = from_callable(lambda x: says(x) + 5000, "far")
-    for _ in range(2):
-        assert len(TransferSet.create(tmp_path, far, rows(25), logits_dtype="float16", progress=False)) == 25
+    with pytest.warns(UserWarning, match="logits: expected values that float16 can tell apart"):
+        TransferSet.create(tmp_path, far, rows(25), logits_dtype="float16", progress=False)
+    assert len(TransferSet.create(tmp_path, far, rows(25), logits_dtype="float16", progress=False)) == 25
 
 
 def test_a_set_of_float32_has_the_manifest_that_it_always_had(tmp_path):
@@ -101,7 +104,12 @@ def test_a_set_of_float32_has_the_manifest_that_it_always_had(tmp_path):
     assert small.keys() == manifest.keys()
 
 
-@pytest.mark.parametrize("storage", [{"inputs": "int3"}, {"logits": "object"}, {"more": 1}, 3, {"inputs": "float16"}])
+@pytest.mark.parametrize(
+    "storage", [{"inputs": "int3"}, {"logits": "object"}, {"more": 1}, 3, {"inputs": "float16"}, {"inputs": ["uint8"]},
+    *({"inputs": "uint8", "low": low, "high": high}
+      for low, high in (("a", 1), (float("nan"), 1), (1, 0), (0, 0), (0, None), (0, 1e39), (0, 1e38))),
+    ],
+)  # fmt: skip
 def test_a_manifest_of_other_dtypes_is_refused(tmp_path, storage):
     create(tmp_path, rows(25), **SMALL)
     path = tmp_path / "manifest.json"
@@ -117,6 +125,15 @@ def test_a_manifest_of_other_dtypes_is_refused(tmp_path, storage):
         ({"logits_dtype": "uint8"}, ValueError, "logits_dtype: expected one of float32, float16, got 'uint8'"),
         ({"inputs_range": (1, 1)}, ValueError, "inputs_range: expected a number above 1 as float32, got 1"),
         ({"inputs_range": (0, np.inf)}, ValueError, "inputs_range: expected a number above 0 as float32, got inf"),
+        ({"inputs_range": (-3e38, 3e38)}, ValueError, r"inputs_range: expected numbers that are 1e-36 to 1e\+36 apart, got \(-3e\+38"),
+        ({"inputs_range": (0, 1e-44)}, ValueError, "inputs_range: expected numbers that are"),
+        ({"inputs_range": (-1e38, 1e38)}, ValueError, "inputs_range: expected numbers that are"),
+        ({"inputs_range": "01"}, TypeError, "inputs_range: expected a pair"),
+        ({"inputs_dtype": np.dtype("float64")}, ValueError, "inputs_dtype: expected one of float32, float16, uint8, got dtype"),
+        ({"inputs_dtype": np.array(["float16", "a"])}, ValueError, "inputs_dtype: expected one of float32, float16, uint8, got array"),
+        ({"logits_dtype": np.uint8}, ValueError, "logits_dtype: expected one of float32, float16, got <class"),
+        ({"logits_dtype": dict}, ValueError, "logits_dtype: expected one of float32, float16, got <class"),
+        ({"logits_dtype": None}, ValueError, "logits_dtype: expected one of float32, float16, got None"),
         ({"inputs_range": 1.0}, TypeError, r"inputs_range: expected a pair \(low, high\), got 1.0"),
         ({"inputs_dtype": "uint8"}, ValueError, r"inputs: expected values in inputs_range, \[0, 1\], got -?[\d.]+ in row \d"),
         ({"inputs_dtype": "float16", "inputs": 1e5 * np.eye(D, dtype=np.float32)}, ValueError, "inputs: .*float16 holds.*got 100000.0 in"),
@@ -130,3 +147,61 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, change, error
     with pytest.raises(error, match=message):
         create(tmp_path, **{"x": change.get("inputs", rows(C * D))}, **{key: value for key, value in change.items() if key != "inputs"})
     assert not list(tmp_path.iterdir())
+
+
+def test_numpys_dtypes_are_taken_as_their_names(tmp_path):
+    x = rows(25)
+    create(tmp_path / "names", x, **SMALL)
+    create(tmp_path / "numpys", x, **SMALL | {"inputs_dtype": np.uint8, "logits_dtype": np.dtype("float16")})
+    assert contents(tmp_path / "names") == contents(tmp_path / "numpys")
+
+
+@given(st.floats(-1e36, 1e36), st.floats(1e-36, 1e36))
+def test_every_range_that_is_taken_gives_finite_numbers(low, width):
+    try:
+        storage = Storage.of("uint8", "float32", (low, low + width))
+    except ValueError:  # too narrow beside its ends
+        return
+    x = np.array([[low], [low + width]], np.float32)
+    back = storage.unpack("inputs", storage.pack("inputs", x, 0))
+    assert np.allclose(back, x, rtol=1e-6, atol=width / 100)
+
+
+LOST = RNG.integers(0, 30, (600, D)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "x", "name", "columns", "cure"),
+    [
+        ({"inputs_dtype": "float16"}, 4e4 + LOST, "inputs", 5, 'inputs_dtype="float32"'),
+        ({"inputs_dtype": "uint8"}, 1e-4 * LOST, "inputs", 5, "give inputs_range= no more than"),
+        ({"inputs_dtype": "uint8"}, LOST / np.array([30, 30, 30, 30, 3e4], np.float32), "inputs", 1, "give inputs_range= no more than"),
+        ({"logits_dtype": "float16"}, 4e4 + LOST, "logits", 3, 'logits_dtype="float32"'),
+        ({"logits_dtype": "float16"}, 1e-12 * LOST, "logits", 3, 'logits_dtype="float32"'),
+        ({"inputs_dtype": "float16"}, 1e-12 * LOST, "inputs", 5, 'inputs_dtype="float32"'),
+    ],
+)
+def test_columns_whose_values_fall_together_are_named_once_with_a_cure(tmp_path, change, x, name, columns, cure):
+    teacher = from_callable(lambda x: x[:, :C], "first")
+    with pytest.warns(
+        UserWarning, match=rf"^{name}: expected values that \w+ can tell apart, got others: in column \d, .*{cure}"
+    ) as caught:
+        TransferSet.create(tmp_path, teacher, x, rows_per_shard=100, progress=False, **change)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert str(caught[0].message).count("in column") == columns
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        RNG.standard_normal((600, D)), RNG.random((600, D)), LOST, LOST > 15, np.full((600, D), 0.1), 60 + LOST / 10,
+        np.where(np.arange(600)[:, None] < 5, 1e-4, np.zeros((600, D))),  # an image's corner
+    ],
+)  # fmt: skip
+def test_ordinary_columns_are_kept_in_silence(tmp_path, x):
+    x = x.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TransferSet.create(tmp_path / "halves", TEACHER, x, progress=False, inputs_dtype="float16", logits_dtype="float16")
+        span = (float(x.min()), float(x.max()) + 1e-3)
+        TransferSet.create(tmp_path / "bytes", TEACHER, x, progress=False, inputs_dtype="uint8", inputs_range=span)

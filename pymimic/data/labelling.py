@@ -97,9 +97,11 @@ def _label(
             else:
                 known = len(found)
                 answers = labelled(teacher, storage.unpack("inputs", arrays[0]), found, first_row=rows)
+                logits = storage.pack("logits", answers, rows)
+                if not found and (message := storage.losses("logits", answers, logits)):
+                    found.append(message)
                 for message in found[known:]:
                     warn(message)
-                logits = storage.pack("logits", answers, rows)
                 manifest = manifest or Manifest(inputs=arrays[0].shape[1], outputs=logits.shape[1], **given)
                 if logits.shape[1] != manifest.outputs:
                     raise ValueError(f"logits: expected {manifest.outputs} columns from the teacher, got {logits.shape[1]}")
@@ -134,7 +136,11 @@ def _plain(name: str, value: Any) -> Any:
             return item.tolist()
         raise TypeError(f"{name}: expected what JSON can hold, got a {type(item).__name__} in it")
 
-    return json.loads(json.dumps(value, default=python))
+    try:
+        return json.loads(json.dumps(value, default=python))
+    except (TypeError, ValueError, RecursionError) as error:
+        message = str(error)
+        raise TypeError(message if message.startswith(f"{name}: ") else f"{name}: expected what JSON can hold, got {error}") from None
 
 
 def _shards(
@@ -144,7 +150,7 @@ def _shards(
     streams = [rechunk("inputs", _watched(inputs), rows, "n", "D")]
     if weights is not None:
         streams.append(rechunk("weights", weights, rows, "n"))
-    first_row = 0
+    first_row, warned = 0, False
     for arrays in zip_longest(*streams, fillvalue=np.empty(0, np.float32)):
         if len(arrays[0]) != len(arrays[-1]):
             raise ValueError(
@@ -152,7 +158,11 @@ def _shards(
             )
         for name, array in zip(("inputs", "weights"), arrays):
             demand_values(name, array, first_row)
-        yield [storage.pack("inputs", arrays[0], first_row), *arrays[1:]]
+        packed = storage.pack("inputs", arrays[0], first_row)
+        if not warned and (message := storage.losses("inputs", arrays[0], packed)):
+            warned = True
+            warn(message)
+        yield [packed, *arrays[1:]]
         first_row += len(arrays[0])
 
 

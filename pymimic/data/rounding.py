@@ -1,4 +1,4 @@
-"""Inputs on their way from float64 to float32: a column whose values fall together is pointed out."""
+"""Numbers on their way from float64 to float32, or into fewer bytes: a column whose values fall together is pointed out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ..numerics import warn
 _ROWS = 8192  # rows to look at: among so many, ordinary values hardly ever round to the same float32
 _COLUMNS = 64  # at a time
 _NOISE = 2.0**-44  # of the largest value: smaller differences are float64's own rounding
+_OFF = 1 / 8  # of a column's deviation: fewer than 8 values are left of even ones
+_VARIED = (8, 1 / 50)  # rows, and share of them, that have another value than the middle one
 _NAMED = 5  # columns in one message
 
 
@@ -38,12 +40,38 @@ def merged_values(name: str, rows: Array) -> str:
         merged += [(int(first + i), int(before[i]), int(after[i])) for i in np.flatnonzero(2 * after < before)]
     if not merged:
         return ""
-    found = "; ".join(f"in column {column}, {before} distinct values become {after}" for column, before, after in merged[:_NAMED])
-    more = f"; and in {len(merged) - _NAMED} more" if len(merged) > _NAMED else ""
+    found = _named([f"in column {column}, {before} distinct values become {after}" for column, before, after in merged])
     return (
-        f"{name}: expected values that float32 can tell apart, got others: {found}{more}. Subtract an offset, such as the column's mean, "
+        f"{name}: expected values that float32 can tell apart, got others: {found}. Subtract an offset, such as the column's mean, "
         "and scale while they are float64"
     )
+
+
+def lost_values(name: str, rows: Array, stored: Array, dtype: str, cure: str) -> str:
+    """In words, the columns of (N, D) rows whose stored values are off by more than 1/8 of their deviation; nothing without any.
+
+    Up to 8192 evenly spaced rows are looked at. Columns that are the same in all but a few rows, as at an image's edge, don't count.
+    """
+    step = max(1, -(-len(rows) // _ROWS))
+    lost = []
+    for first in range(0, rows.shape[1], _COLUMNS):
+        before, after = (part[::step, first : first + _COLUMNS].astype(np.float64) for part in (rows, stored))
+        off, deviation = np.sqrt(np.square(after - before).mean(axis=0)), before.std(axis=0)
+        for column in np.flatnonzero(off > _OFF * deviation):
+            varied = int((before[:, column] != np.median(before[:, column])).sum())
+            if varied >= max(_VARIED[0], _VARIED[1] * len(before)):
+                lost.append((int(first + column), deviation[column], off[column]))
+    if not lost:
+        return ""
+    found = _named(
+        [f"in column {column}, values of deviation {deviation:.3g} come back off by {off:.3g}" for column, deviation, off in lost]
+    )
+    return f"{name}: expected values that {dtype} can tell apart, got others: {found}. {cure}"
+
+
+def _named(columns: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    return "; ".join(columns[:_NAMED]) + (f"; and in {len(columns) - _NAMED} more" if len(columns) > _NAMED else "")
 
 
 def _distinct(values: Array) -> Array:

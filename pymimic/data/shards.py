@@ -20,6 +20,7 @@ from ..backends.interface import Array
 from ..errors import ManifestError
 from ..targets import remove_parts, replacing
 from .mapped import kind_of
+from .moments import TINY
 from .storage import Storage
 
 FORMAT = 1
@@ -94,11 +95,18 @@ def read_manifest(directory: Path) -> Manifest:
             raise ValueError("a list of files that is not in order")
         if manifest.complete and not manifest.files:
             raise ValueError("a complete set without files")
-        if any(manifest.stored.dtype(kind) not in ("float32", "float16", "uint8") for kind in manifest.kinds):
-            raise ValueError(f"files of {manifest.storage}")
+        for name, least in (("inputs", 0), ("outputs", 0), ("rows_per_shard", 1)):
+            _check.integer(name, getattr(manifest, name), least, 1 << 62)
+        for name in ("weighted", "complete"):
+            _check.flag(name, getattr(manifest, name))
+        stored = manifest.stored
+        Storage.of(stored.inputs, stored.logits, (stored.low, stored.high))
         moments = manifest.standardisation
-        if moments is not None and not len(moments["mean"]) == len(moments["scale"]) == manifest.outputs:
-            raise ValueError(f"a standardisation that is not for {manifest.outputs} outputs")
+        if moments is not None:
+            if not len(moments["mean"]) == len(moments["scale"]) == manifest.outputs:
+                raise ValueError(f"a standardisation that is not for {manifest.outputs} outputs")
+            for mean, scale in zip(moments["mean"], moments["scale"]):
+                _check.number("mean", mean, float32=True), _check.number("scale", scale, TINY, float32=True)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ManifestError(f"{directory / MANIFEST}: expected a transfer set's manifest, got {error}") from error
     return manifest

@@ -21,7 +21,7 @@ from .mapped import mapped_file, packed, unpacked
 from .moments import TINY, moments
 from .rounding import warn_of_merged_values
 from .shards import MANIFEST, arrays_of, demand_set, open_shard, read_manifest, slabs
-from .storage import Storage
+from .storage import DType, Storage
 from .teacher import Teacher, label
 
 
@@ -144,7 +144,8 @@ class TransferSet:
     def create(
         cls, directory: str | os.PathLike[str], teacher: Teacher, inputs: Array | Iterable[Array],
         weights: Array | Iterable[Array] | None = None, *, rows_per_shard: int = 16384, source: Any = None, standardise: bool = False,
-        progress: bool = True, inputs_dtype: str = "float32", logits_dtype: str = "float32", inputs_range: tuple[float, float] = (0.0, 1.0),
+        progress: bool = True, inputs_dtype: DType = "float32", logits_dtype: DType = "float32",
+        inputs_range: tuple[float, float] = (0.0, 1.0),
     ) -> TransferSet:  # fmt: skip
         """Label inputs shard by shard into a folder, and open it.
 
@@ -176,6 +177,13 @@ class TransferSet:
             Another process labels into the folder.
         ValueError
             NaN or infinity in inputs, weights or logits, with the row, or values that their dtype cannot hold; no rows at all.
+        FileExistsError
+            The folder holds files of the names that shards get, which are not of the set.
+
+        Warns
+        -----
+        UserWarning
+            Values of a column fall together as they are kept: it is named, with what to do. So do float64 inputs or logits as float32.
         """
         storage = Storage.of(inputs_dtype, logits_dtype, inputs_range)
         label_into(Path(expanded(directory, "directory")), teacher, inputs, weights, rows_per_shard, source, standardise, progress, storage)
