@@ -244,8 +244,11 @@ def number(
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    with np.errstate(over="ignore"):
-        stored = float(np.float32(value) if float32 else value)
+    try:
+        with np.errstate(over="ignore"):
+            stored = float(np.float32(value) if float32 else value)
+    except OverflowError:  # an int beyond all floats
+        stored = math.copysign(math.inf, value > 0 or -1)
     above_low = stored >= low if above is None else stored > above
     below_high = stored < below if most is None else stored <= most
     if not (math.isfinite(stored) and above_low and below_high):

@@ -42,12 +42,11 @@ def mask(
         row, unit = origin
     except (TypeError, ValueError):
         raise ValueError(f"origin: expected two ints (row, unit), got {origin!r}") from None
-    _check.integer("origin", row, 0, 1 << 36)
-    _check.integer("origin", unit, 0, 1 << 37)
+    row, unit = _check.integer("origin", row, 0, 1 << 36), _check.integer("origin", unit, 0, 1 << 37)
     if row % 16 or unit % 32:
         raise ValueError(f"origin: expected (row, unit), a multiple of (16, 32), got {_check.shape_text((row, unit))}")
     key, step = (_seed(name, value, 1 << bits, on_device) for name, value, bits in (("seed", seed, 64), ("offset", offset, 32)))
-    return Mask(threshold, key, step, int(row), int(unit))
+    return Mask(threshold, key, step, row, unit)
 
 
 def _seed(name: str, value: Any, high: int, on_device: bool) -> int:

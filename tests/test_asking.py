@@ -175,3 +175,36 @@ def test_labels_of_kinds_that_do_not_sort():
     labels = np.array([1, "a"], object)[np.arange(64) % 2]
     with pytest.raises(TypeError, match=r"^labels: expected values that sort"):
         pm.out_of_fold(lambda a, b: Buffered(np.float32), X, labels, 2)
+
+
+ONES = np.ones(64, np.float32)
+LAST = np.where(np.arange(64) == 63, 1.0, 0.0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"weights": ONES[:63]}, ValueError, "weights: expected one for each row of inputs, got 63 for 64"),
+        ({"weights": ONES.astype(int)}, TypeError, "weights: expected dtype float32 or float64, got int64"),
+        ({"weights": np.where(LAST, np.float32(np.inf), ONES)}, ValueError, "weights: expected finite values, got inf in row 63"),
+        ({"weights": ONES - 2 * LAST}, ValueError, "weights: expected values of at least 0, got -1.0 in row 63"),
+        ({"weights": ONES - 2 * LAST, "inputs": iter([X])}, ValueError, "weights: expected values of at least 0, got -1.0 in row 63"),
+        ({"inputs": np.where(LAST[:, None], np.float32(np.inf), X)}, ValueError, "inputs: expected finite values, got inf in row 63"),
+        ({"inputs": np.where(LAST[:, None], 1e300, X.astype(np.float64))}, ValueError, "inputs: expected finite values, got inf in row 63"),
+        ({"inputs": X + 1e5 * LAST[:, None], "inputs_dtype": "float16"}, ValueError, "inputs: expected values that float16 .* in row 63"),
+        (
+            {"inputs": LAST[:, None] + X * 0 + 0.5, "inputs_dtype": "uint8"},
+            ValueError,
+            "inputs: expected values in inputs_range, .* in row 63",
+        ),
+        ({"inputs": X[0]}, ValueError, r"inputs: expected shape \(n, D\)"),
+    ],
+)
+def test_wrong_arrays_are_found_before_the_teacher_labels_into_a_folder(tmp_path, arguments, error, message):
+    asked = []
+    teacher = pm.from_callable(lambda x: asked.append(x) or x[:, :3])
+    given = {"directory": tmp_path / "set", "teacher": teacher, "inputs": X, "rows_per_shard": 8, "progress": False} | arguments
+    with pytest.raises(error, match=f"^{message}"):
+        pm.TransferSet.create(**given)
+    assert asked == []
+    assert not (tmp_path / "set").exists()

@@ -215,7 +215,7 @@ def test_noise_has_the_deviations_asked_for():
         ({"copies": 1.5}, TypeError, "copies: expected an int, got float"),
         ({"p": 1.1}, ValueError, r"p: expected a probability in \[0, 1\], got 1.1"),
         ({"p": np.nan}, ValueError, "p: expected a probability"),
-        ({"s": 0.0}, ValueError, "s: expected a number above 0, got 0.0"),
+        ({"s": 0.0}, ValueError, "s: expected a number above 0 as float32, got 0.0"),
         ({"seed": -1}, ValueError, "seed: expected an int in"),
         ({"discrete": (2,)}, ValueError, r"discrete: expected an int in \[0, 2\), got 2"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -52,8 +53,9 @@ def munge(
         On a bad argument, at the call; NaN or infinity in x names the row.
     """
     x = demand_rows(x)
-    _check.integer("copies", copies, 0, 1 << 63)
-    swaps, neighbour = _pairs(x, p, s, discrete)
+    copies = _check.integer("copies", copies, 0, 1 << 63)
+    p, s = demand_p_s(p, s)
+    swaps, neighbour = _pairs(x, discrete)
     stream, rounds = streams(seed), _rounds(neighbour)
     return (_munged(x, neighbour, rounds, p, s, swaps, stream(i)) for i in range(copies))
 
@@ -72,8 +74,8 @@ class Munge:
     """
 
     def __init__(self, x: Array, p: float = 0.2, s: float = 5.0, discrete: Sequence[int] = ()) -> None:
-        self._x, self._p, self._s = demand_rows(x), p, s
-        self._swaps, self._neighbour = _pairs(self._x, p, s, discrete)
+        self._x, (self._p, self._s) = demand_rows(x), demand_p_s(p, s)
+        self._swaps, self._neighbour = _pairs(self._x, discrete)
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """As many new cases as x (B, D) has rows."""
@@ -81,12 +83,13 @@ class Munge:
         rows = rng.integers(len(self._x), size=len(x))
         e, other = self._x[rows], self._x[self._neighbour[rows]]
         exchanged = rng.random(e.shape, dtype=np.float32) < self._p
-        (noise,) = _noise(e, other, self._s, self._swaps, rng, 1)
-        return np.where(exchanged, other + noise, e)
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused next
+            (noise,) = _noise(e, other, self._s, self._swaps, rng, 1)
+            return _demand_finite(np.where(exchanged, other + noise, e), self._s)
 
     def __repr__(self) -> str:
         x = f"<{self._x.shape}, sha256 {(digest(self._x) or '')[:16]}>"
-        return f"Munge({x}, p={float(self._p)!r}, s={float(self._s)!r}, discrete={self._swaps!r})"
+        return f"Munge({x}, p={self._p!r}, s={self._s!r}, discrete={self._swaps!r})"
 
 
 def gaussian_noise(x: Array, copies: int, sigma: float | Array, seed: int) -> Iterator[Array]:
@@ -109,19 +112,24 @@ def gaussian_noise(x: Array, copies: int, sigma: float | Array, seed: int) -> It
         On a bad argument, at the call; NaN or infinity in x names the row.
     """
     x = demand_rows(x)
-    _check.integer("copies", copies, 0, 1 << 63)
+    copies = _check.integer("copies", copies, 0, 1 << 63)
     noise = Noise(sigma)
     noise.deviation(x.shape[1])  # raises at the call, not at the first row
     return each_copy(noise, x, copies, seed)
 
 
-def _pairs(x: Array, p: float, s: float, discrete: Sequence[int]) -> tuple[list[int], Array]:
+def demand_p_s(p: float, s: float) -> tuple[float, float]:
+    """Demand a probability, and a number above 0 or infinity, as float32, which is what it ends as."""
+    p = _check.number("p", p, 0, most=1, what="a probability")
+    if isinstance(s, (float, np.floating)) and np.isposinf(s):
+        return p, math.inf
+    return p, _check.number("s", s, above=0, float32=True)
+
+
+def _pairs(x: Array, discrete: Sequence[int]) -> tuple[list[int], Array]:
     """The attributes that swap, and the number of each row's neighbour."""
     if len(x) < 2:
         raise ValueError(f"x: expected at least 2 rows, as each is paired with another, got {len(x)}")
-    _check.number("p", p, 0, most=1, what="a probability")
-    if not isinstance(s, (int, float, np.integer, np.floating)) or not s > 0:
-        raise ValueError(f"s: expected a number above 0, got {s}")
     given = _check.sequence("discrete", discrete, "attributes' numbers")
     swaps = sorted({_check.integer("discrete", index, 0, x.shape[1]) for index in given})
     return swaps, _nearest(_features(x, swaps))
@@ -132,14 +140,22 @@ def _munged(
 ) -> Array:  # fmt: skip
     """One copy. Pairs that share no row are drawn together: the result is that of visiting one example after the other."""
     copy = x.copy()
-    for rows in rounds:
-        others = neighbour[rows]
-        e, other = copy[rows], copy[others]
-        exchanged = rng.random(e.shape, dtype=np.float32) < p
-        noise = _noise(e, other, s, swaps, rng, 2)
-        copy[rows] = np.where(exchanged, other + noise[0], e)
-        copy[others] = np.where(exchanged, e + noise[1], other)
-    return copy
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused afterwards
+        for rows in rounds:
+            others = neighbour[rows]
+            e, other = copy[rows], copy[others]
+            exchanged = rng.random(e.shape, dtype=np.float32) < p
+            noise = _noise(e, other, s, swaps, rng, 2)
+            copy[rows] = np.where(exchanged, other + noise[0], e)
+            copy[others] = np.where(exchanged, e + noise[1], other)
+    return _demand_finite(copy, s)
+
+
+def _demand_finite(new: Array, s: float) -> Array:
+    """Demand munged rows that are finite."""
+    if not (finite := np.isfinite(new).all(axis=1)).all():
+        raise ValueError(f"s: expected a number so large that rows stay finite as float32, got {s:g}, and others in row {finite.argmin()}")
+    return new
 
 
 def _noise(e: Array, other: Array, s: float, swaps: list[int], rng: np.random.Generator, count: int) -> Array:

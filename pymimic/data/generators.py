@@ -1,7 +1,8 @@
 """Generators of new cases for a batch: noise, blends and masks; and what draws from a generator, whole copies or fresh cases as one trains.
 
-A generator of cases is any function (x, rng) -> x', (B, D) float32 to (B, D) float32. It leaves x as it is, and takes all that is random
-from rng, a `numpy.random.Generator`. Those of the library are also compared when a run is resumed: their repr says how they are set.
+A generator of cases is any function (x, rng) -> x', (B, D) float32 to finite (B, D) float32, that takes all that is random from rng, a
+`numpy.random.Generator`. The rows that the library gives it are copies, which it may change. Those of the library are also compared when a
+run is resumed: their repr says how they are set.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class Noise:
     sigma: float | Array | tuple[float, ...]
 
     def __post_init__(self) -> None:
-        given = np.asarray(_check.host_array("sigma", self.sigma) if isinstance(self.sigma, np.ndarray) else self.sigma)
+        try:
+            given = np.asarray(_check.host_array("sigma", self.sigma) if isinstance(self.sigma, np.ndarray) else self.sigma)
+        except ValueError:  # sequences of several lengths
+            given = np.array(np.nan)
         array = given.astype(np.float64) if given.dtype.kind in "fiu" else np.array(np.nan)
         with np.errstate(over="ignore"):  # values that become infinite are refused here
             finite = bool(np.isfinite(array.astype(np.float32)).all())
@@ -74,7 +78,7 @@ class Mixup:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        _check.number("alpha", self.alpha, above=0)
+        keep(self, "alpha", _check.number("alpha", self.alpha, above=0))
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """A blend for each row of x (B, D)."""
@@ -106,10 +110,10 @@ class Masks:
 
     def __post_init__(self) -> None:
         for name in ("time", "features", "count"):
-            _check.integer(name, getattr(self, name), 1, 1 << 31)
-        _check.integer("steps", self.steps, 0, self.time + 1)
-        _check.integer("bands", self.bands, 0, self.features + 1)
-        _check.number("value", self.value, float32=True)
+            keep(self, name, _check.integer(name, getattr(self, name), 1, 1 << 31))
+        keep(self, "steps", _check.integer("steps", self.steps, 0, self.time + 1))
+        keep(self, "bands", _check.integer("bands", self.bands, 0, self.features + 1))
+        keep(self, "value", _check.number("value", self.value, float32=True))
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
         """x (B, time * features) with stripes blanked."""
@@ -145,21 +149,23 @@ def copies(generator: Generate, x: Array, count: int, seed: int = 0) -> Iterator
     Raises
     ------
     ValueError, TypeError
-        On a bad argument, at the call; NaN or infinity in x names the row.
+        On a bad argument, at the call; NaN or infinity in x names the row, and so does what the generator makes of it.
     """
     _demand_generator(generator)
     x = demand_rows(x)
-    _check.integer("count", count, 0, 1 << 63)
+    count = _check.integer("count", count, 0, 1 << 63)
     return each_copy(generator, x, count, seed)
 
 
 def each_copy(generator: Generate, x: Array, count: int, seed: int) -> Iterator[Array]:
     """`copies` of rows that are what they are to be."""
     stream, rows = streams(seed), max(1, _SLAB // max(1, x.shape[1]))
-    parts = [x[start : start + rows] for start in range(0, len(x), rows)]
 
     def copy(rng: np.random.Generator) -> Array:
-        return np.concatenate([generated(generator, part, rng) for part in parts]) if parts else x
+        new = np.empty_like(x)
+        for start in range(0, len(x), rows):
+            new[start : start + rows] = generated(generator, x[start : start + rows], rng, start)
+        return new
 
     return (copy(stream(i)) for i in range(count))
 
@@ -205,14 +211,21 @@ class _FreshCases:
         return f"fresh_cases({describe(self._generator)}, {teacher})"
 
 
-def generated(generator: Generate, x: Array, rng: np.random.Generator) -> Array:
-    """What the generator makes of x, demanded to be float32 and of x's shape."""
-    new = generator(x, rng)
-    array = _check.host_array("generator", new)
+def generated(generator: Generate, x: Array, rng: np.random.Generator, first_row: int = 0) -> Array:
+    """What the generator makes of a copy of x, demanded to be finite, float32 and of x's shape."""
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused next
+        array = _check.host_array("generator", generator(x.copy(), rng))
     if array.dtype != np.float32 or array.shape != x.shape:
         name = describe(generator)
         raise ValueError(f"generator: expected float32 rows of shape {x.shape} from {name}, got {array.dtype} of shape {array.shape}")
+    _check.finite("generator", array, first_row)
     return array
+
+
+def keep(generator: object, name: str, value: float) -> None:
+    """Put a checked number in the place of NumPy's, whose sums may overflow, in a generator that is frozen."""
+    if isinstance(getattr(generator, name), np.generic):
+        object.__setattr__(generator, name, value)
 
 
 def demand_called(x: object, rng: object, columns: int | None = None) -> Array:
@@ -238,7 +251,7 @@ def demand_rows(x: object) -> Array:
 
 def streams(seed: int) -> Callable[[int], np.random.Generator]:
     """The stream of each copy."""
-    _check.integer("seed", seed, 0, 1 << 64)
+    seed = _check.integer("seed", seed, 0, 1 << 64)
     return lambda copy: np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(copy,)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from .generators import demand_called
+from .generators import demand_called, keep
 
 _PIXELS = 32 * 28 * 28  # of images made at once: what is held of them fits the cache
 _KEPT = 0.999  # of the variance of elastic displacements, which few waves make
@@ -56,14 +56,14 @@ class Deform:
     stitch: float = 0.0
 
     def __post_init__(self) -> None:
-        _check.integer("side", self.side, 1, 1 << 15)
-        _check.number("degrees", self.degrees, 0, most=180)
-        _check.number("stretch", self.stretch, 0, 1)
+        keep(self, "side", _check.integer("side", self.side, 1, 1 << 15))
+        keep(self, "degrees", _check.number("degrees", self.degrees, 0, most=180))
+        keep(self, "stretch", _check.number("stretch", self.stretch, 0, 1))
         for name in ("shift", "elastic"):
-            _check.number(name, self._pixels(name), 0, float32=True)
-        _check.number("sigma", self._pixels("sigma"), above=0, float32=True)
+            keep(self, name, _check.number(name, self._pixels(name), 0, float32=True))
+        keep(self, "sigma", _check.number("sigma", self._pixels("sigma"), above=0, float32=True))
         for name in ("thicken", "blend", "stitch"):
-            _check.number(name, getattr(self, name), 0, most=1)
+            keep(self, name, _check.number(name, getattr(self, name), 0, most=1))
         if self.blend + self.stitch > 1:
             raise ValueError(f"stitch: expected at most {1 - self.blend:g} beside blend = {self.blend}, got {self.stitch}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from ..errors import ManifestError
 from ..numerics import warn
 from ..progress import Progress
 from .cases import demand_values
+from .mapped import mapped_file
 from .moments import moments
 from .rounding import warn_of_merged_values
 from .shards import (
@@ -49,12 +51,12 @@ def label_into(
     source: Any, standardise: bool, progress: bool, storage: Storage,
 ) -> None:  # fmt: skip
     """What `TransferSet.create` does before it opens the folder."""
-    _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
-    _check.flag("standardise", standardise)
-    _check.flag("progress", progress)
+    rows_per_shard = _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
+    standardise, progress = _check.flag("standardise", standardise), _check.flag("progress", progress)
     demand_teacher("teacher", teacher, "logits", "describe")
+    _demand_arrays(inputs, weights, storage)
     described = {"teacher": _plain("teacher", teacher.describe()), "source": _plain("source", source)}
-    given = {"weighted": weights is not None, "rows_per_shard": int(rows_per_shard), **described}
+    given = {"weighted": weights is not None, "rows_per_shard": rows_per_shard, **described}
     given["storage"] = None if storage == Storage() else asdict(storage)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "directory: expected a folder, or a path where nothing is, got a file", os.fspath(folder))
@@ -164,6 +166,24 @@ def _shards(
             warn(message)
         yield [packed, *arrays[1:]]
         first_row += len(arrays[0])
+
+
+def _demand_arrays(inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, storage: Storage) -> None:
+    """Demand of arrays, before the teacher is asked, what is demanded of their rows as they come; the values of those in memory alone."""
+    for name, given, axes in (("inputs", inputs, ("n", "D")), ("weights", weights, ("n",))):
+        if not isinstance(given, np.ndarray):
+            continue
+        array = _check.host_array(name, given)
+        _check.float_dtype(name, array)
+        _check.Dims().shape(name, array.shape, axes)
+        if isinstance(inputs, np.ndarray) and len(array) != len(inputs):
+            raise ValueError(f"weights: expected one for each row of inputs, got {len(array)} for {len(inputs)}")
+        if mapped_file(array) is not None:  # it would be read twice
+            continue
+        demand_values(name, array)
+        rows = max(1, (4 << 20) // max(1, math.prod(array.shape[1:])))
+        for start in range(0, len(array), rows):
+            storage.pack(name, array[start : start + rows].astype(np.float32), start)
 
 
 def _watched(inputs: Array | Iterable[Array]) -> Iterator[Array]:
