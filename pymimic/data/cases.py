@@ -261,14 +261,19 @@ def together(logits: Array | None, labels: Array | None) -> Array | Targets:
 def demand_cases(inputs: int, outputs: int, data: Cases, validation: Cases | None) -> None:
     """Demand rows that fit a student of so many inputs and outputs."""
     for name, cases in (("data", data), *(() if validation is None else (("validation", validation),))):
-        if not all(hasattr(cases, part) for part in ("inputs", "outputs", "batch", "__len__")):
-            cure = ": pass TransferSet(x, logits), or LabelledSet(x, labels, outputs)" if isinstance(cases, (tuple, list, dict)) else ""
-            raise TypeError(
-                f"{name}: expected a TransferSet, a LabelledSet, or an object with inputs, outputs, len() and batch(indices), "
-                f"got {type(cases).__module__}.{type(cases).__qualname__}{cure}"
-            )
-        if len(cases) == 0:
-            raise ValueError(f"{name}: expected at least one row, got none")
+        demand_parts(name, cases)
         for axis, want, have in (("inputs", inputs, cases.inputs), ("outputs", outputs, cases.outputs)):
             if want != have:
                 raise ValueError(f"{name}: expected {want} {axis}, as the student has, got {have}")
+
+
+def demand_parts(name: str, cases: Cases) -> None:
+    """Demand what all cases have, and a row."""
+    if not all(hasattr(cases, part) for part in ("inputs", "outputs", "batch", "__len__")):
+        cure = ": pass TransferSet(x, logits), or LabelledSet(x, labels, outputs)" if isinstance(cases, (tuple, list, dict)) else ""
+        raise TypeError(
+            f"{name}: expected a TransferSet, a LabelledSet, or an object with inputs, outputs, len() and batch(indices), "
+            f"got {type(cases).__module__}.{type(cases).__qualname__}{cure}"
+        )
+    if len(cases) == 0:
+        raise ValueError(f"{name}: expected at least one row, got none")

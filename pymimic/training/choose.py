@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from ..data.cases import Cases, demand_cases
-from ..data.generate import munge
+from ..data.cases import Cases, demand_parts, demand_values
+from ..data.generate import demand_p_s, munge
 from ..data.generators import demand_rows
 from ..data.teacher import Teacher, centred, label
 from ..data.transfer import TransferSet
@@ -56,26 +56,25 @@ def choose_munge(
     Raises
     ------
     ValueError, TypeError
-        No pairs, or what `munge`, `label` and `Trainer` refuse.
+        No pairs, or arrays that don't go together, before the teacher is asked; what `munge`, `label` and `Trainer` refuse.
     """
-    copies, hidden, epochs = (
-        _check.integer(name, value, 1, 1 << 31) for name, value in (("copies", copies), ("hidden", hidden), ("epochs", epochs))
-    )
-    _check.number("learning_rate", learning_rate, 0)
-    hide_bar = None if _check.flag("progress", progress) else True
-    x, teacher = demand_rows(x), centred(teacher)
-    if len(x) == 0:
-        raise ValueError("x: expected at least one row, got none")
-    pairs = _pairs(grid)
-    for p, s in pairs:
-        munge(x, copies, p, s, seed, discrete)  # refuses at the call
-    first = label(teacher, x[:1])
-    demand_cases(x.shape[1], first.shape[1], TransferSet(x[:1], first), validation)
-    own = label(teacher, x) if logits is None else _check.Dims(N=len(x), C=first.shape[1]).array("logits", logits, "N", "C")
+    x, teacher, pairs = demand_rows(x), centred(teacher), _pairs(grid)
+    copies, epochs = _check.integer("copies", copies, 1, 1 << 31), _check.integer("epochs", epochs, 1, 1 << 31)
+    hidden, learning_rate = _check.integer("hidden", hidden, 1, 1 << 31), _check.number("learning_rate", learning_rate, above=0)
+    progress = _check.flag("progress", progress)
+    demand_parts("validation", validation)
+    if validation.inputs != x.shape[1]:
+        raise ValueError(f"validation: expected {x.shape[1]} inputs, as x has, got {validation.inputs}")
+    if logits is not None:
+        demand_values("logits", _check.Dims(N=len(x), C=validation.outputs).array("logits", logits, "N", "C"))
+    munged = [munge(x, copies, p, s, seed, discrete) for p, s in pairs]
+    own = label(teacher, x) if logits is None else logits
+    if own.shape[1] != validation.outputs:
+        raise ValueError(f"teacher: expected {validation.outputs} columns, as validation has outputs, got {own.shape[1]}")
     own = (own - own.mean(axis=1, keepdims=True)).astype(np.float32)
-    accuracies = {}
-    for p, s in Progress(iterable=pairs, desc="munging", unit="pair", disable=hide_bar):
-        new = np.concatenate(list(munge(x, copies, p, s, seed, discrete)))
+    accuracies: dict[tuple[float, float], float] = {}
+    for pair, made in Progress(iterable=list(zip(pairs, munged)), desc="munging", unit="pair", disable=None if progress else True):
+        new = np.concatenate(list(made))
         cases = TransferSet(np.concatenate([x, new]), np.concatenate([own, label(teacher, new)]))
         student = Student(cases.inputs, hidden, cases.outputs, seed=seed)
         steps = -(-len(cases) // _BATCH) * epochs
@@ -83,17 +82,22 @@ def choose_munge(
             student, AdamW(warm_up(cosine(learning_rate, steps), steps // 30), beta2=0.99), epochs=epochs, batch_size=_BATCH, seed=seed,
             ema=0.99, standardise_inputs=True, progress=False,
         )  # fmt: skip
-        accuracies[float(p), float(s)] = trainer.fit(cases, validation)[-1].validation_accuracy or 0.0
+        accuracies[pair] = trainer.fit(cases, validation)[-1].validation_accuracy or 0.0
     best = max(accuracies, key=lambda pair: accuracies[pair])
     return MungeChoice(*best, accuracies)
 
 
 def _pairs(grid: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The grid as pairs, at least one; `munge` demands their values."""
-    pairs = _check.sequence("grid", grid, "pairs (p, s)")
-    for pair in pairs:
-        if not isinstance(pair, (tuple, list, np.ndarray)) or np.shape(pair) != (2,):
-            raise TypeError(f"grid: expected pairs (p, s), got {pair!r}")
+    """Demand at least one pair (p, s)."""
+    pairs = []
+    for pair in _check.sequence("grid", grid, "pairs (p, s)"):
+        pair = pair.tolist() if isinstance(pair, np.ndarray) else pair
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"grid: expected pairs (p, s), got {pair!r} among them")
+        try:
+            pairs.append(demand_p_s(*pair))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"grid: {error}") from None
     if not pairs:
         raise ValueError("grid: expected at least one pair (p, s), got none")
-    return [(p, s) for p, s in pairs]
+    return pairs
