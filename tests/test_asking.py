@@ -94,7 +94,7 @@ WRONG = [
     (X[:4].astype(int), TypeError, r"x: expected dtype float32 or float64, got int64: pass .astype\(np.float32\)"),
     (X[:4].astype(np.float16), TypeError, "x: expected dtype float32 or float64, got float16"),
     (X[:4].astype(">f4"), TypeError, "x: expected dtype float32 or float64, got >f4"),
-    (X[0], ValueError, r"x: expected shape \(N, D\) = \(any, any\), got \(5,\)"),
+    (X[0], ValueError, r"x: expected shape \(N, D\).*, got \(5,\)"),
     (5, TypeError, "x: expected a NumPy array, got builtins.int"),
     (iter([X]), TypeError, "x: expected a NumPy array, got builtins.list_iterator"),
     (X[:4].tolist(), TypeError, "x: expected a NumPy array, got builtins.list: pass numpy.asarray"),
