@@ -70,7 +70,7 @@ def test_in_order_gives_every_row_once():
     x = np.zeros((n, columns), np.float32)
     x[:, 0] = np.arange(n)
     cases = pm.LabelledSet(x, np.arange(n) % 7, 8)
-    slabs = list(in_order(cases))
+    slabs = list(in_order("data", cases))
     assert [len(slab[0]) for slab in slabs] == [5295, 5295, n - 2 * 5295]
     assert np.array_equal(np.concatenate([slab[0][:, 0] for slab in slabs]), np.arange(n))
     assert np.array_equal(np.concatenate([slab[1] for slab in slabs]), np.arange(n) % 7)
