@@ -73,6 +73,16 @@ def test_float64_logits_that_fall_together_are_pointed_out_once_where_the_librar
         assert [warning.filename for warning in caught] == [__file__]
 
 
+@pytest.mark.filterwarnings("error")
+def test_small_differences_of_float64_logits_are_no_offset():
+    few = np.random.default_rng(1).integers(0, 9, (64, 3)) + 1e-9 * LOGITS.astype(np.float64)  # 64 values, 9 as float32
+    pm.TransferSet(X, few)
+    pm.label(pm.from_callable(lambda x: few), X)
+    pm.label(pm.from_callable(lambda x: 1e4 + x[:, :3].astype(np.float64)), X)
+    pm.TransferSet(X, np.full((64, 3), 1 / 3) + 1e-16 * LOGITS.astype(np.float64))
+    pm.TransferSet(X[:0], np.zeros((0, 3)))
+
+
 def test_fresh_cases_point_such_logits_out_at_one_step_alone():
     fresh = pm.fresh_cases(pm.Noise(0.1), OFFSET)
     with pytest.warns(UserWarning, match="^logits: expected values that float32 can tell apart") as caught:

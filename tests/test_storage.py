@@ -194,7 +194,8 @@ def test_columns_whose_values_fall_together_are_named_once_with_a_cure(tmp_path,
 @pytest.mark.parametrize(
     "x",
     [
-        RNG.standard_normal((600, D)), RNG.random((600, D)), LOST, LOST > 15, np.full((600, D), 0.1), 60 + LOST / 10,
+        RNG.standard_normal((600, D)), RNG.random((600, D)), LOST, LOST > 15, np.full((600, D), 0.1), 0.1 + 1e-8 * RNG.random((600, D)),
+        60 + LOST / 10,
         np.where(np.arange(600)[:, None] < 5, 1e-4, np.zeros((600, D))),  # an image's corner
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from ..numerics import warn
 from .answers import on_host
 from .cases import demand_values
 from .classes import classes_of, difference_of, distinct
-from .rounding import merged_values
+from .rounding import merged_logits
 
 
 class Teacher(Protocol):
@@ -164,7 +164,7 @@ def labelled(teacher: Teacher, x: Array, found: list[str], rows: int = 16384, wo
     demand_values("x", x, first_row)
 
     def rounded(logits: Array, row: int) -> Array:
-        if not found and (message := merged_values("logits", logits)):
+        if not found and (message := merged_logits(logits)):
             found.append(message)
         with np.errstate(over="ignore"):  # values that become infinite are refused next
             narrow: Array = logits.astype(np.float32, copy=False)

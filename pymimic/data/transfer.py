@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike
 from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
+from ..numerics import warn
 from ..targets import expanded
 from .cases import Targets, class_labels, demand_values, float32_array, row_numbers
 from .classes import classes_of
 from .labelling import label_into
 from .mapped import mapped_file, packed, unpacked
 from .moments import TINY, moments
-from .rounding import warn_of_merged_values
+from .rounding import merged_logits, warn_of_merged_values
 from .shards import MANIFEST, arrays_of, demand_set, open_shard, read_manifest, slabs
 from .storage import DType, Storage
 from .teacher import Teacher, label
@@ -67,8 +68,9 @@ class TransferSet:
             parts.append(float32_array(dims, "weights", weights, "N"))
         for name, part in zip(("x", "logits", "weights"), parts):
             demand_values(name, part)
-        for name, part in (("x", x), ("logits", logits)):
-            warn_of_merged_values(name, part)
+        warn_of_merged_values("x", x)
+        if message := merged_logits(logits):
+            warn(message)
         self._adopt([parts], None)
         if labels is not None:
             self._labels = class_labels(dims, labels, self.outputs)
