@@ -15,7 +15,7 @@ from ..backends.interface import Array
 from ..nets.net import Net
 from .datasets import Rows
 
-TIMINGS, _MOST_SECONDS = 20, 3.0  # of a model on the test rows: so many, or fewer where they take longer than that together
+TIMINGS, _MOST_SECONDS = 20, 1.0  # of a model on the test rows: so many, or fewer where they take longer than that together
 
 
 @dataclass(frozen=True)

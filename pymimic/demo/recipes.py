@@ -86,9 +86,9 @@ _MNIST = Training("mimic", 3e-3, 8, 512, ema=0.995)
 _MNIST_LABELS = Training("cross_entropy", 1e-3, 8, 512, beta2=0.999, ema=None)
 _CONVNET = ConvRecipe(
     convolutions=(Convolution(64, 5, 2, 2), Convolution(64, 3, 2, 1), Convolution(64, 3, 2, 1)),
-    epochs=40, nets=3, learning_rate=5e-3, weight_decay=0.01, ema=0.99,
+    epochs=40, nets=2, learning_rate=5e-3, weight_decay=0.01, ema=0.99,
 )  # fmt: skip
-_EPOCHS = {"labels": 60, "regularised": 150, "munge": 10, "mimic": 10}
+_EPOCHS = {"labels": 60, "regularised": 150, "munge": 7, "mimic": 7}
 
 _FULL = {
     "mnist1d": _mnist1d(
@@ -130,10 +130,10 @@ def _shorter(recipe: Recipe, teacher: TeacherRecipe, generate: Munge | Deformed,
 
 _FAST = {
     "mnist1d": _mnist1d(
-        replace(_CONVNET, epochs=25, nets=1),
-        2048,
-        Munge(12, 0.5, 10.0),
-        {"labels": 40, "regularised": 60, "munge": 8, "mimic": 4},
+        replace(_CONVNET, epochs=15, nets=1),
+        1024,
+        Munge(8, 0.5, 10.0),
+        {"labels": 25, "regularised": 40, "munge": 6, "mimic": 3},
         ["labels", "regularised", "munge", "mimic", "true"],
     ),
     "letter": _shorter(_FULL["letter"], ForestAndSvcRecipe(trees=100), Munge(4, 0.1, 5.0), 0.5, folds=2),
