@@ -60,7 +60,7 @@ def test_exact_arithmetic_gives_relu_to_the_bit(backend, size, dtype, seed):
     """Sums of up to D k + 16 units of 1/64 are exact in float32 below 2^24."""
     x, V, U, b, _ = arrays(size, dtype, seed, exact=True)
     got = ops.factorized_matmul(x, V, U, b, activation="relu", backend=backend)
-    np.testing.assert_array_equal(got, np.maximum(np.float64(x) @ np.float64(V).T @ np.float64(U).T + b, 0))
+    np.testing.assert_array_equal(got, np.maximum(x.astype(np.float64) @ V.astype(np.float64).T @ U.astype(np.float64).T + b, 0))
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_results_and_gradients_against_the_reference(backend, size, mask, activa
 def test_exact_arithmetic_gives_the_reference_to_the_bit(backend, size, dtype, seed):
     x, weight, bias, _ = layer(size, dtype, seed, exact=True)
     out = ops.linear_dropout(x, weight, bias, backend=backend)
-    np.testing.assert_array_equal(out, np.maximum(np.float64(x) @ np.float64(weight).T + bias, 0))
+    np.testing.assert_array_equal(out, np.maximum(x.astype(np.float64) @ weight.astype(np.float64).T + bias, 0))
 
 
 @pytest.mark.parametrize("size", [{"B": 1030, "k": 64, "H": 129}, {"B": 5, "k": 784, "H": 1025}, {"B": 2, "k": 3, "H": 20_000}], ids=str)
