@@ -1,4 +1,4 @@
-"""Demands on arguments that hold anywhere in the library. Every message names the argument, what was expected, what came."""
+"""Demands on arrays: kind, dtype, place, shape, values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from ml_dtypes import bfloat16
 
-from .devices import Array, capturing, is_device, module, overlap, place, shared
+from ..devices import Array, capturing, is_device, module, overlap, place, shared
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BFLOAT16 = np.dtype(bfloat16)
@@ -234,66 +234,6 @@ def writable(name: str, array: Array, owner: Any = None) -> None:
         raise ValueError(f"{name}: expected a writable array, as it is updated in place, got a read-only one")
 
 
-def number(
-    name: str, value: object, low: float = -math.inf, below: float = math.inf, *, above: float | None = None, most: float | None = None,
-    float32: bool = False, what: str = "a number", or_none: bool = False,
-) -> float:  # fmt: skip
-    """Demand a finite number, Python's or NumPy's: in [low, below), or above `above`, or at most `most`, where those are given.
-
-    With `float32` it must be so as a float32, for numbers that end as such.
-    """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    try:
-        with np.errstate(over="ignore"):
-            stored = float(np.float32(value) if float32 else value)
-    except OverflowError:  # an int beyond all floats
-        stored = math.copysign(math.inf, value > 0 or -1)
-    above_low = stored >= low if above is None else stored > above
-    below_high = stored < below if most is None else stored <= most
-    if not (math.isfinite(stored) and above_low and below_high):
-        lowest = f"[{low:g}" if above is None else f"({above:g}"
-        highest = f"{below:g})" if most is None else f"{most:g}]"
-        where = f"in {lowest}, {highest}" if highest != "inf)" else f"of at least {low:g}" if above is None else f"above {above:g}"
-        raise ValueError(f"{name}: expected {what} {where}{' as float32' * float32}{' or None' * or_none}, got {value}")
-    return float(value)
-
-
-def one_of(value: object, names: Iterable[str]) -> bool:
-    """Whether it is one of the names: an array, which NumPy would compare with each, is none."""
-    return isinstance(value, str) and value in names
-
-
-def sequence(name: str, value: object, of: str) -> list[Any]:
-    """Demand what can be iterated over, and is no text; `of` says what it should hold."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise TypeError(f"{name}: expected a sequence of {of}, got {type(value).__name__}")
-    return list(value)
-
-
-def flag(name: str, value: object) -> bool:
-    """Demand True or False, Python's or NumPy's."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {type(value).__name__}")
-    return bool(value)
-
-
-def integer(name: str, value: object, low: int, high: int) -> int:
-    """Demand an int in [low, high), Python's or NumPy's."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if not low <= value < high:
-        raise ValueError(f"{name}: expected an int in [{low}, {high}), got {value}")
-    return int(value)
-
-
-def integers(name: str, value: object, low: int, high: int) -> list[int]:
-    """Demand a sequence of ints in [low, high)."""
-    if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, (str, bytes)):
-        raise TypeError(f"{name}: expected a sequence of ints, got {type(value).__name__}")
-    return [integer(name, item, low, high) for item in value]
-
-
 def finite(name: str, array: Array, first_row: int = 0) -> None:
     """Demand finite values, naming the first row that has others; some rows at a time, as the array may be memory-mapped."""
     step = max(1, (1 << 22) // max(1, math.prod(array.shape[1:])))
@@ -303,14 +243,6 @@ def finite(name: str, array: Array, first_row: int = 0) -> None:
             row = int(np.flatnonzero(~np.isfinite(slab).reshape(len(slab), -1).all(axis=1))[0])
             value = slab[row][~np.isfinite(slab[row])].flat[0] if slab.ndim > 1 else slab[row]
             raise ValueError(f"{name}: expected finite values, got {value} in row {first_row + start + row}")
-
-
-def needs(value: Iterable[str], known: Sequence[str]) -> frozenset[str]:
-    """Demand a set of argument names."""
-    chosen = frozenset([value] if isinstance(value, str) else value)
-    if not chosen <= set(known):
-        raise ValueError(f"needs: expected names among {', '.join(known)}, got {', '.join(sorted(chosen - set(known)))}")
-    return chosen
 
 
 def shape_text(values: Iterable[object]) -> str:

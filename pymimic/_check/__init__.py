@@ -1,0 +1,47 @@
+"""Demands on arguments that hold anywhere in the library. Every message names the argument, what was expected, what came."""
+
+from .arrays import (
+    BFLOAT16,
+    FLOATS,
+    Dims,
+    any_array,
+    are_float32_rows,
+    contiguous,
+    finite,
+    float_dtype,
+    float_rows,
+    float_shape,
+    host_array,
+    integer_array,
+    label_array,
+    other_labels,
+    shape_text,
+    writable,
+)
+from .scalars import flag, integer, integers, needs, number, one_of, sequence
+
+__all__ = [
+    "BFLOAT16",
+    "FLOATS",
+    "Dims",
+    "any_array",
+    "are_float32_rows",
+    "contiguous",
+    "finite",
+    "flag",
+    "float_dtype",
+    "float_rows",
+    "float_shape",
+    "host_array",
+    "integer",
+    "integer_array",
+    "integers",
+    "label_array",
+    "needs",
+    "number",
+    "one_of",
+    "other_labels",
+    "sequence",
+    "shape_text",
+    "writable",
+]
