@@ -37,6 +37,11 @@ def log_softmax(y: Array) -> Array:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
+def less_row_means(logits: Array) -> Array:
+    """Logits (B, C) less their mean over each row, in their own dtype."""
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
 def warn(message: str) -> None:
     """Warn where the library was called."""
     level, frame = 1, sys._getframe()

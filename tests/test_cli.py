@@ -307,8 +307,8 @@ def test_demo_writes_what_it_is_asked_for(tmp_path, monkeypatch, capsys):
     from pymimic.demo.students import Training
     from pymimic.demo.teachers import DeepRecipe
 
-    ways = {name: recipes.Student(name, "generated", (Training("mimic", 1e-2, 2, 64),)) for name in ("labels", "mimic")}
-    tiny = recipes.Recipe(32, 8, DeepRecipe(hidden=(32,), epochs=2), recipes.Munge(1, 0.2, 5.0), ways)
+    ways = {name: recipes.Way(name, "generated", (Training("mimic", 1e-2, 2, 64),)) for name in ("labels", "mimic")}
+    tiny = recipes.Recipe(32, 8, DeepRecipe(hidden=(32,), epochs=2), recipes.Munged(1, 0.2, 5.0), ways)
     monkeypatch.setattr(run, "recipe", lambda name, fast: tiny)
     monkeypatch.setattr(datasets, "_CURVES_TRAIN", 300)
     wanted = {kind: tmp_path / f"d.{kind}" for kind in ("json", "plot", "out")}

@@ -15,15 +15,15 @@ from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestAndSvcRecipe
 
 LABELS, MIMIC = Training("cross_entropy", 1e-2, 4, 64), Training("mimic", 1e-2, 4, 64)
 WAYS = {
-    "labels": recipes.Student("on labels", "labels", (LABELS, replace(LABELS, learning_rate=1e-4))),
-    "regularised": recipes.Student("on labels, noise", "labels of generated", (replace(LABELS, dropout=0.3, noise=0.2),)),
-    "munge": recipes.Student("mimic, MUNGE", "generated", (MIMIC,)),
-    "mimic": recipes.Student("mimic", "unlabelled", (MIMIC,)),
-    "true": recipes.Student("control", "true labels", (LABELS,)),
-    "hard": recipes.Student("control, too", "teacher's choices", (LABELS,)),
+    "labels": recipes.Way("on labels", "labels", (LABELS, replace(LABELS, learning_rate=1e-4))),
+    "regularised": recipes.Way("on labels, noise", "labels of generated", (replace(LABELS, dropout=0.3, noise=0.2),)),
+    "munge": recipes.Way("mimic, MUNGE", "generated", (MIMIC,)),
+    "mimic": recipes.Way("mimic", "unlabelled", (MIMIC,)),
+    "true": recipes.Way("control", "true labels", (LABELS,)),
+    "hard": recipes.Way("control, too", "teacher's choices", (LABELS,)),
 }
 CONV = ConvRecipe(convolutions=(Convolution(8, 5, 2), Convolution(8, 3, 2)), epochs=3, nets=2)
-TINY = recipes.Recipe(64, None, CONV, recipes.Munge(2, 0.5, 10.0), WAYS)
+TINY = recipes.Recipe(64, None, CONV, recipes.Munged(2, 0.5, 10.0), WAYS)
 TEACHERS = {
     "convolutions": TINY,
     "deep": replace(TINY, rank=16, teacher=DeepRecipe(hidden=(48,), epochs=3), folds=2),

@@ -44,7 +44,7 @@ def describe(device: str = "cpu") -> dict[str, Any]:
 
     return {
         **({"device": cuda_devices()[0]} if device == "cuda" else {}),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": get_num_threads(),
         "instruction_set": _core.isa(),
@@ -128,7 +128,8 @@ def python_path() -> str:
     return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """What this machine calls its processor."""
     try:
         info = Path("/proc/cpuinfo").read_text()
     except OSError:

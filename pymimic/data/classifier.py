@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
+from ..numerics import less_row_means
 from . import fingerprint
 from .answers import on_host
 from .classes import distinct
@@ -80,9 +81,7 @@ class _LogProbabilities:
     def __call__(self, x: Array) -> Array:
         p = np.zeros((len(x), self.outputs))
         p[:, self.positions] = self._probabilities(x)
-        log_p: Array = np.log(p + self.floor)
-        log_p -= log_p.mean(axis=1, keepdims=True)
-        return log_p
+        return less_row_means(np.log(p + self.floor))
 
     def _probabilities(self, x: Array) -> Array:
         """What the estimator says, demanded to be (B, len(known)) probabilities with sum 1."""

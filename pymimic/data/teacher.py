@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from ..numerics import warn
+from ..numerics import less_row_means, warn
 from .answers import on_host
 from .cases import demand_values
 from .classes import classes_of, difference_of, distinct
@@ -35,12 +36,12 @@ class Teacher(Protocol):
         ...
 
 
-class _Unrounded:
+class _Unrounded(ABC):
     """A teacher that can give its logits as they were computed, before they are float32."""
 
+    @abstractmethod
     def unrounded(self, x: Array) -> Array:
         """Logits (B, C) float32 or wider of rows x (B, D)."""
-        raise NotImplementedError
 
     def logits(self, x: Array) -> Array:
         """Logits (B, C) float32 of rows x (B, D)."""
@@ -241,7 +242,7 @@ class _Centred(_Unrounded):
         """The teacher's logits (B, C), less their mean over each row, in the dtype of the teacher's."""
         logits = _asked(self._teacher, x)
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asks refuses values that are not finite
-            return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+            return less_row_means(logits)
 
     def describe(self) -> dict[str, Any]:
         """Whose logits are centred."""

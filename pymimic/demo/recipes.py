@@ -15,7 +15,7 @@ from .teachers import ConvRecipe, DeepRecipe, ForestAndSvcRecipe, TeacherRecipe
 
 
 @dataclass(frozen=True)
-class Munge:
+class Munged:
     """New cases by `pymimic.munge`."""
 
     copies: int
@@ -39,11 +39,11 @@ class Deformed:
 
 
 @dataclass(frozen=True)
-class Student:
+class Way:
     """One line of the table: the shallow net, trained on some cases in the way of `trainings` that validation rows like best."""
 
     title: str
-    cases: str  # a name that `Cases` knows
+    cases: str  # a name that `Setting.cases` knows
     trainings: tuple[Training, ...]
 
 
@@ -54,8 +54,8 @@ class Recipe:
     hidden: int
     rank: int | None
     teacher: TeacherRecipe
-    generate: Munge | Deformed
-    students: dict[str, Student]  # by their names in JSON; "labels" and "mimic" are among them
+    generate: Munged | Deformed
+    students: dict[str, Way]  # by their names in JSON; "labels" and "mimic" are among them
     folds: int = 0  # in which the labelled rows get their logits from teachers not fitted on them; 0: from the teacher itself
 
 
@@ -64,18 +64,18 @@ def recipe(name: str, fast: bool) -> Recipe:
     return (_FAST if fast else _FULL)[name]
 
 
-def _mnist1d(teacher: ConvRecipe, hidden: int, generate: Munge, epochs: dict[str, int], students: list[str]) -> Recipe:
+def _mnist1d(teacher: ConvRecipe, hidden: int, generate: Munged, epochs: dict[str, int], students: list[str]) -> Recipe:
     plain, noisy = Training("cross_entropy", 1e-2, epochs["labels"], 256), Training("cross_entropy", 2e-2, epochs["regularised"], 256)
     mimic = Training("mimic", 2e-2, epochs["mimic"], 256)
     munged = replace(mimic, epochs=epochs["munge"])
     all_students = {
-        "labels": Student("on labels", "labels", (plain,)),
-        "regularised": Student("on labels, dropout and noise", "labels", (replace(noisy, dropout=0.3, noise=0.2),)),
-        "munge": Student("mimic, MUNGE's cases", "generated", (munged,)),
-        "mimic": Student("mimic, unlabelled rows", "unlabelled", (mimic,)),
-        "temperature": Student("mimic, distillation at T = 3", "unlabelled", (replace(mimic, loss="distillation", temperature=3.0),)),
-        "true": Student("control: true labels", "true labels", (replace(mimic, loss="cross_entropy"),)),
-        "hard": Student("control: teacher's classes", "teacher's choices", (replace(mimic, loss="cross_entropy"),)),
+        "labels": Way("on labels", "labels", (plain,)),
+        "regularised": Way("on labels, dropout and noise", "labels", (replace(noisy, dropout=0.3, noise=0.2),)),
+        "munge": Way("mimic, MUNGE's cases", "generated", (munged,)),
+        "mimic": Way("mimic, unlabelled rows", "unlabelled", (mimic,)),
+        "temperature": Way("mimic, distillation at T = 3", "unlabelled", (replace(mimic, loss="distillation", temperature=3.0),)),
+        "true": Way("control: true labels", "true labels", (replace(mimic, loss="cross_entropy"),)),
+        "hard": Way("control: teacher's classes", "teacher's choices", (replace(mimic, loss="cross_entropy"),)),
     }
     return Recipe(hidden, None, teacher, generate, {name: all_students[name] for name in students})
 
@@ -92,19 +92,19 @@ _EPOCHS = {"labels": 60, "regularised": 150, "munge": 7, "mimic": 7}
 
 _FULL = {
     "mnist1d": _mnist1d(
-        _CONVNET, 2048, Munge(24, 0.5, 10.0), _EPOCHS,
+        _CONVNET, 2048, Munged(24, 0.5, 10.0), _EPOCHS,
         ["labels", "regularised", "munge", "mimic", "temperature", "true", "hard"],
     ),
     # dense: with 16 inputs a bottleneck has nothing to win
     "letter": Recipe(
-        1024, None, ForestAndSvcRecipe(trees=500), Munge(30, 0.1, 5.0),
+        1024, None, ForestAndSvcRecipe(trees=500), Munged(30, 0.1, 5.0),
         {
-            "labels": Student("on labels", "labels", (_LETTER_LABELS, replace(_LETTER_LABELS, learning_rate=2e-2))),
-            "regularised": Student(
+            "labels": Way("on labels", "labels", (_LETTER_LABELS, replace(_LETTER_LABELS, learning_rate=2e-2))),
+            "regularised": Way(
                 "on labels, dropout or decay", "labels",
                 (replace(_LETTER_LABELS, dropout=0.3, epochs=100), replace(_LETTER_LABELS, weight_decay=0.1)),
             ),
-            "mimic": Student("mimic, MUNGE's cases", "generated", (_LETTER,)),
+            "mimic": Way("mimic, MUNGE's cases", "generated", (_LETTER,)),
         },
         folds=5,
     ),
@@ -112,15 +112,15 @@ _FULL = {
     "mnist": Recipe(
         8192, 64, DeepRecipe(hidden=(1200, 1200), epochs=15, batch_size=128, input_dropout=0.2, learning_rate=1e-3), Deformed(3),
         {
-            "labels": Student("on labels", "labels", (_MNIST_LABELS, replace(_MNIST_LABELS, learning_rate=3e-3, weight_decay=0.1))),
-            "regularised": Student("on labels, deformed images too", "labels of generated", (replace(_MNIST, loss="cross_entropy"),)),
-            "mimic": Student("mimic, deformed images", "generated", (_MNIST,)),
+            "labels": Way("on labels", "labels", (_MNIST_LABELS, replace(_MNIST_LABELS, learning_rate=3e-3, weight_decay=0.1))),
+            "regularised": Way("on labels, deformed images too", "labels of generated", (replace(_MNIST, loss="cross_entropy"),)),
+            "mimic": Way("mimic, deformed images", "generated", (_MNIST,)),
         },
     ),
 }  # fmt: skip
 
 
-def _shorter(recipe: Recipe, teacher: TeacherRecipe, generate: Munge | Deformed, share: float, folds: int = 0) -> Recipe:
+def _shorter(recipe: Recipe, teacher: TeacherRecipe, generate: Munged | Deformed, share: float, folds: int = 0) -> Recipe:
     students = {
         name: replace(one, trainings=tuple(replace(t, epochs=max(1, round(share * t.epochs))) for t in one.trainings[:1]))
         for name, one in recipe.students.items()
@@ -132,11 +132,11 @@ _FAST = {
     "mnist1d": _mnist1d(
         replace(_CONVNET, epochs=15, nets=1),
         1024,
-        Munge(8, 0.5, 10.0),
+        Munged(8, 0.5, 10.0),
         {"labels": 25, "regularised": 40, "munge": 6, "mimic": 3},
         ["labels", "regularised", "munge", "mimic", "true"],
     ),
-    "letter": _shorter(_FULL["letter"], ForestAndSvcRecipe(trees=100), Munge(4, 0.1, 5.0), 0.5, folds=2),
+    "letter": _shorter(_FULL["letter"], ForestAndSvcRecipe(trees=100), Munged(4, 0.1, 5.0), 0.5, folds=2),
     "mnist": replace(
         _shorter(
             _FULL["mnist"], DeepRecipe(hidden=(400, 400), epochs=3, batch_size=128, input_dropout=0.2, learning_rate=1e-3), Deformed(1), 0.4

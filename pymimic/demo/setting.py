@@ -14,6 +14,7 @@ from ..data.folds import out_of_fold
 from ..data.teacher import Teacher, label
 from ..data.transfer import TransferSet
 from ..nets.student import Student
+from ..numerics import less_row_means
 from .datasets import Dataset, Rows
 from .measure import choices
 from .recipes import Recipe
@@ -81,7 +82,7 @@ class Setting:
         own = out_of_fold(self._fit_again, *self.data.train, folds, self.seeds.folds) if folds else teacher.logits(x)
         new = np.concatenate([x[:0], *self.how.generate(x, self.seeds.cases)])
         logits = label(teacher, new, workers=self.how.teacher.askers())
-        return Answers(np.concatenate([x, new]), _centred(np.concatenate([own, logits])))
+        return Answers(np.concatenate([x, new]), less_row_means(np.concatenate([own, logits])))
 
     @cached_property
     def unlabelled(self) -> Answers:
@@ -90,7 +91,7 @@ class Setting:
 
     def answers(self, x: Array) -> Answers:
         """Those rows, and what the teacher says."""
-        return Answers(x, _centred(label(self.fitted.teacher, x, workers=self.how.teacher.askers())))
+        return Answers(x, less_row_means(label(self.fitted.teacher, x, workers=self.how.teacher.askers())))
 
     def _sources_labels(self) -> Array:
         """The labels of the rows that generated ones were made from."""
@@ -123,8 +124,3 @@ class Setting:
 
     def _fit_again(self, x: Array, labels: Array) -> Teacher:
         return self._fit(Rows(x, labels)).teacher
-
-
-def _centred(logits: Array) -> Array:
-    centred: Array = logits - logits.mean(axis=1, keepdims=True)
-    return centred

@@ -34,7 +34,6 @@ class Trained:
     """The net, and how it came to be."""
 
     student: Student
-    training: Training
     curve: list[float]  # validation accuracy after each epoch
     validation_accuracy: float  # of the epoch that was kept
     seconds: float
@@ -52,4 +51,4 @@ def train(student: Student, cases: Cases, validation: LabelledSet, how: Training
     started = time.perf_counter()
     history = trainer.fit(cases, validation)
     curve = [record.validation_accuracy or 0.0 for record in history]
-    return Trained(student, how, curve, max(curve, default=0.0), time.perf_counter() - started)
+    return Trained(student, curve, max(curve, default=0.0), time.perf_counter() - started)

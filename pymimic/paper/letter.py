@@ -18,7 +18,6 @@ _REGULARISED = [
     replace(_LABELS, dropout=0.3), replace(_LABELS, dropout=0.5), replace(_LABELS, weight_decay=0.1), replace(_LABELS, noise=0.03),
 ]  # fmt: skip
 _WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
-_MUNGES = ((0.1, 5.0), (0.2, 5.0), (0.2, 10.0), (0.5, 1.0))
 
 
 class Letter(Experiment):

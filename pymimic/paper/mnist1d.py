@@ -42,7 +42,6 @@ class MNIST1D(Experiment):
         table = {
             "labels": (_LABELS, _named("labels")),
             "labels, dropout and noise": (_REGULARISED, _named("labels")),
-            "mimic, training rows alone": (_MIMIC, lambda setting: setting.part(0)),
             "mimic, MUNGE": (_MIMIC, _named("generated")),
             "T = 3, MUNGE": (_T3, _named("generated")),
             "teacher's choices, MUNGE": (_HARD, _chosen),
@@ -52,8 +51,9 @@ class MNIST1D(Experiment):
             "true labels": (_HARD, _named("true labels")),
         }
         runs = [self._run("table", name, cases, training) for name, (training, cases) in table.items()]
-        runs += [self._run("MUNGE", f"{n} copies", _copies(n), _MIMIC, 4_000 * (1 + n)) for n in self.some(_COPIES)]
-        runs += [self._run("rows", f"{n:,} rows", _rows(n), _MIMIC, n) for n in self.some(_ROWS)]
+        runs.append(self._run("table", "mimic, training rows alone", _copies(0), _MIMIC, equal_steps=True))
+        runs += [self._run("MUNGE", f"{n} copies", _copies(n), _MIMIC, 4_000 * (1 + n), equal_steps=True) for n in self.some(_COPIES)]
+        runs += [self._run("rows", f"{n:,} rows", _rows(n), _MIMIC, n, equal_steps=True) for n in self.some(_ROWS)]
         runs += [self._run("width", f"H = {H:,}", _named("unlabelled"), _MIMIC, H, hidden=H) for H in self.some(_WIDTHS)]
         runs += [self._run("width, labels", f"H = {H:,}", _named("labels"), _REGULARISED, H, hidden=H) for H in self.some(_WIDTHS)]
         runs.append(self._run("loss", "squared error of probabilities", _probabilities, _MIMIC))
@@ -65,14 +65,14 @@ class MNIST1D(Experiment):
 
     def _run(
         self, part: str, name: str, make: Callable[[Setting], Cases], training: Training, value: float | None = None,
-        hidden: int | None = None,
+        hidden: int | None = None, equal_steps: bool = False,
     ) -> Run:  # fmt: skip
-        """Fewer cases are trained on for more epochs, for as many steps."""
+        """With `equal_steps` there are as many as 100,000 cases would have: for fewer cases more epochs, unless it is to be fast."""
 
         def train(setting: Setting) -> tuple[Trained, int]:
             cases = make(setting)
-            share = _FULL_ROWS / len(cases) if part in ("MUNGE", "rows") or "alone" in name else 1.0
-            return setting.train(cases, [self.shorter(training, min(share, 1.0 if self.fast else share))], hidden), len(cases)
+            share = _FULL_ROWS / len(cases) if equal_steps else 1.0
+            return setting.train(cases, [self.shorter(training, min(share, 1.0) if self.fast else share)], hidden), len(cases)
 
         return Run(part, name, train, value)
 

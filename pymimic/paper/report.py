@@ -6,7 +6,6 @@ import base64
 import importlib
 import io
 import math
-import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,16 +89,6 @@ def write(path: Path, sections: Sequence[Section], about: str) -> None:
     text = template.render(title="Do wide shallow nets do a deep net's job?", about=about, sections=sections)
     with replacing(path) as file:
         file.write(text.encode())
-
-
-def processor() -> str:
-    """What this machine calls its processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _by_name(lines: Sequence[Line]) -> dict[str, list[Line]]:

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from .. import __version__, _check
+from ..bench.machine import cpu_model
 from ..threads import get_num_threads
 from . import report
 from .experiment import Experiment, perform
@@ -47,6 +48,6 @@ def run_paper(which: str, out: Path, path: Path | None = None, *, seeds: int = 5
         if fast:
             warnings.filterwarnings("ignore", "student: expected a loss below")  # so few steps teach nothing
         sections = [report.section(experiment.title, *perform(experiment, out, seeds)) for experiment in chosen]
-    about = f"pymimic {__version__}, {report.processor()}, {get_num_threads()} threads{', --fast: figures that say nothing' * fast}."
+    about = f"pymimic {__version__}, {cpu_model()}, {get_num_threads()} threads{', --fast: figures that say nothing' * fast}."
     report.write(out / "report.html", sections, about)
     return out / "report.html"
