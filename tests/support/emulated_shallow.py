@@ -19,9 +19,18 @@ def rounded(values: np.ndarray, precision: str) -> np.ndarray:
     return narrow.astype(np.float64)
 
 
-def product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """a b, and twice the error that a sum in float32 is likely to have: a random walk of roundings, of sums that walk too."""
-    return a @ b, 2 * 2.0**-24 * (4 + a.shape[1] ** 0.5) * np.sqrt((a * a) @ (b * b))
+# Times that a tensor core cuts a sum off towards zero, for each product in it.
+CUTS = {"bf16": 1 / 16, "fp16": 1 / 16, "tf32": 1 / 8, "fp32": 0}
+
+
+def product(a: np.ndarray, b: np.ndarray, precision: str) -> tuple[np.ndarray, np.ndarray]:
+    """a b, and twice the error that a sum in float32 is likely to have.
+
+    A random walk of roundings, of sums that walk too; and, as cuts all go one way, half a unit in the last place for each.
+    """
+    terms, value = a.shape[1], a @ b
+    walk = 2 * 2.0**-24 * (4 + terms**0.5) * np.sqrt((a * a) @ (b * b))
+    return value, walk + 2.0**-24 * CUTS[precision] * terms * np.abs(value)
 
 
 class Rounded(NamedTuple):
@@ -37,9 +46,9 @@ def within(value: np.ndarray, reach: np.ndarray, precision: str) -> Rounded:
     return Rounded(middle, np.maximum(high - middle, middle - low))
 
 
-def pre_activation(z: np.ndarray, U: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pre_activation(z: np.ndarray, U: np.ndarray, b: np.ndarray, precision: str) -> tuple[np.ndarray, np.ndarray]:
     """z U^T + b and its bound."""
-    a, error = product(z, U.T)
+    a, error = product(z, U.T, precision)
     return a + b, error + 2.0**-23 * (np.abs(a + b) + np.abs(b))
 
 
@@ -56,9 +65,9 @@ def forward(
     """y and its bound, from the operands that the kernel reads."""
     z, U, W = (rounded(x, precision) for x in (z, U, W))
     b, c = b.astype(np.float64), c.astype(np.float64)
-    a, a_error = pre_activation(z, U, b)
+    a, a_error = pre_activation(z, U, b, precision)
     h, h_error = hidden(a, a_error, activation, reference.multiplier(a.shape, mask, a.dtype), precision)
-    y, error = product(h, W)
+    y, error = product(h, W, precision)
     return y + c, error + other_side(h_error, W) + 2.0**-23 * (np.abs(y) + np.abs(c)) + 1e-30
 
 
@@ -81,10 +90,10 @@ def backward(
 ) -> Gradients:
     """From the operands that the kernels read; db sums da before it is rounded."""
     dy, z, U, W = (rounded(x, precision) for x in (dy, z, U, W))
-    a, a_error = pre_activation(z, U, b.astype(np.float64))
+    a, a_error = pre_activation(z, U, b.astype(np.float64), precision)
     kept = reference.multiplier(a.shape, mask, a.dtype)
     h, h_error = hidden(a, a_error, activation, kept, precision)
-    dh, dh_error = product(dy, W.T)
+    dh, dh_error = product(dy, W.T, precision)
     slope, lower, upper = (reference.activate(x, activation)[1] for x in (a, a - a_error, a + a_error))
     slope_error = np.maximum(abs(lower - slope), abs(upper - slope)) + (0 if activation in ("relu", "identity") else 2.0**-20)
     reach = (dh_error * np.abs(slope) + (np.abs(dh) + dh_error) * slope_error) * kept
@@ -93,7 +102,7 @@ def backward(
     ones = np.ones((1, len(a)))
 
     def summed(left: np.ndarray, error: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        value, bound = product(left, right)
+        value, bound = product(left, right, precision)
         return value, bound + other_side(error, right) + 1e-30
 
     db, db_error = summed(exact.T, reach.T, ones.T)
