@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pymimic import ConvNet, Convolution, DeepNet, Student
+from pymimic import ConvNet, Convolution, DeepNet, Noise, Student
 from pymimic.demo import datasets, measure, recipes, report, run, run_demo
 from pymimic.demo.students import Training
 from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestAndSvcRecipe
@@ -16,7 +16,7 @@ from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestAndSvcRecipe
 LABELS, MIMIC = Training("cross_entropy", 1e-2, 4, 64), Training("mimic", 1e-2, 4, 64)
 WAYS = {
     "labels": recipes.Way("on labels", "labels", (LABELS, replace(LABELS, learning_rate=1e-4))),
-    "regularised": recipes.Way("on labels, noise", "labels of generated", (replace(LABELS, dropout=0.3, noise=0.2),)),
+    "regularised": recipes.Way("on labels, noise", "labels of generated", (replace(LABELS, dropout=0.3, augment=Noise(0.2)),)),
     "munge": recipes.Way("mimic, MUNGE", "generated", (MIMIC,)),
     "mimic": recipes.Way("mimic", "unlabelled", (MIMIC,)),
     "true": recipes.Way("control", "true labels", (LABELS,)),

@@ -7,12 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pymimic import Convolution
+from pymimic import ConvNet, Convolution, DeepNet, Student
+from pymimic.demo import datasets
 from pymimic.demo.measure import accuracy_of, choices
-from pymimic.demo.teachers import ConvRecipe
-from pymimic.paper import experiment, ledger, report, run, run_paper
+from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestRecipe
+from pymimic.paper import experiment, ledger, mnist1d, report, run, run_paper
+from pymimic.paper.answers import Figures, answers, reproduced
 from pymimic.paper.letter import Letter
-from pymimic.paper.mnist1d import MNIST1D
+from pymimic.paper.mnist import MNIST
+from pymimic.paper.mnist1d import MNIST1D, rolled
+from pymimic.paper.teachers import Kept, Together
 
 
 class Few(MNIST1D):
@@ -20,8 +24,8 @@ class Few(MNIST1D):
 
     def setting(self, seed):
         setting = super().setting(seed)
-        teacher = ConvRecipe(convolutions=(Convolution(4, 5, 4),), epochs=1)
-        setting.how = replace(setting.how, hidden=32, teacher=teacher)
+        teacher = ConvRecipe(convolutions=(Convolution(4, 5, 4),), epochs=10)
+        setting.how = replace(setting.how, hidden=32, teacher=self.kept(teacher))
         return setting
 
     def runs(self):
@@ -83,31 +87,141 @@ def test_a_second_look_at_test_rows_is_said(tmp_path):
 @pytest.mark.usefixtures("few")
 def test_figures_are_those_of_the_nets(tmp_path):
     page = run_paper("mnist1d", tmp_path, seeds=2, fast=True).read_text()
-    setting = Few(True, "cpu", None).setting(1)
+    setting = Few(tmp_path, True, "cpu", None).setting(1)
     written = {(line["part"], line["name"], line["seed"]): line for line in lines(tmp_path)}
     teacher = written["teacher", "teacher", "1"]
     right, error = accuracy_of(choices(setting.fitted.teacher.logits, setting.data.test)[0], setting.data.test)
     assert float(teacher["test_accuracy"]) == pytest.approx(right)
     assert float(teacher["test_error"]) == pytest.approx(error, rel=1e-5)
     assert teacher["agreement"] == "1"
-    munged = written["MUNGE", "1 copies", "1"]
+    munged = written["MUNGE", "1 copy", "1"]
     assert (munged["rows"], munged["value"], munged["hidden"], munged["rank"]) == ("1000", "8000", "32", "")
-    both = [100 * float(written["MUNGE", "1 copies", seed]["test_accuracy"]) for seed in "01"]
+    both = [100 * float(written["MUNGE", "1 copy", seed]["test_accuracy"]) for seed in "01"]
     assert f"<td>{np.mean(both):.2f} ± {np.std(both, ddof=1):.2f}</td>" in page
     assert page.count("data:image/png;base64,") == 1
     assert (tmp_path / "mnist1d-fast-MUNGE.png").read_bytes()[:4] == b"\x89PNG"
     assert not re.search(r'(src|href)="(?!data:)', page)  # the page stands alone
 
 
-@pytest.mark.parametrize("kind", [MNIST1D, Letter])
-def test_no_two_runs_have_one_name(kind):
+@pytest.mark.parametrize("kind", [MNIST1D, Letter, MNIST])
+def test_no_two_runs_have_one_name(kind, tmp_path):
     for fast in (True, False):
-        names = [(one.part, one.name) for one in kind(fast, "cpu", None).runs()]
+        names = [(one.part, one.name) for one in kind(tmp_path, fast, "cpu", None).runs()]
         assert len(set(names)) == len(names) >= 4
 
 
+def blobs(name, inputs, outputs, rows=60):
+    """A set of that shape whose classes lie apart."""
+    rng = np.random.default_rng(0)
+    centres = rng.random((outputs, inputs), np.float32)
+
+    def part(count):
+        labels = rng.permutation(np.arange(count) % outputs)
+        return datasets.Rows(np.clip(centres[labels] + 0.1 * rng.standard_normal((count, inputs), np.float32), 0, 1), labels)
+
+    return datasets.Dataset(name, outputs, part(rows), part(rows), part(rows), part(rows))
+
+
+@pytest.mark.parametrize(("kind", "inputs", "outputs"), [(Letter, 16, 6), (MNIST, 784, 3)])
+def test_experiments_on_files_run_to_their_end_and_answer(kind, inputs, outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(kind, "data", lambda self, seed: blobs(self.name, inputs, outputs))
+    page = run_paper(kind.name, tmp_path, seeds=1, fast=True).read_text()
+    with (tmp_path / f"{kind.name}-fast.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert {(line["part"], line["name"]) for line in written[1:]} == {
+        (one.part, one.name) for one in kind(tmp_path, True, "cpu", None).runs()
+    }
+    assert all(0 <= float(line["test_accuracy"]) <= 1 for line in written)
+    mine = {"letter": "5. 1000:1", "mnist": "7. What"}[kind.name]
+    assert re.search(f"{re.escape(mine)}[^<]*</b><br>(?!Not measured)", page)
+    assert "Not measured: pymimic paper mnist1d does it." in page
+
+
+def test_a_kept_teacher_is_trained_once(tmp_path, monkeypatch):
+    data, recipe = blobs("letter", 16, 4), DeepRecipe(hidden=(8,), epochs=1, nets=2)
+    kept = Kept(recipe, tmp_path)
+    first = kept(data, data.train, 3).teacher.logits(data.test.x)
+    assert np.array_equal(first, recipe(data, data.train, 3).teacher.logits(data.test.x))
+    other = kept(data, data.train, 4).teacher.logits(data.test.x)
+    on_others = kept(data, data.validation, 3).teacher.logits(data.test.x)
+    assert len({logits.tobytes() for logits in (first, other, on_others)}) == 3
+    monkeypatch.setattr(DeepRecipe, "fit", None)  # is not called again
+    assert np.array_equal(kept(data, data.train, 3).teacher.logits(data.test.x), first)
+    assert np.array_equal(kept(data, data.train, 4).teacher.logits(data.test.x), other)
+
+
+def test_teachers_together_average_their_logits():
+    data, recipes = blobs("letter", 16, 4), (DeepRecipe(hidden=(8,), epochs=2), ForestRecipe(5))
+    both = Together(recipes)
+    apart = [recipe(data, data.train, 1) for recipe in recipes]
+    fitted = both(data, data.train, 1)
+    assert np.allclose(fitted.teacher.logits(data.test.x), np.mean([one.teacher.logits(data.test.x) for one in apart], axis=0), atol=1e-5)
+    assert fitted.size.bytes == sum(one.size.bytes for one in apart)
+    assert fitted.title == "teacher: 1 deep net and trees"
+
+
+def test_rolled_rows_are_rolls_of_the_rows():
+    x = np.random.default_rng(0).random((300, 40), np.float32)
+    shifts = [
+        next(s for s in range(-20, 21) if np.array_equal(np.roll(row, s), new)) for row, new in zip(x, rolled(x, np.random.default_rng(1)))
+    ]
+    assert (min(shifts), max(shifts)) == (-20, 19)
+
+
+def test_nets_of_equal_parameters_are_so_to_a_per_cent():
+    wide, (deep, _) = mnist1d._WIDE, mnist1d._DEEP
+    counts = [
+        Student(40, 2048, 10).parameter_count,
+        ConvNet((1, 40), wide, 10).parameter_count,
+        DeepNet([40, *deep.hidden, 10]).parameter_count,
+    ]
+    assert max(counts) < 1.01 * min(counts)
+
+
+class TestAnswers:
+    """From lines that are made up."""
+
+    def figures(self, *lines):
+        columns = ("part", "name", "validation_accuracy", "test_accuracy", "bytes")
+        made = [dict(zip(columns, map(str, line))) for line in lines]
+        return Figures({"mnist1d": made, "letter": made})
+
+    def test_a_mean_has_its_deviation_over_seeds(self):
+        figures = self.figures(("table", "a", 0.5, 0.9, 1), ("table", "a", 0.5, 0.92, 1), ("table", "b", 0.5, 0.5, 1))
+        assert str(figures.share("mnist1d", "table", "a")) == "91.00 ± 1.41 %"
+        assert str(figures.share("mnist1d", "table", "b")) == "50.00 %"
+
+    @pytest.mark.parametrize(("dropped", "answer"), [(0.95, "Yes."), (0.9012, "No."), (0.85, "No.")])
+    def test_dropout_helps_only_beyond_two_standard_errors(self, dropped, answer):
+        plain = [("table", "mimic, unlabelled rows", 0.9, 0.9 + e, 1) for e in (-0.001, 0.001)]
+        with_dropout = [("dropout", "p = 0.1", 0.9, dropped + e, 1) for e in (-0.001, 0.001)]
+        assert answers(self.figures(*plain, *with_dropout))[7].text.startswith(answer)
+
+    def test_the_smallest_student_within_a_point_is_named_with_its_reduction(self):
+        figures = self.figures(
+            ("teacher", "teacher", 0.96, 0.96, 80_000_000), ("teachers", "one deep net", 0.95, 0.955, 1_000_000),
+            ("width, mimic", "H = 64", 0.9, 0.945, 10_000), ("width, mimic", "H = 128", 0.9, 0.952, 20_000),
+            ("width, mimic", "H = 256", 0.9, 0.953, 40_000),
+        )  # fmt: skip
+        text = answers(figures)[4].text
+        assert "within 1 points H = 128, 95.20 %, 20 kB: 4,000:1, and 50:1 of one of the deep nets" in text
+        assert "within 2 points H = 64, 94.50 %, 10 kB: 8,000:1" in text
+
+    def test_what_was_not_run_is_said(self):
+        said = answers(Figures({})) + reproduced(Figures({}))
+        assert len(said) == 8 + 4
+        assert all(re.fullmatch(r"Not measured: pymimic paper \w+ does it\.", one.text) for one in said)
+
+    def test_a_claim_that_fails_is_said_to_fail(self):
+        lines = [("teachers", name, 0.9, share, 1) for name, share in (("one net", 0.9), ("one net without dropout", 0.95))]
+        claim = next(one for one in reproduced(self.figures(*lines)) if one.question.startswith("Dropout"))
+        assert claim.text.startswith(
+            "Not reproduced: MNIST-1D, a convolutional net with and without 90.00 % against 95.00 %, a difference of -5.00"
+        )
+
+
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match="which: expected one of mnist1d, letter, all, got 'timit'"):
+    with pytest.raises(ValueError, match="which: expected one of mnist1d, letter, mnist, all, got 'timit'"):
         run_paper("timit", tmp_path)
     with pytest.raises(ValueError, match="seeds: expected an int in"):
         run_paper("mnist1d", tmp_path, seeds=0)
@@ -127,11 +241,11 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path):
 
 def test_names_are_escaped(tmp_path):
     part = report.Part("<b>", ("",), [["a < b"]], "")
-    report.write(tmp_path / "r.html", [report.Section("t", [], [part])], "x & y")
+    report.write(tmp_path / "r.html", Figures({}), [report.Section("t", [], [part])], "x & y")
     text = (tmp_path / "r.html").read_text()
     assert "a &lt; b" in text
     assert "x &amp; y" in text
-    assert "<b>" not in text
+    assert "<h3>&lt;b&gt;</h3>" in text
 
 
 def test_experiments_stand_in_the_ledger_by_seed_part_and_name(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..backends.interface import Array
 from ..data.generate import munge
-from ..data.generators import copies
+from ..data.generators import Noise, copies
 from ..data.images import Deform
 from ..training.convolution import Convolution
 from .students import Training
@@ -70,7 +70,7 @@ def _mnist1d(teacher: ConvRecipe, hidden: int, generate: Munged, epochs: dict[st
     munged = replace(mimic, epochs=epochs["munge"])
     all_students = {
         "labels": Way("on labels", "labels", (plain,)),
-        "regularised": Way("on labels, dropout and noise", "labels", (replace(noisy, dropout=0.3, noise=0.2),)),
+        "regularised": Way("on labels, dropout and noise", "labels", (replace(noisy, dropout=0.3, augment=Noise(0.2)),)),
         "munge": Way("mimic, MUNGE's cases", "generated", (munged,)),
         "mimic": Way("mimic, unlabelled rows", "unlabelled", (mimic,)),
         "temperature": Way("mimic, distillation at T = 3", "unlabelled", (replace(mimic, loss="distillation", temperature=3.0),)),

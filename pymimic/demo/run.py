@@ -73,17 +73,17 @@ def run_demo(
         cases = setting.cases(way.cases)
         _say(f'training the shallow net of the line "{way.title}": {len(cases):,} rows')
         trained = setting.train(cases, way.trainings)
-        models[key], nets[key] = _measure(setting, way.title, trained, len(cases), given), trained.student
+        models[key], nets[key] = _measure(setting, way.title, trained, len(cases), given), trained.net
     curve = _by_cases(setting, models["munge" if "munge" in models else "mimic"]) if by_cases else {}
     rows = {"labelled": len(data.train.x), "validation": len(data.validation.x), "test": len(data.test.x)}
     backend = "cuda" if device == "cuda" else default_host().name
     return Result(name, seed, rows, models, curve, backend, time.perf_counter() - started, nets["mimic"])
 
 
-def _measure(setting: Setting, title: str, trained: Trained, rows: int, given: Array) -> Model:
-    chosen, microseconds = choices(trained.student.logits, setting.data.test)
+def _measure(setting: Setting, title: str, trained: Trained[Student], rows: int, given: Array) -> Model:
+    chosen, microseconds = choices(trained.net.logits, setting.data.test)
     return Model(
-        title, rows, Size.of(trained.student), *accuracy_of(chosen, setting.data.test), agreement_of(chosen, given), microseconds,
+        title, rows, Size.of(trained.net), *accuracy_of(chosen, setting.data.test), agreement_of(chosen, given), microseconds,
         trained.seconds, trained.validation_accuracy, trained.curve,
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def _by_cases(setting: Setting, most: Model) -> dict[int, float]:
         _say(f"training a mimic on fewer rows, for the plot: {len(cases):,} rows")
         more = round(most.rows / len(cases))  # epochs, for as many steps
         trained = setting.train(cases, [replace(training, epochs=more * training.epochs) for training in way.trainings])
-        curve[len(cases)] = accuracy_of(choices(trained.student.logits, setting.data.test, 1)[0], setting.data.test)[0]
+        curve[len(cases)] = accuracy_of(choices(trained.net.logits, setting.data.test, 1)[0], setting.data.test)[0]
     return curve | {most.rows: most.accuracy}
 
 

@@ -37,6 +37,14 @@ class Seeds(NamedTuple):
         return cls(*(int(stream.generate_state(1)[0]) for stream in np.random.SeedSequence(seed).spawn(len(cls._fields))))
 
 
+class Shape(NamedTuple):
+    """Of a shallow net: H and k, and whether V begins as whitened PCA."""
+
+    hidden: int
+    rank: int | None = None
+    whitened: bool = True
+
+
 class Answers(NamedTuple):
     """Rows and the teacher's logits for them, whose mean is 0 in each row."""
 
@@ -79,7 +87,7 @@ class Setting:
     def generated(self) -> Answers:
         """The labelled rows, out of fold if the recipe says so, and copy upon copy of generated ones."""
         x, teacher, folds = self.data.train.x, self.fitted.teacher, self.how.folds
-        own = out_of_fold(self._fit_again, *self.data.train, folds, self.seeds.folds) if folds else teacher.logits(x)
+        own = out_of_fold(self.fit, *self.data.train, folds, self.seeds.folds) if folds else teacher.logits(x)
         new = np.concatenate([x[:0], *self.how.generate(x, self.seeds.cases)])
         logits = label(teacher, new, workers=self.how.teacher.askers())
         return Answers(np.concatenate([x, new]), less_row_means(np.concatenate([own, logits])))
@@ -97,6 +105,10 @@ class Setting:
         """The labels of the rows that generated ones were made from."""
         return np.tile(self.data.train.labels, len(self.generated.x) // len(self.data.train.x))
 
+    def fit(self, x: Array, labels: Array) -> Teacher:
+        """The recipe's teacher, fitted on these rows."""
+        return self._fit(Rows(x, labels)).teacher
+
     @cached_property
     def test_choices(self) -> Array:
         """The classes that the teacher chooses for the test rows."""
@@ -107,20 +119,18 @@ class Setting:
         rows = len(self.data.train.x) * (1 + copies)
         return TransferSet(self.generated.x[:rows], self.generated.logits[:rows])
 
-    def train(self, cases: Cases, trainings: Sequence[Training], hidden: int | None = None) -> Trained:
-        """The shallow net, trained in the way that gives the best net by its validation rows; `hidden` in place of the recipe's."""
-        nets = (self._train(cases, training, hidden or self.how.hidden) for training in trainings)
+    def train(self, cases: Cases, trainings: Sequence[Training], shape: Shape | None = None) -> Trained[Student]:
+        """The shallow net, trained in the way that gives the best net by its validation rows; `shape` in place of the recipe's."""
+        nets = (self._train(cases, training, *(shape or Shape(self.how.hidden, self.how.rank))) for training in trainings)
         return max(nets, key=lambda net: net.validation_accuracy)
 
-    def _train(self, cases: Cases, training: Training, hidden: int) -> Trained:
-        rank, data = self.how.rank, self.data
+    def _train(self, cases: Cases, training: Training, hidden: int, rank: int | None, whitened: bool = True) -> Trained[Student]:
+        data = self.data
         student = Student(data.inputs, hidden, data.outputs, rank, dropout=training.dropout, seed=self.seeds.student)
-        if rank is not None:
+        if rank is not None and whitened:
             student.initialise_bottleneck(data.train.x)
-        return train(student, cases, self.validation, training, self.seeds.student, self.device, standardise_inputs=rank is None)
+        standards = "all" if len(data.shape) == 3 else "each"  # pixels that are rarely inked are not blown up
+        return train(student, cases, self.validation, training, self.seeds.student, self.device, standardise_inputs=standards)
 
     def _fit(self, rows: Rows) -> FittedTeacher:
         return self.how.teacher(self.data, rows, self.seeds.teacher, self.device)
-
-    def _fit_again(self, x: Array, labels: Array) -> Teacher:
-        return self._fit(Rows(x, labels)).teacher

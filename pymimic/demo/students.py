@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 from ..data.cases import Cases, LabelledSet
-from ..data.generators import Noise, fresh_cases
+from ..data.generators import Generate, fresh_cases
+from ..nets.net import AnyNet
 from ..nets.student import Student
 from ..optimizer import AdamW, cosine, warm_up
 from ..training.trainer import Trainer
@@ -26,27 +27,29 @@ class Training:
     beta2: float = 0.99
     ema: float | None = 0.99
     dropout: float = 0.0
-    noise: float = 0.0  # deviation of what is added to the inputs, in theirs
+    augment: Generate | None = None  # makes new inputs of each batch's; their targets stay
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The net, and how it came to be."""
+class Trained(Generic[AnyNet]):
+    """A net, and how it came to be."""
 
-    student: Student
+    net: AnyNet
     curve: list[float]  # validation accuracy after each epoch
     validation_accuracy: float  # of the epoch that was kept
     seconds: float
 
 
-def train(student: Student, cases: Cases, validation: LabelledSet, how: Training, seed: int, device: str = "cpu", **more: Any) -> Trained:
+def train(
+    student: Student, cases: Cases, validation: LabelledSet, how: Training, seed: int, device: str = "cpu", **more: Any
+) -> Trained[Student]:
     """Train it, and keep the epoch with the best validation accuracy. `more` goes to the trainer."""
     steps = -(-len(cases) // how.batch_size) * how.epochs
     rate = warm_up(cosine(how.learning_rate, steps), round(0.03 * steps))
     trainer = Trainer(
         student.to(device), AdamW(rate, beta2=how.beta2, weight_decay=how.weight_decay), epochs=how.epochs, batch_size=how.batch_size,
         loss=how.loss, temperature=how.temperature, seed=seed, keep_best=True, monitor="accuracy", ema=how.ema,
-        augment=fresh_cases(Noise(how.noise)) if how.noise else None, device=device, **more,
+        augment=fresh_cases(how.augment) if how.augment else None, device=device, **more,
     )  # fmt: skip
     started = time.perf_counter()
     history = trainer.fit(cases, validation)

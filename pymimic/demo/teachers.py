@@ -6,13 +6,14 @@ import importlib
 import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..data.classifier import from_sklearn
+from ..data.generators import Generate, fresh_cases
 from ..data.teacher import Ensemble, Teacher
 from ..optimizer import AdamW, cosine, warm_up
 from ..threads import get_num_threads
@@ -39,7 +40,10 @@ class FittedTeacher:
 class TeacherRecipe(ABC):
     """How a teacher is fitted."""
 
-    title: str
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What it is."""
 
     def demand_packages(self) -> None:  # noqa: B027 - only some teachers need any
         """ImportError says what to install, where something is missing."""
@@ -66,13 +70,21 @@ class NetsRecipe(TeacherRecipe):
     ema: float | None = None
     dropout: float = 0.5
     input_dropout: float = 0.0
+    augment: Generate | None = None  # makes new inputs of each batch's, of the same classes
+
+    kind: ClassVar[type[DeepNet] | type[ConvNet]]
+    noun: ClassVar[str]
+
+    @property
+    def title(self) -> str:
+        return f"{self.nets} {self.noun}{'s' if self.nets > 1 else ''}"
 
     @abstractmethod
     def fresh(self, data: Dataset, seed: int) -> DeepNet | ConvNet:
         """A net with fresh weights."""
 
-    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
-        started = time.perf_counter()
+    def fit(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> list[DeepNet | ConvNet]:
+        """The nets alone."""
         steps = -(-len(train.x) // self.batch_size) * self.epochs
         nets = [self.fresh(data, int(stream.generate_state(1)[0])) for stream in np.random.SeedSequence(seed).spawn(self.nets)]
         for net in nets:
@@ -80,10 +92,17 @@ class NetsRecipe(TeacherRecipe):
             net.to(device).fit(
                 *train, validation=data.validation, epochs=self.epochs, batch_size=self.batch_size, ema=self.ema, standardise="all",
                 optimizer=AdamW(rate, beta2=self.beta2, weight_decay=self.weight_decay),
+                augment=fresh_cases(self.augment) if self.augment else None,
             )  # fmt: skip
+        return nets
+
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        started = time.perf_counter()
+        nets = self.fit(data, train, seed, device)
         curves = [[record.validation_accuracy or 0.0 for record in net.history] for net in nets]
-        title = f"teacher: {self.nets} {self.title}{'s' if self.nets > 1 else ''}"
-        return FittedTeacher(title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, np.mean(curves, axis=0).tolist())
+        return FittedTeacher(
+            f"teacher: {self.title}", Ensemble(nets), Size.of(*nets), time.perf_counter() - started, np.mean(curves, axis=0).tolist()
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class DeepRecipe(NetsRecipe):
     """Deep nets with dropout."""
 
     hidden: tuple[int, ...] = (512, 512)
-    title = "deep net"
+    noun, kind = "deep net", DeepNet
 
     def fresh(self, data: Dataset, seed: int) -> DeepNet:
         sizes = (data.inputs, *self.hidden, data.outputs)
@@ -103,20 +122,18 @@ class ConvRecipe(NetsRecipe):
     """Convolutional nets with dropout before the last layer."""
 
     convolutions: tuple[Convolution, ...] = ()
-    title = "convolutional net"
+    noun, kind = "convolutional net", ConvNet
 
     def fresh(self, data: Dataset, seed: int) -> ConvNet:
         return ConvNet(data.shape, self.convolutions, data.outputs, dropout=self.dropout, input_dropout=self.input_dropout, seed=seed)
 
 
 @dataclass(frozen=True)
-class ForestAndSvcRecipe(TeacherRecipe):
-    """Extremely randomised trees and an RBF support vector classifier with calibrated probabilities; their logits are averaged."""
+class ForestRecipe(TeacherRecipe):
+    """Extremely randomised trees."""
 
     trees: int
-    penalty: float = 10.0  # scikit-learn's C
-    gamma: float = 4.0  # for inputs in [0, 1]
-    title = "trees and support vectors"
+    title = "trees"
 
     def demand_packages(self) -> None:
         try:
@@ -129,19 +146,35 @@ class ForestAndSvcRecipe(TeacherRecipe):
 
     def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
         """Always on the CPU."""
-        from sklearn.calibration import CalibratedClassifierCV
+        started = time.perf_counter()
+        fitted = {estimator.fit(*train): bytes_of for estimator, bytes_of in self._estimators(seed).items()}
+        teacher = Ensemble([from_sklearn(estimator, classes=range(data.outputs)) for estimator in fitted])
+        seconds = time.perf_counter() - started
+        compact = sum(bytes_of(estimator) for estimator, bytes_of in fitted.items())
+        size = Size(None, None, compact, len(pickle.dumps(list(fitted), protocol=5)))
+        return FittedTeacher(f"teacher: {self.title}", teacher, size, seconds, [])
+
+    def _estimators(self, seed: int) -> dict[Any, Callable[[Any], int]]:
+        """Each, not yet fitted, with what gives the bytes that its predictions read."""
         from sklearn.ensemble import ExtraTreesClassifier
+
+        return {ExtraTreesClassifier(self.trees, n_jobs=get_num_threads(), random_state=seed): _forest_bytes}
+
+
+@dataclass(frozen=True)
+class ForestAndSvcRecipe(ForestRecipe):
+    """Trees and an RBF support vector classifier with calibrated probabilities; their logits are averaged."""
+
+    penalty: float = 10.0  # scikit-learn's C
+    gamma: float = 4.0  # for inputs in [0, 1]
+    title = "trees and support vectors"
+
+    def _estimators(self, seed: int) -> dict[Any, Callable[[Any], int]]:
+        from sklearn.calibration import CalibratedClassifierCV
         from sklearn.svm import SVC
 
-        started = time.perf_counter()
-        forest = ExtraTreesClassifier(self.trees, n_jobs=get_num_threads(), random_state=seed)
         svc = CalibratedClassifierCV(SVC(C=self.penalty, gamma=self.gamma), ensemble=False)
-        estimators = [estimator.fit(*train) for estimator in (forest, svc)]
-        teacher = Ensemble([from_sklearn(estimator, classes=range(data.outputs)) for estimator in estimators])
-        seconds = time.perf_counter() - started
-        compact = _forest_bytes(forest) + 4 * sum(array.size for array in _svc_arrays(svc))
-        size = Size(None, None, compact, len(pickle.dumps(estimators, protocol=5)))
-        return FittedTeacher(f"teacher: {self.title}", teacher, size, seconds, [])
+        return super()._estimators(seed) | {svc: _svc_bytes}
 
 
 def _forest_bytes(forest: Any) -> int:
@@ -153,8 +186,8 @@ def _forest_bytes(forest: Any) -> int:
     return total
 
 
-def _svc_arrays(calibrated: Any) -> Iterator[Any]:
-    """All that its prediction reads: the support vectors with their coefficients, and the sigmoids."""
+def _svc_bytes(calibrated: Any) -> int:
+    """Support vectors with their coefficients, and sigmoids of two numbers, as float32."""
     (only,) = calibrated.calibrated_classifiers_
-    yield from (only.estimator.support_vectors_, only.estimator.dual_coef_, only.estimator.intercept_)
-    yield from (np.array([sigmoid.a_, sigmoid.b_]) for sigmoid in only.calibrators)
+    arrays = (only.estimator.support_vectors_, only.estimator.dual_coef_, only.estimator.intercept_)
+    return 4 * (sum(int(array.size) for array in arrays) + 2 * len(only.calibrators))

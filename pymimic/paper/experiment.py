@@ -1,29 +1,38 @@
-"""How an experiment runs: all its students first, seed by seed, by their validation rows; the test rows at the end."""
+"""How an experiment runs: all its nets first, seed by seed, by their validation rows; the test rows at the end."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from ..backends.interface import Array
+from ..data.cases import Cases
+from ..demo import datasets
 from ..demo.datasets import Dataset, Rows
 from ..demo.measure import Size, accuracy_of, agreement_of, choices
-from ..demo.setting import Setting
+from ..demo.recipes import Recipe
+from ..demo.setting import Seeds, Setting, Shape
 from ..demo.students import Trained, Training
+from ..demo.teachers import NetsRecipe
+from ..nets.net import Net
 from ..nets.student import Student
 from ..progress import Progress
 from .ledger import Ledger, Line
+from .teachers import Kept
 
 _T = TypeVar("_T")
+_How = TypeVar("_How", Training, NetsRecipe)
 _FEW = 500
 TEACHER = "teacher"  # the part and the name of each seed's teacher
 
 
 @dataclass(frozen=True)
 class Run:
-    """One student of each seed.
+    """One net of each seed.
 
     Attributes
     ----------
@@ -35,39 +44,108 @@ class Run:
 
     part: str
     name: str
-    train: Callable[[Setting], tuple[Trained, int]]  # and the number of its cases
+    train: Callable[[Setting], tuple[Trained[Any], int]]  # and the number of its cases
     value: float | None = None
 
 
 class Experiment(ABC):
-    """One of the paper's."""
+    """One of the paper's.
+
+    Parameters
+    ----------
+    folder : for what it keeps
+    fast : few rows and epochs
+    device : "cpu" or "cuda", where nets are trained
+    path : with the publisher's files, or with a folder of the experiment's name that has them
+    """
 
     name: str
     title: str
+    seeds = 5  # unless told otherwise
+    needs_files = False  # of a publisher
 
-    def __init__(self, fast: bool, device: str, path: Path | None) -> None:
-        self.fast, self.device, self.path = fast, device, path
+    def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:
+        self.folder, self.fast, self.device = folder, fast, device
+        self.path = path if self.needs_files else None
+        if self.path is not None and (self.path / self.name).is_dir():
+            self.path = self.path / self.name
 
-    def demand(self) -> None:  # noqa: B027 - only some need anything
+    def demand(self) -> None:
         """Demand files and packages, before anything is trained."""
+        self.recipe().teacher.demand_packages()
+        if self.needs_files:
+            self.data(0)
 
     @abstractmethod
-    def setting(self, seed: int) -> Setting:
-        """The set and its teacher, for a seed."""
+    def recipe(self) -> Recipe:
+        """The teacher, the students' size and how cases are generated."""
 
     @abstractmethod
     def runs(self) -> Sequence[Run]:
         """What is trained for every seed."""
 
+    def images(self, ledger: Ledger) -> dict[str, Array]:
+        """Pictures for the report by their titles, (n, height, width) each, once there is what they show."""
+        return {}
+
+    def data(self, seed: int) -> Dataset:
+        """The set, as that seed splits it."""
+        return datasets.load(self.name, self.path, seed)
+
+    def setting(self, seed: int) -> Setting:
+        """The set and its teacher, for a seed."""
+        seeds, how = Seeds.of(seed), self.recipe()
+        return Setting(self._fewer(self.data(seeds.split)), how, seeds, self.device)
+
+    def kept(self, recipe: NetsRecipe) -> Kept:
+        """A teacher of nets that are read from files once they have been trained."""
+        return Kept(self.shorter(recipe), self.folder / "nets" / f"{self._file}-teachers")
+
+    def student(
+        self, part: str, name: str, cases: Callable[[Setting], Cases], trainings: Sequence[Training], value: float | None = None,
+        shape: Shape | None = None, steps_of: int | None = None,
+    ) -> Run:  # fmt: skip
+        """A shallow net, the best of several trainings by validation rows, in as many steps as `steps_of` cases would take."""
+
+        def train(setting: Setting) -> tuple[Trained[Student], int]:
+            made = cases(setting)
+            share = 1.0 if steps_of is None else steps_of / len(made)
+            return setting.train(made, [self.shorter(training, share) for training in trainings], shape), len(made)
+
+        return Run(part, name, train, value)
+
+    def net(self, part: str, name: str, recipes: Sequence[NetsRecipe]) -> Run:
+        """A net of another kind, on labels, the best of several trainings by validation rows."""
+
+        def train(setting: Setting) -> tuple[Trained[Net], int]:
+            nets = [_alone(self.shorter(recipe), setting) for recipe in recipes]
+            return max(nets, key=lambda net: net.validation_accuracy), len(setting.data.train.x)
+
+        return Run(part, name, train)
+
     def some(self, values: Sequence[_T]) -> Sequence[_T]:
         """All, or two of them if it is to be fast."""
         return values[:2] if self.fast else values
 
-    def shorter(self, training: Training, share: float = 1.0) -> Training:
-        """For that share of the epochs, and of a tenth of them if it is to be fast."""
-        return replace(training, epochs=max(1, round(training.epochs * share * (0.1 if self.fast else 1))))
+    def shorter(self, how: _How, share: float = 1.0) -> _How:
+        """For that share of the epochs, and of a tenth of them, in no more steps than all cases take, if it is to be fast."""
+        share = min(share, 1.0) / 10 if self.fast else share
+        return replace(how, epochs=max(1, round(how.epochs * share)))
 
-    def fewer(self, data: Dataset) -> Dataset:
+    def open(self) -> Ledger:
+        """What is known of its runs."""
+        return Ledger(self.folder, self._file)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder has runs of it."""
+        return (self.folder / f"{self._file}.csv").exists()
+
+    @property
+    def _file(self) -> str:
+        return self.name + "-fast" * self.fast
+
+    def _fewer(self, data: Dataset) -> Dataset:
         """All rows, or a few hundred of each part if it is to be fast."""
         if not self.fast:
             return data
@@ -75,9 +153,17 @@ class Experiment(ABC):
         return Dataset(data.name, data.outputs, *few)
 
 
-def perform(experiment: Experiment, folder: Path, seeds: int, progress: bool = True) -> tuple[Ledger, int]:
-    """Do what is left of it; returns the ledger, and how often the test rows had been opened before."""
-    ledger, runs = Ledger(folder, experiment.name + "-fast" * experiment.fast), experiment.runs()
+def _alone(recipe: NetsRecipe, setting: Setting) -> Trained[Net]:
+    """One net of the recipe."""
+    started = time.perf_counter()
+    (net,) = replace(recipe, nets=1).fit(setting.data, setting.data.train, setting.seeds.teacher, setting.device)
+    curve = [record.validation_accuracy or 0.0 for record in net.history]
+    return Trained(net, curve, curve[-1], time.perf_counter() - started)
+
+
+def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
+    """Do what is left of it."""
+    ledger, runs = experiment.open(), experiment.runs()
     names = [(run.part, run.name) for run in runs]
     assert len(set(names)) == len(names), f"two runs of one name among {names}"
     settings: dict[int, Setting] = {}  # one at a time: they hold the cases
@@ -100,19 +186,28 @@ def perform(experiment: Experiment, folder: Path, seeds: int, progress: bool = T
                 if not ledger.has(seed, run.part, run.name):
                     trained, rows = run.train(setting(seed))
                     figures = {"rows": rows, "seconds": trained.seconds, "validation_accuracy": trained.validation_accuracy}
-                    net = {"hidden": trained.student.hidden, "rank": trained.student.rank}
-                    ledger.add(seed, run.part, run.name, run.value, figures | net | _sizes(Size.of(trained.student)), trained)
+                    net = {
+                        "net": trained.net.file_kind,
+                        "hidden": getattr(trained.net, "hidden", None),
+                        "rank": getattr(trained.net, "rank", None),
+                    }
+                    ledger.add(seed, run.part, run.name, run.value, figures | net | _sizes(Size.of(trained.net)), trained)
                 bar.update()
 
-    def on_test_rows(line: Line, student: Student | None) -> dict[str, float]:
+    def on_test_rows(line: Line, net: Net | None) -> dict[str, float]:
         here = setting(int(line["seed"]))
         given = here.test_choices
-        chosen = given if student is None else choices(student.logits, here.data.test, 1)[0]
+        chosen = given if net is None else choices(net.logits, here.data.test, 1)[0]
         accuracy, error = accuracy_of(chosen, here.data.test)
         return {"test_accuracy": accuracy, "test_error": error, "agreement": agreement_of(chosen, given)}
 
-    return ledger, ledger.open_test_rows(on_test_rows)
+    ledger.open_test_rows(on_test_rows)
 
 
 def _sizes(size: Size) -> dict[str, int | None]:
     return {"parameters": size.parameters, "multiply_adds": size.multiply_adds, "bytes": size.bytes}
+
+
+def copies_named(count: int) -> str:
+    """So many copies, in words."""
+    return f"{count} cop{'y' if count == 1 else 'ies'}"

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ..demo.students import Trained
+from ..files import read_metadata
+from ..nets.net import Net
 from ..nets.student import Student
 from ..targets import replacing
+from ..training.convnet import ConvNet
+from ..training.deepnet import DeepNet
 
 KEY = ("seed", "part", "name")  # which run it is
-_FIGURES = ("rows", "hidden", "rank", "parameters", "multiply_adds", "bytes", "seconds", "validation_accuracy")
+_KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet)}
+_FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "seconds", "validation_accuracy")
 _TESTED = ("test_accuracy", "test_error", "agreement")
 COLUMNS = (*KEY, "value", *_FIGURES, *_TESTED)
 
@@ -46,31 +51,38 @@ class Ledger:
         """Whether that run is done."""
         return any(tuple(line[column] for column in KEY) == (str(seed), part, name) for line in self.lines)
 
-    def add(self, seed: int, part: str, name: str, value: float | None, figures: Mapping[str, Any], trained: Trained | None) -> None:
+    def add(self, seed: int, part: str, name: str, value: float | None, figures: Mapping[str, Any], trained: Trained[Any] | None) -> None:
         """Note a run, and keep its net for the test rows."""
         line = dict.fromkeys(COLUMNS, "") | {"seed": str(seed), "part": part, "name": name, "value": _text(value)}
         line |= {column: _text(figures.get(column)) for column in _FIGURES}
         if trained is not None:
-            trained.student.save(self._net(line))
+            trained.net.save(self._net(line))
         self.lines.append(line)
         self._write()
 
-    def open_test_rows(self, measure: Callable[[Line, Student | None], Mapping[str, float]]) -> int:
-        """Have `measure` give the figures on test rows of each run that has none yet; how often that has been done before.
+    @property
+    def openings(self) -> int:
+        """How often test rows have been looked at."""
+        return len(self._openings.read_text().splitlines()) if self._openings.exists() else 0
+
+    def open_test_rows(self, measure: Callable[[Line, Net | None], Mapping[str, float]]) -> None:
+        """Have `measure` give the figures on test rows of each run that has none yet.
 
         It is written down each time: figures of a second opening can have been chosen after a look at the first.
         """
-        before = self._openings.read_text().splitlines() if self._openings.exists() else []
         left = [line for line in self.lines if not line["test_accuracy"]]
         if not left:
-            return max(0, len(before) - 1)
+            return
         with self._openings.open("a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {len(left)} runs\n")
         for line in left:
-            net = Student.load(self._net(line)) if self._net(line).exists() else None
-            line.update({column: _text(value) for column, value in measure(line, net).items()})
+            line.update({column: _text(value) for column, value in measure(line, self.net(line)).items()})
             self._write()
-        return len(before)
+
+    def net(self, line: Line) -> Net | None:
+        """The net of a run; None for a teacher, which is not kept here."""
+        path = self._net(line)
+        return _KINDS[read_metadata(path)["kind"]].load(path) if path.exists() else None
 
     def _net(self, line: Line) -> Path:
         return self._nets / ("-".join(line[column] for column in KEY).replace("/", "_").replace(" ", "_") + ".safetensors")

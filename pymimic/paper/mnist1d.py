@@ -1,4 +1,4 @@
-"""MNIST-1D: labels, mimics and controls; how many cases, how wide, which loss, dropout (questions 3, 4, 8)."""
+"""MNIST-1D: labels, mimics and controls; equal parameters, how many cases, which loss, dropout (questions 1, 3, 4, 8)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..backends.interface import Array
 from ..data.cases import Cases, LabelledSet
+from ..data.generators import Noise
 from ..data.transfer import TransferSet
-from ..demo import datasets, mnist1d
-from ..demo.recipes import recipe
-from ..demo.setting import Seeds, Setting
-from ..demo.students import Trained, Training
+from ..demo import mnist1d
+from ..demo.recipes import Recipe, recipe
+from ..demo.setting import Setting, Shape
+from ..demo.students import Training
+from ..demo.teachers import ConvRecipe, DeepRecipe
 from ..numerics import log_softmax
-from .experiment import Experiment, Run
+from ..training.convolution import Convolution
+from .experiment import Experiment, Run, copies_named
+
+
+def rolled(x: Array, rng: np.random.Generator) -> Array:
+    """x (B, D), each row rolled by any number of samples: a curve's class does not depend on where it is."""
+    shift = rng.integers(x.shape[1], size=(len(x), 1))
+    return np.take_along_axis(x, (np.arange(x.shape[1]) - shift) % x.shape[1], axis=1)
+
 
 _LABELS = Training("cross_entropy", 1e-2, 60, 256)
-_REGULARISED = replace(_LABELS, learning_rate=2e-2, epochs=150, dropout=0.3, noise=0.2)
+_NOISY = replace(_LABELS, learning_rate=2e-2, epochs=150, augment=Noise(0.2))
+_REGULARISED = [replace(_NOISY, dropout=p) for p in (0.3, 0.5)]
+_ROLLED = [replace(_LABELS, learning_rate=2e-2, epochs=300, augment=rolled, dropout=p) for p in (0.0, 0.2)]
 _MIMIC = Training("mimic", 2e-2, 10, 256)
 _HARD = replace(_MIMIC, loss="cross_entropy")
 _T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
@@ -26,6 +39,8 @@ _ROWS = (1_000, 4_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 _WIDTHS = (64, 256, 1024, 4096, 16384, 65536)
 _DROPOUTS = (0.1, 0.3, 0.5)
 _FULL_ROWS = 100_000
+_WIDE = (Convolution(127, 5, 2, 2), Convolution(127, 3, 2, 1), Convolution(127, 3, 2, 1))
+_DEEP = [DeepRecipe(hidden=(215, 215, 215), epochs=100, dropout=p, weight_decay=0.01, ema=0.99, augment=Noise(0.2)) for p in (0.1, 0.3)]
 
 
 class MNIST1D(Experiment):
@@ -33,48 +48,47 @@ class MNIST1D(Experiment):
 
     name, title = "mnist1d", "MNIST-1D"
 
-    def setting(self, seed: int) -> Setting:
-        seeds = Seeds.of(seed)
-        data = datasets.mnist1d(seeds.split)
-        return Setting(self.fewer(data), recipe(self.name, self.fast), seeds, self.device)
+    def recipe(self) -> Recipe:
+        how = recipe(self.name, self.fast)
+        return replace(how, teacher=self.kept(_nets(how)))
 
     def runs(self) -> Sequence[Run]:
-        table = {
-            "labels": (_LABELS, _named("labels")),
+        teacher = _nets(recipe(self.name, self.fast))
+        table: dict[str, tuple[list[Training], Callable[[Setting], Cases]]] = {
+            "labels": ([_LABELS], _named("labels")),
             "labels, dropout and noise": (_REGULARISED, _named("labels")),
-            "mimic, MUNGE": (_MIMIC, _named("generated")),
-            "T = 3, MUNGE": (_T3, _named("generated")),
-            "teacher's choices, MUNGE": (_HARD, _chosen),
-            "mimic, unlabelled rows": (_MIMIC, _named("unlabelled")),
-            "T = 3, unlabelled rows": (_T3, _named("unlabelled")),
-            "teacher's choices": (_HARD, _named("teacher's choices")),
-            "true labels": (_HARD, _named("true labels")),
+            "labels, rows rolled at random": (_ROLLED, _named("labels")),
+            "mimic, MUNGE": ([_MIMIC], _named("generated")),
+            "T = 3, MUNGE": ([_T3], _named("generated")),
+            "teacher's choices, MUNGE": ([_HARD], _chosen),
+            "mimic, unlabelled rows": ([_MIMIC], _named("unlabelled")),
+            "T = 3, unlabelled rows": ([_T3], _named("unlabelled")),
+            "teacher's choices": ([_HARD], _named("teacher's choices")),
+            "true labels": ([_HARD], _named("true labels")),
         }
-        runs = [self._run("table", name, cases, training) for name, (training, cases) in table.items()]
-        runs.append(self._run("table", "mimic, training rows alone", _copies(0), _MIMIC, equal_steps=True))
-        runs += [self._run("MUNGE", f"{n} copies", _copies(n), _MIMIC, 4_000 * (1 + n), equal_steps=True) for n in self.some(_COPIES)]
-        runs += [self._run("rows", f"{n:,} rows", _rows(n), _MIMIC, n, equal_steps=True) for n in self.some(_ROWS)]
-        runs += [self._run("width", f"H = {H:,}", _named("unlabelled"), _MIMIC, H, hidden=H) for H in self.some(_WIDTHS)]
-        runs += [self._run("width, labels", f"H = {H:,}", _named("labels"), _REGULARISED, H, hidden=H) for H in self.some(_WIDTHS)]
-        runs.append(self._run("loss", "squared error of probabilities", _probabilities, _MIMIC))
-        runs += [
-            self._run("loss", f"T = {T:g}", _named("unlabelled"), replace(_T3, temperature=T)) for T in (1.0, 10.0)
-        ]  # T = 3 and squared error of logits are in the table
-        runs += [self._run("dropout", f"p = {p}", _named("unlabelled"), replace(_MIMIC, dropout=p), p) for p in self.some(_DROPOUTS)]
+        runs = [self.student("table", name, cases, trainings) for name, (trainings, cases) in table.items()]
+        runs.append(self.student("table", "mimic, training rows alone", _copies(0), [_MIMIC], steps_of=_FULL_ROWS))
+        runs.append(self.net("teachers", "one net", [teacher]))
+        runs.append(self.net("teachers", "one net without dropout", [replace(teacher, dropout=0.0)]))
+        runs.append(self.net("equal parameters", "convolutional net", [replace(teacher, convolutions=_WIDE)]))
+        runs.append(self.net("equal parameters", "deep net without convolutions", _DEEP))
+        for n in self.some(_COPIES):
+            runs.append(self.student("MUNGE", copies_named(n), _copies(n), [_MIMIC], 4_000 * (1 + n), steps_of=_FULL_ROWS))
+        runs += [self.student("rows", f"{n:,} rows", _rows(n), [_MIMIC], n, steps_of=_FULL_ROWS) for n in self.some(_ROWS)]
+        for H in self.some(_WIDTHS):
+            runs.append(self.student("width", f"H = {H:,}", _named("unlabelled"), [_MIMIC], H, Shape(H)))
+            runs.append(self.student("width, labels", f"H = {H:,}", _named("labels"), _REGULARISED[:1], H, Shape(H)))
+        runs.append(self.student("loss", "squared error of probabilities", _probabilities, [_MIMIC]))
+        for T in (1.0, 10.0):  # T = 3 and squared error of logits are in the table
+            runs.append(self.student("loss", f"T = {T:g}", _named("unlabelled"), [replace(_T3, temperature=T)]))
+        for p in self.some(_DROPOUTS):
+            runs.append(self.student("dropout", f"p = {p}", _named("unlabelled"), [replace(_MIMIC, dropout=p)], p))
         return runs
 
-    def _run(
-        self, part: str, name: str, make: Callable[[Setting], Cases], training: Training, value: float | None = None,
-        hidden: int | None = None, equal_steps: bool = False,
-    ) -> Run:  # fmt: skip
-        """With `equal_steps` there are as many as 100,000 cases would have: for fewer cases more epochs, unless it is to be fast."""
 
-        def train(setting: Setting) -> tuple[Trained, int]:
-            cases = make(setting)
-            share = _FULL_ROWS / len(cases) if equal_steps else 1.0
-            return setting.train(cases, [self.shorter(training, min(share, 1.0) if self.fast else share)], hidden), len(cases)
-
-        return Run(part, name, train, value)
+def _nets(how: Recipe) -> ConvRecipe:
+    assert isinstance(how.teacher, ConvRecipe)
+    return how.teacher
 
 
 def _named(name: str) -> Callable[[Setting], Cases]:

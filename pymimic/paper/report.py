@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..backends.interface import Array
 from ..targets import replacing
-from .experiment import TEACHER
+from .answers import Figures, answers, reproduced, share
+from .experiment import TEACHER, Experiment
 from .ledger import Ledger, Line
 
 _TEMPLATE = """<!doctype html>
@@ -25,6 +27,13 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } .not
 </style>
 <h1>{{ title }}</h1>
 <p class="note">{{ about }}</p>
+<h2>Eight questions</h2>
+{% for answer in answers %}<p><b>{{ answer.question }}</b><br>{{ answer.text }}</p>
+{% endfor %}
+<h2>The paper's claims</h2>
+<p class="note">A difference counts if it is more than twice its standard error over seeds.</p>
+{% for answer in claims %}<p><b>{{ answer.question }}</b><br>{{ answer.text }}</p>
+{% endfor %}
 {% for section in sections %}
 <h2>{{ section.title }}</h2>
 {% for note in section.notes %}<p class="note">{{ note }}</p>{% endfor %}
@@ -34,6 +43,9 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } .not
 {% for line in part.lines %}<tr>{% for cell in line %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
 {% if part.picture %}<img alt="{{ part.title }}" src="data:image/png;base64,{{ part.picture }}">{% endif %}
+{% endfor %}
+{% for picture in section.pictures %}<h3>{{ picture.title }}</h3>
+<img alt="{{ picture.title }}" src="data:image/png;base64,{{ picture.png }}">
 {% endfor %}
 {% endfor %}
 </html>
@@ -52,12 +64,21 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """One that belongs to no table."""
+
+    title: str
+    png: str  # in base64
+
+
+@dataclass(frozen=True)
 class Section:
     """One experiment."""
 
     title: str
     notes: Sequence[str]
     parts: Sequence[Part]
+    pictures: Sequence[Picture] = ()
 
 
 def demand_packages() -> None:
@@ -69,24 +90,33 @@ def demand_packages() -> None:
             raise ImportError(f'paper: expected {name} to be there: pip install "pymimic[paper]"') from None
 
 
-def section(title: str, ledger: Ledger, opened_before: int) -> Section:
+def section(experiment: Experiment) -> Section:
     """An experiment's tables and plots; pictures are written beside the CSV too."""
-    notes = [f"Every run: {ledger.path.name}. Mean and standard deviation over seeds."]
-    if opened_before:
-        notes.append(f"Some test rows were opened after others had been seen: {opened_before} times before the last.")
+    ledger = experiment.open()
+    seconds = sum(float(line["seconds"]) for line in ledger.lines)
+    notes = [f"Every run: {ledger.path.name}. Mean and standard deviation over seeds. Training took {seconds / 60:.0f} minutes in all."]
+    if ledger.openings > 1:
+        notes.append(f"Some test rows were opened after others had been seen: {ledger.openings - 1} times before the last.")
     parts = []
     for part in dict.fromkeys(line["part"] for line in ledger.lines if line["part"] != TEACHER):
         lines = _by_name([line for line in ledger.lines if line["part"] in (part, TEACHER)])
         picture = _plot(ledger, part, lines)
         parts.append(Part(part, _COLUMNS, [_cells(name, group) for name, group in lines.items()], picture))
-    return Section(title, notes, parts)
+    pictures = [Picture(title, _written(ledger, title, _images(images))) for title, images in experiment.images(ledger).items()]
+    return Section(experiment.title, notes, parts, pictures)
 
 
-def write(path: Path, sections: Sequence[Section], about: str) -> None:
-    """The page."""
+def write(path: Path, figures: Figures, sections: Sequence[Section], about: str) -> None:
+    """The page, the answers first."""
     jinja2: Any = importlib.import_module("jinja2")
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
-    text = template.render(title="Do wide shallow nets do a deep net's job?", about=about, sections=sections)
+    text = template.render(
+        title="Do wide shallow nets do a deep net's job?",
+        about=about,
+        answers=answers(figures),
+        claims=reproduced(figures),
+        sections=sections,
+    )
     with replacing(path) as file:
         file.write(text.encode())
 
@@ -107,11 +137,8 @@ def _cells(name: str, group: Sequence[Line]) -> list[str]:
 
 def _spread(group: Sequence[Line], column: str) -> str:
     """In per cent: the mean, and the deviation where there is one."""
-    values = [100 * float(line[column]) for line in group if line[column]]
-    if not values:
-        return "-"
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation}"
+    known = [line for line in group if line[column]]
+    return str(share(known, column)).removesuffix(" %") if known else "-"
 
 
 def _plot(ledger: Ledger, part: str, groups: dict[str, list[Line]]) -> str:
@@ -119,7 +146,7 @@ def _plot(ledger: Ledger, part: str, groups: dict[str, list[Line]]) -> str:
     points = [(float(group[0]["value"]), _mean(group)) for group in groups.values() if group[0]["value"]]
     if len(points) < 2 or any(math.isnan(y) for _, y in points):
         return ""
-    figure: Any = importlib.import_module("matplotlib.figure").Figure(figsize=(7, 4), layout="constrained")
+    figure = _figure(7, 4)
     axes = figure.subplots()
     axes.plot(*zip(*sorted(points)), marker="o")
     if TEACHER in groups:
@@ -128,13 +155,34 @@ def _plot(ledger: Ledger, part: str, groups: dict[str, list[Line]]) -> str:
     log = min(x for x, _ in points) > 0 and max(x for x, _ in points) >= 100
     axes.set(xlabel=part, ylabel="accuracy on test rows, %", xscale="log" if log else "linear")
     axes.grid(alpha=0.3)
+    return _written(ledger, part, figure)
+
+
+def _figure(width: float, height: float) -> Any:
+    return importlib.import_module("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+
+
+def _images(images: Array) -> Any:
+    """Images (n, height, width) in a square, each from minus to plus its greatest value."""
+    side = math.ceil(math.sqrt(len(images)))
+    figure = _figure(8, 8)
+    for axes, image in zip(figure.subplots(side, side, squeeze=False).flat, images):
+        most = abs(image).max()
+        axes.imshow(image, cmap="RdBu_r", vmin=-most, vmax=most)
+    for axes in figure.axes:
+        axes.axis("off")
+    return figure
+
+
+def _written(ledger: Ledger, title: str, figure: Any) -> str:
+    """The figure as base64, and as a file beside the CSV."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
-    with replacing(ledger.folder / f"{ledger.name}-{part.replace(' ', '-').replace(',', '')}.png") as file:
+    with replacing(ledger.folder / f"{ledger.name}-{title.replace(' ', '-').replace(',', '')}.png") as file:
         file.write(content.getvalue())
     return base64.b64encode(content.getvalue()).decode()
 
 
 def _mean(group: Sequence[Line]) -> float:
-    values = [100 * float(line["test_accuracy"]) for line in group if line["test_accuracy"]]
-    return statistics.mean(values) if values else math.nan
+    known = [line for line in group if line["test_accuracy"]]
+    return share(known).mean if known else math.nan

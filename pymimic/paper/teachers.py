@@ -1,0 +1,61 @@
+"""Teachers that are trained once: an experiment that goes on, or opens its test rows, reads them from files."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.teacher import Ensemble
+from ..demo.datasets import Dataset, Rows
+from ..demo.measure import Size
+from ..demo.teachers import FittedTeacher, NetsRecipe, TeacherRecipe
+
+
+@dataclass(frozen=True)
+class Kept(TeacherRecipe):
+    """Nets of a recipe, kept in a folder by recipe, seed and training rows."""
+
+    recipe: NetsRecipe
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        return self.recipe.title
+
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        started = time.perf_counter()
+        digest = hashlib.sha256(repr((self.recipe, seed, train.x.shape)).encode())
+        for array in train:
+            digest.update(array.tobytes())
+        paths = [self.folder / f"{digest.hexdigest()[:16]}-{i}.safetensors" for i in range(self.recipe.nets)]
+        if all(path.exists() for path in paths):
+            nets = [self.recipe.kind.load(path).to(device) for path in paths]
+        else:
+            nets = self.recipe.fit(data, train, seed, device)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for net, path in zip(nets, paths):
+                net.save(path)
+        return FittedTeacher(f"teacher: {self.title}", Ensemble(nets), Size.of(*nets), time.perf_counter() - started, [])
+
+
+@dataclass(frozen=True)
+class Together(TeacherRecipe):
+    """Teachers of several recipes, whose logits are averaged."""
+
+    recipes: tuple[TeacherRecipe, ...]
+
+    @property
+    def title(self) -> str:
+        return " and ".join(recipe.title for recipe in self.recipes)
+
+    def demand_packages(self) -> None:
+        for recipe in self.recipes:
+            recipe.demand_packages()
+
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        started = time.perf_counter()
+        fitted = [recipe(data, train, seed, device) for recipe in self.recipes]
+        size = Size(None, None, sum(one.size.bytes for one in fitted), sum(one.size.file_bytes for one in fitted))
+        return FittedTeacher(f"teacher: {self.title}", Ensemble([one.teacher for one in fitted]), size, time.perf_counter() - started, [])
