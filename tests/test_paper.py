@@ -44,7 +44,7 @@ def lines(folder):
 
 def figures(folder):
     """All that follows from the seeds."""
-    return [{column: value for column, value in line.items() if column != "seconds"} for line in lines(folder)]
+    return [{column: value for column, value in line.items() if column != "cpu_seconds"} for line in lines(folder)]
 
 
 @pytest.mark.usefixtures("few")
@@ -250,8 +250,8 @@ def test_names_are_escaped(tmp_path):
 
 def test_experiments_stand_in_the_ledger_by_seed_part_and_name(tmp_path):
     book = ledger.Ledger(tmp_path, "x")
-    book.add(0, "p", "n", 2.5, {"rows": 3, "seconds": 0.123456789}, None)
+    book.add(0, "p", "n", 2.5, {"rows": 3, "cpu_seconds": 0.123456789}, None)
     assert ledger.Ledger(tmp_path, "x").has(0, "p", "n")
     assert not any(ledger.Ledger(tmp_path, "x").has(*key) for key in ((1, "p", "n"), (0, "q", "n"), (0, "p", "m")))
-    assert book.lines[0]["seconds"] == "0.123457"
+    assert book.lines[0]["cpu_seconds"] == "0.123457"
     assert experiment.TEACHER == "teacher"

@@ -38,6 +38,7 @@ class Trained(Generic[AnyNet]):
     curve: list[float]  # validation accuracy after each epoch
     validation_accuracy: float  # of the epoch that was kept
     seconds: float
+    cpu_seconds: float  # of all threads
 
 
 def train(
@@ -51,7 +52,7 @@ def train(
         loss=how.loss, temperature=how.temperature, seed=seed, keep_best=True, monitor="accuracy", ema=how.ema,
         augment=fresh_cases(how.augment) if how.augment else None, device=device, **more,
     )  # fmt: skip
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     history = trainer.fit(cases, validation)
     curve = [record.validation_accuracy or 0.0 for record in history]
-    return Trained(student, curve, max(curve, default=0.0), time.perf_counter() - started)
+    return Trained(student, curve, max(curve, default=0.0), time.perf_counter() - started, time.process_time() - cpu_started)

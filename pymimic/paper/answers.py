@@ -58,7 +58,7 @@ class Figures:
         return share(self.of(experiment, part, name), column)
 
     def number(self, experiment: str, part: str, name: str, column: str) -> float:
-        """The mean of a count or of seconds."""
+        """The mean of a count or of processor seconds."""
         return statistics.mean(float(line[column]) for line in self.of(experiment, part, name))
 
     def names(self, experiment: str, part: str) -> list[str]:
@@ -111,8 +111,8 @@ def _rank(f: Figures) -> str:
     parts = []
     for name in f.names("mnist", "rank"):
         figures = f.share("mnist", "rank", name)
-        count, seconds = (f.number("mnist", "rank", name, column) for column in ("parameters", "seconds"))
-        parts.append(f"{name}: {figures}, {count / 1e6:.2f} M parameters, {seconds:.0f} s")
+        count, seconds = (f.number("mnist", "rank", name, column) for column in ("parameters", "cpu_seconds"))
+        parts.append(f"{name}: {figures}, {count / 1e6:.2f} M parameters, {seconds:.0f} CPU s")
     if not parts:
         raise MissingError("mnist")
     return f"MNIST, H = 2,048, as many cases each: {'; '.join(parts)}."

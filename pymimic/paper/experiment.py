@@ -155,10 +155,10 @@ class Experiment(ABC):
 
 def _alone(recipe: NetsRecipe, setting: Setting) -> Trained[Net]:
     """One net of the recipe."""
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     (net,) = replace(recipe, nets=1).fit(setting.data, setting.data.train, setting.seeds.teacher, setting.device)
     curve = [record.validation_accuracy or 0.0 for record in net.history]
-    return Trained(net, curve, curve[-1], time.perf_counter() - started)
+    return Trained(net, curve, curve[-1], time.perf_counter() - started, time.process_time() - cpu_started)
 
 
 def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
@@ -177,15 +177,16 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
     with Progress(total=seeds * len(runs), disable=None if progress else True, unit="run") as bar:
         for seed in range(seeds):
             if not ledger.has(seed, TEACHER, TEACHER):
+                started = time.process_time()
                 fitted, validation = setting(seed).fitted, setting(seed).data.validation
                 seen, _ = accuracy_of(choices(fitted.teacher.logits, validation, 1)[0], validation)
-                size = {"rows": len(setting(seed).data.train.x), "seconds": fitted.seconds, "validation_accuracy": seen}
+                size = {"rows": len(setting(seed).data.train.x), "cpu_seconds": time.process_time() - started, "validation_accuracy": seen}
                 ledger.add(seed, TEACHER, TEACHER, None, size | _sizes(fitted.size), None)
             for run in runs:
                 bar.set_description(f"{experiment.name}, seed {seed}: {run.part}, {run.name}", refresh=True)
                 if not ledger.has(seed, run.part, run.name):
                     trained, rows = run.train(setting(seed))
-                    figures = {"rows": rows, "seconds": trained.seconds, "validation_accuracy": trained.validation_accuracy}
+                    figures = {"rows": rows, "cpu_seconds": trained.cpu_seconds, "validation_accuracy": trained.validation_accuracy}
                     net = {
                         "net": trained.net.file_kind,
                         "hidden": getattr(trained.net, "hidden", None),

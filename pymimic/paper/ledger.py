@@ -19,7 +19,7 @@ from ..training.deepnet import DeepNet
 
 KEY = ("seed", "part", "name")  # which run it is
 _KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet)}
-_FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "seconds", "validation_accuracy")
+_FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "cpu_seconds", "validation_accuracy")
 _TESTED = ("test_accuracy", "test_error", "agreement")
 COLUMNS = (*KEY, "value", *_FIGURES, *_TESTED)
 

@@ -50,7 +50,7 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } .not
 {% endfor %}
 </html>
 """
-_COLUMNS = ("", "seeds", "cases", "parameters", "bytes", "multiply-adds", "validation %", "test %", "agreement %", "training s")
+_COLUMNS = ("", "seeds", "cases", "parameters", "bytes", "multiply-adds", "validation %", "test %", "agreement %", "CPU s")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,10 @@ def demand_packages() -> None:
 def section(experiment: Experiment) -> Section:
     """An experiment's tables and plots; pictures are written beside the CSV too."""
     ledger = experiment.open()
-    seconds = sum(float(line["seconds"]) for line in ledger.lines)
-    notes = [f"Every run: {ledger.path.name}. Mean and standard deviation over seeds. Training took {seconds / 60:.0f} minutes in all."]
+    seconds = sum(float(line["cpu_seconds"]) for line in ledger.lines)
+    notes = [
+        f"Every run: {ledger.path.name}. Mean and standard deviation over seeds. Training took {seconds / 60:.0f} minutes of processor time in all."
+    ]
     if ledger.openings > 1:
         notes.append(f"Some test rows were opened after others had been seen: {ledger.openings - 1} times before the last.")
     parts = []
@@ -132,7 +134,7 @@ def _cells(name: str, group: Sequence[Line]) -> list[str]:
     first = group[0]
     counts = [f"{int(first[column]):,}" if first[column] else "-" for column in ("rows", "parameters", "bytes", "multiply_adds")]
     shares = [_spread(group, column) for column in ("validation_accuracy", "test_accuracy", "agreement")]
-    return [name, str(len(group)), *counts, *shares, f"{statistics.mean(float(line['seconds']) for line in group):.0f}"]
+    return [name, str(len(group)), *counts, *shares, f"{statistics.mean(float(line['cpu_seconds']) for line in group):.0f}"]
 
 
 def _spread(group: Sequence[Line], column: str) -> str:
