@@ -95,7 +95,8 @@ def section(experiment: Experiment) -> Section:
     ledger = experiment.open()
     seconds = sum(float(line["cpu_seconds"]) for line in ledger.lines)
     notes = [
-        f"Every run: {ledger.path.name}. Mean and standard deviation over seeds. Training took {seconds / 60:.0f} minutes of processor time in all."
+        f"Every run: {ledger.path.name}. Mean and standard deviation over seeds.",
+        f"Training took {seconds / 60:.0f} minutes of processor time in all.",
     ]
     if ledger.openings > 1:
         notes.append(f"Some test rows were opened after others had been seen: {ledger.openings - 1} times before the last.")
