@@ -2,8 +2,8 @@
 
     python benchmarks/choose_defaults.py --path DIR
 
-DIR has folders `letter` and `mnist` with the publishers' files. Writes benchmarks/results/defaults.json, which `make_tables.py` puts into
-docs/howto/choose.md. Accuracy is on validation rows; test rows are not looked at.
+DIR has folders `letter` and `mnist` with the publishers' files. Writes benchmarks/results/defaults/adamw.json, which `make_tables.py` puts
+into docs/howto/choose.md. Accuracy is on validation rows; test rows are not looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pymimic.demo.recipes import Deformed, Munged, recipe
 from pymimic.demo.setting import Seeds, Setting, Shape
 from pymimic.demo.students import Training
 
-RESULT = Path(__file__).parent / "results" / "defaults.json"
+RESULT = Path(__file__).parent / "results" / "defaults" / "adamw.json"
 RATES = (1e-3, 3e-3, 5e-3, 1e-2, 2e-2)
 WAYS = ((0.999, None), (0.99, None), (0.99, 0.99))  # beta2 and the running average's decay
 

@@ -3,7 +3,8 @@
     python benchmarks/make_tables.py
 
 With --check it writes nothing, and fails if a page differs. The demo's figures are those that
-`pymimic demo --json benchmarks/results/demo/mnist1d.json` wrote.
+`pymimic demo --json benchmarks/results/demo/mnist1d.json` wrote. Those that the defaults were chosen by, in docs/howto/choose.md, are
+`choose_defaults.py`'s.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pymimic.demo.measure import Model, Size
 from pymimic.demo.report import cells, plain_table
 
 HERE = Path(__file__).parent
-PAGE, README = HERE.parent / "docs" / "performance.md", HERE.parent / "README.md"
+PAGE, README, CHOOSE = (HERE.parent / path for path in ("docs/performance.md", "README.md", "docs/howto/choose.md"))
 BEGIN, END = "<!-- made by benchmarks/make_tables.py: begin -->", "<!-- made by benchmarks/make_tables.py: end -->"
 WORK = {"forward": "forward", "step": "step", "adamw": "step with AdamW", "serving": "serve one row"}
 OPS = (  # title, test in test_kernels.py, rival there
@@ -116,6 +117,22 @@ def with_demo(text: str, run: dict[str, Any]) -> str:
     return between_marks(text, f"```text\n{run['data']}, seed {run['seed']}: {rows} rows; backend {run['backend']}\n{table}\n```")
 
 
+def with_defaults(text: str, results: Sequence[dict[str, Any]]) -> str:
+    """The page with validation accuracy by rate, beta2 and running average, a line for each set and rate."""
+    ways = list(dict.fromkeys((result["beta2"], result["ema"]) for result in results))
+    columns = ["set", "rows x epochs", "B", "k", "H", "rate"]
+    columns += [f"beta2 {beta2}{', average' if ema else ''}" for beta2, ema in ways]
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for result in results:
+        hidden, rank = result["shape"]
+        key = (
+            result["set"], f"{result['rows']:,} x {result['epochs']}", str(result["batch_size"]), str(rank or "none"), f"{hidden:,}",
+            f"{result['learning_rate']:g}",
+        )  # fmt: skip
+        lines.setdefault(key, []).append(f"{100 * result['validation_accuracy']:.2f} %")
+    return between_marks(text, table(columns, [[*key, *cells] for key, cells in lines.items()]))
+
+
 def between_marks(text: str, content: str) -> str:
     """The text with that between the marks."""
     before, _, rest = text.partition(BEGIN)
@@ -126,7 +143,12 @@ def between_marks(text: str, content: str) -> str:
 def wanted() -> dict[Path, str]:
     """Each page as it should be."""
     demo = json.loads((HERE / "results" / "demo" / "mnist1d.json").read_text())
-    return {PAGE: with_tables(PAGE.read_text(), HERE / "results"), README: with_demo(README.read_text(), demo)}
+    defaults = json.loads((HERE / "results" / "defaults" / "adamw.json").read_text())
+    return {
+        PAGE: with_tables(PAGE.read_text(), HERE / "results"),
+        README: with_demo(README.read_text(), demo),
+        CHOOSE: with_defaults(CHOOSE.read_text(), defaults),
+    }
 
 
 if __name__ == "__main__":

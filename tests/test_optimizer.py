@@ -173,7 +173,7 @@ def test_optimizers_are_torchs(torch, fresh_backend):
             lambda p: torch.optim.SGD(groups(p, 0.01), lr=0.1, momentum=0.9, nesterov=True),
         ),
         (SGD(0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
-        (AdamW(0.01, weight_decay=0.1), lambda p: torch.optim.AdamW(groups(p, 0.1), lr=0.01)),
+        (AdamW(0.01, beta2=0.999, weight_decay=0.1), lambda p: torch.optim.AdamW(groups(p, 0.1), lr=0.01)),
         (
             AdamW(0.01, beta1=0.7, beta2=0.9, epsilon=1e-3),
             lambda p: torch.optim.AdamW(groups(p, 0.0), lr=0.01, betas=(0.7, 0.9), eps=1e-3),
