@@ -115,9 +115,10 @@ class Cpu(Reference):
         _core.update(param, grad, slots, _rule(update))
 
     def predictor(
-        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
-    ) -> Served:
-        return Served(weights, activation, mean, scale, dtype, copy)
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None,
+        steps: dict[str, Array],
+    ) -> Served:  # fmt: skip
+        return Served(weights, activation, mean, scale, dtype, copy, steps)
 
 
 def _in_words(core: _core._Plan, dtype: str) -> str:

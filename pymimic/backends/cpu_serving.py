@@ -31,13 +31,15 @@ class Served:
     weights : V (unless there is no bottleneck), U, b, W and c by name, float32
     activation, mean, scale : of the net; mean and scale may be None
     dtype, copy : see `pymimic.Predictor`
+    steps : see `Backend.predictor`
     """
 
     array: type = np.ndarray
 
     def __init__(
-        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
-    ) -> None:
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None,
+        steps: dict[str, Array],
+    ) -> None:  # fmt: skip
         w, V_matrix = weights, weights.get("V")
         (H, k), C = w["U"].shape, len(w["c"])
         D = k if V_matrix is None else V_matrix.shape[1]
@@ -50,8 +52,8 @@ class Served:
         slab = plan(1, D, k, H, C).slab  # float32 sums in the order of training
         if dtype != "float32":
             slab = max(slab, min(H // _SLABS, _MOST_UNITS) // PANEL * PANEL)
-        V = None if V_matrix is None else _panels(V_matrix, storage)
-        U, W = _panels(w["U"], storage), _rows(w["W"], storage, slab)
+        V = None if V_matrix is None else _panels(V_matrix, storage, steps.get("V"))
+        U, W = _panels(w["U"], storage, steps.get("U")), _rows(w["W"], storage, slab, steps.get("W"))
         arrays = (*(V or ()), *U, *W, w["b"], w["c"], mean, scale)
         self.nbytes = sum(array.nbytes for array in arrays if array is not None)
         self._build(storage, D, k, H, C, slab, ACTIVATIONS.index(activation), V, U, W, w["b"], w["c"], mean, scale)
@@ -74,7 +76,7 @@ class Served:
         return np.concatenate([self._run(x[start : start + _ROWS_AT_ONCE]) for start in range(0, len(x), _ROWS_AT_ONCE)])
 
 
-def _panels(matrix: Array, storage: str) -> list[Array]:
+def _panels(matrix: Array, storage: str, steps: Array | None) -> list[Array]:
     """V or U: values, and for int8 scale and total; rows are padded with zeros to whole panels."""
     if storage == "float32":
         return [matrix]
@@ -100,13 +102,13 @@ def _panels(matrix: Array, storage: str) -> list[Array]:
         here = slice(_LANES * i, min(_LANES * (i + 1), rows))
         part = np.zeros((_LANES, values.shape[1] * 4), np.int8)
         if here.start < rows:
-            part[: here.stop - here.start, :columns], scale[here] = quantised(matrix[here])
+            part[: here.stop - here.start, :columns], scale[here] = quantised(matrix[here], None if steps is None else steps[here])
         values[i] = part.reshape(_LANES, -1, 4).transpose(1, 0, 2)
         total[_LANES * i : _LANES * (i + 1)] = part.sum(axis=1, dtype=np.int32)
     return [values, scale, total]
 
 
-def _rows(matrix: Array, storage: str, slab: int) -> list[Array]:
+def _rows(matrix: Array, storage: str, slab: int, steps: Array | None) -> list[Array]:
     """W: rows as they are, padded to whole vectors, and for bfloat16 two and for int8 four of them interleaved."""
     if storage == "float32":
         return [matrix]
@@ -128,7 +130,7 @@ def _rows(matrix: Array, storage: str, slab: int) -> list[Array]:
     for i in range(len(total)):
         here = slice(slab * i, min(slab * (i + 1), rows))
         part = np.zeros((-(-(here.stop - here.start) // 4) * 4, padded), np.int8)
-        part[: here.stop - here.start, :columns], scale[here] = quantised(matrix[here])
+        part[: here.stop - here.start, :columns], scale[here] = quantised(matrix[here], None if steps is None else steps[here])
         values[here.start // 4 : here.start // 4 + len(part) // 4] = part.reshape(-1, 4, padded).swapaxes(1, 2)
         total[i] = part.sum(axis=0, dtype=np.int32)
     return [values, scale, total]

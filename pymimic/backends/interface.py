@@ -129,11 +129,12 @@ class Update(NamedTuple):
     numbers: Any = None  # device memory that the rest is read from when the update runs: for CUDA graphs
 
 
-def quantised(matrix: Array) -> tuple[Any, Array]:
-    """Each row as integers of at most 127, and the scale of each row."""
-    scale = np.abs(matrix).max(axis=1) / np.float32(127)
+def quantised(matrix: Array, scale: Array | None = None, largest: int = 127) -> tuple[Any, Array]:
+    """Each row as integers of at most `largest`, and the scale of each row: the one given, or the row's largest value over `largest`."""
+    if scale is None:
+        scale = np.abs(matrix).max(axis=1) / np.float32(largest)
     steps = np.divide(matrix, scale[:, None], out=np.zeros_like(matrix), where=scale[:, None] > 0)
-    return np.rint(steps), scale
+    return np.clip(np.rint(steps), -largest, largest), scale  # a scale below float32's normal numbers has few digits: a step can be more
 
 
 class Served(Protocol):
@@ -221,9 +222,13 @@ class Backend(ABC):
         return Prediction(self, weights, activation)
 
     def predictor(
-        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
-    ) -> Served:
-        """The same net, of (x - mean) * scale, laid out for a few rows; `dtype` and `copy` as in `pymimic.Predictor`."""
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None,
+        steps: dict[str, Array],
+    ) -> Served:  # fmt: skip
+        """The same net, of (x - mean) * scale, laid out for a few rows; `dtype` and `copy` as in `pymimic.Predictor`.
+
+        `steps` are, on the host, the scales of rows of V, U and W that are integers times them; int8 takes those integers.
+        """
         raise BackendUnavailableError(f"student: a Predictor needs the compiled core or a device, and this is backend {self.name!r}")
 
     def step_numbers(self, update: Update, to: Any = None) -> Any:

@@ -24,7 +24,7 @@ class Size:
 
     parameters: int | None
     multiply_adds: int | None  # for one row
-    bytes: int  # what a prediction reads: 4 for each parameter, mean and scale
+    bytes: int  # what a prediction reads: the weights as files have them, and 4 for each mean and scale
     file_bytes: int  # of the saved file or the pickle
 
     @classmethod
@@ -32,7 +32,8 @@ class Size:
         """Of the nets together."""
         standards = sum(array.size for net in nets for array in (net.mean, net.scale) if array is not None)
         parameters = sum(net.parameter_count for net in nets)
-        return cls(parameters, sum(net.multiply_adds for net in nets), 4 * (parameters + standards), sum(map(_file_bytes, nets)))
+        stored = sum(net.stored_nbytes for net in nets) + 4 * standards
+        return cls(parameters, sum(net.multiply_adds for net in nets), stored, sum(map(_file_bytes, nets)))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from .. import _check, backends
 from ..backends.interface import Array
 from ..data.cases import LabelledSet, in_order
 from ..devices import DEVICES, kind, module, to, wait
-from ..differences import differences
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors, write_safetensors
 from ..numerics import log_softmax
+from .integers import Integers, Rounding, demand_forms, demand_integers, forms, matrices, product, restored, stored
 
 AnyNet = TypeVar("AnyNet", bound="Net")
 
@@ -38,6 +38,7 @@ class Net(ABC):
     scale: Array | None = None
     fresh: bool = False
     _arrays: dict[str, Array]
+    _rounding: Rounding | None = None
 
     @abstractmethod
     def logits(self, x: Array, backend: str | None = None) -> Array:
@@ -56,7 +57,8 @@ class Net(ABC):
         net, digest = self.as_it_is(), hashlib.sha256()
         for array in (*net._arrays.values(), net.mean, net.scale):
             digest.update(b"" if array is None else to("cpu", array).tobytes())
-        return {"kind": self.file_kind, **self.configuration(), "sha256": digest.hexdigest()}
+        bits = {"bits": net.bits} if net.bits else {}  # descriptions of earlier versions have none
+        return {"kind": self.file_kind, **self.configuration(), **bits, "sha256": digest.hexdigest()}
 
     def as_it_is(self: AnyNet) -> AnyNet:
         """A net of the same arrays, which keeps them while another thread gives this one others: each call reads one."""
@@ -110,7 +112,7 @@ class Net(ABC):
             weight_name: weight * to(self.device, factors if axis else factors[:, None]),
             bias_name: to(self.device, (bias * np.asarray(to("cpu", scale), np.float64) + to("cpu", mean)).astype(np.float32)),
         }
-        self._arrays = arrays | folded  # new arrays: a Predictor may read the old ones
+        self._take(arrays | folded)  # new arrays: a Predictor may read the old ones
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -134,7 +136,7 @@ class Net(ABC):
             raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
         if device == "cuda":
             backends.get("cuda")
-        self._arrays = {name: to(device, array) for name, array in self._arrays.items()}
+        self._take({name: to(device, array) for name, array in self._arrays.items()}, self._rounding)
         return self
 
     @property
@@ -151,6 +153,11 @@ class Net(ABC):
     def nbytes(self) -> int:
         """Bytes that the weights take in memory."""
         return sum(array.nbytes for array in self._arrays.values())
+
+    @property
+    def stored_nbytes(self) -> int:
+        """Bytes that the weights take in a file: fewer than in memory where `pymimic.compress` made integers of them."""
+        return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in forms(self.shapes, self.bits).values())
 
     def arrays(self) -> dict[str, Array]:
         """Copies of the weights by name, float32, where the net is."""
@@ -170,8 +177,34 @@ class Net(ABC):
                 raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
             _check.float_shape(name, value, self.shapes[name])
         moved = {name: to(self.device, value) for name, value in arrays.items()}
-        self._arrays = self._arrays | {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
+        copies = {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
+        self._take(self._arrays | copies, self._rounding if arrays.keys().isdisjoint(matrices(self.shapes)) else None)
         self.fresh = False
+
+    @property
+    def bits(self) -> int | None:
+        """8 or 4 where all matrices of weights are integers times a scale a row; None where they are any float32 numbers."""
+        return None if self._rounding is None else self._rounding.bits
+
+    def set_integers(self, bits: int, **integers: Integers) -> None:
+        """Replace all matrices of weights by integers times a scale a row, as which `save` then writes them.
+
+        In memory they stay float32, to the same bits. Whatever replaces a matrix later, training above all, makes all of them float32
+        numbers again, in files too.
+
+        Parameters
+        ----------
+        bits : 8 or 4
+        integers : for each matrix by name its values (rows, columns) int8, in [-127, 127] or [-7, 7], and its scales (rows,) float32
+        """
+        demand_integers(bits, integers, self.shapes)
+        arrays = self._arrays | {name: to(self.device, product(given)) for name, given in integers.items()}
+        self._take(arrays, Rounding(bits, {name: steps.copy() for name, (_, steps) in integers.items()}))
+        self.fresh = False
+
+    def _take(self, arrays: dict[str, Array], rounding: Rounding | None = None) -> None:
+        """Let these be the weights."""
+        self.__dict__.update({"_arrays": arrays, "_rounding": rounding})  # in one piece, for other threads
 
     def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
         """Let the net see (x - mean) * scale; None and None for x itself.
@@ -221,8 +254,8 @@ class Net(ABC):
         net, standardisation = self.as_it_is(), None
         if net.mean is not None and net.scale is not None:
             standardisation = {"mean": net.mean.tolist(), "scale": net.scale.tolist()}
-        metadata = {"kind": self.file_kind, "configuration": self.configuration(), "input_standardisation": standardisation}
-        write_safetensors(path, {name: to("cpu", array) for name, array in net._arrays.items()}, metadata)
+        own = {"kind": self.file_kind, "configuration": self.configuration(), "input_standardisation": standardisation, "bits": net.bits}
+        write_safetensors(path, stored({name: to("cpu", array) for name, array in net._arrays.items()}, net._rounding), own)
 
     @classmethod
     def load(cls: type[AnyNet], path: Path) -> AnyNet:
@@ -242,13 +275,13 @@ class Net(ABC):
             standardisation = metadata["input_standardisation"]
             if standardisation is not None:
                 net.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
-            have = {name: f"{array.dtype} {array.shape}" for name, array in arrays.items()}
-            want = {name: f"float32 {shape}" for name, shape in net.shapes.items()}
-            if have != want:
-                raise ValueError("; ".join(f"{name}: expected {a}, got {b}" for name, a, b in differences("", want, have)))
+            bits = metadata.get("bits")
+            demand_forms(arrays, net.shapes, bits)
+            net._arrays = {name: arrays[name] for name in net.shapes}
+            if bits is not None:
+                net.set_integers(bits, **restored(arrays, net.shapes, bits))
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"path: {str(path)!r}: expected a {cls.file_kind}'s configuration and weights, got: {error}") from error
-        net._arrays = {name: arrays[name] for name in net.shapes}
         return net
 
 

@@ -23,7 +23,8 @@ class Predictor:
     - float32 gives the bits of `Student.predict` on the CPU. It shares the student's weights, or copies them into a layout that is read
       faster.
     - bfloat16 takes half the memory.
-    - int8 takes a quarter, and has a scale for each row of V, U and W: largest / 127. On the CPU x, z and h are taken to 16 bits of the
+    - int8 takes a quarter, and has a scale for each row of V, U and W: largest / 127, or those of a student that `pymimic.compress` made
+      integers of, to 8 or 4 bits. On the CPU x, z and h are taken to 16 bits of the
       largest value in their row (h with W's scales, 2048 units at a time), and a value that is not finite makes its row NaN. Otherwise
       such values propagate.
 
@@ -56,7 +57,8 @@ class Predictor:
         student = student.as_it_is()
         self.dtype, self.inputs, self.outputs = dtype, student.inputs, student.outputs
         backend = default_host() if student.device == "cpu" else get("cuda")
-        self._net = backend.predictor(student.weights(), student.activation, student.mean, student.scale, dtype, copy)
+        steps = {} if student._rounding is None else student._rounding.steps
+        self._net = backend.predictor(student.weights(), student.activation, student.mean, student.scale, dtype, copy, steps)
         self.nbytes: int = self._net.nbytes
         self._device = student.device
 

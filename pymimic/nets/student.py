@@ -167,7 +167,7 @@ class Student(Net):
         if served is None or any(then is not now for then, now in zip(served[0], sources)):
             student = self.as_it_is()
             sources = (student._arrays, student.mean, student.scale, student.activation)
-            net = default_host().predictor(student._arrays, student.activation, student.mean, student.scale, "float32", None)
+            net = default_host().predictor(student._arrays, student.activation, student.mean, student.scale, "float32", None, {})
             self.__dict__["_served"] = served = (sources, net)
         return served[1]
 

@@ -71,10 +71,11 @@ class Cuda(Layers):
         return Prediction(self.forward_packed, self.code, weights, activation)
 
     def predictor(
-        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None
-    ) -> Served:
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str, copy: bool | None,
+        steps: dict[str, Array],
+    ) -> Served:  # fmt: skip
         self._demand_sizes(weights["U"].shape[1], len(weights["c"]))
-        return Served(weights, activation, mean, scale, dtype)
+        return Served(weights, activation, mean, scale, dtype, steps)
 
     def shallow_forward(self, net: Shallow, c: Array, save: bool, room: Array | None, out: Array | None) -> tuple[Array, Array | None]:
         if (bf16 := self._as_bfloat16(net)) is not None:

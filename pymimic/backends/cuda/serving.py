@@ -23,11 +23,15 @@ class Served:
     weights : V (unless there is no bottleneck), U, b, W and c by name, float32 arrays on the device
     activation, mean, scale : of the net; mean and scale may be None
     dtype : of V, U and W
+    steps : see `Backend.predictor`
     """
 
-    def __init__(self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str) -> None:
+    def __init__(
+        self, weights: dict[str, Array], activation: Activation, mean: Array | None, scale: Array | None, dtype: str,
+        steps: dict[str, Array],
+    ) -> None:  # fmt: skip
         matrices = {name: weights[name] for name in "VUW" if name in weights}
-        packed = {name: _packed(dtype, matrix) for name, matrix in matrices.items()}
+        packed = {name: _packed(dtype, matrix, steps.get(name)) for name, matrix in matrices.items()}
         (H, k), self.outputs = matrices["U"].shape, matrices["W"].shape[1]
         D = matrices["V"].shape[1] if "V" in matrices else k
         mean, scale = (None if array is None else to("cuda", array) for array in (mean, scale))
@@ -55,11 +59,11 @@ class Served:
         return y
 
 
-def _packed(dtype: str, matrix: Array) -> tuple[Array, Array | None]:
+def _packed(dtype: str, matrix: Array, steps: Array | None) -> tuple[Array, Array | None]:
     """As an operand, and with int8 the scales of its rows."""
     if dtype != "int8":
         return operands.packed(matrix, _PRECISIONS[dtype]), None
-    values, scale = quantised(to("cpu", matrix))
+    values, scale = quantised(to("cpu", matrix), steps)
     padded: Any = np.zeros((len(values), -(-values.shape[1] // 16) * 16), np.int8)
     padded[:, : values.shape[1]] = values
     return to("cuda", padded), to("cuda", scale)
