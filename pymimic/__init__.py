@@ -23,6 +23,7 @@ from .optimizer import SGD, AdamW, Optimizer, constant, cosine, step_decay, warm
 from .plan import Plan, plan
 from .threads import get_num_threads, set_num_threads
 from .training.choose import choose_munge
+from .training.compress import compress
 from .training.convnet import ConvNet
 from .training.convolution import Convolution
 from .training.deepnet import DeepNet
@@ -35,6 +36,6 @@ __all__ = [
     "SGD", "AdamW", "BackendUnavailableError", "Cases", "ConvNet", "Convolution", "CudaError", "DeepNet", "Deform", "Ensemble",
     "FileFormatError", "History", "LabelledSet", "ManifestError", "Masks", "Mixup", "Munge", "Noise", "Optimizer", "Plan", "Predictor",
     "Record", "ShallowWeights", "Student", "Targets", "Teacher", "Trainer", "TrainingDivergedError", "TransferSet", "Workspace", "centred",
-    "choose_munge", "constant", "copies", "cosine", "fresh_cases", "from_callable", "from_sklearn", "gaussian_noise", "get_num_threads",
-    "label", "munge", "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
+    "choose_munge", "compress", "constant", "copies", "cosine", "fresh_cases", "from_callable", "from_sklearn", "gaussian_noise",
+    "get_num_threads", "label", "munge", "ops", "out_of_fold", "plan", "set_num_threads", "step_decay", "warm_up",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command line: `pymimic demo`, `info`, `distill`, `predict`, `bench`, `paper`. A user's mistake gives one line, and status 1 or 2."""
+"""The command line: `pymimic demo`, `info`, `distill` and others. A user's mistake gives one line, and status 1 or 2."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from . import __version__
 from .bench.command import bench
+from .commands.compress import compress
 from .commands.demo import demo
 from .commands.distill import distill
 from .commands.info import info
@@ -55,5 +56,5 @@ def program(
     """Take the options that stand before a command."""
 
 
-for command in (demo, info, distill, predict, bench, paper):
+for command in (demo, info, distill, compress, predict, bench, paper):
     app.command()(one_line(command))

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..backends.interface import Array
 
+_BLOCK = 1024  # rows at once
+
 TINY = float(np.finfo(np.float32).tiny)
 """The least deviation that float32 holds in full, and whose inverse it holds."""
 
@@ -49,6 +51,17 @@ def covariance(blocks: Iterable[Array], columns: int) -> Array:
         total += wide.T @ wide
         count += len(block)
     return total / max(1, count)
+
+
+def mean_and_spread(x: Array, ridge: float) -> tuple[Array, Array]:
+    """Mean (columns,) and covariance (columns, columns) of the rows x, float64; `ridge` times its mean diagonal is added to the diagonal.
+
+    It can be inverted then: of rows that don't vary at all it is the identity.
+    """
+    mean, columns = x.mean(axis=0, dtype=np.float64), x.shape[1]
+    spread = covariance((x[start : start + _BLOCK] - mean for start in range(0, len(x), _BLOCK)), columns)
+    more = ridge * np.trace(spread) / columns
+    return mean, spread + (more or 1.0) * np.eye(columns)
 
 
 def whitened_components(blocks: Iterable[Array], columns: int, count: int, epsilon: float) -> Array:
