@@ -27,7 +27,7 @@ def test_info_says_what_runs_here(capsys):
     assert str(pymimic.plan(512, 784, 64, 8192, 10)) in said
 
 
-@pytest.mark.parametrize("command", ["demo", "info", "distill", "predict"])
+@pytest.mark.parametrize("command", ["demo", "info", "distill", "compress", "predict"])
 def test_every_option_has_help(command, capsys):
     assert call(command, "--help") == 0
     said = capsys.readouterr().out

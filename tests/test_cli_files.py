@@ -46,6 +46,7 @@ def test_other_commands_take_no_file_twice(files, monkeypatch, capsys):
     twice = [
         (("predict", "s.st", "--inputs", "x.npy", "--out", "./s.st"), "out: expected another file than student's"),
         (("predict", "s.st", "--inputs", "x.npy", "--out", "x.npy"), "out: expected another file than inputs's"),
+        (("compress", "s.st", "--bits", "8", "--out", "data/../s.st"), "out: expected another file than student's"),
         (("demo", "--json", "d", "--plot", "./d"), "json: expected another file than plot's"),
         (("demo", "--json", "d", "--out", "./d"), "json: expected another file than out's"),
         (("demo", "--plot", "d", "--out", "./d"), "plot: expected another file than out's"),
@@ -72,7 +73,7 @@ def test_other_commands_take_no_file_twice(files, monkeypatch, capsys):
     "arguments",
     [
         ("demo", "--json"), ("demo", "--plot"), ("demo", "--out"), ("bench", "--json"), ("bench", "--plot"),
-        ("predict", "s.st", "--inputs", "x.npy", "--out"),
+        ("predict", "s.st", "--inputs", "x.npy", "--out"), ("compress", "s.st", "--bits", "8", "--out"),
         ("distill", "--inputs", "x.npy", "--logits", "t.npy", "--hidden", "8", "--out"),
         ("distill", "--inputs", "x.npy", "--logits", "t.npy", "--hidden", "8", "--out", "o", "--checkpoint"),
     ],
@@ -106,6 +107,7 @@ def test_a_file_of_another_kind_is_not_overwritten(files, monkeypatch, content, 
     Student(D, 8, C).save("s.st")
     (files / "other").write_bytes(content)
     commands = [("distill", "--inputs", "x.npy", "--logits", "t.npy", *SIZES, "--out"), ("demo", "--out")]
+    commands.append(("compress", "s.st", "--bits", "8", "--out"))
     if not content.startswith(b"\x93"):
         commands.append(("predict", "s.st", "--inputs", "x.npy", "--out"))
     for command in commands:

@@ -38,6 +38,10 @@ CALLS = {
         "device": "cpu", "backend": None, "memory_budget": 1, "dtype": "float32", "keep": "float32",
     },
     fit: {"data": pm.TransferSet(X, T), "validation": None, "resume_with": (), "overwrite": False},
+    pm.compress: {
+        "student": student(), "bits": 8, "prune": 0.5, "rank": 1, "transfer": pm.TransferSet(X, T), "epochs": 1, "learning_rate": 1e-3,
+        "batch_size": 4, "loss": "mimic", "temperature": 1.0, "validation": None, "seed": 0, "device": None, "progress": False,
+    },
     pm.Predictor: {"student": student(), "dtype": "float32", "copy": None},
     pm.AdamW: {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.9, "epsilon": 1e-8, "weight_decay": 0.0},
     pm.SGD: {"learning_rate": 1e-3, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
