@@ -469,9 +469,9 @@ def test_rows_beyond_a_complete_set_are_refused(tmp_path):
         TransferSet.create(tmp_path, TEACHER, np.concatenate([rows(20), rows(5)]), rows_per_shard=10)
 
 
-@pytest.mark.parametrize("call", range(22))
+@pytest.mark.parametrize("call", range(26))
 def test_a_full_disk_leaves_whole_shards_and_nothing_half_written(tmp_path, monkeypatch, call):
-    """Two calls of fsync for an empty manifest and its folder; six a shard: inputs, logits, manifest, and the folder after each."""
+    """Eight calls of fsync a shard: the manifest, two files, the manifest again, and the folder after each; two more at the end."""
     x, calls, sync = rows(25), [], os.fsync
 
     def full(descriptor):
@@ -487,7 +487,7 @@ def test_a_full_disk_leaves_whole_shards_and_nothing_half_written(tmp_path, monk
     there = {path.name for path in tmp_path.iterdir()}
     manifest = json.loads((tmp_path / "manifest.json").read_text()) if there else {"files": []}
     assert there == {file["name"] for file in manifest["files"]} | ({"manifest.json"} if there else set())
-    assert len(manifest["files"]) // 2 in (max(0, call - 2) // 6, max(0, call - 1) // 6)
+    assert len(manifest["files"]) // 2 == (call + 1) // 8
     ts = TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10)
     assert np.array_equal(ts.batch(np.arange(25))[1], says(x))
 
@@ -542,13 +542,75 @@ def test_what_fails_midway_removes_only_files_of_its_own(tmp_path, monkeypatch, 
     assert contents(tmp_path) == {"notes.txt": b"mine"}
 
 
-def test_a_folder_in_which_a_process_was_killed_before_its_first_shard_was_whole_is_begun_anew(tmp_path):
-    TransferSet.create(tmp_path, from_callable(says, "another"), rows(5, width=D), np.ones(5, np.float32), rows_per_shard=5)
-    empty = json.loads((tmp_path / "manifest.json").read_text()) | {"files": [], "complete": False, "inputs": 99}
-    (tmp_path / "manifest.json").write_text(json.dumps(empty))
-    (tmp_path / "logits-00000.npy").write_bytes(b"half")
+def killed_in_shard(folder, x, shard, call, **more):
+    """A process that labels, killed at that call of os.replace of that shard: two manifests' and, between them, two files'."""
+    calls, replace = [], os.replace
+
+    def dies(source, target):
+        calls.append(target)
+        if len(calls) > 4 * shard + call:
+            os._exit(0)
+        replace(source, target)
+
+    def label():
+        os.replace = dies
+        TransferSet.create(folder, TEACHER, x, rows_per_shard=10, progress=False, **more)
+
+    process = multiprocessing.get_context("fork").Process(target=label)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+needs_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork, to die in the midst of a call")
+
+
+@needs_fork
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("shard", [0, 1])
+def test_what_a_killed_process_left_of_a_shard_is_made_again(tmp_path, shard, call):
     x = rows(25)
+    killed_in_shard(tmp_path, x, shard, call)
+    left = {f"{kind}-0000{shard}.npy" for kind in ("logits", "inputs")} & contents(tmp_path).keys()
+    assert len(left) == call - 1
     assert np.array_equal(TransferSet.create(tmp_path, TEACHER, x, rows_per_shard=10).batch(np.arange(25))[1], says(x))
+    assert "unfinished" not in json.loads((tmp_path / "manifest.json").read_text())
+
+
+@needs_fork
+def test_a_folder_in_which_a_process_was_killed_before_its_first_shard_was_whole_is_begun_anew(tmp_path):
+    killed_in_shard(tmp_path, rows(25, seed=1), 0, 3, compress=True)
+    assert (tmp_path / "inputs-00000.npy.gz").exists()
+    x, another = rows(25), from_callable(says, "another")
+    assert np.array_equal(TransferSet.create(tmp_path, another, x, rows_per_shard=7).batch(np.arange(25))[1], says(x))
+    assert not list(tmp_path.glob("*.gz"))
+
+
+@needs_fork
+@pytest.mark.parametrize("name", ["inputs-00001.npy", "logits-00001.npy"])
+@pytest.mark.parametrize("call", [0, 1, 3])
+def test_a_users_file_of_the_next_shards_name_is_not_overwritten(tmp_path, name, call):
+    """Whether the process was killed before, in or after the shard's files."""
+    x, asked = rows(25), []
+    killed_in_shard(tmp_path, x, 1, call)
+    (tmp_path / name).write_bytes(b"mine")
+    teacher = from_callable(lambda x: asked.append(len(x)) or says(x), "slope")
+    with pytest.raises(FileExistsError, match=f"got {name}, and manifest.json knows nothing of it: choose another folder, or move"):
+        TransferSet.create(tmp_path, teacher, x, rows_per_shard=10)
+    assert (tmp_path / name).read_bytes() == b"mine"
+    assert asked == []
+    (tmp_path / name).unlink()
+    assert len(TransferSet.create(tmp_path, teacher, x, rows_per_shard=10)) == 25
+
+
+def test_a_users_file_that_comes_while_rows_are_labelled_is_not_overwritten(tmp_path):
+    def teacher(x):
+        (tmp_path / "inputs-00000.npy").write_bytes(b"mine")
+        return says(x)
+
+    with pytest.raises(FileExistsError, match=r"got inputs-00000.npy, and no manifest.json is there"):
+        TransferSet.create(tmp_path, from_callable(teacher), rows(5))
+    assert contents(tmp_path) == {"inputs-00000.npy": b"mine"}
 
 
 def test_it_is_silent_when_output_is_no_terminal(tmp_path, capfd):

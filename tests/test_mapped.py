@@ -102,7 +102,7 @@ def test_mapped_sets_pickle_as_their_paths(tmp_path, make, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     again = pickle.loads(text)
     assert same(again, data)
-    assert mapped_file(again.x if isinstance(again, LabelledSet) else again._shards[0][0]) is not None
+    assert mapped_file(again.x if isinstance(again, LabelledSet) else again._rows.shards[0][0]) is not None
     if isinstance(data, TransferSet) and data._undo is None:
         assert np.array_equal(again.standardised().mean, data.standardised().mean)
 

@@ -9,7 +9,6 @@ from slope_teacher import rows, says
 import pymimic as pm
 from pymimic.data.cases import in_order
 from pymimic.data.moments import TINY, moments, standardisation
-from pymimic.data.shards import slabs
 
 KINDS = {
     "constant": lambda n: np.full(n, 0.3),
@@ -84,7 +83,7 @@ def test_moments_of_logits_count_every_row(tmp_path, n):
     x = np.arange(n, dtype=np.float32)[:, None]
     teacher = pm.from_callable(lambda rows: logits[rows[:, 0].astype(np.int64)])
     on_disk = pm.TransferSet.create(tmp_path, teacher, x, rows_per_shard=n, standardise=True, progress=False)
-    assert sum(len(slab) for slab in slabs(on_disk._shards)) == n
+    assert sum(len(slab) for slab in on_disk._rows.slabs("logits")) == n
     for ts in (pm.TransferSet(x, logits), on_disk):
         _, mean, scale = ts.standardised()
         assert np.allclose(mean, logits.mean(0), rtol=1e-6)

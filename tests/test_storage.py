@@ -46,7 +46,7 @@ def test_codes_are_the_nearest_and_stay_when_packed_again(low, width, seed):
     low, high = np.float32(storage.low), np.float32(storage.high)
     x = np.clip(low + np.random.default_rng(seed).random((20, 3), np.float32) * (high - low), low, high)
     codes = storage.pack("inputs", x, 0)
-    back = storage.unpack("inputs", codes)
+    back = storage.unpack("inputs", codes, 0)
     assert np.abs(back.astype(float) - x).max() <= (storage.high - storage.low) / 255 * 0.501 + 1e-6 * max(abs(low), abs(high))
     if width > 1e-2 * abs(low):
         assert np.array_equal(storage.pack("inputs", np.clip(back, low, high), 0), codes)
@@ -163,7 +163,7 @@ def test_every_range_that_is_taken_gives_finite_numbers(low, width):
     except ValueError:  # too narrow beside its ends
         return
     x = np.array([[low], [low + width]], np.float32)
-    back = storage.unpack("inputs", storage.pack("inputs", x, 0))
+    back = storage.unpack("inputs", storage.pack("inputs", x, 0), 0)
     assert np.allclose(back, x, rtol=1e-6, atol=width / 100)
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymimic import Student, targets
-from pymimic.data.shards import MANIFEST, Manifest, read_manifest, write_manifest
+from pymimic.data.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from pymimic.files import read_safetensors, write_safetensors
 from pymimic.targets import demand_writable, remove_parts, replacing
 

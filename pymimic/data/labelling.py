@@ -7,10 +7,10 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,23 +21,11 @@ from ..errors import ManifestError
 from ..numerics import warn
 from ..progress import Progress
 from .cases import demand_values
-from .mapped import mapped_file
+from .manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from .moments import moments
 from .rounding import warn_of_merged_values
-from .shards import (
-    MANIFEST,
-    Manifest,
-    alone,
-    arrays_of,
-    demand_room,
-    open_shard,
-    read_manifest,
-    rechunk,
-    remove_unfinished,
-    slabs,
-    write_manifest,
-    write_shard,
-)  # fmt: skip
+from .rows import StoredRows
+from .shards import alone, arrays_of, demand_room, open_shard, rechunk, remove_unfinished, slabs, write_shard
 from .storage import ROUNDING, Storage
 from .teacher import Teacher, demand_teacher, labelled
 
@@ -46,18 +34,56 @@ _OFFSET = 1e-5  # and rows' means by so much of the greatest logit
 _TOLERANCE = 0.01  # two answers of one teacher may differ by so much of the logits' spread
 
 
+class Answers(Protocol):
+    """Where logits come from."""
+
+    def describe(self) -> Any:
+        """For the manifest."""
+
+    def logits(self, x: Array, rows: Array, found: list[str]) -> Array:
+        """Logits (n, C) float32 of x (n, D), the rows of those numbers (n,); what there is to warn of goes to `found`, once."""
+
+
+@dataclass
+class Asked:
+    """A teacher, who is asked."""
+
+    teacher: Teacher
+
+    def __post_init__(self) -> None:
+        demand_teacher("teacher", self.teacher, "logits", "describe")
+
+    def describe(self) -> Any:
+        return self.teacher.describe()
+
+    def logits(self, x: Array, rows: Array, found: list[str]) -> Array:
+        return labelled(self.teacher, x, found, first_row=int(rows[0]))
+
+
+@dataclass
+class Recorded:
+    """Logits that are there already."""
+
+    rows: StoredRows
+    description: Any
+
+    def describe(self) -> Any:
+        return self.description
+
+    def logits(self, x: Array, rows: Array, found: list[str]) -> Array:
+        return self.rows.read(rows, ["logits"])[0]
+
+
 def label_into(
-    folder: Path, teacher: Teacher, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows_per_shard: int,
+    folder: Path, answers: Answers, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows_per_shard: int,
     source: Any, standardise: bool, progress: bool, storage: Storage,
 ) -> None:  # fmt: skip
-    """What `TransferSet.create` does before it opens the folder."""
+    """What `TransferSet.create` and `save` do before they open the folder."""
     rows_per_shard = _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
     standardise, progress = _check.flag("standardise", standardise), _check.flag("progress", progress)
-    demand_teacher("teacher", teacher, "logits", "describe")
     _demand_arrays(inputs, weights, storage)
-    described = {"teacher": _plain("teacher", teacher.describe()), "source": _plain("source", source)}
-    given = {"weighted": weights is not None, "rows_per_shard": rows_per_shard, **described}
-    given["storage"] = None if storage == Storage() else asdict(storage)
+    described = {"teacher": _plain("teacher", answers.describe()), "source": _plain("source", source)}
+    given = {"weighted": weights is not None, "rows_per_shard": rows_per_shard, **described, "storage": storage.described()}
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "directory: expected a folder, or a path where nothing is, got a file", os.fspath(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,11 +93,12 @@ def label_into(
             _demand_alike(folder, {key: getattr(manifest, key) for key in given}, given)
         if (manifest is None or not manifest.complete) and not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "expected a folder that can be written to", os.fspath(folder))
+        remove_unfinished(folder, manifest)
         if manifest is None or not manifest.complete:
-            demand_room(folder, manifest, ("inputs", "logits", "weights") if weights is not None else ("inputs", "logits"))
-        remove_unfinished(folder)
+            kinds = ("inputs", "logits", "weights") if weights is not None else ("inputs", "logits")
+            demand_room(folder, None if manifest is None else manifest.files, kinds)
         manifest = manifest if manifest is not None and manifest.shards else None  # one without shards binds nobody
-        _finish(folder, _label(folder, manifest, teacher, inputs, weights, given, progress), standardise)
+        _finish(folder, _label(folder, manifest, answers, inputs, weights, given, progress), standardise)
 
 
 def _demand_alike(folder: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
@@ -82,7 +109,7 @@ def _demand_alike(folder: Path, stored: dict[str, Any], given: dict[str, Any]) -
 
 
 def _label(
-    folder: Path, manifest: Manifest | None, teacher: Teacher, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None,
+    folder: Path, manifest: Manifest | None, answers: Answers, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None,
     given: dict[str, Any], progress: bool,
 ) -> Manifest:  # fmt: skip
     """Compare the shards that the manifest has, and label those that it lacks."""
@@ -93,21 +120,21 @@ def _label(
     with Progress(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
         for seen, arrays in enumerate(_shards(inputs, weights, given["rows_per_shard"], storage), 1):
             if manifest is not None and seen <= manifest.shards:
-                _demand_same(folder, manifest, seen - 1, arrays, teacher if seen in (1, manifest.shards) else None, rows)
+                _demand_same(folder, manifest, seen - 1, arrays, answers if seen in (1, manifest.shards) else None, rows)
             elif manifest is not None and manifest.complete:
                 raise ManifestError(f"inputs: expected {rows} rows, as {folder / MANIFEST} says, got more")
             else:
                 known = len(found)
-                answers = labelled(teacher, storage.unpack("inputs", arrays[0]), found, first_row=rows)
-                logits = storage.pack("logits", answers, rows)
-                if not found and (message := storage.losses("logits", answers, logits)):
+                logits = answers.logits(storage.unpack("inputs", arrays[0], 0), np.arange(rows, rows + len(arrays[0])), found)
+                packed = storage.pack("logits", logits, rows)
+                if not found and (message := storage.losses("logits", logits, packed)):
                     found.append(message)
                 for message in found[known:]:
                     warn(message)
                 manifest = manifest or Manifest(inputs=arrays[0].shape[1], outputs=logits.shape[1], **given)
                 if logits.shape[1] != manifest.outputs:
                     raise ValueError(f"logits: expected {manifest.outputs} columns from the teacher, got {logits.shape[1]}")
-                write_shard(folder, manifest, [arrays[0], np.ascontiguousarray(logits), *arrays[1:]])
+                write_shard(folder, manifest, [arrays[0], np.ascontiguousarray(packed), *arrays[1:]])
             rows += len(arrays[0])
             bar.update(len(arrays[0]))
     if manifest is None:
@@ -124,8 +151,8 @@ def _finish(folder: Path, manifest: Manifest, standardise: bool) -> None:
         return
     manifest.complete = True
     if missing:
-        shards = [open_shard(folder, manifest, shard, False) for shard in range(manifest.shards)]
-        mean, scale = moments(slabs(shards))
+        logits = (open_shard(folder, manifest, shard, False)[1] for shard in range(manifest.shards))
+        mean, scale = moments(slab for part in logits for slab in slabs("logits", part, manifest.stored, manifest.outputs))
         manifest.standardisation = {"mean": mean.tolist(), "scale": scale.tolist()}
     write_manifest(folder, manifest)
 
@@ -169,7 +196,7 @@ def _shards(
 
 
 def _demand_arrays(inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, storage: Storage) -> None:
-    """Demand of arrays, before the teacher is asked, what is demanded of their rows as they come; the values of those in memory alone."""
+    """Demand of arrays, before the teacher is asked, what is demanded of their rows as they come."""
     for name, given, axes in (("inputs", inputs, ("n", "D")), ("weights", weights, ("n",))):
         if not isinstance(given, np.ndarray):
             continue
@@ -178,8 +205,6 @@ def _demand_arrays(inputs: Array | Iterable[Array], weights: Array | Iterable[Ar
         _check.Dims().shape(name, array.shape, axes)
         if isinstance(inputs, np.ndarray) and len(array) != len(inputs):
             raise ValueError(f"weights: expected one for each row of inputs, got {len(array)} for {len(inputs)}")
-        if mapped_file(array) is not None:  # it would be read twice
-            continue
         demand_values(name, array)
         rows = max(1, (4 << 20) // max(1, math.prod(array.shape[1:])))
         for start in range(0, len(array), rows):
@@ -194,22 +219,24 @@ def _watched(inputs: Array | Iterable[Array]) -> Iterator[Array]:
         yield array
 
 
-def _demand_same(folder: Path, manifest: Manifest, shard: int, arrays: list[Array], teacher: Teacher | None, first_row: int) -> None:
-    """Demand that a shard on disk holds these inputs and weights, and what this teacher, if one is given, says of some of its rows."""
+def _demand_same(folder: Path, manifest: Manifest, shard: int, arrays: list[Array], answers: Answers | None, first_row: int) -> None:
+    """Demand that a shard on disk holds these inputs and weights, and what the teacher, if one is given, says of some of its rows."""
     inputs, logits, *weights = open_shard(folder, manifest, shard, True)
+    names = dict(zip(manifest.kinds, manifest.names(shard)))
     for kind, stored, given in zip(("inputs", "weights"), (inputs, *weights), arrays):
-        if not np.array_equal(stored, given):
-            raise ManifestError(f"{kind}: expected the rows in {folder / f'{kind}-{shard:05d}.npy'}, got others")
-    if teacher is None:
+        if not np.array_equal(stored[:], given):
+            raise ManifestError(f"{kind}: expected the rows in {folder / names[kind]}, got others")
+    if answers is None:
         return
     rows = np.linspace(0, len(inputs) - 1, min(_AGAIN, len(inputs))).astype(np.int64)
-    x = manifest.stored.unpack("inputs", inputs[rows])
-    stored, answers = logits[rows].astype(np.float64), labelled(teacher, x, [], first_row=first_row).astype(np.float64)
-    where = folder / f"logits-{shard:05d}.npy"
-    if answers.shape != stored.shape:
-        raise ManifestError(f"teacher: expected {stored.shape[1]} columns, as in {where}, got {answers.shape[1]}")
+    x = manifest.stored.unpack("inputs", inputs[rows], 0)
+    said = answers.logits(x, first_row + rows, [])
+    where = folder / names["logits"]
+    if said.shape[1] != manifest.outputs:
+        raise ManifestError(f"teacher: expected {manifest.outputs} columns, as in {where}, got {said.shape[1]}")
+    stored, said = (columns.astype(np.float64) for columns in manifest.stored.same_columns(logits[rows], said))
     grain = ROUNDING[manifest.stored.logits]
-    for old, new, slack in zip(_parts(stored), _parts(answers), (grain, max(grain, _OFFSET))):
+    for old, new, slack in zip(_parts(stored), _parts(said), (grain, max(grain, _OFFSET))):
         allowed = _TOLERANCE * np.abs(old - old.mean(axis=0)).max() + slack * np.abs(stored).max()
         difference = np.abs(new - old).max(axis=1)
         if difference.max() > allowed:

@@ -1,17 +1,15 @@
-"""A transfer set's folder: `.npy` files, shard by shard, and the manifest that vouches for them."""
+"""A transfer set's folder: files of arrays, shard by shard, and the manifest that vouches for them."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,116 +17,23 @@ from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
 from ..targets import remove_parts, replacing
+from .compressed import CompressedFile, write_compressed
+from .manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from .mapped import kind_of
-from .moments import TINY
 from .storage import Storage
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 _SLAB = 1 << 14  # rows of one step through a whole set
+Part = Array | CompressedFile  # the inputs, logits or weights of a shard, or of a set in memory
 
 
-@dataclass
-class Manifest:
-    """What `manifest.json` says. A shard is in it only when all its files are whole and on disk."""
-
-    inputs: int  # D
-    outputs: int  # C
-    weighted: bool  # whether there are per-row weights
-    rows_per_shard: int
-    teacher: dict[str, Any]  # Teacher.describe()
-    source: Any  # the caller's description of the inputs
-    complete: bool = False
-    standardisation: dict[str, list[float]] | None = None  # "mean" and "scale" of each output, where asked for
-    storage: dict[str, Any] | None = None  # of a set whose files are not all float32
-    files: list[dict[str, Any]] = field(default_factory=list)  # "name", "rows", "sha256"; in the order of `names`, shard after shard
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """What each shard holds."""
-        return ("inputs", "logits", "weights") if self.weighted else ("inputs", "logits")
-
-    @property
-    def stored(self) -> Storage:
-        """How the files keep their arrays."""
-        return Storage(**self.storage or {})
-
-    @property
-    def shards(self) -> int:
-        """How many are whole."""
-        return len(self.files) // len(self.kinds)
-
-    def names(self, shard: int) -> list[str]:
-        """The shard's files."""
-        return [f"{kind}-{shard:05d}.npy" for kind in self.kinds]
-
-    def shape(self, kind: str, rows: int) -> tuple[int, ...]:
-        """The shape of a file."""
-        return {"inputs": (rows, self.inputs), "logits": (rows, self.outputs), "weights": (rows,)}[kind]
-
-
-def demand_set(directory: Path) -> None:
-    """Demand a folder with a manifest; OSError says what is there instead."""
-    where = os.fspath(directory)
-    if not directory.exists():
-        raise FileNotFoundError(errno.ENOENT, "directory: expected the folder of a transfer set, got no such folder", where)
-    if not directory.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "directory: expected the folder of a transfer set, got a file", where)
-    if not (directory / MANIFEST).exists():
-        raise FileNotFoundError(
-            errno.ENOENT, f"directory: expected a folder that TransferSet.create made, got one without {MANIFEST}", where
-        )
-
-
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest, or ManifestError where it is none of ours; OSError where there is none."""
-    text = (directory / MANIFEST).read_bytes()
-    try:
-        data = json.loads(text)
-        if (stored := data.pop("format", None)) != FORMAT:
-            raise ValueError(f"format {stored!r} where this version of pymimic knows {FORMAT}")
-        manifest = Manifest(**data)
-        names = [name for shard in range(manifest.shards) for name in manifest.names(shard)]
-        if [file["name"] for file in manifest.files] != names or not all(
-            isinstance(file["rows"], int) and file["rows"] > 0 and isinstance(file["sha256"], str) for file in manifest.files
-        ):
-            raise ValueError("a list of files that is not in order")
-        if manifest.complete and not manifest.files:
-            raise ValueError("a complete set without files")
-        for name, least in (("inputs", 0), ("outputs", 0), ("rows_per_shard", 1)):
-            _check.integer(name, getattr(manifest, name), least, 1 << 62)
-        for name in ("weighted", "complete"):
-            _check.flag(name, getattr(manifest, name))
-        stored = manifest.stored
-        Storage.of(stored.inputs, stored.logits, (stored.low, stored.high))
-        moments = manifest.standardisation
-        if moments is not None:
-            if not len(moments["mean"]) == len(moments["scale"]) == manifest.outputs:
-                raise ValueError(f"a standardisation that is not for {manifest.outputs} outputs")
-            for mean, scale in zip(moments["mean"], moments["scale"]):
-                _check.number("mean", mean, float32=True), _check.number("scale", scale, TINY, float32=True)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ManifestError(f"{directory / MANIFEST}: expected a transfer set's manifest, got {error}") from error
-    return manifest
-
-
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Put the manifest in place of the one before, atomically."""
-    with replacing(directory / MANIFEST) as file:
-        fields = asdict(manifest)
-        if manifest.storage is None:  # earlier versions know no such thing
-            del fields["storage"]
-        file.write(json.dumps({"format": FORMAT, **fields}, indent=1).encode())
-
-
-def demand_room(directory: Path, manifest: Manifest | None, kinds: Sequence[str]) -> None:
-    """Demand a folder without files of shards' names, other than those of the manifest and of a shard that a stop left behind it."""
-    known = set() if manifest is None else {name for shard in range(manifest.shards + 1) for name in manifest.names(shard)}
+def demand_room(directory: Path, files: list[dict[str, Any]] | None, kinds: Sequence[str]) -> None:
+    """Demand a folder without files of shards' names, other than those of the manifest; None where there is none."""
+    known = {file["name"] for file in files or ()}
     strange = sorted(
-        name for name in os.listdir(directory) if re.fullmatch(rf"({'|'.join(kinds)})-\d{{5,}}\.npy", name) and name not in known
+        name for name in os.listdir(directory) if re.fullmatch(rf"({'|'.join(kinds)})-\d{{5,}}\.npy(\.gz)?", name) and name not in known
     )
     if strange:
-        lack = f"no {MANIFEST} is there" if manifest is None else f"{MANIFEST} knows nothing of it"
+        lack = f"no {MANIFEST} is there" if files is None else f"{MANIFEST} knows nothing of it"
         raise FileExistsError(
             errno.EEXIST,
             f"directory: expected a folder without files of the names that shards get, got {strange[0]}, and {lack}: "
@@ -140,25 +45,32 @@ def demand_room(directory: Path, manifest: Manifest | None, kinds: Sequence[str]
 def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> None:
     """Write the next shard's files, then the manifest that has them; on any error no file is left that was not there before.
 
-    A manifest stands before the first shard, so that a process that is killed leaves no files of which nobody knows.
+    A manifest with the files' sums stands before they do, so that what a killed process leaves is known from a user's own files.
     ManifestError where another process has written to the folder since: that is seen where folders cannot be locked, too.
     """
-    there = read_manifest(directory).files if (directory / MANIFEST).exists() else []
-    if there != manifest.files:
+    there = read_manifest(directory).files if (directory / MANIFEST).exists() else None
+    if (there or []) != manifest.files:
         raise ManifestError(f"{directory / MANIFEST}: expected {manifest.shards} shards as this process left them, got others")
-    names = manifest.names(manifest.shards)
-    new = [name for name in (*names, MANIFEST) if not os.path.lexists(directory / name)]
-    before = list(manifest.files)
+    demand_room(directory, there, manifest.kinds)
+    names, level = manifest.names(manifest.shards), manifest.stored.compress
+    new = [*names, *([MANIFEST] if there is None else [])]
+    before, files = list(manifest.files), list[dict[str, Any]]()
     try:
-        if MANIFEST in new:
+        with ExitStack() as stack:
+            for name, array in zip(names, arrays):
+                file = _Summed(stack.enter_context(replacing(directory / name)))
+                if level:
+                    write_compressed(file, array, level)
+                else:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+                sums: dict[str, Any] = {"sha256": file.sha256.hexdigest()} | ({"size": file.size} if level else {})
+                files.append({"name": name, "rows": len(array), **sums})
+            manifest.unfinished = [file["sha256"] for file in files]
             write_manifest(directory, manifest)
-        for name, array in zip(names, arrays):
-            with replacing(directory / name) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-            manifest.files.append({"name": name, "rows": len(array), "sha256": _sha256(directory / name)})
+        manifest.files, manifest.unfinished = before + files, None
         write_manifest(directory, manifest)
     except BaseException:
-        manifest.files = before
+        manifest.files, manifest.unfinished = before, None
         stands = (directory / MANIFEST).exists() and read_manifest(directory).shards > manifest.shards  # the new one is written already
         for name in () if stands else new:
             with suppress(OSError):
@@ -166,14 +78,33 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
         raise
 
 
-def open_shard(directory: Path, manifest: Manifest, shard: int, verify: bool) -> list[Array]:
-    """The shard's arrays as they are stored, memory-mapped; ManifestError names a file that is not the one in the manifest."""
+class _Summed:
+    """A file to write, with the sha256 and the number of its bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.sha256, self.size = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+
+def open_shard(directory: Path, manifest: Manifest, shard: int, verify: bool) -> list[Part]:
+    """The shard's arrays as they are stored, memory-mapped or compressed; ManifestError names a file that is not the manifest's."""
     count = len(manifest.kinds)
-    files = manifest.files[shard * count : (shard + 1) * count]
-    return [
-        _open(directory / file["name"], manifest.shape(kind, file["rows"]), manifest.stored.dtype(kind), file["sha256"] if verify else None)
-        for kind, file in zip(manifest.kinds, files)
-    ]
+    parts = list[Part]()
+    for kind, file in zip(manifest.kinds, manifest.files[shard * count : (shard + 1) * count]):
+        path, shape = directory / file["name"], manifest.shape(kind, file["rows"])
+        dtype, sha256 = manifest.stored.dtype(kind, manifest.outputs), file["sha256"]
+        if manifest.stored.compress:
+            _demand_size(path, file["size"])
+            parts.append(CompressedFile(path, dtype, shape))
+        else:
+            parts.append(_open(path, shape, dtype))
+        if verify and (got := _sha256(path)) != sha256:
+            raise ManifestError(f"{path}: expected sha256 {sha256}, as the manifest says, got {got}")
+    return parts
 
 
 def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -> Iterator[Array]:
@@ -211,10 +142,10 @@ def arrays_of(name: str, values: Array | Iterable[Array]) -> Iterable[Array]:
     return values
 
 
-def slabs(shards: list[list[Array]]) -> Iterator[Array]:
-    """The logits of all shards, some rows at a time."""
-    for _, logits, *_ in shards:
-        yield from (logits[start : start + _SLAB] for start in range(0, len(logits), _SLAB))
+def slabs(kind: str, part: Part, storage: Storage, outputs: int) -> Iterator[Array]:
+    """The rows of a shard as float32, some at a time."""
+    for start in range(0, len(part), _SLAB):
+        yield storage.unpack(kind, part[start : start + _SLAB], outputs)
 
 
 @contextmanager
@@ -245,16 +176,20 @@ def alone(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def remove_unfinished(directory: Path) -> None:
-    """Remove what a killed process left half-written."""
-    remove_parts(directory, rf"(?:inputs|logits|weights|labels)-\d+\.npy|{re.escape(MANIFEST)}")
+def remove_unfinished(directory: Path, manifest: Manifest | None) -> None:
+    """Remove what a killed process left: half-written files, and files of a shard that its manifest does not have yet."""
+    remove_parts(directory, rf"(?:inputs|logits|weights|labels)-\d+\.npy(?:\.gz)?|{re.escape(MANIFEST)}")
+    if manifest is not None and manifest.unfinished is not None:
+        for name, sha256 in zip(manifest.names(manifest.shards), manifest.unfinished):
+            if (directory / name).is_file() and _sha256(directory / name) == sha256:
+                os.unlink(directory / name)
 
 
-def _open(path: Path, shape: tuple[int, ...], dtype: str, sha256: str | None) -> Array:
+def _open(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise ManifestError(f"{path}: expected a file, as the manifest says, got none") from None
+        raise _missing(path) from None
     except OSError:
         raise
     except Exception as error:  # a damaged header can raise almost anything
@@ -262,12 +197,21 @@ def _open(path: Path, shape: tuple[int, ...], dtype: str, sha256: str | None) ->
     if not isinstance(array, np.memmap) or array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise ManifestError(f"{path}: expected {dtype} {shape} in C order, as the manifest says, got {got}")
-    size = path.stat().st_size
-    if size != array.offset + array.nbytes:
-        raise ManifestError(f"{path}: expected {array.offset + array.nbytes} bytes, got {size}")
-    if sha256 is not None and (got := _sha256(path)) != sha256:
-        raise ManifestError(f"{path}: expected sha256 {sha256}, as the manifest says, got {got}")
+    _demand_size(path, array.offset + array.nbytes)
     return np.asarray(array)  # a plain view of the mapping: np.memmap's own indexing is slow
+
+
+def _demand_size(path: Path, size: int) -> None:
+    try:
+        got = path.stat().st_size
+    except FileNotFoundError:
+        raise _missing(path) from None
+    if got != size:
+        raise ManifestError(f"{path}: expected {size} bytes, got {got}")
+
+
+def _missing(path: Path) -> ManifestError:
+    return ManifestError(f"{path}: expected a file, as the manifest says, got none")
 
 
 def _sha256(path: Path) -> str:

@@ -17,11 +17,13 @@ from ..numerics import warn
 from ..targets import expanded
 from .cases import Targets, class_labels, demand_values, float32_array, row_numbers
 from .classes import classes_of
-from .labelling import label_into
-from .mapped import mapped_file, packed, unpacked
+from .labelling import Asked, Recorded, label_into
+from .manifest import MANIFEST, read_manifest
+from .mapped import packed, unpacked
 from .moments import TINY, moments
 from .rounding import merged_logits, warn_of_merged_values
-from .shards import MANIFEST, arrays_of, demand_set, open_shard, read_manifest, slabs
+from .rows import StoredRows, opened
+from .shards import arrays_of
 from .storage import DType, Storage
 from .teacher import Teacher, label
 
@@ -71,7 +73,7 @@ class TransferSet:
         warn_of_merged_values("x", x)
         if message := merged_logits(logits):
             warn(message)
-        self._adopt([parts], None)
+        self._adopt(StoredRows([[*parts]]), None)
         if labels is not None:
             self._labels = class_labels(dims, labels, self.outputs)
 
@@ -129,25 +131,18 @@ class TransferSet:
             There is no such folder, or no set in it.
         """
         folder = Path(expanded(directory, "directory")).absolute()
-        demand_set(folder)
-        manifest = read_manifest(folder)
-        if not manifest.complete:
-            raise ManifestError(
-                f"{folder / MANIFEST}: expected a complete set, got {manifest.shards} shards of one that create() can go on with"
-            )
-        opened = cls.__new__(cls)
-        shards = [open_shard(folder, manifest, shard, verify) for shard in range(manifest.shards)]
-        opened._adopt(shards, manifest.standardisation)
-        opened._storage = manifest.stored
-        opened._opened = (folder, verify, [file["sha256"] for file in manifest.files])
-        return opened
+        rows, manifest = opened(folder, verify)
+        made = cls.__new__(cls)
+        made._adopt(rows, manifest.standardisation)
+        made._opened = (folder, verify, [file["sha256"] for file in manifest.files])
+        return made
 
     @classmethod
     def create(
         cls, directory: str | os.PathLike[str], teacher: Teacher, inputs: Array | Iterable[Array],
         weights: Array | Iterable[Array] | None = None, *, rows_per_shard: int = 16384, source: Any = None, standardise: bool = False,
         progress: bool = True, inputs_dtype: DType = "float32", logits_dtype: DType = "float32",
-        inputs_range: tuple[float, float] = (0.0, 1.0),
+        inputs_range: tuple[float, float] = (0.0, 1.0), top_logits: int | None = None, compress: bool | int = False,
     ) -> TransferSet:  # fmt: skip
         """Label inputs shard by shard into a folder, and open it.
 
@@ -170,11 +165,15 @@ class TransferSet:
             labels the inputs as they are kept
         logits_dtype : how files keep logits: "float32" or "float16"
         inputs_range : least and greatest input of "uint8"; pixels k / 255 in (0, 1) are kept exactly
+        top_logits : K, below C: keep each row's K largest logits with their classes, and one number that all others come back as: the log
+            of their mean exponential, so that the K classes have the teacher's probabilities. None keeps all
+        compress : write files in gzip's format, at zlib's level 6, or a level from 1 to 9. To be read, they are unpacked into temporary
+            files, which take the bytes that uncompressed ones would
 
         Raises
         ------
         ManifestError
-            The folder holds labels of another teacher or of other inputs, damaged files, or a set of another version of pymimic.
+            The folder holds labels of another teacher or of other inputs, in other dtypes, damaged files, or a set of another version.
         BlockingIOError
             Another process labels into the folder.
         ValueError
@@ -186,27 +185,50 @@ class TransferSet:
         -----
         UserWarning
             Values of a column fall together as they are kept: it is named, with what to do. So do float64 inputs or logits as float32.
+            The logits that `top_logits` leaves out have more than an eighth of the teacher's probability.
         """
-        storage = Storage.of(inputs_dtype, logits_dtype, inputs_range)
-        label_into(Path(expanded(directory, "directory")), teacher, inputs, weights, rows_per_shard, source, standardise, progress, storage)
+        storage = Storage.of(inputs_dtype, logits_dtype, inputs_range, top_logits, compress)
+        folder = Path(expanded(directory, "directory"))
+        label_into(folder, Asked(teacher), inputs, weights, rows_per_shard, source, standardise, progress, storage)
         return cls.open(directory, verify=False)
+
+    def save(
+        self, directory: str | os.PathLike[str], *, rows_per_shard: int = 16384, source: Any = None, standardise: bool = False,
+        progress: bool = True, inputs_dtype: DType = "float32", logits_dtype: DType = "float32",
+        inputs_range: tuple[float, float] = (0.0, 1.0), top_logits: int | None = None, compress: bool | int = False,
+    ) -> TransferSet:  # fmt: skip
+        """Write the set into a folder, in as few bytes as `create` would, and open it there; no teacher is asked.
+
+        Arguments, errors and warnings are those of `create`, and it goes on where it was stopped too. The manifest of a set that is from a
+        folder gives the teacher's description. Labels and standardisations are not written: a set that has them is refused.
+        """
+        if self._labels is not None or self._undo is not None:
+            kind = "labels" if self._undo is None else "standardised logits"
+            raise ValueError(f"save: expected a set of plain logits, as folders hold no others, got one with {kind}")
+        storage = Storage.of(inputs_dtype, logits_dtype, inputs_range, top_logits, compress)
+        folder = Path(expanded(directory, "directory"))
+        teacher = read_manifest(self._opened[0]).teacher if self._opened else {"kind": "logits"}
+        inputs = self._rows.slabs("inputs")
+        weights = self._rows.slabs("weights") if "weights" in self._rows.kinds else None
+        label_into(folder, Recorded(self._rows, teacher), inputs, weights, rows_per_shard, source, standardise, progress, storage)
+        return TransferSet.open(directory, verify=False)
 
     def __repr__(self) -> str:
         where = f"in {str(self._opened[0])!r}" if self._opened else "in memory"
         return f"<TransferSet: {len(self)} rows, {self.inputs} inputs -> {self.outputs} outputs, {where}>"
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._rows)
 
     @property
     def inputs(self) -> int:
         """D."""
-        return int(self._shards[0][0].shape[1])
+        return self._rows.inputs
 
     @property
     def outputs(self) -> int:
         """C."""
-        return int(self._shards[0][1].shape[1])
+        return self._rows.outputs
 
     def batch(self, indices: ArrayLike) -> tuple[Array, Array | Targets, Array | None]:
         """The rows of those numbers, in that order.
@@ -221,21 +243,11 @@ class TransferSet:
         """
         rows = row_numbers(indices, len(self))
         labels = None if self._labels is None else self._labels[rows]
-        order = np.argsort(rows, kind="stable")  # files are read shard by shard, front to back
-        rows = rows[order]
-        cuts = np.searchsorted(rows, self._starts)
-        touched = np.flatnonzero(np.diff(cuts))
-        found = [np.empty((len(rows), *part.shape[1:]), np.float32) for part in self._shards[0]]
-        for shard in touched.tolist():
-            self._demand_files(shard)
-            here = slice(cuts[shard], cuts[shard + 1])
-            for kind, out, part in zip(("inputs", "logits", "weights"), found, self._shards[shard]):
-                out[order[here]] = self._storage.unpack(kind, part[rows[here] - self._starts[shard]])
-        x, t = found[:2]
+        x, t, *weights = self._rows.read(rows, self._rows.kinds)
         if self._undo is not None:
             t -= self._undo[0]
             t /= self._undo[1]
-        return x, t if labels is None else Targets(t, labels), found[2] if len(found) == 3 else None
+        return x, t if labels is None else Targets(t, labels), weights[0] if weights else None
 
     def standardised(self, mean: Array | None = None, scale: Array | None = None) -> Standardised:
         """The same set with targets t = (logits - mean) / scale, and what undoes that: logits = t * scale + mean.
@@ -253,9 +265,7 @@ class TransferSet:
         if (mean is None) != (scale is None):
             raise ValueError("scale: expected both mean and scale, or neither, got one of them")
         if mean is None or scale is None:
-            for shard in range(len(self._shards)) if self._moments is None else ():
-                self._demand_files(shard)
-            mean, scale = self._moments or moments(slabs(self._shards))
+            mean, scale = self._moments or moments(self._rows.slabs("logits"))
         dims = _check.Dims(C=self.outputs)
         mean, scale = float32_array(dims, "mean", mean, "C"), float32_array(dims, "scale", scale, "C")
         if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale >= TINY).all()):
@@ -266,11 +276,11 @@ class TransferSet:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {"moments": self._moments, "undo": self._undo, "opened": self._opened, "labels": self._labels}
-        return state | ({} if self._opened else {"parts": [packed(part) for part in self._shards[0]]})
+        return state | ({} if self._opened else {"parts": [packed(part) for part in self._rows.shards[0] if isinstance(part, np.ndarray)]})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["opened"] is None:
-            self._adopt([[unpacked(part) for part in state["parts"]]], None)
+            self._adopt(StoredRows([[unpacked(part) for part in state["parts"]]]), None)
         else:
             folder, verify, _ = state["opened"]
             self.__dict__.update(TransferSet.open(folder, verify=verify).__dict__)
@@ -278,18 +288,7 @@ class TransferSet:
                 raise ManifestError(f"{folder / MANIFEST}: expected the set that was pickled, got another")
         self._moments, self._undo, self._labels = state["moments"], state["undo"], state["labels"]
 
-    def _adopt(self, shards: list[list[Array]], known: dict[str, list[float]] | None) -> None:
-        self._shards = shards  # [inputs, logits] or [inputs, logits, weights] of each
-        self._files = [[file for part in shard if (file := mapped_file(part))] for shard in shards]
-        self._starts = np.cumsum([0, *(len(shard[0]) for shard in shards)])
+    def _adopt(self, rows: StoredRows, known: dict[str, list[float]] | None) -> None:
+        self._rows = rows
         self._moments = None if known is None else (np.array(known["mean"]), np.array(known["scale"]))
         self._undo = self._opened = self._labels = None
-        self._storage = Storage()
-
-    def _demand_files(self, shard: int) -> None:
-        """Demand that the files are as they were opened."""
-        try:
-            for file in self._files[shard]:
-                file.demand(unwritten=self._opened is not None)
-        except ValueError as error:
-            raise ManifestError(str(error)) from None
