@@ -110,7 +110,7 @@ def test_bad_files_of_distill(files, change, says, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("distill",), 2, "Missing option '--inputs'"),
+        (("distill",), 2, "Missing option '--hidden'"),
         (("frob",), 2, "No such command 'frob'"),
         (("info", "--frob"), 2, "No such option"),
         (("demo", "--seed", "x"), 2, "'--seed'"),

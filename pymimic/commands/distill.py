@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from .. import _check
 from ..data.mapped import map_npy
+from ..data.storage import Storage
 from ..data.transfer import TransferSet
 from ..errors import TrainingDivergedError
 from ..exits import complain, counted, option, status_of
@@ -33,10 +34,24 @@ _OPTIONS = {
 
 
 def distill(
-    inputs: Annotated[Path, typer.Option(metavar="X.npy", help="(N, D) float inputs; memory-mapped")],
-    logits: Annotated[Path, typer.Option(metavar="T.npy", help="(N, C) float logits of the teacher; memory-mapped")],
     hidden: Annotated[int, typer.Option(metavar="H", help="hidden units")],
     out: Annotated[Path, typer.Option(metavar="S.safetensors", help="where to save the student")],
+    inputs: Annotated[Path | None, typer.Option(metavar="X.npy", help="(N, D) float inputs; memory-mapped")] = None,
+    logits: Annotated[Path | None, typer.Option(metavar="T.npy", help="(N, C) float logits of the teacher; memory-mapped")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--set", metavar="DIR", help="transfer set to train on; it is written, where --inputs are given too")
+    ] = None,
+    inputs_dtype: Annotated[
+        str | None, typer.Option(metavar="float32|float16|uint8", help="how the set keeps inputs  [default: float32]")
+    ] = None,
+    inputs_range: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="least and greatest input of uint8  [default: 0,1]")] = None,
+    logits_dtype: Annotated[
+        str | None, typer.Option(metavar="float32|float16", help="how the set keeps logits  [default: float32]")
+    ] = None,
+    top_logits: Annotated[
+        int | None, typer.Option(metavar="K", help="logits of a row that the set keeps; the others come back alike  [default: all]")
+    ] = None,
+    compress: Annotated[bool, typer.Option("--compress", help="let the set's files be compressed, to be kept rather than read")] = False,
     val_inputs: Annotated[Path | None, typer.Option(metavar="X.npy", help="(M, D) inputs to validate on")] = None,
     val_logits: Annotated[Path | None, typer.Option(metavar="T.npy", help="(M, C) logits to validate on")] = None,
     rank: Annotated[
@@ -81,14 +96,22 @@ def distill(
     dtype: Annotated[str, typer.Option(metavar="float32|bfloat16", help="of the wide layer's products")] = "float32",
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
 ) -> None:
-    """Train a wide shallow student on a teacher's logits (Ba & Caruana 2014).
+    """Train a wide shallow student on a teacher's logits (Ba & Caruana 2014), from --inputs and --logits, or from --set.
 
+    With all three the files' rows are written into the folder, in the bytes that the options from --inputs-dtype to --compress say, and
+    the student sees them as they are kept.
     The checkpoint is there for a run that is stopped: one that comes to its end removes it.
     """
     if threads is not None:
         with option("threads", n="threads"):
             set_num_threads(threads)
     state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
+    kept: dict[str, Any] = {
+        "inputs_dtype": inputs_dtype, "inputs_range": _range(inputs_range), "logits_dtype": logits_dtype, "top_logits": top_logits,
+        "compress": compress or None,
+    }  # fmt: skip
+    kept = {name: value for name, value in kept.items() if value is not None}
+    _demand_rows(inputs, logits, folder, kept)
     _demand_partners(val_inputs, val_logits, patience, keep_best, pca, rank)
     _check.integer("epochs", epochs, 1, 1 << 31)
     if loss not in ("mimic", "distillation"):
@@ -101,7 +124,7 @@ def distill(
     demand_writable("checkpoint", state)
     demand_kind_or_none("out", out, "student")
     _demand_clear_start(state, resume, resume_with, fresh)
-    cases = _transfer_set("inputs", inputs, "logits", logits)
+    cases = _cases(inputs, logits, folder, kept)
     validation = None
     if val_inputs is not None and val_logits is not None:
         validation = _transfer_set("val-inputs", val_inputs, "val-logits", val_logits)
@@ -144,6 +167,40 @@ def _summary(history: History, keep_best: bool) -> str:
         kept = history[history.best_epoch - 1 if keep_best else -1]
         seen += f", validation loss {kept.validation_loss:.5g}, agreement with the teacher {kept.validation_accuracy:.4f}"
     return seen
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """Two numbers with a comma between them."""
+    try:
+        low, high = (text or "0,1").split(",")
+        return None if text is None else (float(low), float(high))
+    except ValueError:
+        raise ValueError(f"inputs-range: expected two numbers LOW,HIGH, such as 0,1, got {text!r}") from None
+
+
+def _demand_rows(inputs: Path | None, logits: Path | None, folder: Path | None, kept: dict[str, Any]) -> None:
+    """Demand rows to train on, and for what a set is to be kept in, rows and a folder."""
+    if (inputs is None) != (logits is None):
+        one, other = ("inputs", "logits") if logits is None else ("logits", "inputs")
+        raise ValueError(f"{other}: expected it beside --{one}, got --{one} alone")
+    if inputs is None and folder is None:
+        raise ValueError("inputs: expected --inputs and --logits, or --set, to train on, got none of them")
+    for name in kept:
+        if folder is None:
+            raise ValueError(f"{name}: expected --set beside it, the folder to be written, got none")
+        if inputs is None:
+            raise ValueError(f"{name}: expected --inputs and --logits beside it, to be written into --set, got neither")
+    Storage.of(**kept)
+
+
+def _cases(inputs: Path | None, logits: Path | None, folder: Path | None, kept: dict[str, Any]) -> TransferSet:
+    """The rows to train on; where there are files and a folder, the files' rows as the folder keeps them."""
+    cases = None if inputs is None or logits is None else _transfer_set("inputs", inputs, "logits", logits)
+    if folder is None:
+        assert cases is not None
+        return cases
+    with option("set", directory="set"):
+        return TransferSet.open(folder) if cases is None else cases.save(folder, **kept)
 
 
 def _demand_partners(

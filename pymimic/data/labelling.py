@@ -37,6 +37,8 @@ _TOLERANCE = 0.01  # two answers of one teacher may differ by so much of the log
 class Answers(Protocol):
     """Where logits come from."""
 
+    doing: str  # what the progress bar says
+
     def describe(self) -> Any:
         """For the manifest."""
 
@@ -48,6 +50,7 @@ class Answers(Protocol):
 class Asked:
     """A teacher, who is asked."""
 
+    doing = "labelling"
     teacher: Teacher
 
     def __post_init__(self) -> None:
@@ -64,6 +67,7 @@ class Asked:
 class Recorded:
     """Logits that are there already."""
 
+    doing = "writing"
     rows: StoredRows
     description: Any
 
@@ -117,7 +121,7 @@ def _label(
     found: list[str] = []  # what there is to say of the logits
     storage = Storage(**given["storage"] or {})
     total = len(inputs) if isinstance(inputs, np.ndarray) else None
-    with Progress(total=total, unit="row", unit_scale=True, desc="labelling", disable=None if progress else True) as bar:
+    with Progress(total=total, unit="row", unit_scale=True, desc=answers.doing, disable=None if progress else True) as bar:
         for seen, arrays in enumerate(_shards(inputs, weights, given["rows_per_shard"], storage), 1):
             if manifest is not None and seen <= manifest.shards:
                 _demand_same(folder, manifest, seen - 1, arrays, answers if seen in (1, manifest.shards) else None, rows)

@@ -37,7 +37,8 @@ class Storage:
 
     @classmethod
     def of(
-        cls, inputs_dtype: DType, logits_dtype: DType, inputs_range: Sequence[float], top_logits: int | None = None, compress: object = 0
+        cls, inputs_dtype: DType = "float32", logits_dtype: DType = "float32", inputs_range: Sequence[float] = (0.0, 1.0),
+        top_logits: int | None = None, compress: object = False,
     ) -> Storage:  # fmt: skip
         """Demand the arguments of `TransferSet.create`."""
         inputs, logits = _name("inputs", inputs_dtype), _name("logits", logits_dtype)
