@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from .backends.interface import Array
 from .errors import FileFormatError
+from .formats import demand_replaceable
 from .targets import Path, expanded, naming, replacing
 
 __all__ = ["FORMAT", "Path", "read_metadata", "read_safetensors", "write_safetensors"]
@@ -104,14 +104,15 @@ def read_metadata(path: Path, kind: str | None = None) -> dict[str, Any]:
 
 
 def demand_kind_or_none(name: str, path: Path, kind: str) -> None:
-    """Demand that a file that is to be written takes the place of none, of another of its kind, or of an empty file."""
-    where = expanded(path, name)
-    if os.path.exists(where) and os.path.getsize(where):
+    """As `demand_replaceable`, of a file that `write_safetensors` wrote with metadata["kind"]."""
+
+    def is_one(where: str) -> bool:
         try:
-            read_metadata(where, kind)
+            return bool(read_metadata(where, kind))
         except FileFormatError:
-            what = f"expected no file, or a {kind}'s to be replaced, got another: {where!r}: remove it, or give another name"
-            raise FileFormatError(f"{name}: {what}") from None
+            return False
+
+    demand_replaceable(name, path, f"a {kind}'s", is_one)
 
 
 def _header(arrays: list[tuple[str, Array]], metadata: dict[str, str]) -> bytes:

@@ -17,7 +17,16 @@ PACKAGE = Path(pymimic.__file__).parent  # which is elsewhere where it is instal
 # From the ground up: a module imports from its own floor and from those below. The longest name that fits says where a module lives.
 FLOORS = (
     ("pymimic._core", "pymimic._cuda"),
-    ("pymimic.callables", "pymimic.differences", "pymimic.errors", "pymimic.plan", "pymimic.progress", "pymimic.tables", "pymimic.targets"),
+    (
+        "pymimic.callables",
+        "pymimic.differences",
+        "pymimic.errors",
+        "pymimic.formats",
+        "pymimic.plan",
+        "pymimic.progress",
+        "pymimic.tables",
+        "pymimic.targets",
+    ),
     ("pymimic.devices", "pymimic.numerics"),
     ("pymimic.backends.interface",),
     ("pymimic._check", "pymimic.arguments", "pymimic.files"),

@@ -210,8 +210,13 @@ LAST = np.where(np.arange(64) == 63, 1.0, 0.0).astype(np.float32)
         ({"inputs": X[0]}, ValueError, r"inputs: expected shape \(n, D\)"),
     ],
 )
-def test_wrong_arrays_are_found_before_the_teacher_labels_into_a_folder(tmp_path, arguments, error, message):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_wrong_arrays_are_found_before_the_teacher_labels_into_a_folder(tmp_path, arguments, error, message, mapped):
     asked = []
+    for name, array in arguments.items() if mapped else ():
+        if isinstance(array, np.ndarray):
+            np.save(tmp_path / f"{name}.npy", array)
+            arguments = arguments | {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r")}
     teacher = pm.from_callable(lambda x: asked.append(x) or x[:, :3])
     given = {"directory": tmp_path / "set", "teacher": teacher, "inputs": X, "rows_per_shard": 8, "progress": False} | arguments
     with pytest.raises(error, match=f"^{message}"):

@@ -12,7 +12,7 @@ import pytest
 from command_line import ROWS, SIZES, WARNING, C, D, call, distil, only_line, run_module
 
 import pymimic
-from pymimic import Student
+from pymimic import Student, formats
 
 SIZE = 128 + 4 * ROWS * D  # bytes of x.npy
 
@@ -316,6 +316,11 @@ def test_demo_writes_what_it_is_asked_for(tmp_path, monkeypatch, capsys):
     assert json.loads(wanted["json"].read_text())["seed"] == 2
     assert wanted["plot"].read_bytes()[:4] == b"\x89PNG"
     assert Student.load(wanted["out"]).hidden == 32
+    for path in (wanted["json"], tmp_path / "empty"):
+        path.touch()
+        formats.demand_json_or_none("json", path)  # the next run may replace it
+    for path in (wanted["plot"], tmp_path / "empty"):
+        formats.demand_png_or_none("plot", path)
     assert '"mimic" takes' in capsys.readouterr().out
 
 

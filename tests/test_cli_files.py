@@ -101,18 +101,20 @@ def test_home_is_known_in_every_option(files, monkeypatch):
 # Files that would be lost
 
 
-@pytest.mark.parametrize("content", [b"precious", b"\x93NUMPY of another"])
+@pytest.mark.parametrize("content", [b"precious", b"\x93NUMPY of another", b'{"half": ', b"[" * 5000])
 def test_a_file_of_another_kind_is_not_overwritten(files, monkeypatch, content, capsys):
     monkeypatch.chdir(files)
     Student(D, 8, C).save("s.st")
     (files / "other").write_bytes(content)
     commands = [("distill", "--inputs", "x.npy", "--logits", "t.npy", *SIZES, "--out"), ("demo", "--out")]
     commands.append(("compress", "s.st", "--bits", "8", "--out"))
+    commands += [(command, option) for command in ("demo", "bench") for option in ("--json", "--plot")]
     if not content.startswith(b"\x93"):
         commands.append(("predict", "s.st", "--inputs", "x.npy", "--out"))
     for command in commands:
         assert call(*command, "other") == 1
-        assert re.match(r"pymimic: out: expected no file, or .* to be replaced, got another: 'other': remove it, or", only_line(capsys))
+        name = command[-1][2:]
+        assert re.match(rf"pymimic: {name}: expected no file, or .* to be replaced, got another: 'other': remove it, or", only_line(capsys))
         assert (files / "other").read_bytes() == content
 
 

@@ -40,7 +40,6 @@ def test_a_generator_may_work_in_place_and_use_its_memory_again(monkeypatch):
 @pytest.mark.parametrize(
     ("generator", "value"),
     [
-        (Noise(3e38), "-?inf"),
         (lambda x, rng: x * np.float32(np.nan), "nan"),
         (lambda x, rng: np.where(np.arange(len(x))[:, None] == 3, x * np.float32(3e38) * 9, x), "inf"),
     ],
@@ -50,6 +49,47 @@ def test_what_is_not_finite_from_a_generator_is_refused_with_its_row(generator, 
     for make in (lambda: next(copies(generator, x, 1)), lambda: fresh_cases(generator)(x, None, RNG(0))):
         with pytest.raises(ValueError, match=rf"^generator: expected finite values, got {value} in row \d"):
             make()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("generator", "x", "what"),
+    [
+        (Noise(3e38), 1 + some(), r"sigma: expected deviations so small that rows stay finite as float32, got 3e\+38"),
+        (Noise([0.0, *[3e38] * (D - 1)]), 1 + some(), r"sigma: expected deviations so small that .*, got 3e\+38"),
+        (Noise(0.1), np.full((4, 4), np.finfo(np.float32).max), None),
+        (
+            Mixup(),
+            3e38 * (-1) ** np.arange(40, dtype=np.float32)[:, None],
+            r"x: expected values whose differences .* got \[-3e\+38, 3e\+38\]",
+        ),
+        (Deform(4), 3e38 * np.sign(some(40, 16) - 0.5), r"x: expected values whose differences float32 holds, got \[-3e\+38, 3e\+38\]"),
+        (Deform(4, 0, 0, 0, 0, thicken=1.0), 3e38 * np.sign(some(40, 16) - 0.5), "x: expected values whose differences .*"),
+        (Masks(2, 2, 1, 1, value=3e38), 3e38 * np.sign(some(40, 4) - 0.5), None),
+    ],
+)
+def test_a_generator_that_overflows_names_the_argument_whoever_calls_it(generator, x, what):
+    x = x.astype(np.float32)
+    for make in (
+        lambda: generator(x, RNG(0)),
+        lambda: next(copies(generator, x, 1)),
+        lambda: fresh_cases(generator)(x, None, RNG(0))[0],
+    ):
+        if what is None:
+            assert np.isfinite(make()).all()
+        else:
+            with pytest.raises(ValueError, match=rf"^{what}, and inf or nan in row \d+ of what was to be returned$"):
+                make()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("generator", [Noise(0.1), Mixup(), Masks(2, 2, 1, 1), Deform(2), Munge(np.zeros((2, 4), np.float32))])
+@pytest.mark.parametrize(("value", "got"), [(np.nan, "nan"), (-np.inf, "-inf"), (1e39, "inf")])
+def test_generators_want_rows_that_are_finite_as_float32(generator, value, got):
+    x = np.zeros((5, 4))
+    x[3, 1] = value
+    with pytest.raises(ValueError, match=f"^x: expected finite values, got {got} in row 3$"):
+        generator(x, RNG(0))
 
 
 def test_the_row_is_counted_over_the_whole_copy(monkeypatch):

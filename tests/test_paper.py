@@ -233,6 +233,24 @@ def test_wrong_arguments(tmp_path):
         run_paper("mnist1d", tmp_path)
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "report.html", "mnist1d-fast.csv", "mnist1d-fast-MUNGE.png", "mnist1d-fast-test-rows-opened.txt",
+        "nets/mnist1d-fast/0-MUNGE-labels.safetensors",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [b"mine", b"\xff\xfe\0\n\r", b"<!doctype html><p>mine"])
+def test_files_of_other_kinds_are_not_overwritten(tmp_path, name, content, monkeypatch):
+    monkeypatch.setattr(Few, "setting", None)  # nothing is trained
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^out: expected .*{re.escape(name)}"):
+        run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+    assert (tmp_path / name).read_bytes() == content
+
+
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(ImportError, match=r'jinja2.*pip install "pymimic\[paper\]"'):

@@ -209,10 +209,18 @@ def test_what_was_saved_by_another_call(other, says):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("net", [lambda: Student(4, 8, 2, 2, seed=1), lambda: pm.DeepNet([4, 8, 2], seed=1)], ids=["student", "deep net"])
-def test_rows_without_a_finite_answer_are_named(net, value):
-    net = net()
-    predict = net.predict if isinstance(net, Student) else net.logits
+@pytest.mark.parametrize(
+    "predict",
+    [
+        lambda: Student(4, 8, 2, 2, seed=1).predict,
+        lambda: pm.DeepNet([4, 8, 2], seed=1).logits,
+        *(lambda dtype=dtype: pm.Predictor(Student(4, 8, 2, 2, seed=1), dtype).predict for dtype in ("float32", "bfloat16", "int8")),
+        lambda: lambda x: pm.Predictor(Student(4, 8, 2, 2, seed=1)).predict(x.astype(np.float64)),
+    ],
+    ids=["student", "deep net", "float32", "bfloat16", "int8", "float64 rows"],
+)
+def test_rows_without_a_finite_answer_are_named(predict, value):
+    predict = predict()
     x = np.ones((20, 4), np.float32)
     assert warned(lambda: predict(x)) == []
     x[[3, 7, 8]] = np.float32(value) * np.array([1, 1, -1, 1], np.float32)
@@ -222,6 +230,8 @@ def test_rows_without_a_finite_answer_are_named(net, value):
     first, others = re.search(r"in row (\d+) and (\d+) more rows", str(caught[0].message)).groups()
     bad = np.flatnonzero(~np.isfinite(y).all(axis=1))
     assert [int(first), int(others) + 1] == [bad[0], len(bad)]
+    with np.errstate(all="ignore"):
+        assert isinstance(getattr(predict, "__self__", None), pm.DeepNet) or warned(lambda: predict(x[:8])) == []  # few are not looked at
 
 
 # What calls of calls warn of, and of what they complain

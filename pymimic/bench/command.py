@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from ..devices import DEVICES
+from ..formats import demand_json_or_none, demand_png_or_none
 from ..targets import demand_distinct, demand_writable, replacing
 from . import report, suite
 from .plot import demand_matplotlib, draw
@@ -45,7 +46,10 @@ def bench(
     for name, file in (("json", json), ("plot", plot)):
         if file is not None:
             demand_writable(name, file)
+    if json is not None:
+        demand_json_or_none("json", json)
     if plot is not None:
+        demand_png_or_none("plot", plot)
         demand_matplotlib()
     console, progress = Console(), Console(stderr=True)
     kinds = cast("list[What]", _names("what", what, WHATS))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..files import demand_kind_or_none
+from ..formats import demand_json_or_none, demand_png_or_none
 from ..targets import demand_distinct, demand_writable, expanded
 
 
@@ -43,7 +44,10 @@ def demo(
             demand_writable(name, file)
     if out is not None:
         demand_kind_or_none("out", out, "student")
+    if json is not None:
+        demand_json_or_none("json", json)
     if plot is not None:
+        demand_png_or_none("plot", plot)
         report.demand_matplotlib()
     result = run_demo(data, None if path is None else expanded(path), fast=fast, seed=seed, device=device, by_cases=plot is not None)
     try:

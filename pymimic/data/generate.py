@@ -12,7 +12,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from .fingerprint import digest
-from .generators import Noise, demand_called, demand_rows, each_copy, streams
+from .generators import Noise, demand_called, demand_rows, each_copy, still_finite, streams
 
 _CANDIDATES = (9, 129)  # neighbours to ask scikit-learn for, with the row itself: a few, then more for rows where these do not decide
 _FEW_ROWS = 256  # up to so many rows all distances are computed, as a search is slower
@@ -85,7 +85,7 @@ class Munge:
         exchanged = rng.random(e.shape, dtype=np.float32) < self._p
         with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused next
             (noise,) = _noise(e, other, self._s, self._swaps, rng, 1)
-            return _demand_finite(np.where(exchanged, other + noise, e), self._s)
+            return _still_finite(np.where(exchanged, other + noise, e), self._s)
 
     def __repr__(self) -> str:
         x = f"<{self._x.shape}, sha256 {(digest(self._x) or '')[:16]}>"
@@ -148,14 +148,11 @@ def _munged(
             noise = _noise(e, other, s, swaps, rng, 2)
             copy[rows] = np.where(exchanged, other + noise[0], e)
             copy[others] = np.where(exchanged, e + noise[1], other)
-    return _demand_finite(copy, s)
+    return _still_finite(copy, s)
 
 
-def _demand_finite(new: Array, s: float) -> Array:
-    """Demand munged rows that are finite."""
-    if not (finite := np.isfinite(new).all(axis=1)).all():
-        raise ValueError(f"s: expected a number so large that rows stay finite as float32, got {s:g}, and others in row {finite.argmin()}")
-    return new
+def _still_finite(new: Array, s: float) -> Array:
+    return still_finite(new, f"s: expected a number so large that rows stay finite as float32, got {s:g}")
 
 
 def _noise(e: Array, other: Array, s: float, swaps: list[int], rng: np.random.Generator, count: int) -> Array:

@@ -54,9 +54,11 @@ class Noise:
         object.__setattr__(self, "sigma", tuple(array.tolist()) if array.ndim else float(array))  # to be compared and shown whole
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """x (B, D) with noise."""
+        """x (B, D) with noise; ValueError where float32 does not hold it."""
         x = demand_called(x, rng)
-        return np.asarray(x + self.deviation(x.shape[1]) * rng.standard_normal(x.shape, dtype=np.float32))
+        with np.errstate(over="ignore"):  # values that are not finite are refused next
+            new = np.asarray(x + self.deviation(x.shape[1]) * rng.standard_normal(x.shape, dtype=np.float32))
+        return still_finite(new, f"sigma: expected deviations so small that rows stay finite as float32, got {np.max(self.sigma):g}")
 
     def deviation(self, columns: int) -> Array:
         """sigma for rows of so many columns."""
@@ -81,11 +83,13 @@ class Mixup:
         keep(self, "alpha", _check.number("alpha", self.alpha, above=0))
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """A blend for each row of x (B, D)."""
+        """A blend for each row of x (B, D); ValueError where float32 does not hold two rows' difference."""
         x = demand_called(x, rng)
         other = x[rng.permutation(len(x))]
         part = rng.beta(self.alpha, self.alpha, (len(x), 1)).astype(np.float32)
-        return np.asarray(other + part * (x - other))
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused next
+            new = np.asarray(other + part * (x - other))
+        return differences_held(new, x)
 
 
 @dataclass(frozen=True)
@@ -229,14 +233,31 @@ def keep(generator: object, name: str, value: float) -> None:
 
 
 def demand_called(x: object, rng: object, columns: int | None = None) -> Array:
-    """Demand what a generator is called with; x (B, D) as float32, with D = columns if that is given."""
+    """Demand what a generator is called with; x (B, D) as finite float32, with D = columns if that is given."""
     array = _check.host_array("x", x)
     _check.float_dtype("x", array)
     known: dict[str, int] = {} if columns is None else {"D": columns}
     _check.Dims(None, **known).shape("x", array.shape, ("B", "D"))
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}: pass numpy.random.default_rng(seed)")
-    return np.asarray(array, np.float32)
+    with np.errstate(over="ignore"):  # values that become infinite are refused next
+        narrow = np.asarray(array, np.float32)
+    _check.finite("x", narrow)
+    return narrow
+
+
+def still_finite(new: Array, what: str) -> Array:
+    """Demand rows (B, D) that did not overflow; `what` is the message without the row."""
+    if not (finite := np.isfinite(new).all(axis=1)).all():
+        raise ValueError(f"{what}, and inf or nan in row {finite.argmin()} of what was to be returned")
+    return new
+
+
+def differences_held(new: Array, x: Array) -> Array:
+    """Demand that rows (B, D) did not overflow, which were made of differences of values of x."""
+    if np.isfinite(new).all():
+        return new
+    return still_finite(new, f"x: expected values whose differences float32 holds, got [{x.min():g}, {x.max():g}]")
 
 
 def demand_rows(x: object) -> Array:

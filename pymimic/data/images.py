@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from .generators import demand_called, keep
+from .generators import demand_called, differences_held, keep
 
 _PIXELS = 32 * 28 * 28  # of images made at once: what is held of them fits the cache
 _KEPT = 0.999  # of the variance of elastic displacements, which few waves make
@@ -68,18 +68,19 @@ class Deform:
             raise ValueError(f"stitch: expected at most {1 - self.blend:g} beside blend = {self.blend}, got {self.stitch}")
 
     def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """New images (B, side * side) float32 of the images x."""
+        """New images (B, side * side) float32 of the images x; ValueError where float32 does not hold two pixels' difference."""
         pixels = self.side**2
         x = demand_called(x, rng, pixels)
         new = np.empty((len(x), pixels), np.float32)
         rows = max(1, _PIXELS // pixels)
-        for start in range(0, len(x), rows):
-            new[start : start + rows] = self._moved(x[start : start + rows], rng)
-        if self.thicken:
-            _thicken(new.reshape(-1, self.side, self.side), rng, self.thicken)
-        if self.blend or self.stitch:
-            new = self._mixed(new, rng)
-        return new
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are refused afterwards
+            for start in range(0, len(x), rows):
+                new[start : start + rows] = self._moved(x[start : start + rows], rng)
+            if self.thicken:
+                _thicken(new.reshape(-1, self.side, self.side), rng, self.thicken)
+            if self.blend or self.stitch:
+                new = self._mixed(new, rng)
+        return differences_held(new, x)
 
     def _pixels(self, name: str) -> float:
         """A setting in pixels; where it is None, in proportion to the side."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..errors import FileFormatError
+from ..formats import begins_with, demand_replaceable
 from ..targets import Path, expanded
 
 
@@ -75,15 +76,8 @@ def map_npy(name: str, path: Path) -> Array:
 
 
 def demand_npy_or_none(name: str, path: Path) -> None:
-    """Demand that a .npy file that is to be written takes the place of none, of another .npy file, or of an empty file."""
-    where = expanded(path, name)
-    if not os.path.exists(where):
-        return
-    with open(where, "rb") as file:
-        start = file.read(len(np.lib.format.MAGIC_PREFIX))
-    if start not in (b"", np.lib.format.MAGIC_PREFIX):
-        what = f"expected no file, or a .npy file to be replaced, got another: {where!r}: remove it, or give another name"
-        raise FileFormatError(f"{name}: {what}")
+    """As `demand_replaceable`, of a .npy file."""
+    demand_replaceable(name, path, "a .npy file", begins_with(np.lib.format.MAGIC_PREFIX))
 
 
 def kind_of(path: Path) -> str:

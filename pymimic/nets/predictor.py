@@ -10,6 +10,8 @@ from .. import _check
 from ..backends import default_host, get
 from ..backends.interface import Array
 from ..devices import kind, to
+from ..numerics import warn_of_bad_rows
+from ..plan import FEW_ROWS
 from .student import Student
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -65,7 +67,8 @@ class Predictor:
     def predict(self, x: Array) -> Array:
         """Logits y (B, C) float32 of x (B, D), float32 or float64.
 
-        y is where x is. A student on a device takes NumPy arrays too.
+        y is where x is. A student on a device takes NumPy arrays too. Of more than 8 rows on the host a UserWarning names those whose
+        logits are not finite, as `Student.predict` does.
 
         Raises
         ------
@@ -73,7 +76,11 @@ class Predictor:
             x has another dtype or shape.
         """
         if _check.are_float32_rows(x, self._net.array, self.inputs):
-            return self._net.predict(x)
-        array = _check.float_rows("x", _check.host_array("x", x) if self._device == "cpu" else x, self.inputs)
-        rows = to(self._device, array)
-        return to(kind(array), self._net.predict(_check.contiguous(rows, np.float32)))
+            y = self._net.predict(x)
+        else:
+            array = _check.float_rows("x", _check.host_array("x", x) if self._device == "cpu" else x, self.inputs)
+            rows = to(self._device, array)
+            y = to(kind(array), self._net.predict(_check.contiguous(rows, np.float32)))
+        if len(y) > FEW_ROWS:  # to look at a few would take as long as to answer them
+            warn_of_bad_rows(x, y)
+        return y

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..demo.students import Trained
+from ..errors import FileFormatError
 from ..files import read_metadata
+from ..formats import demand_png_or_none, demand_replaceable
 from ..nets.net import Net
 from ..nets.student import Student
 from ..targets import replacing
@@ -33,6 +36,11 @@ class Ledger:
     ----------
     folder : for `NAME.csv` and the nets; made if need be
     name : of the experiment
+
+    Raises
+    ------
+    ValueError
+        A file of another kind stands where one is to be written.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -41,11 +49,19 @@ class Ledger:
         self._nets.mkdir(parents=True, exist_ok=True)
         self.lines: list[Line] = []
         if self.path.exists():
-            with self.path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                if tuple(reader.fieldnames or ()) != COLUMNS:
-                    raise ValueError(f"out: expected {self.path} to have the columns {', '.join(COLUMNS)}: choose another folder")
-                self.lines = list(reader)
+            try:
+                with self.path.open(newline="") as file:
+                    reader = csv.DictReader(file)
+                    if tuple(reader.fieldnames or ()) != COLUMNS:
+                        raise ValueError("other columns")
+                    self.lines = list(reader)
+            except (ValueError, csv.Error):  # ValueError of bytes that are no text, too
+                raise ValueError(f"out: expected {self.path} to have the columns {', '.join(COLUMNS)}: choose another folder") from None
+        demand_replaceable("out", self._openings, "a note of when test rows were opened", _is_note)
+        for picture in folder.glob(f"{name}-*.png"):
+            demand_png_or_none("out", picture)
+        for net in self._nets.glob("*.safetensors"):
+            demand_replaceable("out", net, "a net", _is_net)
 
     def has(self, seed: int, part: str, name: str) -> bool:
         """Whether that run is done."""
@@ -94,6 +110,19 @@ class Ledger:
         writer.writerows(self.lines)
         with replacing(self.path) as file:
             file.write(text.getvalue().encode())
+
+
+def _is_note(path: str) -> bool:
+    """Whether a file's lines are those that `open_test_rows` writes."""
+    with open(path, "rb") as file:
+        return all(re.fullmatch(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: \d+ runs\r?\n", line) for line in file)
+
+
+def _is_net(path: str) -> bool:
+    try:
+        return read_metadata(path)["kind"] in _KINDS
+    except (FileFormatError, KeyError):
+        return False
 
 
 def _text(value: Any) -> str:

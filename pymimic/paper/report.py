@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends.interface import Array
+from ..formats import begins_with, demand_replaceable
 from ..targets import replacing
 from .answers import Figures, answers, reproduced, share
 from .experiment import TEACHER, Experiment
@@ -50,6 +51,7 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } .not
 {% endfor %}
 </html>
 """
+_TITLE = "Do wide shallow nets do a deep net's job?"
 _COLUMNS = ("", "seeds", "cases", "parameters", "bytes", "multiply-adds", "validation %", "test %", "agreement %", "CPU s")
 
 
@@ -79,6 +81,12 @@ class Section:
     notes: Sequence[str]
     parts: Sequence[Part]
     pictures: Sequence[Picture] = ()
+
+
+def demand_page_or_none(path: Path) -> None:
+    """As `demand_replaceable`, of a page that `write` wrote."""
+    start = _TEMPLATE.partition("{{ title }}")[0] + _TITLE.partition("'")[0]  # which HTML spells otherwise
+    demand_replaceable("out", path, "a page of pymimic paper", begins_with(start.encode()))
 
 
 def demand_packages() -> None:
@@ -114,7 +122,7 @@ def write(path: Path, figures: Figures, sections: Sequence[Section], about: str)
     jinja2: Any = importlib.import_module("jinja2")
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     text = template.render(
-        title="Do wide shallow nets do a deep net's job?",
+        title=_TITLE,
         about=about,
         answers=answers(figures),
         claims=reproduced(figures),

@@ -36,7 +36,7 @@ def run_paper(
     Raises
     ------
     ValueError, OSError
-        A wrong argument; files that are missing or malformed; a CSV of another experiment.
+        A wrong argument; files that are missing or malformed; files of other kinds in `out` in the place of those to be written.
     ImportError
         Jinja2, matplotlib or scikit-learn is missing; the message says what to install.
     """
@@ -45,11 +45,14 @@ def run_paper(
     if seeds is not None:
         seeds = _check.integer("seeds", seeds, 1, 1 << 31)
     report.demand_packages()
+    report.demand_page_or_none(out / "report.html")
     experiments = {name: kind(out, fast, device, path) for name, kind in _EXPERIMENTS.items()}
     chosen = [experiment for name, experiment in experiments.items() if which in (name, "all")]
     for experiment in chosen:
         experiment.demand()
     out.mkdir(parents=True, exist_ok=True)
+    for experiment in chosen:
+        experiment.open()
     with warnings.catch_warnings():
         if fast:
             warnings.filterwarnings("ignore", ".*: expected a loss below")  # so few steps teach nothing
