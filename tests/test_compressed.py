@@ -215,6 +215,14 @@ def test_a_missing_file_is_named(tmp_path):
         ts.batch([13])
 
 
+def test_a_file_that_another_takes_the_place_of_is_named(tmp_path):
+    create(tmp_path / "other", rows(25, seed=1))
+    ts = create(tmp_path / "set", rows(25))
+    os.replace(tmp_path / "other" / "inputs-00001.npy.gz", tmp_path / "set" / "inputs-00001.npy.gz")
+    with pytest.raises(ManifestError, match=r"inputs-00001.npy.gz: expected .*, got one that was written to since it was opened"):
+        ts.batch([13])
+
+
 def test_a_bomb_is_refused_before_memory_or_disk_is_taken(tmp_path, scratch, monkeypatch):
     create(tmp_path / "set", rows(25))
     path, manifest = tmp_path / "set" / "inputs-00001.npy.gz", tmp_path / "set" / "manifest.json"

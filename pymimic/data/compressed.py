@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import tempfile
 import zlib
 from pathlib import Path
@@ -35,6 +36,7 @@ class CompressedFile:
 
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.path, self.dtype, self.shape = path, dtype, shape
+        self._as_opened = _state(os.stat(path))
         self._array: Array | None = None
 
     def __len__(self) -> int:
@@ -46,38 +48,53 @@ class CompressedFile:
         return cast(Array, self._array[rows])
 
     def _unpacked(self) -> Array:
-        size = self.dtype.itemsize * math.prod(self.shape)
+        """The array, mapped from an unnamed file of its own."""
         try:
-            with open(self.path, "rb") as file:
-                if size > _MOST * file.seek(0, 2):
-                    raise ValueError(f"one that is too small for {size} bytes")
-                file.seek(0)
-                with gzip.GzipFile(fileobj=file) as packed:
-                    return self._mapped(cast(BinaryIO, packed), size)
+            file = open(self.path, "rb")  # noqa: SIM115  (closed below)
         except FileNotFoundError:
             raise ManifestError(f"{self.path}: expected a file, as the manifest says, got none") from None
-        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ManifestError(f"{self.path}: expected a whole .npy file in gzip's format, got {error}") from error
+        with file, tempfile.TemporaryFile() as unpacked:
+            try:
+                start = self._unpack(file, unpacked)
+            except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ManifestError(f"{self.path}: expected a whole .npy file in gzip's format, got {error}") from error
+            return np.asarray(np.memmap(unpacked, self.dtype, "r", start, self.shape))
 
-    def _mapped(self, packed: BinaryIO, size: int) -> Array:
-        """The array, mapped from an unnamed file of its own."""
-        if np.lib.format.read_magic(packed) != (1, 0):
-            raise ValueError("a .npy file of another version")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(packed)
-        if (shape, fortran, dtype) != (self.shape, False, self.dtype):
-            raise ValueError(f"{dtype} {shape} where the manifest says {self.dtype} {self.shape} in C order")
-        start = packed.tell()
-        packed.seek(0)
-        left = start + size
-        with tempfile.TemporaryFile() as file:
+    def _unpack(self, file: BinaryIO, unpacked: Any) -> int:
+        """Write the .npy file that is in `file`; where its array begins. Nothing is written of one that is not the array's."""
+        now, size = os.fstat(file.fileno()), self.dtype.itemsize * math.prod(self.shape)
+        if _state(now) != self._as_opened:
+            raise ValueError("one that was written to since it was opened")
+        if size > _MOST * now.st_size:
+            raise ValueError(f"one that is too small for {size} bytes")
+        with gzip.GzipFile(fileobj=file) as packed:
+            start = self._header(packed)
+            packed.seek(0)
+            left = start + size
             while block := packed.read(min(left, _BLOCK)):
                 try:
-                    file.write(block)
+                    unpacked.write(block)
+                    unpacked.flush()
                 except OSError as error:
                     where = f"{self.path}: unpacked into {tempfile.gettempdir()}, which TMPDIR names"
                     raise OSError(error.errno, f"{where}: {error.strerror}") from error
                 left -= len(block)
             if left or packed.read(1):  # at its end gzip compares its own checksum
                 raise ValueError("a shorter one" if left else f"a longer one than {size} bytes")
-            file.flush()
-            return np.asarray(np.memmap(file, self.dtype, "r", start, self.shape))
+        return start
+
+    def _header(self, packed: Any) -> int:
+        """Demand the header of the array, and say where it ends."""
+        try:
+            version = np.lib.format.read_magic(packed)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(packed) if version == (1, 0) else ((), False, None)
+        except Exception as error:  # a damaged one can raise almost anything
+            raise ValueError(str(error) or "a damaged header") from error
+        if (shape, fortran, dtype) != (self.shape, False, self.dtype):
+            raise ValueError(f"{dtype} {shape} where the manifest says {self.dtype} {self.shape} in C order")
+        return int(packed.tell())
+
+
+def _state(file: os.stat_result) -> tuple[int, int, int]:
+    """What another file, or one that was written to, has otherwise."""
+    return file.st_ino, file.st_size, file.st_mtime_ns

@@ -17,7 +17,7 @@ from .rounding import lost_values
 _CHOICES = {"inputs": ("float32", "float16", "uint8"), "logits": ("float32", "float16")}
 _CODES = 255  # that uint8 has beside 0
 _NARROWEST, _WIDEST = 1e-36, 1e36  # ranges of which float32 holds both 1 / 255 and 255 times as much
-_OTHERS = 1 / 8  # of the probability may be that of the logits which are not kept
+_OTHERS = 1 / 2  # of the probability may be that of the logits which are not kept
 _LEVEL = 6  # zlib's own choice
 DType = str | np.dtype[Any] | type[Any]  # "float16", numpy.dtype("float16") or numpy.float16
 ROUNDING = {"float32": 2.0**-21, "float16": 2.0**-10}

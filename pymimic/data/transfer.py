@@ -185,7 +185,7 @@ class TransferSet:
         -----
         UserWarning
             Values of a column fall together as they are kept: it is named, with what to do. So do float64 inputs or logits as float32.
-            The logits that `top_logits` leaves out have more than an eighth of the teacher's probability.
+            The logits that `top_logits` leaves out have more than half of the teacher's probability.
         """
         storage = Storage.of(inputs_dtype, logits_dtype, inputs_range, top_logits, compress)
         folder = Path(expanded(directory, "directory"))
