@@ -50,7 +50,7 @@ class Storage:
             width = float(np.float32(high - low))
         if not _NARROWEST <= width <= _WIDEST:
             raise ValueError(f"inputs_range: expected numbers that are {_NARROWEST:g} to {_WIDEST:g} apart, got ({low:g}, {high:g})")
-        top = 0 if top_logits is None else _check.integer("top_logits", top_logits, 1, 1 << 31)
+        top = 0 if top_logits is None else _check.integer("top_logits", top_logits, 1, 1 << 27)
         return cls(inputs, logits, *((low, high) if inputs == "uint8" else (0.0, 1.0)), top, _level(compress))
 
     def described(self) -> dict[str, Any] | None:
