@@ -62,13 +62,13 @@ def distill(
     epochs: Annotated[int, typer.Option(metavar="N", help="passes over the rows")] = 20,
     batch_size: Annotated[int, typer.Option(metavar="B", help="rows of a step")] = 512,
     optimizer: Annotated[str, typer.Option(metavar="adamw|sgd", help="sgd is with Nesterov momentum 0.9")] = "adamw",
-    lr: Annotated[float, typer.Option(metavar="RATE", help="learning rate, the schedule's highest")] = 1e-3,
+    lr: Annotated[float, typer.Option(metavar="RATE", help="learning rate, the schedule's highest")] = 5e-3,
     schedule: Annotated[
         str, typer.Option(metavar="cosine|constant|step", help="cosine falls to 0, step to a tenth at each third")
     ] = "cosine",
     warm_up_share: Annotated[
         float, typer.Option("--warm-up", metavar="SHARE", help="of all steps, in which the rate rises linearly; in [0, 1)")
-    ] = 0.0,
+    ] = 0.03,
     weight_decay: Annotated[float, typer.Option(metavar="RATE", help="of V, U and W, times the learning rate a step")] = 0.0,
     loss: Annotated[str, typer.Option(metavar="mimic|distillation", help="squared error of logits, or cross-entropy (KL)")] = "mimic",
     temperature: Annotated[float, typer.Option(metavar="T", help="of distillation alone")] = 1.0,
