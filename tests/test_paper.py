@@ -13,6 +13,7 @@ from pymimic.demo.measure import accuracy_of, choices
 from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestRecipe
 from pymimic.paper import experiment, ledger, mnist1d, report, run, run_paper
 from pymimic.paper.answers import Figures, answers, reproduced
+from pymimic.paper.compress import CompressLetter, CompressMNIST
 from pymimic.paper.letter import Letter
 from pymimic.paper.mnist import MNIST
 from pymimic.paper.mnist1d import MNIST1D, rolled
@@ -34,7 +35,7 @@ class Few(MNIST1D):
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setitem(run._EXPERIMENTS, "mnist1d", Few)
+    monkeypatch.setattr(run, "_EXPERIMENTS", (Few,))
 
 
 def lines(folder):
@@ -103,7 +104,7 @@ def test_figures_are_those_of_the_nets(tmp_path):
     assert not re.search(r'(src|href)="(?!data:)', page)  # the page stands alone
 
 
-@pytest.mark.parametrize("kind", [MNIST1D, Letter, MNIST])
+@pytest.mark.parametrize("kind", run._EXPERIMENTS)
 def test_no_two_runs_have_one_name(kind, tmp_path):
     for fast in (True, False):
         names = [(one.part, one.name) for one in kind(tmp_path, fast, "cpu", None).runs()]
@@ -122,18 +123,18 @@ def blobs(name, inputs, outputs, rows=60):
     return datasets.Dataset(name, outputs, part(rows), part(rows), part(rows), part(rows))
 
 
-@pytest.mark.parametrize(("kind", "inputs", "outputs"), [(Letter, 16, 6), (MNIST, 784, 3)])
-def test_experiments_on_files_run_to_their_end_and_answer(kind, inputs, outputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(kind, "data", lambda self, seed: blobs(self.name, inputs, outputs))
-    page = run_paper(kind.name, tmp_path, seeds=1, fast=True).read_text()
-    with (tmp_path / f"{kind.name}-fast.csv").open(newline="") as file:
-        written = list(csv.DictReader(file))
-    assert {(line["part"], line["name"]) for line in written[1:]} == {
-        (one.part, one.name) for one in kind(tmp_path, True, "cpu", None).runs()
-    }
-    assert all(0 <= float(line["test_accuracy"]) <= 1 for line in written)
-    mine = {"letter": "5. 1000:1", "mnist": "7. What"}[kind.name]
-    assert re.search(f"{re.escape(mine)}[^<]*</b><br>(?!Not measured)", page)
+@pytest.mark.parametrize(("kinds", "question"), [((Letter,), 5), ((MNIST,), 7), ((CompressLetter, CompressMNIST), 6)])
+def test_experiments_on_files_run_to_their_end_and_answer(kinds, question, tmp_path, monkeypatch):
+    sizes = {"letter": (16, 6), "mnist": (784, 3)}
+    monkeypatch.setattr(experiment.Experiment, "data", lambda self, seed: blobs(self.source, *sizes[self.source]))
+    page = run_paper(kinds[0].group, tmp_path, seeds=1, fast=True).read_text()
+    for kind in kinds:
+        with (tmp_path / f"{kind.name}-fast.csv").open(newline="") as file:
+            written = list(csv.DictReader(file))
+        runs = {(one.part, one.name) for one in kind(tmp_path, True, "cpu", None).runs()}
+        assert {(line["part"], line["name"]) for line in written[1:]} == runs
+        assert all(0 <= float(line["test_accuracy"]) <= 1 for line in written)
+    assert re.search(f"<b>{question}\\. [^<]*</b><br>(?!Not measured)", page)
     assert "Not measured: pymimic paper mnist1d does it." in page
 
 
@@ -221,7 +222,7 @@ class TestAnswers:
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match="which: expected one of mnist1d, letter, mnist, all, got 'timit'"):
+    with pytest.raises(ValueError, match="which: expected one of mnist1d, letter, mnist, compress, all, got 'timit'"):
         run_paper("timit", tmp_path)
     with pytest.raises(ValueError, match="seeds: expected an int in"):
         run_paper("mnist1d", tmp_path, seeds=0)

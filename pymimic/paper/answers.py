@@ -50,7 +50,7 @@ class Figures:
         """The lines of a run, one a seed, with their test figures; `MissingError` says which experiment to run."""
         lines = [line for line in self._lines.get(experiment, ()) if (line["part"], line["name"]) == (part, name) and line["test_accuracy"]]
         if not lines:
-            raise MissingError(experiment)
+            raise MissingError(experiment.partition("-")[0])
         return lines
 
     def share(self, experiment: str, part: str, name: str, column: str = "test_accuracy") -> Share:
@@ -69,7 +69,7 @@ class Figures:
         """The run of the best mean on validation rows, which are no test rows."""
         names = names or self.names(experiment, part)
         if not names:
-            raise MissingError(experiment)
+            raise MissingError(experiment.partition("-")[0])
         return max(names, key=lambda name: self.share(experiment, part, name, "validation_accuracy").mean)
 
 
@@ -158,7 +158,30 @@ def _reduction(f: Figures) -> str:
 
 
 def _compressed(f: Figures) -> str:
-    raise MissingError("compress")
+    said = []
+    for experiment in ("compress-letter", "compress-mnist"):
+        nets = {"shallow": "student", "deep": "deep net, rounded alone"}
+        whole = {net: f.share(experiment, "bytes", f"{run}: as trained") for net, run in nets.items()}
+        lost = {
+            net: [f.share(experiment, "bytes", f"{run}, rounded alone: {bits} bits") for bits in (8, 4)] for net, run in _ROUNDED.items()
+        }
+        by_net = [
+            f"the {net} net of {whole[net]} loses {whole[net].mean - lost[net][0].mean:.2f} points at 8 bits and "
+            f"{whole[net].mean - lost[net][1].mean:.2f} at 4, rounded alone"
+            for net in nets
+        ]
+        fit = [name for name in f.names(experiment, "bytes") if name.startswith("student: ")]
+        near = [name for name in fit if f.share(experiment, "bytes", name).mean >= whole["shallow"].mean - 1]
+        smallest = min(near, key=lambda name: f.number(experiment, "bytes", name, "bytes"))
+        times = f.number(experiment, "bytes", "student: as trained", "bytes") / f.number(experiment, "bytes", smallest, "bytes")
+        said.append(
+            f"{experiment.partition('-')[2]}: {', '.join(by_net)}; with its transfer set the shallow net takes {times:.1f} times fewer "
+            f"bytes within a point ({smallest.partition(': ')[2]})"
+        )
+    return f"{'; '.join(said)}."
+
+
+_ROUNDED = {"shallow": "student", "deep": "deep net"}
 
 
 def _features(f: Figures) -> str:

@@ -39,13 +39,13 @@ class Run:
     part : of the experiment: the table or the plot that it belongs to
     name : what it is, in that part
     train : makes it
-    value : where it stands on the plot's axis, or None
+    value : where it stands on the plot's axis; "bytes" for those that it takes; or None
     """
 
     part: str
     name: str
     train: Callable[[Setting], tuple[Trained[Any], int]]  # and the number of its cases
-    value: float | None = None
+    value: float | str | None = None
 
 
 class Experiment(ABC):
@@ -61,14 +61,20 @@ class Experiment(ABC):
 
     name: str
     title: str
+    group: str  # by which it is asked for
     seeds = 5  # unless told otherwise
     needs_files = False  # of a publisher
 
     def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:
         self.folder, self.fast, self.device = folder, fast, device
         self.path = path if self.needs_files else None
-        if self.path is not None and (self.path / self.name).is_dir():
-            self.path = self.path / self.name
+        if self.path is not None and (self.path / self.source).is_dir():
+            self.path = self.path / self.source
+
+    @property
+    def source(self) -> str:
+        """The name of the set."""
+        return self.name
 
     def demand(self) -> None:
         """Demand files and packages, before anything is trained."""
@@ -90,7 +96,7 @@ class Experiment(ABC):
 
     def data(self, seed: int) -> Dataset:
         """The set, as that seed splits it."""
-        return datasets.load(self.name, self.path, seed)
+        return datasets.load(self.source, self.path, seed)
 
     def setting(self, seed: int) -> Setting:
         """The set and its teacher, for a seed."""
@@ -99,7 +105,7 @@ class Experiment(ABC):
 
     def kept(self, recipe: NetsRecipe) -> Kept:
         """A teacher of nets that are read from files once they have been trained."""
-        return Kept(self.shorter(recipe), self.folder / "nets" / f"{self._file}-teachers")
+        return Kept(self.shorter(recipe), self.folder / "nets" / f"{self.stem}-teachers")
 
     def student(
         self, part: str, name: str, cases: Callable[[Setting], Cases], trainings: Sequence[Training], value: float | None = None,
@@ -118,10 +124,17 @@ class Experiment(ABC):
         """A net of another kind, on labels, the best of several trainings by validation rows."""
 
         def train(setting: Setting) -> tuple[Trained[Net], int]:
-            nets = [_alone(self.shorter(recipe), setting) for recipe in recipes]
+            nets = [self.alone(recipe, setting) for recipe in recipes]
             return max(nets, key=lambda net: net.validation_accuracy), len(setting.data.train.x)
 
         return Run(part, name, train)
+
+    def alone(self, recipe: NetsRecipe, setting: Setting) -> Trained[Net]:
+        """One net of the recipe."""
+        started, cpu_started = time.perf_counter(), time.process_time()
+        (net,) = replace(self.shorter(recipe), nets=1).fit(setting.data, setting.data.train, setting.seeds.teacher, setting.device)
+        curve = [record.validation_accuracy or 0.0 for record in net.history]
+        return Trained(net, curve, curve[-1], time.perf_counter() - started, time.process_time() - cpu_started)
 
     def some(self, values: Sequence[_T]) -> Sequence[_T]:
         """All, or two of them if it is to be fast."""
@@ -135,6 +148,11 @@ class Experiment(ABC):
     def open(self) -> Ledger:
         """What is known of its runs."""
         return Ledger(self.folder, self._file)
+
+    @property
+    def stem(self) -> str:
+        """How files begin that experiments on one set share."""
+        return self.source + "-fast" * self.fast
 
     @property
     def begun(self) -> bool:
@@ -151,14 +169,6 @@ class Experiment(ABC):
             return data
         few = [Rows(rows.x[:_FEW], rows.labels[:_FEW]) for rows in (data.train, data.validation, data.test, data.unlabelled)]
         return Dataset(data.name, data.outputs, *few)
-
-
-def _alone(recipe: NetsRecipe, setting: Setting) -> Trained[Net]:
-    """One net of the recipe."""
-    started, cpu_started = time.perf_counter(), time.process_time()
-    (net,) = replace(recipe, nets=1).fit(setting.data, setting.data.train, setting.seeds.teacher, setting.device)
-    curve = [record.validation_accuracy or 0.0 for record in net.history]
-    return Trained(net, curve, curve[-1], time.perf_counter() - started, time.process_time() - cpu_started)
 
 
 def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
@@ -192,7 +202,8 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
                         "hidden": getattr(trained.net, "hidden", None),
                         "rank": getattr(trained.net, "rank", None),
                     }
-                    ledger.add(seed, run.part, run.name, run.value, figures | net | _sizes(Size.of(trained.net)), trained)
+                    figures |= net | _sizes(Size.of(trained.net))
+                    ledger.add(seed, run.part, run.name, figures["bytes"] if isinstance(run.value, str) else run.value, figures, trained)
                 bar.update()
 
     def on_test_rows(line: Line, net: Net | None) -> dict[str, float]:

@@ -36,7 +36,8 @@ _DEEP = DeepRecipe(
 class Letter(Experiment):
     """Students 16-H-26, H = 1,024 but where it varies."""
 
-    name, title, needs_files = "letter", "UCI Letter", True
+    name = group = "letter"
+    title, needs_files = "UCI Letter", True
 
     def recipe(self) -> Recipe:
         deep, trees = (replace(_DEEP, nets=1), 20) if self.fast else (_DEEP, 500)

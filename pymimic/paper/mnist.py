@@ -45,13 +45,14 @@ _RANKS = (8, 16, 32, 64, 128, 256, None)
 class MNIST(Experiment):
     """Students 784-k-H-10 with V from PCA, on 50,000 images; mimics on two million deformed, blended and stitched ones."""
 
-    name, title, seeds, needs_files = "mnist", "MNIST", 3, True
+    name = group = "mnist"
+    title, seeds, needs_files = "MNIST", 3, True
 
     def recipe(self) -> Recipe:
-        return replace(recipe(self.name, self.fast), teacher=self.kept(_CONVNET), hidden=_LARGE.hidden, rank=_LARGE.rank)
+        return replace(recipe(self.source, self.fast), teacher=self.kept(_CONVNET), hidden=_LARGE.hidden, rank=_LARGE.rank)
 
     def runs(self) -> Sequence[Run]:
-        cases = lru_cache(1)(self._cases)
+        cases = lru_cache(1)(self.cases)
         runs = [
             self.student("table", "labels", _labels, [_PLAIN]),
             self.student("table", "labels, dropout and weight decay", _labels, _REGULARISED),
@@ -81,10 +82,10 @@ class MNIST(Experiment):
                 return {"V": a["V"][:64].reshape(-1, 28, 28), "U V": (a["U"][units] @ a["V"]).reshape(-1, 28, 28)}
         return {}
 
-    def _cases(self, setting: Setting) -> Cases:
+    def cases(self, setting: Setting) -> Cases:
         """Labelled once, in a folder: images as bytes, logits as float16."""
         x, count = setting.data.train.x, 2 if self.fast else _COPIES
-        folder = self.folder / "cases" / f"{self._file}-{setting.seeds.split}"
+        folder = self.folder / "cases" / f"{self.stem}-{setting.seeds.split}"
         images = copies(_CASES, x, count, setting.seeds.cases)
         teacher = centred(setting.fitted.teacher)
         return TransferSet.create(folder, teacher, images, source=repr(_CASES), inputs_dtype="uint8", logits_dtype="float16")

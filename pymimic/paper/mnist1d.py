@@ -46,7 +46,8 @@ _DEEP = [DeepRecipe(hidden=(215, 215, 215), epochs=100, dropout=p, weight_decay=
 class MNIST1D(Experiment):
     """4,000 labelled rows of MNIST-1D; students 40-H-10, H = 2,048 but where it varies."""
 
-    name, title = "mnist1d", "MNIST-1D"
+    name = group = "mnist1d"
+    title = "MNIST-1D"
 
     def recipe(self) -> Recipe:
         how = recipe(self.name, self.fast)

@@ -153,16 +153,21 @@ def _spread(group: Sequence[Line], column: str) -> str:
 
 
 def _plot(ledger: Ledger, part: str, groups: dict[str, list[Line]]) -> str:
-    """Test accuracy against the runs' values, as base64, and as a file; "" where they have none."""
-    points = [(float(group[0]["value"]), _mean(group)) for group in groups.values() if group[0]["value"]]
+    """Test accuracy against the runs' values, a line for all names with the same beginning before a colon, as base64; "" without values."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for name, group in groups.items():
+        if group[0]["value"]:
+            series.setdefault(name.partition(": ")[0] if ": " in name else "", []).append((float(group[0]["value"]), _mean(group)))
+    points = [point for some in series.values() for point in some]
     if len(points) < 2 or any(math.isnan(y) for _, y in points):
         return ""
     figure = _figure(7, 4)
     axes = figure.subplots()
-    axes.plot(*zip(*sorted(points)), marker="o")
+    for name, some in series.items():
+        axes.plot(*zip(*sorted(some)), marker="o", label=name or None)
     if TEACHER in groups:
         axes.axhline(_mean(groups[TEACHER]), linestyle="--", color="grey", label="teacher")
-        axes.legend(loc="lower right")
+    axes.legend(loc="lower right")
     log = min(x for x, _ in points) > 0 and max(x for x, _ in points) >= 100
     axes.set(xlabel=part, ylabel="accuracy on test rows, %", xscale="log" if log else "linear")
     axes.grid(alpha=0.3)

@@ -10,13 +10,14 @@ from ..bench.machine import cpu_model
 from ..threads import get_num_threads
 from . import report
 from .answers import Figures
+from .compress import CompressLetter, CompressMNIST
 from .experiment import Experiment, perform
 from .letter import Letter
 from .mnist import MNIST
 from .mnist1d import MNIST1D
 
-_EXPERIMENTS: dict[str, type[Experiment]] = {"mnist1d": MNIST1D, "letter": Letter, "mnist": MNIST}
-NAMES = (*_EXPERIMENTS, "all")
+_EXPERIMENTS: tuple[type[Experiment], ...] = (MNIST1D, Letter, MNIST, CompressLetter, CompressMNIST)
+NAMES = (*dict.fromkeys(kind.group for kind in _EXPERIMENTS), "all")
 
 
 def run_paper(
@@ -26,10 +27,10 @@ def run_paper(
 
     Parameters
     ----------
-    which : "mnist1d", "letter", "mnist" or "all"
+    which : "mnist1d", "letter", "mnist", "compress" or "all"
     out : folder for CSV files, pictures and `report.html`; what is done there already is not done again
-    path : folder with the publisher's files, for letter and mnist, or with folders of those names that have them
-    seeds : each run is made with the seeds 0 to seeds - 1; None: 5, and for mnist 3
+    path : folder with the publisher's files, for all but mnist1d, or with folders of those names that have them
+    seeds : each run is made with the seeds 0 to seeds - 1; None: 5, and where images are many 3
     fast : a few hundred rows and few epochs
     device : "cpu" or "cuda", where nets are trained
 
@@ -46,8 +47,8 @@ def run_paper(
         seeds = _check.integer("seeds", seeds, 1, 1 << 31)
     report.demand_packages()
     report.demand_page_or_none(out / "report.html")
-    experiments = {name: kind(out, fast, device, path) for name, kind in _EXPERIMENTS.items()}
-    chosen = [experiment for name, experiment in experiments.items() if which in (name, "all")]
+    experiments = [kind(out, fast, device, path) for kind in _EXPERIMENTS]
+    chosen = [experiment for experiment in experiments if which in (experiment.group, "all")]
     for experiment in chosen:
         experiment.demand()
     out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def run_paper(
             warnings.filterwarnings("ignore", ".*: expected a loss below")  # so few steps teach nothing
         for experiment in chosen:
             perform(experiment, seeds or experiment.seeds)
-    there = [experiment for experiment in experiments.values() if experiment.begun]
+    there = [experiment for experiment in experiments if experiment.begun]
     figures = Figures({experiment.name: experiment.open().lines for experiment in there})
     about = f"pymimic {__version__}, {cpu_model()}, {get_num_threads()} threads{', --fast: figures that say nothing' * fast}."
     report.write(out / "report.html", figures, [report.section(experiment) for experiment in there], about)
