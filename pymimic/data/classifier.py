@@ -1,4 +1,4 @@
-"""A scikit-learn classifier as a teacher: its logits, from probabilities that are looked at first."""
+"""A scikit-learn estimator as a teacher. A classifier's logits come from probabilities, which are looked at first."""
 
 from __future__ import annotations
 
@@ -13,32 +13,45 @@ from ..numerics import less_row_means
 from . import fingerprint
 from .answers import on_host
 from .classes import distinct
+from .regressor import Predictions, as_fitted_on, is_fitted, is_regressor
 from .teacher import FunctionTeacher, Teacher
 
 _SLACK = 1e-3  # what probabilities and their sums may be off: the rounding of half precision, for 1000 classes
 
 
 def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | None = None) -> Teacher:
-    """A teacher from a fitted scikit-learn classifier: log(predict_proba(x) + floor), less its mean over each row.
+    """A teacher from a fitted scikit-learn estimator, or one that is used alike, as those of LightGBM and XGBoost are.
+
+    Of a classifier the logits are log(predict_proba(x) + floor), less their mean over each row; of a regressor they are what it predicts,
+    a column for each of its targets, in their units.
 
     The floor bounds the logits from below: a forest says 0 where a student can only say very little. The description has the estimator's
-    parameters and a digest of all that it learned, so that two fits can be told apart.
+    parameters and a digest of all that it learned, so that two fits can be told apart. An estimator that was
+    fitted on a DataFrame gets one.
 
     Parameters
     ----------
-    estimator : has `predict_proba` and `classes_`
-    floor : above 0, added to each probability
-    classes : labels in the order of the logits' columns; None takes `estimator.classes_`. A class that the
+    estimator : has `predict_proba` and `classes_`; or is a regressor by its tags, and has `predict`
+    floor : above 0, added to each probability of a classifier
+    classes : of a classifier: labels in the order of the logits' columns; None takes `estimator.classes_`. A class that the
         estimator has never seen gets probability 0. Pass it where folds may lack a class, see `out_of_fold`.
 
     Raises
     ------
     TypeError
-        No `predict_proba`, or no `classes_`: not a classifier, or not a fitted one.
+        No `predict_proba`, or no `classes_`: not a classifier, or not a fitted one. A regressor that is not fitted.
     ValueError
-        floor is not above 0, or the estimator knows a class that is not in `classes`. When it labels: `predict_proba` returns another shape
-        than (B, len(classes_)), or rows that are no probabilities.
+        floor is not above 0, the estimator knows a class that is not in `classes`, or a regressor got classes. When it labels:
+        `predict_proba` returns another shape than (B, len(classes_)), or rows that are no probabilities.
     """
+    regressor = is_regressor(estimator)
+    if regressor and not is_fitted(estimator):
+        raise TypeError(f"estimator: expected a fitted regressor, got {_unsuited(estimator)}")
+    if regressor:
+        if classes is not None:
+            raise ValueError(f"classes: expected None for a regressor, {type(estimator).__name__}, got {classes}")
+        name, described = _description(estimator)
+        return FunctionTeacher(Predictions(estimator), name, described, None)
     if isinstance(estimator, type) or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
         raise TypeError(f"estimator: expected a fitted classifier with predict_proba, got {_unsuited(estimator)}")
     floor = _check.number("floor", floor, above=0)
@@ -49,18 +62,21 @@ def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | N
     unknown = [value for value in known if value not in columns]
     if unknown:
         raise ValueError(f"classes: expected all that the estimator knows, got none of {unknown}")
+    name, described = _description(estimator)
+    described |= {"floor": floor, "outputs": len(columns), "classes": [fingerprint.text(value) for value in columns]}
+    return FunctionTeacher(_LogProbabilities(estimator, floor, known, columns), name, described, columns)
+
+
+def _description(estimator: Any) -> tuple[str, dict[str, Any]]:
+    """The estimator's class, and what tells it from others."""
     name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
     parameters = estimator.get_params() if hasattr(estimator, "get_params") else {}
-    described = {
+    return name, {
         "kind": "sklearn",
         "class": name,
         "parameters": {key: fingerprint.text(value) for key, value in parameters.items() if key not in fingerprint.UNIMPORTANT},
-        "floor": floor,
-        "outputs": len(columns),
-        "classes": [fingerprint.text(value) for value in columns],
         "learned": fingerprint.digest(estimator),
     }
-    return FunctionTeacher(_LogProbabilities(estimator, floor, known, columns), name, described, columns)
 
 
 class _LogProbabilities:
@@ -86,7 +102,7 @@ class _LogProbabilities:
     def _probabilities(self, x: Array) -> Array:
         """What the estimator says, demanded to be (B, len(known)) probabilities with sum 1."""
         name = type(self.estimator).__name__
-        given = self.estimator.predict_proba(x)
+        given = self.estimator.predict_proba(as_fitted_on(self.estimator, x))
         if isinstance(given, list) and given and np.ndim(given[0]) > 1:
             raise TypeError(f"predict_proba: expected one array from {name}, got {len(given)}, as classifiers with several outputs give")
         p = on_host("predict_proba", given, name)
@@ -109,7 +125,7 @@ def _unsuited(estimator: Any) -> str:
     if isinstance(estimator, type):
         return f"the class {estimator.__name__}: make one and fit it, {estimator.__name__}().fit(x, labels)"
     name = type(estimator).__name__
-    if hasattr(estimator, "predict_proba"):
+    if hasattr(estimator, "predict_proba") or is_regressor(estimator):
         return f"one that is not fitted: call {name}.fit(x, labels) first" if hasattr(estimator, "fit") else f"{name} without classes_"
     if hasattr(estimator, "decision_function"):
         return f"{name} with decision_function alone: calibrate it (CalibratedClassifierCV), or use from_callable on that function"

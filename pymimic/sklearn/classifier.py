@@ -1,0 +1,92 @@
+"""`MimicClassifier`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+
+from ..backends.interface import Array
+from ..data.cases import Cases, LabelledSet
+from ..data.transfer import TransferSet
+from ..numerics import log_softmax
+from .mimic import Mimic
+
+
+class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
+    """A wide shallow net that mimics a classifier, or learns labels itself. feature_names_in_"""
+
+    _columns_allowed = False
+
+    def __init__(
+        self, teacher: Any = None, *, hidden: int = 1024, rank: int | None = None, activation: str = "relu", dropout: float = 0.0,
+        loss: str = "distillation", temperature: float = 2.0, floor: float = 0.01, folds: int = 5, copies: int = 8, p: float = 0.2,
+        s: float = 5.0, discrete: Sequence[int] = (), standardise: str = "each", epochs: int = 30, batch_size: int = 128,
+        learning_rate: float = 5e-3, weight_decay: float = 0.0, ema: float | None = 0.99, validation_fraction: float = 0.1,
+        patience: int | None = None, warm_start: bool = False, random_state: Any = None, verbose: bool = False,
+    ) -> None:  # fmt: skip
+        self.teacher, self.hidden, self.rank, self.activation, self.dropout = teacher, hidden, rank, activation, dropout
+        self.loss, self.temperature, self.floor, self.folds = loss, temperature, floor, folds
+        self.copies, self.p, self.s, self.discrete, self.standardise = copies, p, s, discrete, standardise
+        self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.ema = epochs, batch_size, learning_rate, weight_decay, ema
+        self.validation_fraction, self.patience, self.warm_start = validation_fraction, patience, warm_start
+        self.random_state, self.verbose = random_state, verbose
+
+    def decision_function(self, X: Any) -> Array:
+        """Logits (B, C) float32; of two classes (B,): those of the second less those of the first."""
+        y = self._logits(X)
+        return y[:, 1] - y[:, 0] if y.shape[1] == 2 else y
+
+    def predict(self, X: Any) -> Array:
+        """The class of the greatest logit, (B,)."""
+        y = self._logits(X)
+        chosen: Array = self.classes_[y.argmax(axis=1)]
+        return chosen
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities (B, C) float64. Of a mimic the floor is taken off again: softmax of the logits is (p + floor) / (1 + C floor)."""
+        p: Array = np.exp(log_softmax(self._logits(X).astype(np.float64)))
+        if self._floor:
+            p = np.maximum(p * (1 + p.shape[1] * self._floor) - self._floor, 0)
+        return p / p.sum(axis=1, keepdims=True)
+
+    def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
+        check_classification_targets(y)
+        classes = np.unique(y if weights is None else y[weights > 0])
+        if len(classes) < 2:
+            raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
+        if warm and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"y: expected the classes {self.classes_.tolist()} as before, with warm_start=True, got {classes.tolist()}")
+        self.classes_ = classes
+        self._floor = 0.0 if self.teacher is None else self.floor
+        return np.searchsorted(classes, y)
+
+    def _labels(self, y: Array) -> Array:
+        return np.asarray(self.classes_[y])
+
+    def _columns(self) -> list[Any] | None:
+        columns: list[Any] = self.classes_.tolist()
+        return columns
+
+    def _strata(self, y: Array) -> Array | None:
+        return y
+
+    def _outputs(self, y: Array) -> int:
+        return len(self.classes_)
+
+    def _loss(self, mimics: bool) -> dict[str, Any]:
+        if not mimics:
+            return {"loss": "cross_entropy"}
+        return {"loss": self.loss, **({"temperature": self.temperature} if self.loss == "distillation" else {})}
+
+    def _cases(self, x: Array, y: Array, weights: Array | None) -> Cases:
+        return LabelledSet(x, y, len(self.classes_), weights)
+
+    def _mimic_cases(self, x: Array, logits: Array, weights: Array | None) -> Cases:
+        return TransferSet(x, logits, weights)
+
+    def _agreement(self, teacher: Array, student: Array) -> float:
+        return float(np.mean(teacher.argmax(axis=1) == student.argmax(axis=1)))

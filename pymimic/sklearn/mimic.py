@@ -1,0 +1,192 @@
+"""What the classifier and the regressor share: parameters, the way from rows to a trained student, and asking it."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .. import _check
+from ..backends.interface import Array
+from ..data.cases import Cases
+from ..data.moments import standardisation
+from ..data.teacher import label
+from ..nets.student import Student
+from ..optimizer import AdamW, cosine, warm_up
+from ..training.trainer import Trainer
+from .compression import size
+from .rows import Rows, held_out, merged, with_new_cases
+from .teacher import Lesson, Taught
+
+_SLAB = 1 << 22  # numbers of a sparse matrix that are dense at a time
+_PCA_ROWS = 4096
+_FIRST = 0.03  # share of the steps in which the learning rate rises
+
+
+class Seeds(NamedTuple):
+    """One for each use of random numbers, so that none follows from another's."""
+
+    student: int
+    order: int
+    munge: int
+    split: int
+    teacher: int
+
+
+class Mimic(BaseEstimator):  # type: ignore[misc]
+    """Base of `MimicClassifier` and `MimicRegressor`, which hold the parameters' names and their text."""
+
+    student_: Student
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Mimic:
+        """Train the student, first fitting the teacher if it is not fitted.
+
+        Parameters
+        ----------
+        X : (N, D) array, DataFrame or sparse matrix, which becomes one dense float32 array
+        y : (N,) array; for the regressor (N, C) too
+        sample_weight : (N,) array of at least 0, or None for ones. A row of weight 2 is exactly a row that stands twice. The teacher that is
+            fitted here gets the weights too
+
+        Raises
+        ------
+        TypeError, ValueError
+            What scikit-learn refuses, in its words; a teacher that cannot teach these rows; parameters out of range, by their names.
+        """
+        warm = self.warm_start and hasattr(self, "student_")
+        several = self._columns_allowed
+        X, y = validate_data(
+            self, X, y, reset=not warm, dtype=np.float32, order="C", accept_sparse="csr", ensure_min_samples=2, multi_output=several,
+            y_numeric=several,
+        )  # fmt: skip
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            if not sample_weight.any():
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+        x = X if isinstance(X, np.ndarray) else X.toarray(order="C")
+        rows = merged(x, self._encoded(y, sample_weight, warm), sample_weight)
+        seeds = Seeds(*check_random_state(self.random_state).randint(0, np.iinfo(np.int32).max, 5).tolist())
+        copies, folds = _check.integer("copies", self.copies, 0, 1 << 31), _check.integer("folds", self.folds, 2, 1 << 31)
+        share = _check.number("validation_fraction", self.validation_fraction, 0, 1)
+        taught: Taught | None = None
+        if self.teacher is not None:
+            names, floor = getattr(self, "feature_names_in_", None), getattr(self, "floor", 0.01)
+            labels, classes = self._labels(rows.y), self._columns()
+            lesson = Lesson(rows, labels, sample_weight is not None, classes, names, floor, folds, seeds.teacher)
+            taught = lesson.ask(self.teacher)
+        out = held_out(self._strata(rows.y), len(rows.x), share, seeds.split)
+        learned_from, validation = rows.take(~out), rows.take(out) if out.any() else None
+        student = self._student(learned_from, seeds.student, warm)
+        assert student.mean is not None
+        assert student.scale is not None
+        if taught is None:
+            cases = self._cases(learned_from.x, learned_from.y, learned_from.relative_weights())
+            watched = None if validation is None else self._cases(validation.x, validation.y, validation.relative_weights())
+        else:
+            x = with_new_cases(learned_from.x, student.mean, student.scale, copies, self.p, self.s, seeds.munge, self.discrete)
+            n = len(learned_from.x)
+            logits = taught.own[~out] if len(x) == n else np.concatenate([taught.own[~out], label(taught.teacher, x[n:])])
+            weights = learned_from.relative_weights()
+            cases = self._mimic_cases(x, logits, None if weights is None else np.tile(weights, len(x) // n))
+            watched = None
+            if validation is not None:
+                watched = self._mimic_cases(validation.x, taught.own[out], validation.relative_weights())
+        self.history_ = self._trainer(student, cases, seeds.order, watched is not None, taught is not None).fit(cases, watched)
+        self._adopt(student)
+        self.teacher_ = None if taught is None else taught.fitted
+        asked, own = (rows.x, None if taught is None else taught.own)
+        if own is not None and np.count_nonzero(out) > 1:
+            asked, own = rows.x[out], own[out]
+        self.teacher_agreement_ = None if own is None else self._agreement(own, self.student_.predict(asked))
+        self.compression_ = {"teacher": size(self.teacher_), "student": size(self.student_)}
+        return self
+
+    def _student(self, rows: Rows, seed: int, warm: bool) -> Student:
+        """A fresh net that knows its inputs' moments; with `warm` a copy of the one there is."""
+        D, C = rows.x.shape[1], self._outputs(rows.y)
+        wanted = {"hidden": self.hidden, "rank": self.rank, "activation": self.activation, "dropout": self.dropout, "outputs": C}
+        if warm:
+            have = self.student_.configuration()
+            for name, value in wanted.items():
+                if have[name] != value:
+                    raise ValueError(f"{name}: expected {have[name]!r} as before, to go on with warm_start=True, got {value!r}")
+            return copy.deepcopy(self.student_)
+        student = Student(D, self.hidden, C, self.rank, self.activation, self.dropout, seed)
+        student.set_standardisation(*standardisation([rows.x], D, self.standardise))
+        if self.rank is not None and self.rank <= D and len(rows.x) > 1:
+            some = np.random.default_rng(seed).permutation(len(rows.x))[:_PCA_ROWS]
+            student.initialise_bottleneck(rows.x[some])
+        return student
+
+    def _trainer(self, student: Student, cases: Cases, seed: int, watched: bool, mimics: bool) -> Trainer:
+        epochs = _check.integer("epochs", self.epochs, 1, 1 << 31)
+        batch_size = _check.integer("batch_size", self.batch_size, 1, 1 << 31)
+        steps = -(-len(cases) // batch_size) * epochs
+        optimizer = AdamW(warm_up(cosine(self.learning_rate, steps), round(_FIRST * steps)), beta2=0.99, weight_decay=self.weight_decay)
+        loss = self._loss(mimics)
+        return Trainer(
+            student, optimizer, epochs=epochs, batch_size=batch_size, seed=seed, ema=self.ema, keep_best=watched,
+            patience=self.patience if watched else None, progress=bool(self.verbose), **loss,
+        )  # fmt: skip
+
+    def _logits(self, X: Any) -> Array:
+        """The student's outputs (B, C) float32."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float32, order="C", accept_sparse="csr")
+        if isinstance(X, np.ndarray):
+            return self.student_.predict(X)
+        step = max(1, _SLAB // X.shape[1])
+        return np.concatenate([self.student_.predict(X[i : i + step].toarray(order="C")) for i in range(0, X.shape[0], step)])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # What the two differ in.
+
+    _columns_allowed: bool  # whether y may have columns; they are numbers then
+
+    @abstractmethod
+    def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
+        """y as `Rows` has it, (N,) codes or (N, C) float64; sets what the estimator knows of y."""
+
+    @abstractmethod
+    def _labels(self, y: Array) -> Array:
+        """y as a teacher is fitted on it, from what `_encoded` made."""
+
+    @abstractmethod
+    def _columns(self) -> list[Any] | None:
+        """Classes of the columns, or None for a regressor."""
+
+    @abstractmethod
+    def _strata(self, y: Array) -> Array | None:
+        """What the validation split has its share of, or None."""
+
+    @abstractmethod
+    def _outputs(self, y: Array) -> int:
+        """C."""
+
+    @abstractmethod
+    def _loss(self, mimics: bool) -> dict[str, Any]:
+        """The trainer's arguments for the loss."""
+
+    @abstractmethod
+    def _cases(self, x: Array, y: Array, weights: Array | None) -> Cases:
+        """Rows to learn without a teacher."""
+
+    @abstractmethod
+    def _mimic_cases(self, x: Array, logits: Array, weights: Array | None) -> Cases:
+        """Rows to learn a teacher's logits of."""
+
+    def _adopt(self, student: Student) -> None:
+        self.student_ = student
+
+    @abstractmethod
+    def _agreement(self, teacher: Array, student: Array) -> float:
+        """How alike two tables of outputs (B, C) are, at most 1."""

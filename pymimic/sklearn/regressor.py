@@ -1,0 +1,87 @@
+"""`MimicRegressor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+
+from ..backends.interface import Array
+from ..data.cases import Cases
+from ..data.moments import moments
+from ..data.transfer import TransferSet
+from ..nets.student import Student
+from .mimic import Mimic
+
+
+class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
+    """A wide shallow net that mimics a regressor, or learns targets itself. feature_names_in_"""
+
+    _columns_allowed = True
+
+    def __init__(
+        self, teacher: Any = None, *, hidden: int = 1024, rank: int | None = None, activation: str = "relu", dropout: float = 0.0,
+        folds: int = 5, copies: int = 8, p: float = 0.2, s: float = 5.0, discrete: Sequence[int] = (), standardise: str = "each",
+        epochs: int = 30, batch_size: int = 128, learning_rate: float = 5e-3, weight_decay: float = 0.0, ema: float | None = 0.99,
+        validation_fraction: float = 0.1, patience: int | None = None, warm_start: bool = False, random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:  # fmt: skip
+        self.teacher, self.hidden, self.rank, self.activation, self.dropout, self.folds = teacher, hidden, rank, activation, dropout, folds
+        self.copies, self.p, self.s, self.discrete, self.standardise = copies, p, s, discrete, standardise
+        self.epochs, self.batch_size, self.learning_rate, self.weight_decay, self.ema = epochs, batch_size, learning_rate, weight_decay, ema
+        self.validation_fraction, self.patience, self.warm_start = validation_fraction, patience, warm_start
+        self.random_state, self.verbose = random_state, verbose
+
+    def predict(self, X: Any) -> Array:
+        """Targets in their units, (B,), or (B, C) where y had columns: float32's numbers as float64."""
+        y = self._logits(X).astype(np.float64)
+        return y[:, 0] if self._one_axis else y
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
+        self._one_axis = y.ndim == 1
+        return np.asarray(y.reshape(len(y), -1), np.float64)
+
+    def _labels(self, y: Array) -> Array:
+        return y[:, 0] if self._one_axis else y
+
+    def _columns(self) -> list[Any] | None:
+        return None
+
+    def _strata(self, y: Array) -> Array | None:
+        return None
+
+    def _outputs(self, y: Array) -> int:
+        return int(y.shape[1])
+
+    def _loss(self, mimics: bool) -> dict[str, Any]:
+        return {"loss": "mimic"}
+
+    def _student(self, rows: Any, seed: int, warm: bool) -> Student:
+        """It learns targets of mean 0 and deviation 1, those of its first rows; `_adopt` undoes that."""
+        student = super()._student(rows, seed, warm)
+        if warm:
+            student.fold(-self._mean / self._deviation, 1 / self._deviation)
+        else:
+            self._mean, self._deviation = moments([rows.y])
+        return student
+
+    def _cases(self, x: Array, y: Array, weights: Array | None) -> Cases:
+        return TransferSet(x, ((y - self._mean) / self._deviation).astype(np.float32), weights)
+
+    def _mimic_cases(self, x: Array, logits: Array, weights: Array | None) -> Cases:
+        return self._cases(x, logits, weights)
+
+    def _adopt(self, student: Student) -> None:
+        student.fold(self._mean, self._deviation)
+        self.student_ = student
+
+    def _agreement(self, teacher: Array, student: Array) -> float:
+        return float(r2_score(teacher, student))

@@ -1,0 +1,123 @@
+"""The teacher of a mimic: fitted already, or fitted here, and then its logits for labelled rows come out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+
+from ..backends.interface import Array
+from ..data.classes import classes_of, difference_of
+from ..data.classifier import from_sklearn
+from ..data.folds import out_of_fold
+from ..data.regressor import is_fitted, is_regressor, with_names
+from ..data.teacher import Teacher, centred, label
+from .rows import Rows
+
+
+class Taught(NamedTuple):
+    """A teacher and what it says."""
+
+    fitted: Any  # what the user knows: an estimator, or a teacher of pymimic's
+    teacher: Teacher
+    own: Array  # (n, C) float32 logits of the labelled rows
+
+
+class Lesson(NamedTuple):
+    """What it takes to ask a teacher about labelled rows."""
+
+    rows: Rows
+    labels: Array  # as the teacher is to be fitted on them, (n,) or (n, C)
+    weighted: bool  # whether the weights are the user's; else they count rows that are alike
+    classes: list[Any] | None  # of the columns; None for a regressor's
+    names: Any  # of the columns of x, or None
+    floor: float
+    folds: int
+    seed: int
+
+    def ask(self, teacher: Any) -> Taught:
+        """A fitted teacher says its logits; one that is not is cloned and fitted, and says them of rows that it has not seen."""
+        self._demand(teacher)
+        if _has_learned(teacher):
+            made = self._as_teacher(teacher)
+            return Taught(teacher, made, self._labelled(made))
+        random = np.random.RandomState(self.seed)
+        seed = {name: random.randint(1 << 31) for name, value in sorted(teacher.get_params().items()) if _unset(name, value)}
+
+        def fit(numbers: Array) -> Any:
+            return self._fitted(clone(teacher).set_params(**seed), numbers)
+
+        fitted = fit(np.arange(len(self.rows.x)))
+        made = self._as_teacher(fitted)
+        return Taught(fitted, made, self._out_of_fold(lambda numbers: self._as_teacher(fit(numbers)), made))
+
+    def _out_of_fold(self, make: Callable[[Array], Teacher], of_all: Teacher) -> Array:
+        """Logits of each row by a teacher of the other folds, which are stratified: rows are numbered along their labels."""
+        x, y = self.rows.x, self.rows.y
+        if len(x) < 2:
+            return self._labelled(of_all)
+        order = np.random.default_rng(self.seed).permutation(len(x))
+        order = order[np.argsort(y.reshape(len(y), -1)[order, 0], kind="stable")]
+        rank = np.empty(len(x), np.int64)
+        rank[order] = np.arange(len(x))
+        return out_of_fold(lambda _, ranks: make(order[ranks]), x, rank, min(self.folds, len(x)))
+
+    def _fitted(self, estimator: Any, numbers: Array) -> Any:
+        x, y, weights = self.rows.x[numbers], self.labels[numbers], self.rows.weights[numbers]
+        if (weights == 1).all():
+            return estimator.fit(with_names(self.names, x), y)
+        if has_fit_parameter(estimator, "sample_weight"):
+            return estimator.fit(with_names(self.names, x), y, sample_weight=weights)
+        if self.weighted:
+            raise ValueError(f"sample_weight: expected a teacher whose fit takes it, or None, got weights and {type(estimator).__name__}")
+        again = np.repeat(np.arange(len(x)), weights.astype(np.int64))
+        return estimator.fit(with_names(self.names, x[again]), y[again])
+
+    def _as_teacher(self, fitted: Any) -> Teacher:
+        if _is_teacher(fitted):
+            return fitted if self.classes is None else centred(fitted)
+        return from_sklearn(fitted, self.floor, self.classes)
+
+    def _labelled(self, teacher: Teacher) -> Array:
+        logits = label(teacher, self.rows.x)
+        columns = self.rows.y.reshape(len(self.rows.y), -1).shape[1] if self.classes is None else len(self.classes)
+        if logits.shape[1] != columns:
+            raise ValueError(f"teacher: expected {columns} outputs, as y has, got {logits.shape[1]}")
+        return logits
+
+    def _demand(self, teacher: Any) -> None:
+        """Demand a teacher for these rows, before it is fitted."""
+        name, features = type(teacher).__name__, self.rows.x.shape[1]
+        wanted = "a regressor" if self.classes is None else "a classifier with predict_proba"
+        if not _is_teacher(teacher):
+            suits = is_regressor(teacher) if self.classes is None else hasattr(teacher, "predict_proba") and not is_regressor(teacher)
+            if isinstance(teacher, type) or not suits:
+                raise TypeError(f"teacher: expected {wanted}, got {f'the class {teacher.__name__}' if isinstance(teacher, type) else name}")
+            if not (_has_learned(teacher) or hasattr(teacher, "fit")):
+                raise TypeError(f"teacher: expected {wanted} that is fitted or has fit, got {name}")
+        if not _has_learned(teacher):
+            return
+        expects = getattr(teacher, "n_features_in_", getattr(teacher, "inputs", features))
+        if expects != features:
+            raise ValueError(f"X has {features} features, but teacher {name} is expecting {expects} features as input")
+        known = classes_of(teacher) if _is_teacher(teacher) else getattr(teacher, "classes_", np.zeros(0)).tolist()
+        if self.classes is not None and known is not None and set(known) != set(self.classes):
+            difference = difference_of(known, "the teacher", self.classes, "y")
+            raise ValueError(f"teacher: expected the classes of y, {difference}")
+
+
+def _is_teacher(teacher: Any) -> bool:
+    """Whether it is one by pymimic's own protocol."""
+    return callable(getattr(teacher, "logits", None)) and callable(getattr(teacher, "describe", None))
+
+
+def _has_learned(teacher: Any) -> bool:
+    return _is_teacher(teacher) or not hasattr(teacher, "fit") or is_fitted(teacher)
+
+
+def _unset(name: str, value: Any) -> bool:
+    """Whether a parameter asks for random numbers that nobody can repeat."""
+    return value is None and name.rpartition("__")[2] == "random_state"
