@@ -9,16 +9,55 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
+from .. import _check
 from ..backends.interface import Array
 from ..data.cases import Cases, LabelledSet
 from ..data.transfer import TransferSet
 from ..numerics import log_softmax
 from .mimic import Mimic
+from .teacher import is_teacher
 
 
 class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
-    """A wide shallow net that mimics a classifier, or learns labels itself. feature_names_in_"""
+    """A wide shallow net, one hidden layer, that mimics another classifier; without a teacher it learns the labels.
 
+    The student learns the teacher's logits log(p + floor) of the labelled rows, and of new rows that MUNGE makes of these. It sees each
+    input less its mean over its deviation, and learns by AdamW along a cosine. The epoch with the least loss on held-out rows is kept.
+
+    Parameters
+    ----------
+    teacher : an estimator with `predict_proba`, of scikit-learn or used alike; or a pymimic teacher, whose columns are the sorted classes;
+        None for none. One that is not fitted is cloned and fitted here on all rows, and its logits for these come from clones that were
+        fitted on the other folds. `clone`, as `GridSearchCV` uses it, forgets a fit: wrap the teacher in
+        `sklearn.frozen.FrozenEstimator` to keep it. A parameter `random_state` of None is set from this estimator's
+    hidden, rank, activation, dropout : of the net, see `pymimic.Student`; a bottleneck starts from the inputs' principal components
+    loss, temperature : "distillation" at that temperature, or "mimic", squared error of logits; without a teacher it is cross-entropy
+    floor : above 0, added to each probability of the teacher, see `pymimic.from_sklearn`
+    folds : for a teacher that is not fitted, at least 2
+    copies, p, s, discrete : new rows for each labelled row, and how they are made, see `pymimic.munge`; without a teacher there are none
+    standardise : "each" input by its own moments, or "all" alike, for pixels and signals
+    epochs, batch_size, learning_rate, weight_decay, ema : of training, see `pymimic.Trainer`; an epoch has the new rows too
+    validation_fraction : in [0, 1), of each class's rows, held out to choose the epoch. 0 holds out none: the last epoch is kept
+    patience : stop after so many epochs without a better validation loss; None for none
+    warm_start : let `fit` go on from the student there is, along a new schedule; features, classes and net must be as before
+    random_state : int, RandomState or None; an int gives the same bits from fit to fit
+    verbose : draw a bar, if standard error is a terminal
+
+    Attributes
+    ----------
+    student_ : the `pymimic.Student`, whose columns are `classes_`; `student_.save` writes it without its teacher
+    teacher_ : the fitted teacher, or None
+    teacher_agreement_ : share of held-out rows (of all rows, if fewer than 2 were held out) on which the student answers as the teacher
+        did, out of fold where it was fitted here; None without a teacher
+    compression_ : {"teacher": {...}, "student": {...}} of "bytes" (of the pickle), "parameters" and "multiply_adds" (for a row); None where
+        a word has no meaning or no number is known, as in forests
+    history_ : the `pymimic.History` of the last training
+    classes_ : (C,) array of labels, sorted
+    n_features_in_ : D
+    feature_names_in_ : (D,) array of names, where X was a DataFrame with such
+    """
+
+    classes_: Array
     _columns_allowed = False
 
     def __init__(
@@ -51,7 +90,8 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
         p: Array = np.exp(log_softmax(self._logits(X).astype(np.float64)))
         if self._floor:
             p = np.maximum(p * (1 + p.shape[1] * self._floor) - self._floor, 0)
-        return p / p.sum(axis=1, keepdims=True)
+        p /= p.sum(axis=1, keepdims=True)
+        return p
 
     def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
         check_classification_targets(y)
@@ -61,7 +101,8 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
         if warm and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y: expected the classes {self.classes_.tolist()} as before, with warm_start=True, got {classes.tolist()}")
         self.classes_ = classes
-        self._floor = 0.0 if self.teacher is None else self.floor
+        floor = _check.number("floor", self.floor, above=0)
+        self._floor = 0.0 if self.teacher is None or is_teacher(self.teacher) else floor  # which is in the logits
         return np.searchsorted(classes, y)
 
     def _labels(self, y: Array) -> Array:
@@ -77,8 +118,8 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
     def _outputs(self, y: Array) -> int:
         return len(self.classes_)
 
-    def _loss(self, mimics: bool) -> dict[str, Any]:
-        if not mimics:
+    def _loss(self) -> dict[str, Any]:
+        if self.teacher is None:
             return {"loss": "cross_entropy"}
         return {"loss": self.loss, **({"temperature": self.temperature} if self.loss == "distillation" else {})}
 

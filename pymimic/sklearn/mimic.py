@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .. import _check
 from ..backends.interface import Array
 from ..data.cases import Cases
+from ..data.generate import demand_p_s
 from ..data.moments import standardisation
 from ..data.teacher import label
 from ..nets.student import Student
@@ -50,8 +51,8 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         ----------
         X : (N, D) array, DataFrame or sparse matrix, which becomes one dense float32 array
         y : (N,) array; for the regressor (N, C) too
-        sample_weight : (N,) array of at least 0, or None for ones. A row of weight 2 is exactly a row that stands twice. The teacher that is
-            fitted here gets the weights too
+        sample_weight : (N,) array of at least 0, or None for ones. A row of weight 2 is exactly a row that stands twice. A teacher that
+            is fitted here gets the weights too
 
         Raises
         ------
@@ -71,40 +72,41 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         x = X if isinstance(X, np.ndarray) else X.toarray(order="C")
         rows = merged(x, self._encoded(y, sample_weight, warm), sample_weight)
         seeds = Seeds(*check_random_state(self.random_state).randint(0, np.iinfo(np.int32).max, 5).tolist())
-        copies, folds = _check.integer("copies", self.copies, 0, 1 << 31), _check.integer("folds", self.folds, 2, 1 << 31)
         share = _check.number("validation_fraction", self.validation_fraction, 0, 1)
-        taught: Taught | None = None
-        if self.teacher is not None:
-            names, floor = getattr(self, "feature_names_in_", None), getattr(self, "floor", 0.01)
-            labels, classes = self._labels(rows.y), self._columns()
-            lesson = Lesson(rows, labels, sample_weight is not None, classes, names, floor, folds, seeds.teacher)
-            taught = lesson.ask(self.teacher)
         out = held_out(self._strata(rows.y), len(rows.x), share, seeds.split)
-        learned_from, validation = rows.take(~out), rows.take(out) if out.any() else None
-        student = self._student(learned_from, seeds.student, warm)
-        assert student.mean is not None
-        assert student.scale is not None
-        if taught is None:
-            cases = self._cases(learned_from.x, learned_from.y, learned_from.relative_weights())
-            watched = None if validation is None else self._cases(validation.x, validation.y, validation.relative_weights())
+        learned, validation = rows.take(~out), rows.take(out) if out.any() else None
+        student = self._student(learned, seeds.student, warm)
+        taught: Taught | None = None
+        cases: Cases
+        if self.teacher is None:
+            trainer = self._trainer(student, len(learned.x), seeds.order, validation is not None)
+            cases = self._cases(*learned[:2], learned.relative_weights())
+            watched = None if validation is None else self._cases(*validation[:2], validation.relative_weights())
         else:
-            x = with_new_cases(learned_from.x, student.mean, student.scale, copies, self.p, self.s, seeds.munge, self.discrete)
-            n = len(learned_from.x)
-            logits = taught.own[~out] if len(x) == n else np.concatenate([taught.own[~out], label(taught.teacher, x[n:])])
-            weights = learned_from.relative_weights()
-            cases = self._mimic_cases(x, logits, None if weights is None else np.tile(weights, len(x) // n))
-            watched = None
-            if validation is not None:
-                watched = self._mimic_cases(validation.x, taught.own[out], validation.relative_weights())
-        self.history_ = self._trainer(student, cases, seeds.order, watched is not None, taught is not None).fit(cases, watched)
+            copies = _check.integer("copies", self.copies, 0, 1 << 31) if len(learned.x) > 1 else 0
+            p, s = demand_p_s(self.p, self.s)
+            trainer = self._trainer(student, len(learned.x) * (1 + copies), seeds.order, validation is not None)
+            taught = self._lesson(rows, sample_weight is not None, seeds.teacher).ask(self.teacher)
+            x = with_new_cases(learned.x, student, copies, p, s, seeds.munge, self.discrete)
+            logits, weights = taught.own[~out], learned.relative_weights()
+            if copies:
+                logits = np.concatenate([logits, label(taught.teacher, x[len(logits) :])])
+                weights = None if weights is None else np.tile(weights, 1 + copies)
+            cases = self._mimic_cases(x, logits, weights)
+            watched = None if validation is None else self._mimic_cases(validation.x, taught.own[out], validation.relative_weights())
+        self.history_ = trainer.fit(cases, watched)
         self._adopt(student)
         self.teacher_ = None if taught is None else taught.fitted
-        asked, own = (rows.x, None if taught is None else taught.own)
-        if own is not None and np.count_nonzero(out) > 1:
-            asked, own = rows.x[out], own[out]
-        self.teacher_agreement_ = None if own is None else self._agreement(own, self.student_.predict(asked))
-        self.compression_ = {"teacher": size(self.teacher_), "student": size(self.student_)}
+        self.teacher_agreement_ = None
+        if taught is not None:
+            asked = out if np.count_nonzero(out) > 1 else np.ones(len(out), bool)
+            self.teacher_agreement_ = self._agreement(taught.own[asked], student.predict(rows.x[asked]))
+        self.compression_ = {"teacher": size(self.teacher_), "student": size(student)}
         return self
+
+    def _lesson(self, rows: Rows, weighted: bool, seed: int) -> Lesson:
+        folds, names = _check.integer("folds", self.folds, 2, 1 << 31), getattr(self, "feature_names_in_", None)
+        return Lesson(rows, self._labels(rows.y), weighted, self._columns(), names, getattr(self, "floor", 0.01), folds, seed)
 
     def _student(self, rows: Rows, seed: int, warm: bool) -> Student:
         """A fresh net that knows its inputs' moments; with `warm` a copy of the one there is."""
@@ -123,15 +125,14 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
             student.initialise_bottleneck(rows.x[some])
         return student
 
-    def _trainer(self, student: Student, cases: Cases, seed: int, watched: bool, mimics: bool) -> Trainer:
+    def _trainer(self, student: Student, rows: int, seed: int, watched: bool) -> Trainer:
         epochs = _check.integer("epochs", self.epochs, 1, 1 << 31)
         batch_size = _check.integer("batch_size", self.batch_size, 1, 1 << 31)
-        steps = -(-len(cases) // batch_size) * epochs
+        steps = -(-rows // batch_size) * epochs
         optimizer = AdamW(warm_up(cosine(self.learning_rate, steps), round(_FIRST * steps)), beta2=0.99, weight_decay=self.weight_decay)
-        loss = self._loss(mimics)
         return Trainer(
             student, optimizer, epochs=epochs, batch_size=batch_size, seed=seed, ema=self.ema, keep_best=watched,
-            patience=self.patience if watched else None, progress=bool(self.verbose), **loss,
+            patience=self.patience if watched else None, progress=bool(self.verbose), **self._loss(),
         )  # fmt: skip
 
     def _logits(self, X: Any) -> Array:
@@ -173,7 +174,7 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         """C."""
 
     @abstractmethod
-    def _loss(self, mimics: bool) -> dict[str, Any]:
+    def _loss(self) -> dict[str, Any]:
         """The trainer's arguments for the loss."""
 
     @abstractmethod

@@ -18,8 +18,27 @@ from .mimic import Mimic
 
 
 class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
-    """A wide shallow net that mimics a regressor, or learns targets itself. feature_names_in_"""
+    """A wide shallow net, one hidden layer, that mimics another regressor; without a teacher it learns the targets.
 
+    It learns by squared error, targets of mean 0 and deviation 1, each for itself: of y, or of what the teacher predicts for the labelled
+    rows and for new rows that MUNGE makes of these. All else is as in `MimicClassifier`.
+
+    Parameters
+    ----------
+    teacher : an estimator with `predict` that is a regressor by its tags, or a pymimic teacher, or None; else as in `MimicClassifier`
+    hidden, rank, activation, dropout, folds, copies, p, s, discrete, standardise : as in `MimicClassifier`
+    epochs, batch_size, learning_rate, weight_decay, ema, patience, warm_start, random_state, verbose : as in `MimicClassifier`
+    validation_fraction : in [0, 1), of the rows, held out to choose the epoch
+
+    Attributes
+    ----------
+    teacher_agreement_ : coefficient of determination of the student's predictions against the teacher's, on the held-out rows (on all, if
+        fewer than 2 were held out), out of fold where it was fitted here; None without a teacher
+    student_, teacher_, compression_, history_, n_features_in_, feature_names_in_ : as in `MimicClassifier`
+    """
+
+    _mean: Array
+    _deviation: Array
     _columns_allowed = True
 
     def __init__(
@@ -61,7 +80,7 @@ class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
     def _outputs(self, y: Array) -> int:
         return int(y.shape[1])
 
-    def _loss(self, mimics: bool) -> dict[str, Any]:
+    def _loss(self) -> dict[str, Any]:
         return {"loss": "mimic"}
 
     def _student(self, rows: Any, seed: int, warm: bool) -> Student:

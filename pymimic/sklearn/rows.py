@@ -8,6 +8,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..data.generate import munge
+from ..nets.student import Student
 
 
 class Rows(NamedTuple):
@@ -40,7 +41,7 @@ def merged(x: Array, y: Array, weights: Array | None) -> Rows:
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     if not weights.all():
         x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
-    alike = np.unique(x.view(f"V{x.strides[0]}").reshape(-1), return_inverse=True)[1].reshape(-1)
+    alike = np.unique(x.view(f"V{x.itemsize * x.shape[1]}").reshape(-1), return_inverse=True)[1].reshape(-1)
     keys = np.stack([alike.astype(np.float64), *y.reshape(len(y), -1).T])
     order = np.lexsort(keys[::-1])
     first = np.flatnonzero(np.r_[True, (np.diff(keys[:, order]) != 0).any(axis=0)])
@@ -60,11 +61,13 @@ def held_out(strata: Array | None, rows: int, share: float, seed: int) -> Array:
     return mask
 
 
-def with_new_cases(x: Array, mean: Array, scale: Array, copies: int, p: float, s: float, seed: int, discrete: Any) -> Array:
-    """x (n, D) and `copies` munged copies of it, (n (1 + copies), D) float32. Neighbours are near by the standardised (x - mean) scale."""
-    if not copies or len(x) < 2:
+def with_new_cases(x: Array, student: Student, copies: int, p: float, s: float, seed: int, discrete: Any) -> Array:
+    """x (n, D) and `copies` munged copies of it, (n (1 + copies), D) float32. Neighbours are near by what the student sees."""
+    if not copies:
         return x
-    mean, scale = mean.copy(), scale.copy()
+    assert student.mean is not None
+    assert student.scale is not None
+    mean, scale = student.mean.copy(), student.scale.copy()
     mean[list(discrete)], scale[list(discrete)] = 0, 1  # these swap, and stay the values that they were
     everything = np.empty((len(x) * (1 + copies), x.shape[1]), np.float32)
     everything[: len(x)] = x

@@ -77,7 +77,7 @@ class Lesson(NamedTuple):
         return estimator.fit(with_names(self.names, x[again]), y[again])
 
     def _as_teacher(self, fitted: Any) -> Teacher:
-        if _is_teacher(fitted):
+        if is_teacher(fitted):
             return fitted if self.classes is None else centred(fitted)
         return from_sklearn(fitted, self.floor, self.classes)
 
@@ -92,7 +92,7 @@ class Lesson(NamedTuple):
         """Demand a teacher for these rows, before it is fitted."""
         name, features = type(teacher).__name__, self.rows.x.shape[1]
         wanted = "a regressor" if self.classes is None else "a classifier with predict_proba"
-        if not _is_teacher(teacher):
+        if not is_teacher(teacher):
             suits = is_regressor(teacher) if self.classes is None else hasattr(teacher, "predict_proba") and not is_regressor(teacher)
             if isinstance(teacher, type) or not suits:
                 raise TypeError(f"teacher: expected {wanted}, got {f'the class {teacher.__name__}' if isinstance(teacher, type) else name}")
@@ -103,19 +103,22 @@ class Lesson(NamedTuple):
         expects = getattr(teacher, "n_features_in_", getattr(teacher, "inputs", features))
         if expects != features:
             raise ValueError(f"X has {features} features, but teacher {name} is expecting {expects} features as input")
-        known = classes_of(teacher) if _is_teacher(teacher) else getattr(teacher, "classes_", np.zeros(0)).tolist()
+        named = getattr(teacher, "feature_names_in_", None)
+        if named is not None and self.names is not None and list(named) != list(self.names):
+            raise ValueError(f"teacher: expected the feature names of X, {list(self.names)}, in that order, got {list(named)}")
+        known = classes_of(teacher) if is_teacher(teacher) else getattr(teacher, "classes_", np.zeros(0)).tolist()
         if self.classes is not None and known is not None and set(known) != set(self.classes):
             difference = difference_of(known, "the teacher", self.classes, "y")
             raise ValueError(f"teacher: expected the classes of y, {difference}")
 
 
-def _is_teacher(teacher: Any) -> bool:
+def is_teacher(teacher: Any) -> bool:
     """Whether it is one by pymimic's own protocol."""
     return callable(getattr(teacher, "logits", None)) and callable(getattr(teacher, "describe", None))
 
 
 def _has_learned(teacher: Any) -> bool:
-    return _is_teacher(teacher) or not hasattr(teacher, "fit") or is_fitted(teacher)
+    return is_teacher(teacher) or not hasattr(teacher, "fit") or is_fitted(teacher)
 
 
 def _unset(name: str, value: Any) -> bool:

@@ -1,0 +1,384 @@
+"""pymimic.sklearn: scikit-learn's own checks, teachers of all kinds, and what a mimic says of itself."""
+
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", minversion="1.6")
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_iris, make_classification
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import pymimic as pm
+from pymimic.sklearn import MimicClassifier, MimicRegressor
+from pymimic.sklearn.compression import size
+from pymimic.sklearn.rows import held_out, merged
+
+TINY = {"hidden": 16, "epochs": 12, "batch_size": 32, "learning_rate": 0.05, "ema": None}
+QUICK = TINY | {"copies": 1, "folds": 2, "random_state": 0}
+IRIS, KIND = load_iris(return_X_y=True)
+BODY, GROWTH = (part[:200] for part in load_diabetes(return_X_y=True))
+
+
+@parametrize_with_checks([MimicClassifier(**TINY), MimicRegressor(**TINY)])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([
+    MimicClassifier(LogisticRegression(), **TINY, copies=1, folds=2), MimicRegressor(Ridge(), **TINY, copies=1, folds=2, rank=1)
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:rank. expected at most")
+def test_scikit_learns_checks_with_a_teacher(estimator, check):
+    check(estimator)
+
+
+# Where scikit-learn is missing
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("sys.modules['sklearn'] = None", 'expected scikit-learn 1.6 or newer, got none: pip install "pymimic[sklearn]"'),
+        ("sys.modules['sklearn'] = types.SimpleNamespace(__version__='1.5.2')", 'got 1.5.2: pip install --upgrade "pymimic[sklearn]"'),
+    ],
+)
+def test_a_missing_or_old_scikit_learn_says_what_to_install(code, message):
+    program = f"import sys, types, pymimic\nassert 'sklearn' not in sys.modules\n{code}\nimport pymimic.sklearn"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert message in run.stderr.splitlines()[-1]
+    assert run.stderr.splitlines()[-1].startswith("ImportError: pymimic.sklearn: ")
+
+
+# Teachers
+
+
+def test_a_fitted_teacher_is_asked_and_one_that_is_not_is_fitted_out_of_fold():
+    teacher = LogisticRegression().fit(IRIS, KIND)
+    given = MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
+    assert given.teacher_ is teacher
+    fitted = MimicClassifier(LogisticRegression(), **QUICK).fit(IRIS, KIND)
+    assert np.allclose(fitted.teacher_.coef_, teacher.coef_, atol=0.05)
+    for mimic in (given, fitted):
+        assert mimic.score(IRIS, KIND) > 0.9
+        assert mimic.teacher_agreement_ > 0.8
+        assert mimic.student_.configuration()["outputs"] == 3
+
+
+class Noted(KNeighborsClassifier):
+    """Remembers which rows each fit saw, and which it was asked about."""
+
+    log: list = []  # noqa: RUF012
+
+    def fit(self, X, y):
+        self.saw_ = {row.tobytes() for row in X}
+        return super().fit(X, y)
+
+    def predict_proba(self, X):
+        Noted.log.append((self.saw_, {row.tobytes() for row in X}))
+        return super().predict_proba(X)
+
+
+def test_no_labelled_row_has_logits_of_a_teacher_that_saw_it():
+    Noted.log = []
+    MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND)
+    *folds, new = Noted.log
+    assert len(folds) == 2
+    assert all(not saw & asked for saw, asked in folds)
+    assert len(set.union(*(asked for _, asked in folds))) == len(np.unique(IRIS, axis=0))
+    assert len(new[0]) == len(np.unique(IRIS, axis=0))  # munged rows: by a teacher of all
+
+
+def test_regressors_teach_one_column_or_several():
+    both = np.stack([GROWTH, -3 * GROWTH + BODY[:, 0]], axis=1)
+    for y, shape in ((GROWTH, (200,)), (GROWTH[:, None], (200, 1)), (both, (200, 2))):
+        for teacher in (LinearRegression(), LinearRegression().fit(BODY, y), None):
+            mimic = MimicRegressor(teacher, **QUICK).fit(BODY, y)
+            assert mimic.predict(BODY).shape == shape
+            assert mimic.score(BODY, y) > 0.3
+            assert (mimic.teacher_agreement_ is None) == (teacher is None)
+    with pytest.raises(ValueError, match="teacher: expected 1 outputs, as y has, got 2"):
+        MimicRegressor(LinearRegression().fit(BODY, both), **QUICK).fit(BODY, GROWTH)
+
+
+def test_from_sklearn_takes_regressors():
+    fitted = LinearRegression().fit(BODY, GROWTH)
+    teacher = pm.from_sklearn(fitted)
+    x = BODY.astype(np.float32)
+    assert np.allclose(teacher.logits(x), fitted.predict(x)[:, None], rtol=1e-5)
+    assert teacher.describe() == pm.from_sklearn(clone(fitted).fit(BODY, GROWTH)).describe()
+    assert teacher.describe() != pm.from_sklearn(clone(fitted).fit(BODY, GROWTH + 1)).describe()
+    pickle.loads(pickle.dumps(teacher)).logits(x)
+    with pytest.raises(TypeError, match=r"estimator: expected a fitted regressor, got one that is not fitted: call Ridge.fit\(x, labels\)"):
+        pm.from_sklearn(Ridge())
+    with pytest.raises(ValueError, match=r"classes: expected None for a regressor, LinearRegression, got \[1\]"):
+        pm.from_sklearn(fitted, classes=[1])
+
+
+def test_our_own_teachers_teach():
+    net = pm.DeepNet([4, 16, 3], seed=0)
+    net.fit(IRIS.astype(np.float32), KIND, epochs=60, batch_size=16, standardise="each")
+    mimic = MimicClassifier(net, **QUICK).fit(IRIS, KIND)
+    assert mimic.score(IRIS, KIND) > 0.9
+    assert mimic.compression_["teacher"]["parameters"] == net.parameter_count
+    assert mimic.predict_proba(IRIS).min() > 0  # no floor is taken off
+
+
+def test_predict_proba_is_the_teachers_p_without_the_floor():
+    x = np.random.default_rng(0).standard_normal((400, 2), np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    settings = QUICK | {"hidden": 64, "epochs": 30, "learning_rate": 0.02, "floor": 0.1}
+    mimic = MimicClassifier(LogisticRegression().fit(x, y), **settings).fit(x, y)
+    assert np.abs(mimic.predict_proba(x) - mimic.teacher_.predict_proba(x)).max() < 0.05
+    assert np.array_equal(mimic.predict(x), mimic.predict_proba(x).argmax(axis=1))
+
+
+def three_of_four(labels):
+    return LogisticRegression().fit(IRIS[labels != 2], labels[labels != 2])
+
+
+@pytest.mark.parametrize(
+    ("teacher", "error", "message"),
+    [
+        (three_of_four(KIND), ValueError, r"teacher: expected the classes of y, the teacher lacks \[2\]"),
+        (LogisticRegression().fit(IRIS, KIND + 1), ValueError, r"the teacher lacks \[0\] and y lacks \[3\]"),
+        (LogisticRegression().fit(IRIS[:, :3], KIND), ValueError, "X has 4 features, but teacher LogisticRegression is expecting 3"),
+        (LinearRegression(), TypeError, "teacher: expected a classifier with predict_proba, got LinearRegression"),
+        (LinearSVC(), TypeError, "teacher: expected a classifier with predict_proba, got LinearSVC"),
+        (LogisticRegression, TypeError, "got the class LogisticRegression"),
+        (3, TypeError, "teacher: expected a classifier with predict_proba, got int"),
+        (pm.from_callable(lambda x: x[:, :2]), ValueError, "teacher: expected 3 outputs, as y has, got 2"),
+        (pm.from_callable(lambda x: x[:, :3], classes=[0, 1, 5]), ValueError, r"the teacher lacks \[2\] and y lacks \[5\]"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(teacher, error, message):
+    with pytest.raises(error, match=message):
+        MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
+
+
+def test_a_classifier_does_not_teach_a_regressor():
+    with pytest.raises(TypeError, match="teacher: expected a regressor, got LogisticRegression"):
+        MimicRegressor(LogisticRegression(), **QUICK).fit(BODY, GROWTH)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost", "catboost"])
+def test_boosted_trees_teach_by_the_same_call(library):
+    module = pytest.importorskip(library)
+    names = {"lightgbm": ("LGBMClassifier", "LGBMRegressor"), "xgboost": ("XGBClassifier", "XGBRegressor")}
+    classifier, regressor = (getattr(module, name) for name in names.get(library, ("CatBoostClassifier", "CatBoostRegressor")))
+    quiet = {"lightgbm": {"verbose": -1, "n_jobs": 1}, "xgboost": {"n_jobs": 1}}.get(library, {"verbose": 0, "thread_count": 1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for fitted in (False, True):
+            teachers = classifier(n_estimators=30, **quiet), regressor(n_estimators=30, **quiet)
+            if fitted:
+                teachers = teachers[0].fit(IRIS, KIND), teachers[1].fit(BODY, GROWTH)
+            mimic = MimicClassifier(teachers[0], **QUICK).fit(IRIS, KIND)
+            assert mimic.score(IRIS, KIND) > 0.9
+            assert mimic.compression_["teacher"]["bytes"] > mimic.compression_["student"]["bytes"]
+            assert MimicRegressor(teachers[1], **QUICK).fit(BODY, GROWTH).score(BODY, GROWTH) > 0.3
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(IRIS, columns=list("abcd"))
+        assert MimicClassifier(classifier(n_estimators=30, **quiet), **QUICK).fit(frame, KIND).score(frame, KIND) > 0.9
+
+
+# Rows and weights
+
+
+def test_a_row_of_weight_two_is_a_row_that_stands_twice():
+    weights = np.random.default_rng(0).integers(0, 4, len(IRIS))
+    order = np.random.default_rng(1).permutation(int(weights.sum()))
+    again, kinds = np.repeat(IRIS, weights, axis=0)[order], np.repeat(KIND, weights)[order]
+    for teacher in (None, LogisticRegression()):
+        weighted = MimicClassifier(teacher, **QUICK).fit(IRIS, KIND, sample_weight=weights)
+        repeated = MimicClassifier(teacher, **QUICK).fit(again, kinds)
+        assert np.array_equal(weighted.decision_function(IRIS), repeated.decision_function(IRIS))
+    heavy = np.where(KIND == 1, 50.0, 1.0)
+    assert np.mean(MimicClassifier(**QUICK).fit(IRIS, KIND, heavy).predict(IRIS) == 1) > np.mean(KIND == 1)
+
+
+def test_a_teacher_without_weights_gets_rows_as_often_as_they_stand():
+    Noted.log = []
+    x, y = np.repeat(IRIS, 2, axis=0), np.repeat(KIND, 2)
+    mimic = MimicClassifier(Noted(3), **QUICK).fit(x, y)
+    assert mimic.teacher_.n_samples_fit_ == 300
+    with pytest.raises(ValueError, match="sample_weight: expected a teacher whose fit takes it, or None, got weights and Noted"):
+        MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND, sample_weight=np.arange(150))
+
+
+def test_rows_are_merged_and_held_out_by_class():
+    x = np.array([[1, 2], [0, 5], [1, 2], [1, 2]], np.float32)
+    rows = merged(x, np.array([1, 0, 1, 0]), np.array([1.0, 2, 3, 4]))
+    found = {(tuple(a.tolist()), int(b)): w for a, b, w in zip(*rows)}
+    assert found == {((0, 5), 0): 2, ((1, 2), 0): 4, ((1, 2), 1): 4}
+    assert len(merged(x, np.array([1, 0, 1, 0]), np.array([1.0, 0, 3, 0])).x) == 1
+    strata = np.repeat([0, 1, 2], [100, 9, 20])
+    assert np.array_equal(np.bincount(strata[held_out(strata, 129, 0.1, 0)], minlength=3), [10, 0, 2])
+    assert held_out(None, 129, 0.1, 0).sum() == 12
+
+
+# The estimator among others
+
+
+def test_names_strings_objects_and_sparse_rows():
+    pandas, sparse = pytest.importorskip("pandas"), pytest.importorskip("scipy.sparse")
+    frame, names = pandas.DataFrame(IRIS, columns=list("abcd")), np.array(["setosa", "versicolor", "virginica"])[KIND]
+    plain = MimicClassifier(**QUICK).fit(IRIS, KIND)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for labels in (names, names.astype(object), pandas.Series(names)):
+            teacher = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
+            mimic = MimicClassifier(teacher, **QUICK).fit(frame, labels)
+            assert set(mimic.predict(frame)) <= set(names)
+            assert list(mimic.feature_names_in_) == list("abcd")
+    other = LogisticRegression().fit(frame[["d", "c", "b", "a"]], names)
+    with pytest.raises(ValueError, match=r"teacher: expected the feature names of X, \['a', 'b', 'c', 'd'\], in that order, got \['d'"):
+        MimicClassifier(other, **QUICK).fit(frame, names)
+    for kind in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
+        mimic = MimicClassifier(**QUICK).fit(kind(IRIS), KIND)
+        assert np.array_equal(mimic.decision_function(kind(IRIS)), plain.decision_function(IRIS))
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_grid_search_and_pipelines(jobs):
+    pipeline = make_pipeline(StandardScaler(), MimicClassifier(LogisticRegression(), **QUICK))
+    grid = {"mimicclassifier__hidden": [4, 16], "mimicclassifier__teacher__C": [1.0]}
+    search = GridSearchCV(pipeline, grid, n_jobs=jobs, cv=2, error_score="raise").fit(IRIS, KIND)
+    assert search.best_score_ > 0.85
+
+
+def test_pickles_and_dumps_of_joblib_answer_alike(tmp_path):
+    joblib, pandas = pytest.importorskip("joblib"), pytest.importorskip("pandas")
+    frame = pandas.DataFrame(IRIS, columns=list("abcd"))
+    pipeline = make_pipeline(StandardScaler(), MimicClassifier(LogisticRegression(), **QUICK)).set_output(transform="pandas")
+    pipeline.fit(frame, KIND)
+    assert list(pipeline[-1].feature_names_in_) == list("abcd")
+    joblib.dump(pipeline, tmp_path / "f")
+    for same in (joblib.load(tmp_path / "f"), pickle.loads(pickle.dumps(pipeline))):
+        assert np.array_equal(same.decision_function(frame), pipeline.decision_function(frame))
+
+
+def test_a_frozen_teacher_stays_fitted_where_others_are_fitted_anew():
+    teacher = LogisticRegression().fit(IRIS, KIND)
+    assert clone(MimicClassifier(FrozenEstimator(teacher))).set_params(**QUICK).fit(IRIS, KIND).teacher_.coef_ is teacher.coef_
+    assert clone(MimicClassifier(teacher)).set_params(**QUICK).fit(IRIS, KIND).teacher_ is not teacher
+
+
+def test_weights_are_routed():
+    with config_context(enable_metadata_routing=True):
+        mimic = MimicClassifier(**QUICK).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        weights = np.where(KIND == 2, 0.0, 1.0)
+        found = cross_validate(mimic, IRIS, KIND, params={"sample_weight": weights}, cv=2, return_estimator=True)
+        assert all(list(fitted.classes_) == [0, 1] for fitted in found["estimator"])
+
+
+def test_random_states_decide():
+    def ask(state, **more):
+        mimic = MimicClassifier(ExtraTreesClassifier(5), **QUICK | {"random_state": state} | more)
+        return mimic.fit(IRIS, KIND).decision_function(IRIS), mimic
+
+    assert np.array_equal(ask(3)[0], ask(3)[0])
+    assert np.array_equal(ask(np.random.RandomState(3))[0], ask(3)[0])
+    assert not np.array_equal(ask(4)[0], ask(3)[0])
+    state = np.random.RandomState(3)
+    assert not np.array_equal(ask(state)[0], ask(state)[0])
+    assert not np.array_equal(ask(None)[0], ask(None)[0])
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_warm_start_goes_on(teacher):
+    classifier = MimicClassifier(LogisticRegression() if teacher else None, warm_start=True, **QUICK).fit(IRIS, KIND)
+    regressor = MimicRegressor(Ridge() if teacher else None, warm_start=True, **QUICK).fit(BODY, GROWTH)
+    before = regressor.predict(BODY)
+    regressor.set_params(learning_rate=1e-9).fit(BODY, GROWTH)
+    assert np.allclose(regressor.predict(BODY), before, rtol=1e-4)
+    loss = classifier.history_[-1].train_loss
+    assert classifier.fit(IRIS, KIND).history_[0].train_loss < 2 * loss
+    with pytest.raises(ValueError, match=r"y: expected the classes \[0, 1, 2\] as before, with warm_start=True, got \[1, 2\]"):
+        classifier.fit(IRIS[KIND > 0], KIND[KIND > 0])
+    with pytest.raises(ValueError, match="hidden: expected 16 as before, to go on with warm_start=True, got 8"):
+        classifier.set_params(hidden=8).fit(IRIS, KIND)
+    with pytest.raises(ValueError, match="X has 3 features, but MimicClassifier is expecting 4 features as input"):
+        classifier.fit(IRIS[:, :3], KIND)
+
+
+# What it says of itself
+
+
+def test_compression_counts_what_has_a_meaning():
+    mimic = MimicClassifier(ExtraTreesClassifier(5), rank=2, **QUICK).fit(IRIS, KIND)
+    assert mimic.compression_["teacher"] == {"bytes": len(pickle.dumps(mimic.teacher_, 5)), "parameters": None, "multiply_adds": None}
+    student = mimic.compression_["student"]
+    assert student == {"bytes": len(pickle.dumps(mimic.student_, 5)), "parameters": 2 * (4 + 16) + 16 + 3 * 16 + 3, "multiply_adds": 88}
+    assert MimicClassifier(**QUICK).fit(IRIS, KIND).compression_["teacher"] == dict.fromkeys(student)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        perceptron = MLPClassifier(hidden_layer_sizes=[7], max_iter=1).fit(IRIS, KIND)
+        deep = MLPRegressor(hidden_layer_sizes=[7, 5], max_iter=1).fit(BODY, GROWTH)
+    assert [size(perceptron)[word] for word in ("parameters", "multiply_adds")] == [4 * 7 + 7 + 7 * 3 + 3, 4 * 7 + 7 * 3]
+    assert size(deep)["multiply_adds"] == 10 * 7 + 7 * 5 + 5
+    assert size(LinearRegression().fit(BODY, GROWTH))["parameters"] == 11
+    assert size(SVC(kernel="linear").fit(IRIS, KIND))["parameters"] is None
+    assert size(lambda x: x) == dict.fromkeys(student)
+
+
+def test_agreement_and_history_are_of_held_out_rows():
+    mimic = MimicClassifier(LogisticRegression(), **QUICK).fit(IRIS, KIND)
+    assert mimic.teacher_agreement_ == mimic.history_[mimic.history_.best_epoch - 1].validation_accuracy
+    assert len(mimic.history_) == 12
+    everything = MimicClassifier(LogisticRegression(), validation_fraction=0, **QUICK).fit(IRIS, KIND)
+    assert everything.history_[-1].validation_loss is None
+    assert everything.teacher_agreement_ > 0.8
+    forest = ExtraTreesRegressor(20, random_state=0).fit(BODY, GROWTH)
+    assert MimicRegressor(forest, **QUICK).fit(BODY, GROWTH).teacher_agreement_ < 1
+
+
+def test_two_classes_and_no_fit():
+    x, y = make_classification(80, 5, random_state=0)
+    mimic = MimicClassifier(**QUICK).fit(x, y)
+    assert mimic.decision_function(x).shape == (80,)
+    assert mimic.predict_proba(x).shape == (80, 2)
+    assert np.array_equal(mimic.decision_function(x) > 0, mimic.predict(x) == 1)
+    for unfitted, method in ((MimicClassifier(), "predict_proba"), (MimicRegressor(), "predict")):
+        with pytest.raises(NotFittedError):
+            getattr(unfitted, method)(x)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": 0}, "hidden: expected an int in"),
+        ({"epochs": 0}, "epochs: expected an int in"),
+        ({"loss": "l1"}, "loss: expected 'mimic', 'cross_entropy', 'distillation'"),
+        ({"copies": -1}, "copies: expected an int in"),
+        ({"floor": 0.0}, "floor: expected a number above 0"),
+        ({"p": 2.0}, "p: expected a probability in"),
+        ({"validation_fraction": 1.0}, r"validation_fraction: expected a number in \[0, 1\)"),
+        ({"standardise": "none"}, "standardise: expected 'each', 'all'"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_a_teacher_is_fitted(change, message):
+    class Never(LogisticRegression):
+        def fit(self, X, y, sample_weight=None):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match=message):
+        MimicClassifier(Never(), **QUICK | change).fit(IRIS, KIND)
