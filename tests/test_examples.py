@@ -63,6 +63,15 @@ def test_resume():
     assert "the resumed run has the bits of the whole one: True" in said
 
 
+def test_a_mimic_among_scikit_learns_estimators():
+    said = printed("sklearn_mimic.py")
+    assert number(said, "teacher accuracy") > 0.97
+    assert number(said, "mimic accuracy") > 0.95
+    assert number(said, "agreement") > 0.93
+    assert number(said, "teacher to student") > 5
+    assert "the file answers alike: True" in said
+
+
 def test_serve():
     said = printed("serve.py")
     assert "the served logits equal student.predict: True" in said

@@ -1,4 +1,4 @@
-"""pymimic.sklearn: scikit-learn's own checks, teachers of all kinds, and what a mimic says of itself."""
+"""pymimic.sklearn: scikit-learn's own checks, rows and weights, and what a mimic says of itself."""
 
 import pickle
 import subprocess
@@ -9,30 +9,24 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", minversion="1.6")
+from mimics import BODY, GROWTH, IRIS, KIND, QUICK, TINY, Noted, logistic
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_iris, make_classification
+from sklearn.datasets import make_classification
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, cross_validate
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import pymimic as pm
 from pymimic.sklearn import MimicClassifier, MimicRegressor
 from pymimic.sklearn.compression import size
 from pymimic.sklearn.rows import held_out, merged
-
-TINY = {"hidden": 16, "epochs": 12, "batch_size": 32, "learning_rate": 0.05, "ema": None}
-QUICK = TINY | {"copies": 1, "folds": 2, "random_state": 0}
-IRIS, KIND = load_iris(return_X_y=True)
-BODY, GROWTH = (part[:200] for part in load_diabetes(return_X_y=True))
 
 
 @parametrize_with_checks([MimicClassifier(**TINY), MimicRegressor(**TINY)])
@@ -42,7 +36,7 @@ def test_scikit_learns_checks(estimator, check):
 
 @pytest.mark.slow
 @parametrize_with_checks([
-    MimicClassifier(LogisticRegression(), **TINY, copies=1, folds=2), MimicRegressor(Ridge(), **TINY, copies=1, folds=2, rank=1)
+    MimicClassifier(logistic(), **TINY, copies=1, folds=2), MimicRegressor(Ridge(), **TINY, copies=1, folds=2, rank=1)
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:rank. expected at most")
 def test_scikit_learns_checks_with_a_teacher(estimator, check):
@@ -67,139 +61,6 @@ def test_a_missing_or_old_scikit_learn_says_what_to_install(code, message):
     assert run.stderr.splitlines()[-1].startswith("ImportError: pymimic.sklearn: ")
 
 
-# Teachers
-
-
-def test_a_fitted_teacher_is_asked_and_one_that_is_not_is_fitted_out_of_fold():
-    teacher = LogisticRegression().fit(IRIS, KIND)
-    given = MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
-    assert given.teacher_ is teacher
-    fitted = MimicClassifier(LogisticRegression(), **QUICK).fit(IRIS, KIND)
-    assert np.allclose(fitted.teacher_.coef_, teacher.coef_, atol=0.05)
-    for mimic in (given, fitted):
-        assert mimic.score(IRIS, KIND) > 0.9
-        assert mimic.teacher_agreement_ > 0.8
-        assert mimic.student_.configuration()["outputs"] == 3
-
-
-class Noted(KNeighborsClassifier):
-    """Remembers which rows each fit saw, and which it was asked about."""
-
-    log: list = []  # noqa: RUF012
-
-    def fit(self, X, y):
-        self.saw_ = {row.tobytes() for row in X}
-        return super().fit(X, y)
-
-    def predict_proba(self, X):
-        Noted.log.append((self.saw_, {row.tobytes() for row in X}))
-        return super().predict_proba(X)
-
-
-def test_no_labelled_row_has_logits_of_a_teacher_that_saw_it():
-    Noted.log = []
-    MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND)
-    *folds, new = Noted.log
-    assert len(folds) == 2
-    assert all(not saw & asked for saw, asked in folds)
-    assert len(set.union(*(asked for _, asked in folds))) == len(np.unique(IRIS, axis=0))
-    assert len(new[0]) == len(np.unique(IRIS, axis=0))  # munged rows: by a teacher of all
-
-
-def test_regressors_teach_one_column_or_several():
-    both = np.stack([GROWTH, -3 * GROWTH + BODY[:, 0]], axis=1)
-    for y, shape in ((GROWTH, (200,)), (GROWTH[:, None], (200, 1)), (both, (200, 2))):
-        for teacher in (LinearRegression(), LinearRegression().fit(BODY, y), None):
-            mimic = MimicRegressor(teacher, **QUICK).fit(BODY, y)
-            assert mimic.predict(BODY).shape == shape
-            assert mimic.score(BODY, y) > 0.3
-            assert (mimic.teacher_agreement_ is None) == (teacher is None)
-    with pytest.raises(ValueError, match="teacher: expected 1 outputs, as y has, got 2"):
-        MimicRegressor(LinearRegression().fit(BODY, both), **QUICK).fit(BODY, GROWTH)
-
-
-def test_from_sklearn_takes_regressors():
-    fitted = LinearRegression().fit(BODY, GROWTH)
-    teacher = pm.from_sklearn(fitted)
-    x = BODY.astype(np.float32)
-    assert np.allclose(teacher.logits(x), fitted.predict(x)[:, None], rtol=1e-5)
-    assert teacher.describe() == pm.from_sklearn(clone(fitted).fit(BODY, GROWTH)).describe()
-    assert teacher.describe() != pm.from_sklearn(clone(fitted).fit(BODY, GROWTH + 1)).describe()
-    pickle.loads(pickle.dumps(teacher)).logits(x)
-    with pytest.raises(TypeError, match=r"estimator: expected a fitted regressor, got one that is not fitted: call Ridge.fit\(x, labels\)"):
-        pm.from_sklearn(Ridge())
-    with pytest.raises(ValueError, match=r"classes: expected None for a regressor, LinearRegression, got \[1\]"):
-        pm.from_sklearn(fitted, classes=[1])
-
-
-def test_our_own_teachers_teach():
-    net = pm.DeepNet([4, 16, 3], seed=0)
-    net.fit(IRIS.astype(np.float32), KIND, epochs=60, batch_size=16, standardise="each")
-    mimic = MimicClassifier(net, **QUICK).fit(IRIS, KIND)
-    assert mimic.score(IRIS, KIND) > 0.9
-    assert mimic.compression_["teacher"]["parameters"] == net.parameter_count
-    assert mimic.predict_proba(IRIS).min() > 0  # no floor is taken off
-
-
-def test_predict_proba_is_the_teachers_p_without_the_floor():
-    x = np.random.default_rng(0).standard_normal((400, 2), np.float32)
-    y = (x[:, 0] > 0).astype(int)
-    settings = QUICK | {"hidden": 64, "epochs": 30, "learning_rate": 0.02, "floor": 0.1}
-    mimic = MimicClassifier(LogisticRegression().fit(x, y), **settings).fit(x, y)
-    assert np.abs(mimic.predict_proba(x) - mimic.teacher_.predict_proba(x)).max() < 0.05
-    assert np.array_equal(mimic.predict(x), mimic.predict_proba(x).argmax(axis=1))
-
-
-def three_of_four(labels):
-    return LogisticRegression().fit(IRIS[labels != 2], labels[labels != 2])
-
-
-@pytest.mark.parametrize(
-    ("teacher", "error", "message"),
-    [
-        (three_of_four(KIND), ValueError, r"teacher: expected the classes of y, the teacher lacks \[2\]"),
-        (LogisticRegression().fit(IRIS, KIND + 1), ValueError, r"the teacher lacks \[0\] and y lacks \[3\]"),
-        (LogisticRegression().fit(IRIS[:, :3], KIND), ValueError, "X has 4 features, but teacher LogisticRegression is expecting 3"),
-        (LinearRegression(), TypeError, "teacher: expected a classifier with predict_proba, got LinearRegression"),
-        (LinearSVC(), TypeError, "teacher: expected a classifier with predict_proba, got LinearSVC"),
-        (LogisticRegression, TypeError, "got the class LogisticRegression"),
-        (3, TypeError, "teacher: expected a classifier with predict_proba, got int"),
-        (pm.from_callable(lambda x: x[:, :2]), ValueError, "teacher: expected 3 outputs, as y has, got 2"),
-        (pm.from_callable(lambda x: x[:, :3], classes=[0, 1, 5]), ValueError, r"the teacher lacks \[2\] and y lacks \[5\]"),
-    ],
-)
-def test_a_teacher_that_cannot_teach_is_refused(teacher, error, message):
-    with pytest.raises(error, match=message):
-        MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
-
-
-def test_a_classifier_does_not_teach_a_regressor():
-    with pytest.raises(TypeError, match="teacher: expected a regressor, got LogisticRegression"):
-        MimicRegressor(LogisticRegression(), **QUICK).fit(BODY, GROWTH)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("library", ["lightgbm", "xgboost", "catboost"])
-def test_boosted_trees_teach_by_the_same_call(library):
-    module = pytest.importorskip(library)
-    names = {"lightgbm": ("LGBMClassifier", "LGBMRegressor"), "xgboost": ("XGBClassifier", "XGBRegressor")}
-    classifier, regressor = (getattr(module, name) for name in names.get(library, ("CatBoostClassifier", "CatBoostRegressor")))
-    quiet = {"lightgbm": {"verbose": -1, "n_jobs": 1}, "xgboost": {"n_jobs": 1}}.get(library, {"verbose": 0, "thread_count": 1})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        for fitted in (False, True):
-            teachers = classifier(n_estimators=30, **quiet), regressor(n_estimators=30, **quiet)
-            if fitted:
-                teachers = teachers[0].fit(IRIS, KIND), teachers[1].fit(BODY, GROWTH)
-            mimic = MimicClassifier(teachers[0], **QUICK).fit(IRIS, KIND)
-            assert mimic.score(IRIS, KIND) > 0.9
-            assert mimic.compression_["teacher"]["bytes"] > mimic.compression_["student"]["bytes"]
-            assert MimicRegressor(teachers[1], **QUICK).fit(BODY, GROWTH).score(BODY, GROWTH) > 0.3
-        pandas = pytest.importorskip("pandas")
-        frame = pandas.DataFrame(IRIS, columns=list("abcd"))
-        assert MimicClassifier(classifier(n_estimators=30, **quiet), **QUICK).fit(frame, KIND).score(frame, KIND) > 0.9
-
-
 # Rows and weights
 
 
@@ -207,7 +68,7 @@ def test_a_row_of_weight_two_is_a_row_that_stands_twice():
     weights = np.random.default_rng(0).integers(0, 4, len(IRIS))
     order = np.random.default_rng(1).permutation(int(weights.sum()))
     again, kinds = np.repeat(IRIS, weights, axis=0)[order], np.repeat(KIND, weights)[order]
-    for teacher in (None, LogisticRegression()):
+    for teacher in (None, logistic()):
         weighted = MimicClassifier(teacher, **QUICK).fit(IRIS, KIND, sample_weight=weights)
         repeated = MimicClassifier(teacher, **QUICK).fit(again, kinds)
         assert np.array_equal(weighted.decision_function(IRIS), repeated.decision_function(IRIS))
@@ -245,11 +106,11 @@ def test_names_strings_objects_and_sparse_rows():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for labels in (names, names.astype(object), pandas.Series(names)):
-            teacher = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, labels)
+            teacher = make_pipeline(StandardScaler(), logistic()).fit(frame, labels)
             mimic = MimicClassifier(teacher, **QUICK).fit(frame, labels)
             assert set(mimic.predict(frame)) <= set(names)
             assert list(mimic.feature_names_in_) == list("abcd")
-    other = LogisticRegression().fit(frame[["d", "c", "b", "a"]], names)
+    other = logistic().fit(frame[["d", "c", "b", "a"]], names)
     with pytest.raises(ValueError, match=r"teacher: expected the feature names of X, \['a', 'b', 'c', 'd'\], in that order, got \['d'"):
         MimicClassifier(other, **QUICK).fit(frame, names)
     for kind in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
@@ -259,7 +120,7 @@ def test_names_strings_objects_and_sparse_rows():
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_grid_search_and_pipelines(jobs):
-    pipeline = make_pipeline(StandardScaler(), MimicClassifier(LogisticRegression(), **QUICK))
+    pipeline = make_pipeline(StandardScaler(), MimicClassifier(logistic(), **QUICK))
     grid = {"mimicclassifier__hidden": [4, 16], "mimicclassifier__teacher__C": [1.0]}
     search = GridSearchCV(pipeline, grid, n_jobs=jobs, cv=2, error_score="raise").fit(IRIS, KIND)
     assert search.best_score_ > 0.85
@@ -268,7 +129,7 @@ def test_grid_search_and_pipelines(jobs):
 def test_pickles_and_dumps_of_joblib_answer_alike(tmp_path):
     joblib, pandas = pytest.importorskip("joblib"), pytest.importorskip("pandas")
     frame = pandas.DataFrame(IRIS, columns=list("abcd"))
-    pipeline = make_pipeline(StandardScaler(), MimicClassifier(LogisticRegression(), **QUICK)).set_output(transform="pandas")
+    pipeline = make_pipeline(StandardScaler(), MimicClassifier(logistic(), **QUICK)).set_output(transform="pandas")
     pipeline.fit(frame, KIND)
     assert list(pipeline[-1].feature_names_in_) == list("abcd")
     joblib.dump(pipeline, tmp_path / "f")
@@ -277,7 +138,7 @@ def test_pickles_and_dumps_of_joblib_answer_alike(tmp_path):
 
 
 def test_a_frozen_teacher_stays_fitted_where_others_are_fitted_anew():
-    teacher = LogisticRegression().fit(IRIS, KIND)
+    teacher = logistic().fit(IRIS, KIND)
     assert clone(MimicClassifier(FrozenEstimator(teacher))).set_params(**QUICK).fit(IRIS, KIND).teacher_.coef_ is teacher.coef_
     assert clone(MimicClassifier(teacher)).set_params(**QUICK).fit(IRIS, KIND).teacher_ is not teacher
 
@@ -305,7 +166,7 @@ def test_random_states_decide():
 
 @pytest.mark.parametrize("teacher", [False, True])
 def test_warm_start_goes_on(teacher):
-    classifier = MimicClassifier(LogisticRegression() if teacher else None, warm_start=True, **QUICK).fit(IRIS, KIND)
+    classifier = MimicClassifier(logistic() if teacher else None, warm_start=True, **QUICK).fit(IRIS, KIND)
     regressor = MimicRegressor(Ridge() if teacher else None, warm_start=True, **QUICK).fit(BODY, GROWTH)
     before = regressor.predict(BODY)
     regressor.set_params(learning_rate=1e-9).fit(BODY, GROWTH)
@@ -341,10 +202,10 @@ def test_compression_counts_what_has_a_meaning():
 
 
 def test_agreement_and_history_are_of_held_out_rows():
-    mimic = MimicClassifier(LogisticRegression(), **QUICK).fit(IRIS, KIND)
+    mimic = MimicClassifier(logistic(), **QUICK).fit(IRIS, KIND)
     assert mimic.teacher_agreement_ == mimic.history_[mimic.history_.best_epoch - 1].validation_accuracy
     assert len(mimic.history_) == 12
-    everything = MimicClassifier(LogisticRegression(), validation_fraction=0, **QUICK).fit(IRIS, KIND)
+    everything = MimicClassifier(logistic(), validation_fraction=0, **QUICK).fit(IRIS, KIND)
     assert everything.history_[-1].validation_loss is None
     assert everything.teacher_agreement_ > 0.8
     forest = ExtraTreesRegressor(20, random_state=0).fit(BODY, GROWTH)

@@ -1,0 +1,132 @@
+"""pymimic.sklearn: teachers of all kinds."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", minversion="1.6")
+from mimics import BODY, GROWTH, IRIS, KIND, QUICK, Noted, logistic
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+
+import pymimic as pm
+from pymimic.sklearn import MimicClassifier, MimicRegressor
+
+
+def test_a_fitted_teacher_is_asked_and_one_that_is_not_is_fitted_out_of_fold():
+    teacher = logistic().fit(IRIS, KIND)
+    given = MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
+    assert given.teacher_ is teacher
+    fitted = MimicClassifier(logistic(), **QUICK).fit(IRIS, KIND)
+    assert np.allclose(fitted.teacher_.coef_, teacher.coef_, atol=0.05)
+    for mimic in (given, fitted):
+        assert mimic.score(IRIS, KIND) > 0.9
+        assert mimic.teacher_agreement_ > 0.8
+        assert mimic.student_.configuration()["outputs"] == 3
+
+
+def test_no_labelled_row_has_logits_of_a_teacher_that_saw_it():
+    Noted.log = []
+    MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND)
+    *folds, new = Noted.log
+    assert len(folds) == 2
+    assert all(not saw & asked for saw, asked in folds)
+    assert len(set.union(*(asked for _, asked in folds))) == len(np.unique(IRIS, axis=0))
+    assert len(new[0]) == len(np.unique(IRIS, axis=0))  # munged rows: by a teacher of all
+
+
+def test_regressors_teach_one_column_or_several():
+    both = np.stack([GROWTH, -3 * GROWTH + BODY[:, 0]], axis=1)
+    for y, shape in ((GROWTH, (200,)), (GROWTH[:, None], (200, 1)), (both, (200, 2))):
+        for teacher in (LinearRegression(), LinearRegression().fit(BODY, y), None):
+            mimic = MimicRegressor(teacher, **QUICK).fit(BODY, y)
+            assert mimic.predict(BODY).shape == shape
+            assert mimic.score(BODY, y) > 0.3
+            assert (mimic.teacher_agreement_ is None) == (teacher is None)
+    with pytest.raises(ValueError, match="teacher: expected 1 outputs, as y has, got 2"):
+        MimicRegressor(LinearRegression().fit(BODY, both), **QUICK).fit(BODY, GROWTH)
+
+
+def test_from_sklearn_takes_regressors():
+    fitted = LinearRegression().fit(BODY, GROWTH)
+    teacher = pm.from_sklearn(fitted)
+    x = BODY.astype(np.float32)
+    assert np.allclose(teacher.logits(x), fitted.predict(x)[:, None], rtol=1e-5)
+    assert teacher.describe() == pm.from_sklearn(clone(fitted).fit(BODY, GROWTH)).describe()
+    assert teacher.describe() != pm.from_sklearn(clone(fitted).fit(BODY, GROWTH + 1)).describe()
+    pickle.loads(pickle.dumps(teacher)).logits(x)
+    with pytest.raises(TypeError, match=r"estimator: expected a fitted regressor, got one that is not fitted: call Ridge.fit\(x, labels\)"):
+        pm.from_sklearn(Ridge())
+    with pytest.raises(ValueError, match=r"classes: expected None for a regressor, LinearRegression, got \[1\]"):
+        pm.from_sklearn(fitted, classes=[1])
+
+
+def test_our_own_teachers_teach():
+    net = pm.DeepNet([4, 16, 3], seed=0)
+    net.fit(IRIS.astype(np.float32), KIND, epochs=60, batch_size=16, standardise="each")
+    mimic = MimicClassifier(net, **QUICK).fit(IRIS, KIND)
+    assert mimic.score(IRIS, KIND) > 0.9
+    assert mimic.compression_["teacher"]["parameters"] == net.parameter_count
+    assert mimic.predict_proba(IRIS).min() > 0  # no floor is taken off
+
+
+def test_predict_proba_is_the_teachers_p_without_the_floor():
+    x = np.random.default_rng(0).standard_normal((400, 2), np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    settings = QUICK | {"hidden": 64, "epochs": 30, "learning_rate": 0.02, "floor": 0.1}
+    mimic = MimicClassifier(logistic().fit(x, y), **settings).fit(x, y)
+    assert np.abs(mimic.predict_proba(x) - mimic.teacher_.predict_proba(x)).max() < 0.05
+    assert np.array_equal(mimic.predict(x), mimic.predict_proba(x).argmax(axis=1))
+
+
+def three_of_four(labels):
+    return logistic().fit(IRIS[labels != 2], labels[labels != 2])
+
+
+@pytest.mark.parametrize(
+    ("teacher", "error", "message"),
+    [
+        (three_of_four(KIND), ValueError, r"teacher: expected the classes of y, the teacher lacks \[2\]"),
+        (logistic().fit(IRIS, KIND + 1), ValueError, r"the teacher lacks \[0\] and y lacks \[3\]"),
+        (logistic().fit(IRIS[:, :3], KIND), ValueError, "X has 4 features, but teacher LogisticRegression is expecting 3"),
+        (LinearRegression(), TypeError, "teacher: expected a classifier with predict_proba, got LinearRegression"),
+        (LinearSVC(), TypeError, "teacher: expected a classifier with predict_proba, got LinearSVC"),
+        (LogisticRegression, TypeError, "got the class LogisticRegression"),
+        (3, TypeError, "teacher: expected a classifier with predict_proba, got int"),
+        (pm.from_callable(lambda x: x[:, :2]), ValueError, "teacher: expected 3 outputs, as y has, got 2"),
+        (pm.from_callable(lambda x: x[:, :3], classes=[0, 1, 5]), ValueError, r"the teacher lacks \[2\] and y lacks \[5\]"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(teacher, error, message):
+    with pytest.raises(error, match=message):
+        MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
+
+
+def test_a_classifier_does_not_teach_a_regressor():
+    with pytest.raises(TypeError, match="teacher: expected a regressor, got LogisticRegression"):
+        MimicRegressor(logistic(), **QUICK).fit(BODY, GROWTH)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost", "catboost"])
+def test_boosted_trees_teach_by_the_same_call(library):
+    module = pytest.importorskip(library)
+    names = {"lightgbm": ("LGBMClassifier", "LGBMRegressor"), "xgboost": ("XGBClassifier", "XGBRegressor")}
+    classifier, regressor = (getattr(module, name) for name in names.get(library, ("CatBoostClassifier", "CatBoostRegressor")))
+    quiet = {"lightgbm": {"verbose": -1, "n_jobs": 1}, "xgboost": {"n_jobs": 1}}.get(library, {"verbose": 0, "thread_count": 1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for fitted in (False, True):
+            teachers = classifier(n_estimators=30, **quiet), regressor(n_estimators=30, **quiet)
+            if fitted:
+                teachers = teachers[0].fit(IRIS, KIND), teachers[1].fit(BODY, GROWTH)
+            mimic = MimicClassifier(teachers[0], **QUICK).fit(IRIS, KIND)
+            assert mimic.score(IRIS, KIND) > 0.9
+            assert mimic.compression_["teacher"]["bytes"] > mimic.compression_["student"]["bytes"]
+            assert MimicRegressor(teachers[1], **QUICK).fit(BODY, GROWTH).score(BODY, GROWTH) > 0.3
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(IRIS, columns=list("abcd"))
+        assert MimicClassifier(classifier(n_estimators=30, **quiet), **QUICK).fit(frame, KIND).score(frame, KIND) > 0.9
