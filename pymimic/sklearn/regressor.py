@@ -42,9 +42,9 @@ class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
     _columns_allowed = True
 
     def __init__(
-        self, teacher: Any = None, *, hidden: int = 1024, rank: int | None = None, activation: str = "relu", dropout: float = 0.0,
-        folds: int = 5, copies: int = 8, p: float = 0.2, s: float = 5.0, discrete: Sequence[int] = (), standardise: str = "each",
-        epochs: int = 30, batch_size: int = 128, learning_rate: float = 5e-3, weight_decay: float = 0.0, ema: float | None = 0.99,
+        self, teacher: Any = None, *, hidden: int = 512, rank: int | None = None, activation: str = "relu", dropout: float = 0.0,
+        folds: int = 5, copies: int = 4, p: float = 0.2, s: float = 5.0, discrete: Sequence[int] = (), standardise: str = "each",
+        epochs: int = 40, batch_size: int = 64, learning_rate: float = 3e-3, weight_decay: float = 1.0, ema: float | None = 0.99,
         validation_fraction: float = 0.1, patience: int | None = None, warm_start: bool = False, random_state: Any = None,
         verbose: bool = False,
     ) -> None:  # fmt: skip
