@@ -76,9 +76,11 @@ def test_our_own_teachers_teach():
 def test_predict_proba_is_the_teachers_p_without_the_floor():
     x = np.random.default_rng(0).standard_normal((400, 2), np.float32)
     y = (x[:, 0] > 0).astype(int)
-    settings = QUICK | {"hidden": 64, "epochs": 30, "learning_rate": 0.02, "floor": 0.1}
+    settings = QUICK | {"hidden": 64, "epochs": 30, "learning_rate": 0.02, "weight_decay": 0.0, "floor": 0.1}
     mimic = MimicClassifier(logistic().fit(x, y), **settings).fit(x, y)
     assert np.abs(mimic.predict_proba(x) - mimic.teacher_.predict_proba(x)).max() < 0.05
+    softmax = mimic.student_.predict_proba(x)
+    assert np.abs(softmax - mimic.teacher_.predict_proba(x)).max() > 0.05  # which the floor keeps from 0 and 1
     assert np.array_equal(mimic.predict(x), mimic.predict_proba(x).argmax(axis=1))
 
 
