@@ -104,7 +104,7 @@ def test_names_strings_objects_and_sparse_rows():
     frame, names = pandas.DataFrame(IRIS, columns=list("abcd")), np.array(["setosa", "versicolor", "virginica"])[KIND]
     plain = MimicClassifier(**QUICK).fit(IRIS, KIND)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         for labels in (names, names.astype(object), pandas.Series(names)):
             teacher = make_pipeline(StandardScaler(), logistic()).fit(frame, labels)
             mimic = MimicClassifier(teacher, **QUICK).fit(frame, labels)
