@@ -38,6 +38,7 @@ FLOORS = (
     ("pymimic.training",),
     ("pymimic",),  # the public names
     ("pymimic.sklearn",),
+    ("pymimic.torch",),
     ("pymimic.bench", "pymimic.demo"),
     ("pymimic.paper",),
     ("pymimic.cli", "pymimic.commands", "pymimic.exits", "pymimic.__main__"),

@@ -1,0 +1,9 @@
+"""pymimic inside torch trainers: operators, a module, an optimizer that runs inside the backward pass, losses, teachers.
+
+`import pymimic` does not import this package, nor torch. It needs `pip install "pymimic[torch]"`.
+"""
+
+from . import installed  # noqa: F401  before all that imports torch
+from .operators import factorized_linear, linear_dropout, shallow
+
+__all__ = ["factorized_linear", "linear_dropout", "shallow"]
