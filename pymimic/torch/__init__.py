@@ -4,6 +4,10 @@
 """
 
 from . import installed  # noqa: F401  before all that imports torch
+from .fused import FusedOptimizer
+from .losses import DistillationLoss, MimicLoss
+from .net import MimicNet
 from .operators import factorized_linear, linear_dropout, shallow
+from .teacher import teacher
 
-__all__ = ["factorized_linear", "linear_dropout", "shallow"]
+__all__ = ["DistillationLoss", "FusedOptimizer", "MimicLoss", "MimicNet", "factorized_linear", "linear_dropout", "shallow", "teacher"]

@@ -1,0 +1,236 @@
+"""The optimizer that runs inside the backward pass of a `MimicNet`, with the face of an optimizer of torch."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .. import _check
+from ..backends.interface import Saved
+from ..optimizer import SGD, AdamW, constant
+from ..weights import ShallowWeights
+from .operators import shallow
+from .register import array, number, tensor
+
+if TYPE_CHECKING:
+    from .net import MimicNet
+
+_WIDE = ("U", "b", "W", "c")
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "adamw": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
+    "sgd": {"lr": 1e-3, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+}
+_ONCE = (
+    "step() must follow each backward pass; gradients cannot be accumulated, clipped, scaled or reduced by DistributedDataParallel: train "
+    "net.parameters() with an optimizer of torch.optim for that"
+)
+
+
+class FusedOptimizer(torch.optim.Optimizer):
+    """Updates U, b, W and c of a net inside its backward pass (`pymimic.ShallowWeights.step`): their gradients are never stored.
+
+    `step()` must follow each backward pass, and ends it: it updates V. Everything else is refused by a RuntimeError: a second forward or
+    backward pass before it, accumulated, clipped or scaled gradients, DistributedDataParallel, checkpoints. A loss that was scaled by a
+    `GradScaler` has updated the weights before `scaler.step` is refused.
+
+    torch's learning-rate schedulers work on it. The parameters become views of the handle's arrays, so a `state_dict` is current at any
+    time; a net that is moved or cast needs a new optimizer. Forward passes in evaluation mode, or without gradients, train nothing.
+    Weight decay skips b and c. Weights are float32 or float64, on the CPU. `torch.compile` runs it outside of its graphs.
+
+    Parameters
+    ----------
+    net : a `pymimic.torch.MimicNet`
+    kind : "adamw" or "sgd"
+    settings : as torch.optim has them: lr, weight_decay (0 if not given), and betas and eps, or momentum and nesterov
+
+    Raises
+    ------
+    ValueError, TypeError
+        Settings that the optimizer does not have, or out of their range.
+    RuntimeError
+        Weights of another dtype, on a device, or frozen.
+    """
+
+    def __init__(self, net: MimicNet, kind: str = "adamw", **settings: Any) -> None:
+        if not _check.one_of(kind, _DEFAULTS):
+            raise ValueError(f"kind: expected one of {', '.join(_DEFAULTS)}, got {kind!r}")
+        if unknown := sorted(settings.keys() - _DEFAULTS[kind].keys()):
+            raise TypeError(f"{unknown[0]}: expected settings of {kind}, {', '.join(_DEFAULTS[kind])}")
+        group = _DEFAULTS[kind] | settings
+        rate, decay = constant(group["lr"]), group["weight_decay"]
+        if kind == "adamw":
+            beta1, beta2 = group["betas"]
+            self._optimizer: AdamW | SGD = AdamW(rate, beta1=beta1, beta2=beta2, epsilon=group["eps"], weight_decay=decay)
+        else:
+            self._optimizer = SGD(rate, momentum=group["momentum"], nesterov=group["nesterov"], weight_decay=decay)
+        wide = {name: getattr(net, name) for name in _WIDE}
+        for name, param in wide.items():
+            if param.device.type != "cpu" or param.dtype not in (torch.float32, torch.float64) or not param.requires_grad:
+                have = f"{param.dtype} on {param.device}" if param.requires_grad else "one that requires no gradient"
+                raise RuntimeError(f"{name}: expected a float32 or float64 parameter on the CPU to train, got {have}")
+        super().__init__(list(net.parameters()), group)
+        self._net, self._dtype = net, wide["U"].dtype
+        U, b, W, c = (array(param) for param in wide.values())
+        self._handle = ShallowWeights(U, b, W, c, dtype=str(U.dtype), activation=net.activation)
+        for name, held in self._handle.arrays(copy=False).items():
+            wide[name].data = tensor(held)
+        self._memory = {name: param.data_ptr() for name, param in wide.items()}
+        self._waiting: weakref.ref[_Pass] | None = None  # the forward pass that has had no backward pass
+        self._updated = False  # whether there was a backward pass since the last step
+        self._saved: Saved | None = None  # memory for h
+        self._version = -1  # of V's gradient as the backward pass left it
+        if net.V is not None:
+            held_by = weakref.ref(self)
+            net.V.register_post_accumulate_grad_hook(lambda V: _note(held_by, V))
+        net._fused = self
+
+    def forward(self, rows: Tensor, mask: dict[str, Any]) -> Tensor:
+        """y (B, C) of z (B, k): what the net calls. In training, its backward pass updates the weights."""
+        net = self._net
+        for name, address in self._memory.items():
+            if getattr(net, name).data_ptr() != address:
+                raise RuntimeError(
+                    f"{name}: expected the memory that fused_optimizer gave it; a net that was moved or cast needs a new one"
+                )
+        if not (net.training and torch.is_grad_enabled()):
+            weights = [getattr(net, name).detach() for name in _WIDE]
+            return shallow(rows, *weights, activation=net.activation, **mask)
+        if nn.parallel.DistributedDataParallel._active_ddp_module is not None:
+            raise RuntimeError(f"fused_optimizer: expected a net outside of DistributedDataParallel; {_ONCE}")
+        if torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(f"fused_optimizer: expected a forward pass outside of a checkpoint; {_ONCE}")
+        if self._updated or (self._waiting is not None and self._waiting() is not None):
+            awaited = "step()" if self._updated else "its backward pass"
+            raise RuntimeError(f"fused_optimizer: expected {awaited} before another forward pass in training mode; {_ONCE}")
+        y: Tensor = _fused_pass(self, rows.to(self._dtype), mask)
+        return y
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """End the step that the backward pass began: update V. Returns what the closure does, which is called first, if there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if not self._updated:
+            raise RuntimeError(f"step: expected a backward pass since the last step; {_ONCE}")
+        V = self._net.V
+        if V is not None and V.requires_grad:
+            if V.grad is None or V.grad._version != self._version:
+                raise RuntimeError(
+                    f"V: expected its gradient as the backward pass left it, got {'none' if V.grad is None else 'another'}; {_ONCE}"
+                )
+            self._optimizer.update("V", array(V), array(V.grad))
+        self._updated = False
+        for name in _WIDE:
+            getattr(self._net, name).grad = None
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set gradients to None, which they have to be before a backward pass."""
+        super().zero_grad(set_to_none=True)
+
+    def release(self) -> None:
+        """Let the net train as any other module again."""
+        self._net._fused = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused: the parameters are the net's."""
+        if self.param_groups:
+            raise RuntimeError("param_group: expected none, as a fused optimizer trains the parameters of its net alone")
+        super().add_param_group(param_group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the slots and the count of steps by name, and torch's parameter groups."""
+        return super().state_dict() | {"state": {name: torch.tensor(held) for name, held in self._optimizer.state().items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        if "steps" not in state_dict["state"]:
+            raise ValueError("state_dict: expected that of a fused optimizer, which has 'steps' in its state")
+        super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
+        self._optimizer.load_state({name: array(held) for name, held in state_dict["state"].items()})
+
+    def _take_settings(self) -> None:
+        """From the parameter group, where schedulers write."""
+        group, optimizer = self.param_groups[0], self._optimizer
+        optimizer.schedule, optimizer.weight_decay = constant(float(group["lr"])), group["weight_decay"]
+        if isinstance(optimizer, AdamW):
+            (optimizer.beta1, optimizer.beta2), optimizer.epsilon = group["betas"], group["eps"]
+        else:
+            optimizer.momentum, optimizer.nesterov = group["momentum"], group["nesterov"]
+
+    def _backward(self, waiting: _Pass, dy: Tensor, z: Tensor, need_dz: bool) -> Tensor | None:
+        """Update the weights; dz of them as they were."""
+        if self._updated or waiting.done:
+            raise RuntimeError(f"fused_optimizer: expected step() before another backward pass; {_ONCE}")
+        V = self._net.V
+        if V is not None and V.grad is not None:
+            raise RuntimeError(f"V: expected no gradient before the backward pass, got one; call zero_grad() before it; {_ONCE}")
+        self._take_settings()
+        dz = self._handle.step(
+            array(dy.contiguous()), array(z), self._optimizer, saved=waiting.saved, need_dz=need_dz, **waiting.mask
+        )  # fmt: skip
+        self._saved, waiting.saved, waiting.done = waiting.saved, None, True
+        self._waiting, self._updated = None, True
+        for name in _WIDE:
+            param = getattr(self._net, name)
+            param.grad = torch.Tensor._make_wrapper_subclass(_NeverStored, param.shape, dtype=param.dtype, device=param.device)
+        return None if dz is None else tensor(dz)
+
+
+class _Pass:
+    """A forward pass, as its backward pass finds it."""
+
+    def __init__(self, mask: dict[str, Any]) -> None:
+        self.mask, self.done, self.saved = mask, False, None  # type: tuple[dict[str, Any], bool, Saved | None]
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _fused_pass(optimizer: FusedOptimizer, rows: Tensor, mask: dict[str, Any]) -> Tensor:
+    return _Fused.apply(rows, optimizer._net.c, optimizer, mask)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class _Fused(torch.autograd.Function):
+    """The wide layer whose backward pass is an optimizer's step. It has c as an argument so that there is one if z requires none."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, c: Tensor, optimizer: FusedOptimizer, mask: dict[str, Any]) -> Tensor:
+        numbers = {"seed": number("seed", mask["seed"], 64), "offset": number("offset", mask["offset"], 32)} if mask else {}
+        z, ctx.waiting, ctx.optimizer = rows.contiguous(), _Pass(mask | numbers), optimizer
+        handle, y = optimizer._handle, z.new_empty((len(z), len(c)))
+        save: bool | Saved = handle.keeps(len(z)) and (optimizer._saved or True)
+        made = handle.forward(array(z), save=save, out=array(y), **ctx.waiting.mask)
+        ctx.waiting.saved = made[1] if isinstance(made, tuple) else None
+        optimizer._waiting = weakref.ref(ctx.waiting)
+        ctx.save_for_backward(z)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, None, None]:
+        return ctx.optimizer._backward(ctx.waiting, dy, *ctx.saved_tensors, ctx.needs_input_grad[0]), None, None, None
+
+
+class _NeverStored(torch.Tensor):
+    """What stands for a gradient between the backward pass and `step()`, without memory: whoever reads it is told."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        raise RuntimeError(f"grad: expected nobody to read a gradient that fused_optimizer has used and not stored; {_ONCE}")
+
+    __torch_dispatch__ = __torch_function__  # type: ignore[assignment]
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return "a gradient that fused_optimizer has used and not stored"
+
+
+def _note(held_by: weakref.ref[FusedOptimizer], V: Tensor) -> None:
+    """Remember V's gradient as the backward pass leaves it."""
+    optimizer = held_by()
+    if optimizer is not None and V.grad is not None:
+        optimizer._version = V.grad._version

@@ -1,0 +1,67 @@
+"""The library's losses of a student's logits, as modules of torch, which differentiates, compiles and maps them as its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .. import _check
+
+
+class MimicLoss(nn.Module):
+    """sum_b w_b |y_b - t_b|^2 / (2 B), as `pymimic.ops.mimic_loss`: a 0-d tensor. An empty batch has loss 0."""
+
+    def forward(self, y: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Of the student's logits y and the teacher's t, both (B, C), with weights (B,) of rows, or None for ones."""
+        _demand("t", t, y.shape)
+        return _mean((y - t).square().sum(1) / 2, weights)
+
+
+class DistillationLoss(nn.Module):
+    """alpha T^2 times the mean of w_b KL(softmax(t_b / T) || softmax(y_b / T)), as `pymimic.ops.distillation_loss`: a 0-d tensor.
+
+    With labels (1 - alpha) times their cross-entropy is added. Hinton, Vinyals & Dean 2015, section 2. t may have -inf.
+
+    Parameters
+    ----------
+    temperature : T > 0
+    alpha : the share of the teacher's logits, in [0, 1]
+    """
+
+    def __init__(self, temperature: float, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = _check.number("temperature", temperature, above=0, float32=True)
+        self.alpha = _check.number("alpha", alpha, 0, most=1)
+
+    def forward(self, y: Tensor, t: Tensor, labels: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """Of the student's logits y and the teacher's t, both (B, C); labels (B,) of int64, needed where alpha is below 1; weights (B,)."""
+        _demand("t", t, y.shape)
+        T = self.temperature
+        log_p, log_q = torch.log_softmax(t / T, 1), torch.log_softmax(y / T, 1)
+        p = log_p.exp()
+        log_p = log_p.masked_fill(p == 0, 0)  # 0 log 0 is 0
+        loss = T**2 * _mean((p * (log_p - log_q)).sum(1), weights)
+        if self.alpha == 1:
+            return loss
+        if labels is None:
+            raise ValueError(f"labels: expected (B,) integers, as alpha = {self.alpha} leaves them a share, got None")
+        hard = _mean(nn.functional.cross_entropy(y, labels, reduction="none"), weights)
+        return self.alpha * loss + (1 - self.alpha) * hard
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"temperature={self.temperature}, alpha={self.alpha}"
+
+
+def _mean(rows: Tensor, weights: Tensor | None) -> Tensor:
+    """Over rows, weighted; 0 where there are none."""
+    if weights is not None:
+        _demand("weights", weights, rows.shape)
+        rows = rows * weights
+    return rows.sum() / max(len(rows), 1)
+
+
+def _demand(name: str, given: Tensor, shape: torch.Size) -> None:
+    """Demand a shape, lest torch broadcasts."""
+    if given.shape != shape:
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(given.shape)}")
