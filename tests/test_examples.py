@@ -79,6 +79,23 @@ def test_serve():
     assert number(said, "largest error") < 0.05
 
 
+def test_loop_of_torch():
+    pytest.importorskip("torch")
+    said = printed("torch_loop.py")
+    assert len(losses(said)) == 5
+    assert losses(said)[-1] < losses(said)[0] / 2
+    assert number(said, "student accuracy") > 0.9
+    assert number(said, "agreement with the teacher") > 0.93
+
+
+@pytest.mark.slow
+def test_grid_search_by_skorch():
+    pytest.importorskip("skorch")
+    said = printed("torch_skorch.py")
+    assert number(said, "rank 32, hidden 256: accuracy") > number(said, "rank  4, hidden 256: accuracy") + 0.05
+    assert number(said, "test accuracy") > 0.8
+
+
 def test_each_example_is_tested_and_short():
     tested = Path(__file__).read_text()
     for example in EXAMPLES:
