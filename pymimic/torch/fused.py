@@ -190,7 +190,7 @@ class _Pass:
         self.mask, self.done, self.saved = mask, False, None  # type: tuple[dict[str, Any], bool, Saved | None]
 
 
-@torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]  # `torch.compiler.disable` imports the compiler at once
+@torch._disable_dynamo  # type: ignore[attr-defined]  # `torch.compiler.disable` imports the compiler at once
 def _fused_pass(optimizer: FusedOptimizer, rows: Tensor, mask: dict[str, Any]) -> Tensor:
     return _Fused.apply(rows, optimizer._net.c, optimizer, mask)  # type: ignore[no-untyped-call, no-any-return]
 

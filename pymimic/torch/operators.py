@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..backends.interface import ShallowGrads
+from . import checked
 from .register import array, number, operator, tensor
 
 _MASK = "Tensor? seed=None, Tensor? offset=None, str activation='relu', float dropout=0., SymInt[2] origin=[0, 0]"
@@ -121,8 +121,7 @@ def _run_shallow(
     activation: str = "relu", dropout: float = 0.0, origin: Any = (0, 0),
 ) -> Tensor:  # fmt: skip
     y = _new_y(z, U, b, W)
-    named = _named(seed, offset, activation, dropout, origin)
-    ops.shallow_forward(array(z), array(U), array(b), array(W), array(c), out=array(y), **named)
+    checked.forward((z, U, b, W, c), y, seed, offset, activation, dropout, origin)
     return y
 
 
@@ -135,10 +134,9 @@ def _run_shallow_backward(
     dy: Tensor, z: Tensor, U: Tensor, b: Tensor, W: Tensor, needs: list[bool], seed: Tensor | None = None, offset: Tensor | None = None,
     activation: str = "relu", dropout: float = 0.0, origin: Any = (0, 0),
 ) -> list[Tensor]:  # fmt: skip
-    gradients, names = _new_gradients(dy, z, U, b, W, needs), _wanted("zUbWc", needs)
-    out = ShallowGrads(**dict(zip(names, map(array, gradients))))
-    named = _named(seed, offset, activation, dropout, origin)
-    ops.shallow_backward(array(dy), array(z), array(U), array(b), array(W), needs=names, out=out, **named)
+    gradients = _new_gradients(dy, z, U, b, W, needs)
+    named = dict(zip(_wanted("zUbWc", needs), gradients))
+    checked.backward(dy, (z, U, b, W), named, seed, offset, activation, dropout, origin)
     return gradients
 
 
@@ -151,7 +149,7 @@ def _save_shallow(ctx: Any, arguments: tuple[Any, ...], y: Tensor) -> None:
 def _differentiate_shallow(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     z, U, b, W, seed, offset = ctx.saved_tensors
     needs = ctx.needs_input_grad[:5]
-    gradients = _shallow_backward(dy, z, U, b, W, list(needs), seed, offset, *ctx.settings)
+    gradients = _shallow_backward(dy.contiguous(), z, U, b, W, list(needs), seed, offset, *ctx.settings)
     return *_each(gradients, needs, ctx.dtypes), *_NO_MASK
 
 

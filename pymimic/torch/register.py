@@ -20,7 +20,8 @@ Kernel = Callable[..., Any]
 
 def array(tensor: Tensor) -> Array:
     """The tensor's memory as the ops take it: NumPy's view of it, or on a device the tensor, which they share by DLPack."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.device.type != "cpu":
         return tensor  # type: ignore[return-value]
     if tensor.dtype == torch.bfloat16:

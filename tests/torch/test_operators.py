@@ -6,7 +6,7 @@ import torch
 
 import pymimic.torch as pt
 from pymimic import ops
-from pymimic.torch import operators
+from pymimic.backends import default_host
 
 B, D, K, H, C = 5, 6, 4, 40, 3
 SEED, OFFSET = torch.tensor(7), torch.tensor(3)
@@ -99,45 +99,54 @@ def test_torchs_checks_of_the_layers():
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Addresses of all arrays that the ops were given, by the name of the op."""
+    """Addresses of all arrays that the backend was given, by the name of what it was asked."""
     seen = {}
 
     def spy(name):
-        op = getattr(ops, name)
+        ask = getattr(default_host(), name)
 
-        def noting(*arrays, **named):
-            out = named.get("out")
-            outs = () if out is None else [out] if isinstance(out, np.ndarray) else [part for part in out if part is not None]
-            seen[name] = [array.ctypes.data for array in (*arrays, *outs)]
-            return op(*arrays, **named)
+        def noting(*given):
+            flat = [part for item in given for part in (item if isinstance(item, tuple) else [item])]
+            seen[name] = [part.ctypes.data for part in flat if isinstance(part, np.ndarray)]
+            return ask(*given)
 
-        monkeypatch.setattr(operators.ops, name, noting)
+        monkeypatch.setattr(default_host(), name, noting)
 
-    for name in ("shallow_forward", "shallow_backward", "linear_dropout", "linear_dropout_backward", "factorized_matmul"):
+    for name in ("shallow_forward", "shallow_backward", "linear_dropout"):
         spy(name)
     return seen
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def addresses(*given):
+    return [part.data_ptr() for part in given]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_nothing_is_copied(memory, dtype):
-    given = shallow_tensors(dtype=dtype)
-    y = pt.shallow(*given)
-    assert memory["shallow_forward"] == [part.data_ptr() for part in (*given, y)]
-    dy = torch.randn(B, C)
-    gradients = torch.ops.pymimic.shallow_backward(dy, *given[:4], [True] * 5)
-    assert memory["shallow_backward"] == [part.data_ptr() for part in (dy, *given[:4], *gradients)]
+    z, U, b, W, c = shallow_tensors(dtype=dtype)
+    if dtype == torch.bfloat16:
+        b, c = b.detach().float(), c.detach().float()
+    dy = torch.randn(B, C, dtype=b.dtype)
+    for _ in range(2):  # checked, and known from before
+        y = pt.shallow(z, U, b, W, c)
+        assert memory["shallow_forward"] == addresses(z, U, b, W, c, y)
+        gradients = torch.ops.pymimic.shallow_backward(dy, z, U, b, W, [True] * 5)
+        assert memory["shallow_backward"] == addresses(dy, z, U, b, W, *gradients)
+
+
+def test_layers_copy_nothing(memory):
     given = linear_tensors(dtype=torch.float32)
     out = pt.linear_dropout(*given)
-    assert memory["linear_dropout"] == [part.data_ptr() for part in (*given, out)]
-    given = factorized_tensors(dtype=torch.float32)
-    out = pt.factorized_linear(*given)
-    assert memory["factorized_matmul"] == [part.data_ptr() for part in (*given, out)]
+    assert memory["linear_dropout"] == addresses(*given, out)
+    x, V, U, b = factorized_tensors(dtype=torch.float32)
+    out = pt.factorized_linear(x, V, U, b)
+    assert memory["linear_dropout"][1:] == addresses(U, b, out)
 
 
 def test_gradients_reach_parameters_without_a_copy(memory):
     given = shallow_tensors(dtype=torch.float32)
     pt.shallow(*given).sum().backward()
-    assert memory["shallow_backward"][5:] == [part.grad.data_ptr() for part in given]
+    assert memory["shallow_backward"][5:] == addresses(*(part.grad for part in given))
 
 
 def test_a_strided_tensor_is_copied_once_and_has_the_same_gradient(memory):
@@ -156,14 +165,29 @@ def test_a_strided_tensor_is_copied_once_and_has_the_same_gradient(memory):
 
 def test_only_needed_gradients_are_computed(monkeypatch):
     needs = []
-    backward = ops.shallow_backward
-    monkeypatch.setattr(operators.ops, "shallow_backward", lambda *a, **k: needs.append(list(k["needs"])) or backward(*a, **k))
+    backward = default_host().shallow_backward
+    monkeypatch.setattr(default_host(), "shallow_backward", lambda *given: needs.append(given[3]) or backward(*given))
     given = shallow_tensors()
     for frozen in (0, 1, 3):
         given[frozen].requires_grad_(False)
     pt.shallow(*given).sum().backward()
-    assert needs == [["b", "c"]]
+    assert needs == [{"b", "c"}]
     assert [part.grad is None for part in given] == [True, True, False, True, False]
+
+
+def test_what_was_checked_before_is_the_same_call():
+    """With other numbers, seeds and steps; and what looks alike is still refused."""
+    for step in range(3):
+        given = [part.detach() * (step + 1) for part in shallow_tensors(dtype=torch.float32)]
+        got = pt.shallow(*given, dropout=0.5, seed=torch.tensor(step), offset=torch.tensor(2 * step))
+        want = ops.shallow_forward(*(part.numpy() for part in given), dropout=0.5, seed=step, offset=2 * step)
+        assert np.array_equal(got.numpy(), want)
+    z, U, b, W, c = given
+    dy = torch.ones(B, C)
+    torch.ops.pymimic.shallow_backward(dy, z, U, b, W, [True] * 5)
+    for wrong in ((dy, z, U, b, W), (z, U, b, W, c.double()), (z, U, b, W[:-1], c), (z[:, 1:], U, b, W, c)):
+        with pytest.raises(RuntimeError, match=r"^\w: expected"):
+            pt.shallow(*wrong)
 
 
 def test_seeds_have_64_bits_and_offsets_32():
