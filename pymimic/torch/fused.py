@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from .net import MimicNet
 
 _WIDE = ("U", "b", "W", "c")
+_ADAMW = AdamW()
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "adamw": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
+    "adamw": {
+        "lr": _ADAMW.learning_rate,
+        "betas": (_ADAMW.beta1, _ADAMW.beta2),
+        "eps": _ADAMW.epsilon,
+        "weight_decay": _ADAMW.weight_decay,
+    },
     "sgd": {"lr": 1e-3, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
 }
 _ONCE = (
@@ -46,7 +52,8 @@ class FusedOptimizer(torch.optim.Optimizer):
     ----------
     net : a `pymimic.torch.MimicNet`
     kind : "adamw" or "sgd"
-    settings : as torch.optim has them: lr, weight_decay (0 if not given), and betas and eps, or momentum and nesterov
+    settings : by torch.optim's names: lr, weight_decay, and betas and eps, or momentum and nesterov. Defaults are those of `pymimic.AdamW`
+        and `pymimic.SGD`, the rate of "sgd" being 1e-3
 
     Raises
     ------

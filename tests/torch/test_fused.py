@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import pymimic as pm
 import pymimic.torch as pt
 
 D, H, C, K = 6, 40, 3, 4
@@ -222,6 +223,12 @@ def test_a_net_that_was_moved_needs_a_new_one(net):
     optimizer.zero_grad()
     nn.functional.mse_loss(net(X.double()), T.double()).backward()
     optimizer.step()
+
+
+def test_defaults_are_the_librarys(net):
+    group, theirs = net.fused_optimizer().param_groups[0], pm.AdamW()
+    assert (group["lr"], group["betas"]) == (theirs.learning_rate, (theirs.beta1, theirs.beta2))
+    assert (group["eps"], group["weight_decay"]) == (theirs.epsilon, theirs.weight_decay)
 
 
 def test_wrong_settings():
