@@ -13,6 +13,7 @@ from .bench.command import bench
 from .commands.compress import compress
 from .commands.demo import demo
 from .commands.distill import distill
+from .commands.export import export
 from .commands.info import info
 from .commands.paper import paper
 from .commands.predict import predict
@@ -56,5 +57,5 @@ def program(
     """Take the options that stand before a command."""
 
 
-for command in (demo, info, distill, compress, predict, bench, paper):
+for command in (demo, info, distill, compress, predict, export, bench, paper):
     app.command()(one_line(command))

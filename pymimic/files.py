@@ -55,11 +55,11 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
         )
     digest = hashlib.sha256(header)
     for _, array in ordered:
-        digest.update(_bytes(array))
+        digest.update(raw_bytes(array))
     with replacing(path) as file:
         file.write(header.replace(_NO_DIGEST, digest.hexdigest().encode(), 1))
         for _, array in ordered:
-            file.write(_bytes(array))
+            file.write(raw_bytes(array))
 
 
 def read_safetensors(path: Path, kind: str | None = None, name: str = "path") -> tuple[dict[str, Array], dict[str, Any]]:
@@ -91,7 +91,7 @@ def read_safetensors(path: Path, kind: str | None = None, name: str = "path") ->
         wanted = metadata.get("sha256")
         digest = hashlib.sha256(_DIGEST.sub(lambda found: found[0].replace(found[1], _NO_DIGEST), header, 1))
         for array in arrays.values():
-            digest.update(_bytes(array))
+            digest.update(raw_bytes(array))
         if digest.hexdigest() != wanted:
             raise FileFormatError(f"{where}: expected sha256 {wanted}, as the file says, got {digest.hexdigest()}: the file is damaged")
     return arrays, {key: value for key, value in metadata.items() if key != "sha256"}
@@ -160,12 +160,12 @@ def _place(item: tuple[str, dict[str, Any]]) -> int:
 def _array(file: BinaryIO, dtype: str, shape: list[int]) -> Array:
     """The next array of the file."""
     array = np.empty(shape, f"<{_LETTERS[dtype[0]]}{int(dtype[1:]) // 8}")
-    got = file.readinto(_bytes(array))  # type: ignore[attr-defined]
+    got = file.readinto(raw_bytes(array))  # type: ignore[attr-defined]
     if got != array.nbytes:
         raise ValueError(f"{array.nbytes} bytes expected, {got} there")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _bytes(array: Array) -> memoryview:
+def raw_bytes(array: Array) -> memoryview:
     """The array as files have it: little-endian, in C order; not copied where it is so already."""
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data

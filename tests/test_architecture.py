@@ -37,8 +37,7 @@ FLOORS = (
     ("pymimic.nets",),
     ("pymimic.training",),
     ("pymimic",),  # the public names
-    ("pymimic.sklearn",),
-    ("pymimic.torch",),
+    ("pymimic.onnx", "pymimic.sklearn", "pymimic.torch"),
     ("pymimic.bench", "pymimic.demo"),
     ("pymimic.paper",),
     ("pymimic.cli", "pymimic.commands", "pymimic.exits", "pymimic.__main__"),

@@ -77,6 +77,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
     pytest.importorskip("sklearn")
     if "import pymimic.torch" in page.read_text():
         pytest.importorskip("torch")
+    if "import onnxruntime" in page.read_text():
+        pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
     for block in python_blocks(page):

@@ -13,7 +13,21 @@ from ..errors import BackendUnavailableError
 from ..plan import Plan, plan
 from ..threads import get_num_threads
 
-_PACKAGES = ("numpy", "safetensors", "ml-dtypes", "tqdm", "typer", "rich", "scikit-learn", "matplotlib", "numba", "torch", "cupy-cuda13x")
+_PACKAGES = (
+    "numpy",
+    "safetensors",
+    "ml-dtypes",
+    "tqdm",
+    "typer",
+    "rich",
+    "scikit-learn",
+    "matplotlib",
+    "numba",
+    "onnx",
+    "onnxruntime",
+    "torch",
+    "cupy-cuda13x",
+)
 _MODEL = "amx_model"  # an instruction set that is none: what AMX's tiles compute, computed without them
 
 

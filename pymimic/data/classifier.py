@@ -97,7 +97,7 @@ class _LogProbabilities:
     def __call__(self, x: Array) -> Array:
         p = np.zeros((len(x), self.outputs))
         p[:, self.positions] = self._probabilities(x)
-        return less_row_means(np.log(p + self.floor))
+        return log_probabilities(p, self.floor)
 
     def _probabilities(self, x: Array) -> Array:
         """What the estimator says, demanded to be (B, len(known)) probabilities with sum 1."""
@@ -109,15 +109,25 @@ class _LogProbabilities:
         expected = (len(x), len(self.positions))
         if p.shape != expected:
             raise ValueError(f"predict_proba: expected shape (B, len(classes_)) = {expected} from {name}, got {p.shape}")
-        sums = p.sum(axis=1, dtype=np.float64)
-        good = ((p >= -_SLACK) & (p <= 1 + _SLACK)).all(axis=1) & (np.abs(sums - 1) <= _SLACK)  # false where there is NaN
-        if not good.all():
-            row = int(good.argmin())
-            raise ValueError(
-                f"predict_proba: expected rows of probabilities with sum 1 from {name}, "
-                f"got values in [{p[row].min():g}, {p[row].max():g}] with sum {sums[row]:g} in row {row}"
-            )
-        return np.maximum(p, 0)
+        return demand_probabilities("predict_proba", p, name)
+
+
+def demand_probabilities(name: str, p: Array, teacher: str) -> Array:
+    """Demand rows (B, C) of probabilities with sum 1, up to rounding, and give them without values below 0; `name` is who gave them."""
+    sums = p.sum(axis=1, dtype=np.float64)
+    good = ((p >= -_SLACK) & (p <= 1 + _SLACK)).all(axis=1) & (np.abs(sums - 1) <= _SLACK)  # false where there is NaN
+    if not good.all():
+        row = int(good.argmin())
+        raise ValueError(
+            f"{name}: expected rows of probabilities with sum 1 from {teacher}, "
+            f"got values in [{p[row].min():g}, {p[row].max():g}] with sum {sums[row]:g} in row {row}"
+        )
+    return np.maximum(p, 0)
+
+
+def log_probabilities(p: Array, floor: float) -> Array:
+    """log(p + floor) of probabilities (B, C), less the mean of each row."""
+    return less_row_means(np.log(p + floor))
 
 
 def _unsuited(estimator: Any) -> str:
