@@ -29,7 +29,10 @@ def is_device(value: object) -> bool:
         return False
     dlpack_device = getattr(value, "__dlpack_device__", None)
     if dlpack_device is not None:
-        return int(dlpack_device()[0]) in _DLPACK_CUDA
+        try:
+            return int(dlpack_device()[0]) in _DLPACK_CUDA
+        except Exception:  # a class, or a tensor without memory
+            return False
     return hasattr(value, "__cuda_array_interface__")
 
 

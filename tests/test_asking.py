@@ -107,7 +107,8 @@ WRONG = [
     (X[0], ValueError, r"x: expected shape \(N, D\).*, got \(5,\)"),
     (5, TypeError, "x: expected a NumPy array, got builtins.int"),
     (iter([X]), TypeError, "x: expected a NumPy array, got builtins.list_iterator"),
-    (X[:4].tolist(), TypeError, "x: expected a NumPy array, got builtins.list: pass numpy.asarray"),
+    (tuple(X[:4]), TypeError, "x: expected a NumPy array, got builtins.tuple: pass numpy.asarray"),
+    ([[1.0, 2.0], [3.0]], TypeError, "x: expected numbers in rows of one length, got a list of others"),
 ]
 
 
@@ -133,7 +134,7 @@ def test_numpys_small_integers_count_rows():
         ({"labels": np.zeros(64)}, TypeError, "labels: expected an integer dtype"),
         ({"labels": np.zeros(63, int)}, ValueError, r"labels: expected shape \(N,\) = \(64,\), got \(63,\)"),
         ({"labels": np.full(64, -1)}, ValueError, r"labels: expected values of at least 0, got \[-1, -1\]"),
-        ({"labels": [0] * 64}, TypeError, "labels: expected a NumPy array"),
+        ({"labels": (0,) * 64}, TypeError, "labels: expected a NumPy array"),
         ({"weights": np.ones(63, np.float32)}, ValueError, r"weights: expected shape \(N,\) = \(64,\), got \(63,\)"),
         ({"weights": np.ones(64, int)}, TypeError, "weights: expected dtype float32 or float64"),
         ({"weights": -np.ones(64)}, ValueError, "weights: expected values of at least 0"),

@@ -72,9 +72,9 @@ def test_the_calls_below_are_right_but_for_one_argument(op):
 
 
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
-def test_a_wrong_kind_of_array(op, name, torch):
+def test_a_wrong_kind_of_array(op, name):
     good = CALLS[op][1][name]
-    for bad in (good.tolist(), torch.from_numpy(good.copy()), None, 3.0, "z"):
+    for bad in (good.tolist(), None, 3.0, "z"):
         if bad is None and (name in ("b", "bias", "weights") or (op, name) == ("distillation_loss", "labels")):
             continue  # these may be left out
         refuses(TypeError, name, call, op, **{name: bad})

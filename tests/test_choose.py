@@ -46,7 +46,7 @@ def test_the_rows_own_logits_are_those_that_are_given():
         ({"x": np.zeros((3, 2), int)}, TypeError, "x: expected dtype"),
         ({"logits": np.zeros((3, 3), np.float32)}, ValueError, "logits: expected shape"),
         ({"logits": np.zeros(20, np.float32)}, ValueError, "logits: expected shape"),
-        ({"logits": [[0.0]]}, TypeError, "logits: expected a NumPy array"),
+        ({"logits": ((0.0,),)}, TypeError, "logits: expected a NumPy array"),
         ({"validation": LabelledSet(np.zeros((2, 5), np.float32), np.zeros(2, int), 3)}, ValueError, "validation: expected 4 inputs"),
         ({"teacher": len}, TypeError, "teacher: expected a teacher"),
         ({"discrete": [7]}, ValueError, "discrete: expected an int"),

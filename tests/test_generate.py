@@ -206,7 +206,7 @@ def test_noise_has_the_deviations_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"x": [[0.0]]}, TypeError, "x: expected a NumPy array, got builtins.list"),
+        ({"x": ((0.0,),)}, TypeError, "x: expected a NumPy array, got builtins.tuple"),
         ({"x": np.zeros((3, 2), np.int64)}, TypeError, "x: expected dtype float32 or float64, got int64"),
         ({"x": np.zeros(3, np.float32)}, ValueError, "x: expected shape"),
         ({"x": np.zeros((1, 2), np.float32)}, ValueError, "x: expected at least 2 rows"),

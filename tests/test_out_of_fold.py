@@ -108,7 +108,7 @@ def test_folds_whose_teachers_know_no_classes_or_order_them_otherwise():
         ({"folds": 1}, ValueError, r"folds: expected an int in \[2, 7\), got 1"),
         ({"folds": 7}, ValueError, "folds: expected an int in"),
         ({"labels": np.zeros(5, int)}, ValueError, r"labels: expected shape \(N,\) = \(6,\), got \(5,\)"),
-        ({"labels": [0] * 6}, TypeError, "labels: expected a NumPy array"),
+        ({"labels": (0,) * 6}, TypeError, "labels: expected a NumPy array"),
         ({"x": np.zeros((6, 1), np.int32)}, TypeError, "x: expected dtype float32 or float64, got int32"),
         ({"seed": -1}, ValueError, "seed: expected an int in"),
         ({"make_teacher": lambda x, y: from_callable(lambda x: x * np.nan)}, ValueError, "logits: expected finite values"),

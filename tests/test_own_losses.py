@@ -71,9 +71,9 @@ def test_an_answer_that_is_none_names_the_loss_and_no_step_is_taken(net, loss, e
     assert same(student, net())
 
 
-def test_torchs_tensors_are_named(torch):
+def test_tensors_that_require_gradients_are_named(torch):
     def by_torch(y, t, weights):
-        return 1.0, torch.from_numpy(y - t)
+        return 1.0, torch.from_numpy(y - t).requires_grad_()
 
     with pytest.raises(
         TypeError, match=r"^loss: expected .*by_torch to return dL/dy as a numpy array, got torch.Tensor of shape \(32, 4\)"
@@ -137,7 +137,7 @@ def test_a_transfer_set_gives_both():
         (np.zeros(N), TypeError, "labels: expected an integer dtype, got float64"),
         (np.zeros(N - 1, int), ValueError, r"labels: expected shape \(N,\)"),
         (np.full(N, C), ValueError, r"labels: expected values in \[0, 4\), got \[4, 4\]"),
-        ([0] * N, TypeError, "labels: expected a NumPy array, got builtins.list"),
+        ((0,) * N, TypeError, "labels: expected a NumPy array, got builtins.tuple"),
     ],
 )
 def test_labels_that_are_none_are_refused(labels, error, message):

@@ -262,8 +262,8 @@ def test_bad_input():
         Predictor(student, "int4")
     few = Predictor(student)
     for predict in (few.predict, student.predict):
-        with pytest.raises(TypeError, match=r"^x: expected a NumPy array, got builtins.list"):
-            predict([[0.0] * 20])
+        with pytest.raises(TypeError, match=r"^x: expected a NumPy array, got builtins.tuple"):
+            predict(((0.0,) * 20,))
         with pytest.raises(TypeError, match=r"^x: expected dtype float32 or float64, got int64"):
             predict(np.zeros((1, 20), np.int64))
         with pytest.raises(ValueError, match=r"^x: expected shape \(B, D\) = \(any, 20\), got \(1, 19\)"):

@@ -224,7 +224,7 @@ def test_bad_configurations(change, error, message):
         (np.zeros(11, np.float32), ValueError, r"x: expected shape .* got \(11,\)"),
         (np.zeros((3, 11), np.int64), TypeError, "x: expected dtype float32 or float64, got int64"),
         (np.zeros((3, 11), np.float16), TypeError, "x: expected dtype float32 or float64, got float16"),
-        ([[0.0] * 11], TypeError, "x: expected a NumPy array, got builtins.list"),
+        (((0.0,) * 11,), TypeError, "x: expected a NumPy array, got builtins.tuple"),
     ],
 )
 def test_bad_inputs(x, error, message):

@@ -113,7 +113,7 @@ def test_nan_on_the_way_to_disk_is_named_with_its_row_and_whole_shards_stay(tmp_
 @pytest.mark.parametrize(
     ("arrays", "error", "message"),
     [
-        ({"x": [[1.0]]}, TypeError, "x: expected a NumPy array"),
+        ({"x": ((1.0,),)}, TypeError, "x: expected a NumPy array"),
         ({"x": np.zeros((4, D), np.uint8)}, TypeError, "x: expected dtype float32 or float64, got uint8"),
         ({"x": np.zeros(4, np.float32)}, ValueError, "x: expected shape"),
         ({"logits": np.zeros((3, C))}, ValueError, r"logits: expected shape \(N, C\) = \(4, any\), got \(3, 3\)"),
@@ -134,7 +134,7 @@ def test_wrong_arrays_are_refused(arrays, error, message):
         (TEACHER, [rows(3), rows(3, width=4)], None, ValueError, r"inputs: expected shape \(n, D\) = \(any, 5\), got \(3, 4\)"),
         (TEACHER, rows(3), np.ones(2, np.float32), ValueError, "weights: expected one for each row of inputs, got 2 for 3"),
         (TEACHER, [rows(3)], np.ones(4, np.float32), ValueError, "weights: expected one for each row of inputs, got 4 for 3 from row 0"),
-        (TEACHER, [rows(3).tolist()], None, TypeError, "inputs: expected a NumPy array"),
+        (TEACHER, [tuple(rows(3))], None, TypeError, "inputs: expected a NumPy array"),
         (from_callable(lambda x: x[:, 0]), rows(3), None, ValueError, r"logits: expected shape \(3, C\) from the teacher, got \(3,\)"),
     ],
 )
@@ -243,7 +243,7 @@ def test_from_teacher_labels_an_array_or_parts_of_one_in_memory():
         (np.zeros(4, np.float32), ValueError, "inputs: expected shape"),
         (np.zeros((4, 3), int), TypeError, "inputs: expected dtype float32 or float64, got int64"),
         ([np.zeros((4, 3)), np.zeros((4, 2))], ValueError, r"inputs: expected shape \(n, D\) = \(any, 3\), got \(4, 2\)"),
-        ([[0.0, 1.0, 2.0]], TypeError, "inputs: expected a NumPy array"),
+        (iter([(0.0, 1.0, 2.0)]), TypeError, "inputs: expected a NumPy array"),
         ([np.zeros((4, 3)), np.full((4, 3), np.nan)], ValueError, "inputs: expected finite values, got nan in row 4"),
     ],
 )

@@ -7,6 +7,7 @@ from .arrays import (
     any_array,
     are_float32_rows,
     contiguous,
+    data_array,
     finite,
     float_dtype,
     float_rows,
@@ -16,6 +17,7 @@ from .arrays import (
     label_array,
     other_labels,
     shape_text,
+    whole_array,
     writable,
 )
 from .scalars import flag, integer, integers, needs, number, one_of, sequence
@@ -27,6 +29,7 @@ __all__ = [
     "any_array",
     "are_float32_rows",
     "contiguous",
+    "data_array",
     "finite",
     "flag",
     "float_dtype",
@@ -43,5 +46,6 @@ __all__ = [
     "other_labels",
     "sequence",
     "shape_text",
+    "whole_array",
     "writable",
 ]

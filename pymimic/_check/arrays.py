@@ -10,6 +10,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from ..devices import Array, capturing, is_device, module, overlap, place, shared
+from . import others
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BFLOAT16 = np.dtype(bfloat16)
@@ -109,13 +110,43 @@ def any_array(name: str, value: object) -> Array:
 
 
 def host_array(name: str, value: object) -> Array:
-    """Demand a plain NumPy array, memory-mapped or not."""
+    """Demand an array on the CPU, NumPy's (memory-mapped or not) or another library's, and give it as NumPy's over the same memory."""
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ndarray) and not isinstance(value, (np.ma.MaskedArray, np.matrix)) and not is_device(value):
         return value
+    if not is_device(value) and (shared_memory := others.view(name, value)) is not None:
+        return shared_memory
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     raise TypeError(f"{name}: expected a NumPy array, got {kind}{_cure(value)}")
+
+
+def data_array(name: str, value: object, floats: bool = True) -> Array:
+    """As `host_array`, for data that a user brings: DataFrames, Series and lists too, with `floats` their integers as float64."""
+    if type(value) is np.ndarray:
+        return value
+    made = others.table(name, value)
+    if made is None:
+        return host_array(name, value)
+    return made.astype(np.float64) if floats and made.dtype.kind in "iub" else made
+
+
+def whole_array(name: str, values: Any, axes: int) -> Any:
+    """One array of so many axes, in whatever form a user brings it, as NumPy's; an iterable of such arrays is returned itself."""
+    if isinstance(values, np.ndarray) or is_device(values):
+        return values
+    if isinstance(values, list):
+        return data_array(name, values) if values and _axes(values[0]) < axes else values
+    made = others.table(name, values)
+    made = others.view(name, values) if made is None else data_array(name, values)
+    return values if made is None else made
+
+
+def _axes(value: object) -> int:
+    try:
+        return np.ndim(cast(Any, value))
+    except ValueError:  # a list of lists of several lengths
+        return 2
 
 
 def _cure(value: object) -> str:
@@ -192,8 +223,8 @@ def float_shape(name: str, value: object, shape: tuple[int, ...]) -> Array:
 
 
 def float_rows(name: str, value: object, columns: int) -> Array:
-    """Demand a (B, columns) float array, anywhere."""
-    array = any_array(name, value)
+    """Demand (B, columns) floats: an array anywhere, or a DataFrame or a list."""
+    array = shared(name, value) if is_device(value) else data_array(name, value)
     float_dtype(name, array)
     Dims(D=columns).shape(name, array.shape, ("B", "D"))
     return array

@@ -79,7 +79,7 @@ class LabelledSet:
 
     def __init__(self, x: Array, labels: Array, outputs: int, weights: Array | None = None) -> None:
         dims = _check.Dims()
-        self.x = _check.host_array("x", x)
+        self.x = _check.data_array("x", x)
         _check.float_dtype("x", self.x)
         dims.shape("x", self.x.shape, ("N", "D"))
         demand_values("x", self.x)
@@ -88,7 +88,7 @@ class LabelledSet:
         self.labels = class_labels(dims, labels, self.outputs)
         self.weights = None
         if weights is not None:
-            weights = _check.host_array("weights", weights)
+            weights = _check.data_array("weights", weights)
             if weights.dtype.kind not in "fiub":
                 raise TypeError(f"weights: expected numbers, got {weights.dtype}")
             with np.errstate(over="ignore"):  # values that become infinite are refused next
@@ -144,12 +144,13 @@ def demand_pair(name: str, x: Any, targets: Any, sizes: tuple[int, int, int], nu
     n, D, C = sizes
     if _is_float32(x, (n, D)) and _is_float32(targets, (n, C)):  # most batches are
         return x, targets
-    _check.float_dtype(f"{name}: x", _check.host_array(f"{name}: x", x))
+    x = _check.host_array(f"{name}: x", x)
+    _check.float_dtype(f"{name}: x", x)
     _demand_shape(f"{name}: x", x, (n, D))
     if isinstance(targets, (tuple, list)) and not isinstance(targets, Targets):
         raise TypeError(f"{name}: targets: expected logits, or labels, or both as pymimic.Targets, got {counted(targets)}")
-    for part in targets if isinstance(targets, Targets) else (targets,):
-        _check.host_array(f"{name}: targets", part)
+    parts = [_check.host_array(f"{name}: targets", part) for part in (targets if isinstance(targets, Targets) else (targets,))]
+    targets = Targets(*parts) if isinstance(targets, Targets) else parts[0]
     logits, labels = both(targets)
     if logits is not None:
         if logits.dtype.kind != "f" and logits.dtype != _check.BFLOAT16:
@@ -211,7 +212,7 @@ def demand_values(name: str, array: Array, first_row: int = 0) -> None:
 
 def float32_array(dims: _check.Dims, name: str, value: object, *axes: str) -> Array:
     """Demand a float array of that shape, and give it as float32; a float32 one is not copied."""
-    array = _check.host_array(name, value)
+    array = _check.data_array(name, value)
     _check.float_dtype(name, array)
     dims.shape(name, array.shape, axes)
     with np.errstate(over="ignore"):  # values that become infinite are refused afterwards
@@ -235,7 +236,7 @@ def row_numbers(indices: ArrayLike, rows: int) -> Array:
 
 def class_labels(dims: _check.Dims, labels: object, outputs: int | None) -> Array:
     """Demand (N,) integers in [0, outputs), or of at least 0 where nobody knows the outputs yet, and give them as int64."""
-    array = _check.host_array("labels", labels)
+    array = _check.data_array("labels", labels, floats=False)
     _check.label_array("labels", array)
     dims.shape("labels", array.shape, ("N",))
     if array.size and not 0 <= array.min() <= array.max() < (1 << 63 if outputs is None else outputs):

@@ -41,8 +41,8 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
         Labels of kinds that don't sort.
     """
     dims = _check.Dims()
-    wide = dims.array("x", x, "N", "D")
-    labels = _check.host_array("labels", labels)
+    wide = dims.array("x", _check.data_array("x", x), "N", "D")
+    labels = _check.data_array("labels", labels, floats=False)
     dims.shape("labels", labels.shape, ("N",))
     folds = _check.integer("folds", folds, 2, dims["N"] + 1)
     if not callable(make_teacher):

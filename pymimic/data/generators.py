@@ -262,7 +262,7 @@ def differences_held(new: Array, x: Array) -> Array:
 
 def demand_rows(x: object) -> Array:
     """`x` as finite float32 (N, D)."""
-    wide = _check.Dims().array("x", x, "N", "D")
+    wide = _check.Dims().array("x", _check.data_array("x", x), "N", "D")
     with np.errstate(over="ignore"):  # values that become infinite are refused next
         array = wide.astype(np.float32)
     _check.finite("x", array)

@@ -85,6 +85,7 @@ def label_into(
     """What `TransferSet.create` and `save` do before they open the folder."""
     rows_per_shard = _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40)
     standardise, progress = _check.flag("standardise", standardise), _check.flag("progress", progress)
+    inputs, weights = _check.whole_array("inputs", inputs, axes=2), _check.whole_array("weights", weights, axes=1)
     _demand_arrays(inputs, weights, storage)
     described = {"teacher": _plain("teacher", answers.describe()), "source": _plain("source", source)}
     given = {"weighted": weights is not None, "rows_per_shard": rows_per_shard, **described, "storage": storage.described()}
@@ -218,8 +219,9 @@ def _demand_arrays(inputs: Array | Iterable[Array], weights: Array | Iterable[Ar
 def _watched(inputs: Array | Iterable[Array]) -> Iterator[Array]:
     """The same arrays; the first with values that fall together as float32 is pointed out."""
     warned = False
-    for array in arrays_of("inputs", inputs):
-        warned = warned or (isinstance(array, np.ndarray) and warn_of_merged_values("inputs", array))
+    for part in arrays_of("inputs", inputs):
+        array = _check.data_array("inputs", part)
+        warned = warned or warn_of_merged_values("inputs", array)
         yield array
 
 

@@ -113,7 +113,7 @@ def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -
     shard = np.empty(0, np.float32)
     have = 0
     for value in arrays_of(name, values):
-        array = _check.host_array(name, value)
+        array = _check.data_array(name, value)
         _check.float_dtype(name, array)
         dims.size.pop(axes[0], None)
         dims.shape(name, array.shape, axes)

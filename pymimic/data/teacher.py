@@ -159,7 +159,7 @@ def labelled(teacher: Teacher, x: Array, found: list[str], rows: int = 16384, wo
     """As `label`; in place of a warning its message goes to `found`, if there is none yet."""
     demand_teacher("teacher", teacher, "logits")
     rows, workers = _check.integer("rows", rows, 1, 1 << 62), _check.integer("workers", workers, 1, 1 << 16)
-    x = _check.host_array("x", x)
+    x = _check.data_array("x", x)
     _check.float_dtype("x", x)
     _check.Dims().shape("x", x.shape, ("N", "D"))
     demand_values("x", x, first_row)

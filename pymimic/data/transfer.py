@@ -46,6 +46,9 @@ class TransferSet:
     weights : (N,) array of per-row weights of at least 0, or None for ones
     labels : (N,) array of integers in [0, C), for `Trainer(loss="distillation", alpha=)`, or None
 
+    Each of them may also be an array of another library on the CPU, such as a torch tensor, whose memory is used where it is; a DataFrame
+    or a Series of pandas; or a list.
+
     A set pickles for other processes: one of memory-mapped files as their paths, which are mapped again where it is loaded.
 
     Raises
@@ -64,7 +67,7 @@ class TransferSet:
     _labels: Array | None = None
 
     def __init__(self, x: Array, logits: Array, weights: Array | None = None, labels: Array | None = None) -> None:
-        dims = _check.Dims()
+        dims, x, logits = _check.Dims(), _check.data_array("x", x), _check.data_array("logits", logits)
         parts = [float32_array(dims, "x", x, "N", "D"), float32_array(dims, "logits", logits, "N", "C")]
         if weights is not None:
             parts.append(float32_array(dims, "weights", weights, "N"))
@@ -87,7 +90,8 @@ class TransferSet:
         Parameters
         ----------
         teacher : see `centred` for logits whose rows have mean 0, as squared error wants them
-        inputs : (N, D) array, or an iterable of (n, D) arrays such as `munge(...)` or `copies(...)`; float32 or float64
+        inputs : (N, D) array or DataFrame, or an iterable of such, like `munge(...)`, `copies(...)` or `pandas.read_csv(chunksize=)`;
+            float32 or float64
         weights, labels : (N,) arrays or None, as `TransferSet` takes them
         rows, workers : how many the teacher gets at a time, in how many threads, see `label`
 
@@ -97,8 +101,10 @@ class TransferSet:
             What `TransferSet` and `label` raise, wrong weights and labels before the teacher is asked; no rows at all.
         """
         dims, parts, warned = _check.Dims(), list[Array](), False
+        inputs = _check.whole_array("inputs", inputs, axes=2)
         for part in arrays_of("inputs", inputs):
             dims.size.pop("n", None)
+            part = _check.data_array("inputs", part)
             parts.append(float32_array(dims, "inputs", part, "n", "D"))
             warned = warned or warn_of_merged_values("inputs", part)
             if part is not inputs:

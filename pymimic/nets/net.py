@@ -172,11 +172,11 @@ class Net(ABC):
 
         Nothing is replaced when one of them does not fit.
         """
-        for name, value in arrays.items():
+        for name in arrays:
             if name not in self.shapes:
                 raise ValueError(f"arrays: expected names among {', '.join(self.shapes)}, got {name!r}")
-            _check.float_shape(name, value, self.shapes[name])
-        moved = {name: to(self.device, value) for name, value in arrays.items()}
+        checked = {name: _check.float_shape(name, value, self.shapes[name]) for name, value in arrays.items()}
+        moved = {name: to(self.device, value) for name, value in checked.items()}
         copies = {name: module(here).array(here, np.float32, order="C") for name, here in moved.items()}
         self._take(self._arrays | copies, self._rounding if arrays.keys().isdisjoint(matrices(self.shapes)) else None)
         self.fresh = False

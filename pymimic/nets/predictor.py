@@ -9,7 +9,7 @@ import numpy as np
 from .. import _check
 from ..backends import default_host, get
 from ..backends.interface import Array
-from ..devices import kind, to
+from ..devices import is_device, kind, to
 from ..numerics import warn_of_bad_rows
 from ..plan import FEW_ROWS
 from .student import Student
@@ -78,9 +78,9 @@ class Predictor:
         if _check.are_float32_rows(x, self._net.array, self.inputs):
             y = self._net.predict(x)
         else:
-            array = _check.float_rows("x", _check.host_array("x", x) if self._device == "cpu" else x, self.inputs)
-            rows = to(self._device, array)
-            y = to(kind(array), self._net.predict(_check.contiguous(rows, np.float32)))
+            x = _check.float_rows("x", _check.host_array("x", x) if self._device == "cpu" and is_device(x) else x, self.inputs)
+            rows = to(self._device, x)
+            y = to(kind(x), self._net.predict(_check.contiguous(rows, np.float32)))
         if len(y) > FEW_ROWS:  # to look at a few would take as long as to answer them
             warn_of_bad_rows(x, y)
         return y

@@ -126,6 +126,7 @@ class Student(Net):
 
     def predict(self, x: Array, backend: str | None = None) -> Array:
         """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; strided and memory-mapped too.
+        A tensor on the CPU, a DataFrame or a list of rows does as well.
 
         y is where x is. A student on a device takes NumPy arrays too. NaN propagates, and a UserWarning says so of more than 8 rows on the
         host. The rows are taken in slabs: beyond x and y, memory

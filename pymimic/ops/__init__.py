@@ -11,6 +11,10 @@ once. Inputs are never written to.
 names another one: "cpu", "cpu-bf16x3" (as exact, and faster with Intel AMX), "cpu-bf16", "numba" or "reference"; "cuda" (as exact as the
 CPU), "cuda-tf32", "cuda-bf16" or "cuda-fp16". The same inputs give the same bits, run after run and for any number of threads.
 
+**Arrays of other libraries on the CPU** (torch's tensors, JAX's arrays, whatever speaks DLPack, `__array_interface__` or the buffer
+protocol) are used where they are, `out` too where NumPy may write to them. Results are NumPy's. Tensors that require gradients are refused.
+Lists and DataFrames are no arrays.
+
 **Device arrays of other libraries** (torch's CUDA tensors, Numba's arrays) are used where they are, `out` too, if they speak DLPack or
 `__cuda_array_interface__`. Results are CuPy arrays, which `torch.from_dlpack` takes without a copy. Losses are 0-d arrays there. A call
 does not wait for the device, with two exceptions: `cross_entropy` checks its labels, and CuPy waits for an array that names its stream
