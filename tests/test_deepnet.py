@@ -324,7 +324,7 @@ def test_a_net_refuses_bad_arguments(arguments, error, message):
 
 
 @pytest.mark.parametrize(
-    ("x", "error"), [(np.zeros((2, 5), np.float32), ValueError), (np.zeros((2, 6), int), TypeError), ([[0.0] * 6], TypeError)]
+    ("x", "error"), [(np.zeros((2, 5), np.float32), ValueError), (np.zeros((2, 6), int), TypeError), (((0.0,) * 6,), TypeError)]
 )
 def test_logits_refuse_what_are_no_rows(x, error):
     with pytest.raises(error, match="x: expected"):

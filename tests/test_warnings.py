@@ -280,7 +280,7 @@ def test_errors_of_validation_rows_say_validation(net):
         ((x, labels[1:]), ValueError, r"labels: expected shape \(N,\) = \(40,\), got \(39,\)"),
         ((x.astype(int), labels), TypeError, "x: expected dtype float32 or float64"),
         ((x, labels * 1.0), TypeError, "labels: expected an integer dtype"),
-        ((x.tolist(), labels), TypeError, "x: expected a NumPy array"),
+        ((tuple(x), labels), TypeError, "x: expected a NumPy array"),
         ((x[:, 1:], labels), ValueError, "expected at least one row of 4 inputs"),
     ):
         with pytest.raises(error, match=f"^validation: {said}"):
@@ -294,7 +294,7 @@ def test_errors_of_weights_say_sample_weight(net):
         (-np.ones(40), ValueError, "expected values of at least 0, got -1.0 in row 0"),
         (np.ones(39), ValueError, r"expected shape \(N,\) = \(40,\), got \(39,\)"),
         (np.full(40, np.nan), ValueError, "expected finite values, got nan in row 0"),
-        ([1.0] * 40, TypeError, "expected a NumPy array"),
+        ((1.0,) * 40, TypeError, "expected a NumPy array"),
         (np.ma.masked_equal(np.ones(40), 1), TypeError, "expected a NumPy array, .* masked values"),
     ):
         with pytest.raises(error, match=f"^sample_weight: {said}"):

@@ -143,12 +143,15 @@ def test_what_cannot_be_shared(device):
         ops.dropout(DLPack(x.astype(np.float64)), 0.5, seed=1)
 
 
-def test_on_the_host_only_numpys_arrays_are_taken():
-    """Without a device in sight: others are refused by name, and nothing is converted silently."""
-    host = np.zeros((4, 32), np.float32)
+def test_on_the_host_others_share_their_memory_too():
+    """Without a device in sight; memory of other devices is refused by name."""
+    host, out = np.ones((4, 32), np.float32), np.zeros((4, 32), np.float32)
     for value in (DLPack(host), DLPack(host, device=(3, 0)), memoryview(host)):  # 3: pinned memory of the host
-        with pytest.raises(TypeError, match=r"^x: expected a NumPy array, got .+\.(DLPack|memoryview)$"):
-            ops.dropout(value, 0.5, seed=1)
+        assert np.array_equal(ops.dropout(value, 0.5, seed=1), ops.dropout(host, 0.5, seed=1))
+    ops.dropout(host, 0.5, seed=1, out=memoryview(out))
+    assert np.array_equal(out, ops.dropout(host, 0.5, seed=1))
+    with pytest.raises(TypeError, match=r"^x: expected a NumPy array, got .+\.DLPack$"):
+        ops.dropout(DLPack(host, device=(8, 0)), 0.5, seed=1)  # 8: Metal
 
 
 @pytest.mark.parametrize("kind", [Interface, DLPack])

@@ -102,8 +102,8 @@ def test_it_can_be_captured(device):
 def test_bad_input(device):
     student = net(NETS["bottleneck"]).to("cuda")
     few = Predictor(student)
-    with pytest.raises(TypeError, match=r"^x: expected a NumPy array, got builtins.list"):
-        few.predict([[0.0] * 37])
+    with pytest.raises(TypeError, match=r"^x: expected a NumPy array, got builtins.tuple"):
+        few.predict(((0.0,) * 37,))
     with pytest.raises(TypeError, match=r"^x: expected dtype float32 or float64, got int64"):
         few.predict(device.xp.zeros((1, 37), np.int64))
     for x in (device.xp.zeros((1, 36), np.float32), np.zeros((1, 36), np.float32)):
