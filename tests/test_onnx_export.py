@@ -100,6 +100,16 @@ def test_int8_is_the_predictors(onnx, runtime, tmp_path, activation, rank):
     assert error(pm.Predictor(net, "int8").predict(x), net.predict(x)) > 1e-3  # it is the rounding that they share
 
 
+def test_integers_that_a_net_has_are_kept(onnx, runtime, tmp_path):
+    """Those of 4 bits too, whose largest would have another scale."""
+    rng, net, sizes = np.random.default_rng(0), student(), {"V": (4, D), "U": (H, 4), "W": (H, C)}
+    net.set_integers(
+        4, **{name: (rng.integers(-7, 8, size).astype(np.int8), rng.random(size[0], np.float32)) for name, size in sizes.items()}
+    )
+    export(net, tmp_path / "s.onnx", "int8")
+    assert error(answer(runtime, tmp_path / "s.onnx", rows()), net.predict(rows())) < 1e-5
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_a_deep_net(onnx, runtime, tmp_path, activation, precision):
     net, x = deep_net(activation), rows()

@@ -98,10 +98,10 @@ def test_ops_take_them_and_give_numpys(other):
 def test_a_transfer_set_keeps_their_memory(other):
     owner, logits = other(X), other(T)
     cases = pm.TransferSet(owner, logits, other(np.ones(8, np.float32)), other(LABELS))
-    assert address(cases._shards[0][0]) == address(_check.host_array("x", owner))
-    assert address(cases._shards[0][1]) == address(_check.host_array("x", logits))
+    assert address(cases._rows.shards[0][0]) == address(_check.host_array("x", owner))
+    assert address(cases._rows.shards[0][1]) == address(_check.host_array("x", logits))
     labelled = pm.TransferSet.from_teacher(TEACHER, owner)
-    assert address(labelled._shards[0][0]) == address(_check.host_array("x", owner))
+    assert address(labelled._rows.shards[0][0]) == address(_check.host_array("x", owner))
     assert np.array_equal(labelled.batch(np.arange(8))[1], T)
 
 
@@ -238,7 +238,7 @@ def test_whole_numbers_and_flags_become_floats(pandas):
 
 def test_a_frame_of_float32_is_not_copied(pandas):
     frame = pandas.DataFrame(X)
-    assert np.shares_memory(pm.TransferSet(frame, T)._shards[0][0], frame.to_numpy())
+    assert np.shares_memory(pm.TransferSet(frame, T)._rows.shards[0][0], frame.to_numpy())
 
 
 def test_frames_label_into_a_folder(pandas, tmp_path):

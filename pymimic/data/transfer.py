@@ -46,8 +46,7 @@ class TransferSet:
     weights : (N,) array of per-row weights of at least 0, or None for ones
     labels : (N,) array of integers in [0, C), for `Trainer(loss="distillation", alpha=)`, or None
 
-    Each of them may also be an array of another library on the CPU, such as a torch tensor, whose memory is used where it is; a DataFrame
-    or a Series of pandas; or a list.
+    Arrays of other libraries on the CPU, such as torch's, are used where they are. DataFrames and Series of pandas and lists do as well.
 
     A set pickles for other processes: one of memory-mapped files as their paths, which are mapped again where it is loaded.
 

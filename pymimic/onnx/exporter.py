@@ -111,11 +111,11 @@ class _Graph:
         self.constants[name] = np.asarray(values)
         return name
 
-    def weight(self, name: str, matrix: Array) -> str:
-        """A matrix in the precision of the model, which its nodes see in float32."""
+    def weight(self, name: str, matrix: Array, steps: Array | None) -> str:
+        """A matrix in the precision of the model, which its nodes see in float32; `steps` are the scales that its rows have already."""
         _check.finite(name, matrix)
         if self.precision == "int8":
-            values, scale = quantised(matrix)
+            values, scale = quantised(matrix, steps)
             stored = self.constant(f"{name}.int8", values.astype(np.int8))
             return self.node("DequantizeLinear", name, stored, self.constant(f"{name}.scale", scale), axis=0)
         if self.precision == "float16":
@@ -133,7 +133,7 @@ def _build(graph: _Graph, net: Student | DeepNet) -> None:
     """Put the net's nodes and constants into the graph."""
     layers, arrays = _layers(net), {name: to("cpu", array) for name, array in net.weights().items()}
     arrays.setdefault(layers[0].bias, np.zeros(len(arrays[layers[0].weight]), np.float32))  # V has no bias; opset 9's Gemm has one
-    x = "x"
+    x, steps = "x", {} if net._rounding is None else net._rounding.steps
     if net.mean is not None and net.scale is not None:
         folded = _folded(layers[0], arrays, net.mean, net.scale) if graph.precision == "float32" else None
         if folded is None:
@@ -142,7 +142,7 @@ def _build(graph: _Graph, net: Student | DeepNet) -> None:
         arrays |= folded or {}
     for weight, bias, activation, across in layers:
         _check.finite(bias, arrays[bias])
-        matrix = graph.weight(weight, arrays[weight])
+        matrix = graph.weight(weight, arrays[weight], steps.get(weight))
         a = graph.node("Gemm", f"{weight}.out", x, matrix, graph.constant(bias, arrays[bias]), transB=int(not across))
         x = _activated(graph, a, activation)
     graph.nodes[-1].output[0] = "y"
