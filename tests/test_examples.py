@@ -94,6 +94,8 @@ def test_grid_search_by_skorch():
     said = printed("torch_skorch.py")
     assert number(said, "rank 32, hidden 256: accuracy") > number(said, "rank  4, hidden 256: accuracy") + 0.05
     assert number(said, "test accuracy") > 0.8
+
+
 def test_onnx_export():
     pytest.importorskip("onnxruntime")
     said = printed("onnx_export.py")
