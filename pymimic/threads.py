@@ -74,6 +74,25 @@ def set_num_threads(n: int) -> None:
         _core.set_num_threads(_threads)
 
 
+def share_openmp(directory: str) -> bool:
+    """Run on the threads of the OpenMP library that is loaded from under `directory`; whether there is one.
+
+    For hosts whose own loops run on those, such as torch: two pools in one process would wait for each other's spinning threads. Ops then
+    take at most as many threads as OpenMP gives the calling thread.
+    """
+    if _core is None:
+        return False
+    try:
+        loaded = {line.split(maxsplit=5)[5].strip() for line in Path("/proc/self/maps").read_text().splitlines() if line.count("/")}
+    except OSError:  # no Linux
+        return False
+    names = ("libgomp", "libomp", "libiomp5")
+    found = sorted(path for path in loaded if path.startswith(directory) and Path(path).name.split(".")[0].split("-")[0] in names)
+    if found:
+        _core.run_on_openmp(found[0])
+    return bool(found)
+
+
 def get_num_threads() -> int:
     """The number of threads that an op may use."""
     return _threads

@@ -1,4 +1,6 @@
 // pymimic._core: unpacks arrays, releases the GIL, calls the kernels.
+#include <dlfcn.h>
+
 #include "bindings/arguments.h"
 #include "cpu/parallel.h"
 
@@ -145,6 +147,24 @@ void set_threads(int n) {
   set_num_threads(n);
 }
 
+template <class F>
+void find(void* library, const char* name, F& function) {
+  function = reinterpret_cast<F>(dlsym(library, name));
+  if (!function) throw py::value_error(std::string("path: expected a library of OpenMP, got one without ") + name);
+}
+
+// `path` is of a library that this process has loaded.
+void run_on_openmp(const std::string& path) {
+  void* const library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  if (!library) throw py::value_error("path: expected a library that is loaded, got '" + path + "'");
+  OpenMp openmp;
+  find(library, "GOMP_parallel", openmp.parallel);
+  find(library, "omp_get_thread_num", openmp.rank);
+  find(library, "omp_get_num_threads", openmp.size);
+  find(library, "omp_get_max_threads", openmp.most);
+  run_on(openmp);
+}
+
 }  // namespace
 
 const Isa* isa_in_use = nullptr;
@@ -165,6 +185,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("has_tiles", [] { return isa_in_use->bf16x3.linear != nullptr; });
   m.def("num_threads", &num_threads);
   m.def("set_num_threads", &set_threads);
+  m.def("run_on_openmp", &run_on_openmp);
   bind_shallow(m);
   bind_predictor(m);
   m.def("linear", &linear);

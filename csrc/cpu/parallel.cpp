@@ -136,11 +136,30 @@ class Pool {
   Barrier barrier_;
 };
 
+struct Call {
+  void (*body)(Team&, void*);
+  void* context;
+  const OpenMp* openmp;
+  Barrier barrier;
+};
+
+void openmp_member(void* argument) {
+  Call& call = *static_cast<Call*>(argument);
+  Member self;
+  self.rank = call.openmp->rank(), self.size = call.openmp->size(), self.meeting = &call.barrier;
+  call.body(self, call.context);
+}
+
 std::atomic<int> g_threads{1};
 std::atomic<Pool*> g_pool{nullptr};
+std::atomic<const OpenMp*> g_openmp{nullptr};  // never freed: another thread may be reading it
+std::atomic<bool> g_openmp_has_threads{false};
 
 // The parent's threads do not exist in a forked child, and its locks may be held by them.
-void forget_pool() { g_pool.store(new Pool); }
+void forget_pool() {
+  g_pool.store(new Pool);
+  g_openmp_has_threads.store(false);
+}
 
 // When the library is loaded: another thread that forks must not find this half done.
 [[maybe_unused]] const bool ready = [] {
@@ -154,11 +173,23 @@ int num_threads() { return g_threads.load(std::memory_order_relaxed); }
 
 void set_num_threads(int n) { g_threads.store(n, std::memory_order_relaxed); }
 
+void run_on(const OpenMp& openmp) {
+  g_openmp.store(new OpenMp(openmp));
+  g_openmp_has_threads.store(true);
+}
+
 void run_team(int64_t most_members, bool all_must_come, void (*body)(Team&, void*), void* context) {
-  const int members = num_threads() < most_members ? num_threads() : int(most_members);
+  int members = num_threads() < most_members ? num_threads() : int(most_members);
+  const OpenMp* const openmp = members > 1 ? g_openmp.load() : nullptr;
+  if (openmp && openmp->most() < members) members = openmp->most();
   Pool& pool = *g_pool.load();
   if (members > 1 && pool.try_acquire()) {
-    pool.run(members, all_must_come, body, context);
+    if (openmp && g_openmp_has_threads.load()) {
+      Call call = {body, context, openmp, {}};
+      openmp->parallel(openmp_member, &call, unsigned(members), 0);
+    } else {
+      pool.run(members, all_must_come, body, context);
+    }
     pool.release();
     return;
   }

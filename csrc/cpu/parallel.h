@@ -29,6 +29,19 @@ constexpr int kMostThreads = 1024;
 int num_threads();
 void set_num_threads(int n);
 
+// OpenMP's threads, by the entry points that GNU's, LLVM's and Intel's libraries have.
+struct OpenMp {
+  void (*parallel)(void (*body)(void*), void* context, unsigned threads, unsigned flags);  // GOMP_parallel
+  int (*rank)();                                                                           // omp_get_thread_num
+  int (*size)();                                                                           // omp_get_num_threads
+  int (*most)();                                                                           // omp_get_max_threads
+};
+
+// From now on teams run on OpenMP's threads, at most as many as it says, in place of the pool's: where a host's own
+// loops run on those, two pools would wait for each other's spinning threads. In a forked child the pool serves again,
+// as OpenMP's threads do not come along.
+void run_on(const OpenMp& openmp);
+
 // As many threads as may be used, but none for less than `worth` of `work`.
 static inline int threads_for(int64_t work, int64_t worth) {
   const int64_t most = work / worth + 1;
