@@ -155,7 +155,8 @@ void find(void* library, const char* name, F& function) {
 
 // `path` is of a library that this process has loaded.
 void run_on_openmp(const std::string& path) {
-  void* const library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  // "" would be the program itself
+  void* const library = path.empty() ? nullptr : dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   if (!library) throw py::value_error("path: expected a library that is loaded, got '" + path + "'");
   OpenMp openmp;
   find(library, "GOMP_parallel", openmp.parallel);
