@@ -39,14 +39,14 @@ class Standardised(NamedTuple):
 class TransferSet:
     """Inputs (N, D) and a teacher's logits (N, C), float32, in memory or memory-mapped from a folder.
 
+    Arrays of other libraries on the CPU, such as torch's, are used where they are. DataFrames and Series of pandas and lists do as well.
+
     Parameters
     ----------
     x : (N, D) float32 or float64 array; float32 is not copied, and may be memory-mapped
     logits : (N, C) float32 or float64 array, likewise
     weights : (N,) array of per-row weights of at least 0, or None for ones
     labels : (N,) array of integers in [0, C), for `Trainer(loss="distillation", alpha=)`, or None
-
-    Arrays of other libraries on the CPU, such as torch's, are used where they are. DataFrames and Series of pandas and lists do as well.
 
     A set pickles for other processes: one of memory-mapped files as their paths, which are mapped again where it is loaded.
 

@@ -30,6 +30,7 @@ def teacher(
 
     Rows x (B, D) become what the input wants: float32, float64 or float16, and of its shape, such as (B, 1, 28, 28), if that has D values.
     Where the input has a fixed number of rows, the last batch is filled up with copies of its last row.
+    The teacher pickles if it was made from a path.
 
     Parameters
     ----------
@@ -40,8 +41,6 @@ def teacher(
     classes : the labels that the columns stand for, where `Ensemble` and `out_of_fold` shall compare them
     batch_size : rows that the model gets at a time, where its input has no fixed number
     description : of a session that does not know its file; others are described by the sha256 of the model's files
-
-    The teacher pickles if it was made from a path.
 
     Raises
     ------
