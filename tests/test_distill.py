@@ -25,7 +25,7 @@ OPTIONS = {
     "cosine": (fast("cosine"), {}, lambda: pymimic.AdamW(pymimic.cosine(0.02, STEPS)), {}),
     "constant": (fast("constant"), {}, lambda: pymimic.AdamW(pymimic.constant(0.02)), {}),
     "step": (fast("step"), {}, lambda: pymimic.AdamW(pymimic.step_decay(0.02, 11)), {}),
-    "warm-up": (("--warm-up", "0.15"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(1e-3, STEPS), 5)), {}),
+    "warm-up": (("--warm-up", "0.15"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(5e-3, STEPS), 5)), {}),
     "weight-decay": (("--weight-decay", "0.3"), {}, lambda: adamw(weight_decay=0.3), {}),
     "sgd": (
         ("--optimizer", "sgd", *fast("constant")), {}, lambda: pymimic.SGD(pymimic.constant(0.02), momentum=0.9, nesterov=True), {},
@@ -39,8 +39,8 @@ OPTIONS = {
     "activation": (("--activation", "gelu"), {"activation": "gelu"}, adamw, {}),
     "dropout": (("--dropout", "0.5"), {"dropout": 0.5}, adamw, {}),
     "seed": (("--seed", "3", "--dropout", "0.5"), {"seed": 3, "dropout": 0.5}, adamw, {"seed": 3}),
-    "batch-size": (("--batch-size", "250"), {}, lambda: pymimic.AdamW(pymimic.cosine(1e-3, 9)), {"batch_size": 250}),
-    "epochs": (("--epochs", "1"), {}, lambda: pymimic.AdamW(pymimic.cosine(1e-3, 11)), {"epochs": 1}),
+    "batch-size": (("--batch-size", "250"), {}, lambda: pymimic.AdamW(pymimic.cosine(5e-3, 9)), {"batch_size": 250}),
+    "epochs": (("--epochs", "1"), {}, lambda: pymimic.AdamW(pymimic.cosine(5e-3, 11)), {"epochs": 1}),
     "distillation": (("--loss", "distillation"), {}, adamw, {"loss": "distillation"}),
     "temperature": (("--loss", "distillation", "--temperature", "3"), {}, adamw, {"loss": "distillation", "temperature": 3.0}),
     "ema": (("--ema", "0.9"), {}, adamw, {"ema": 0.9}),
@@ -257,7 +257,7 @@ def test_more_epochs_need_nothing_where_the_rates_are_the_same(files, monkeypatc
         patch.setattr(Student, "save", lambda self, path: os.stat("/nowhere"))
         assert distil(files, *options) == 1
     assert distil(files, *options, "--epochs", "5", "--resume") == 0
-    whole, _ = library_run(files, None, lambda: pymimic.AdamW(pymimic.constant(1e-3)), {"epochs": 5})
+    whole, _ = library_run(files, None, lambda: pymimic.AdamW(pymimic.constant(5e-3)), {"epochs": 5})
     assert_same_nets(whole, Student.load(files / "s.safetensors"))
 
 

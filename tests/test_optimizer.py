@@ -330,5 +330,5 @@ def test_descriptions_of_optimizers():
     assert repr(SGD(0.1, momentum=0.5)) == "SGD(learning_rate=constant(learning_rate=0.1), weight_decay=0.0, momentum=0.5, nesterov=False)"
     assert AdamW(pymimic.cosine(np.float32(0.5), np.int64(9))).configuration() == {
         "optimizer": "AdamW", "slots": ["mean", "square"], "learning_rate": "cosine(learning_rate=0.5, steps=9, final=0.0)",
-        "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
+        "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8,
     }  # fmt: skip

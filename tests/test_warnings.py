@@ -186,7 +186,7 @@ def test_an_estimator_that_is_not_fitted_is_said_to_be_so():
         pm.from_sklearn(ensemble.ExtraTreesClassifier)
     with pytest.raises(TypeError, match="got LinearSVC with decision_function alone"):
         pm.from_sklearn(LinearSVC())
-    with pytest.raises(TypeError, match=r"got Ridge$"):
+    with pytest.raises(TypeError, match=r"expected a fitted regressor, got one that is not fitted: call Ridge\.fit\("):
         pm.from_sklearn(Ridge())
     with pytest.raises(TypeError, match=r"make_teacher: expected a function of \(x, labels\)"):
         pm.out_of_fold(ensemble.ExtraTreesClassifier(), np.ones((4, 2)), np.arange(4) % 2, folds=2)

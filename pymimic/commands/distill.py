@@ -67,8 +67,13 @@ def distill(
         str, typer.Option(metavar="cosine|constant|step", help="cosine falls to 0, step to a tenth at each third")
     ] = "cosine",
     warm_up_share: Annotated[
-        float, typer.Option("--warm-up", metavar="SHARE", help="of all steps, in which the rate rises linearly; in [0, 1)")
-    ] = 0.03,
+        float | None,
+        typer.Option(
+            "--warm-up",
+            metavar="SHARE",
+            help="of all steps, in which the rate rises linearly; in [0, 1)  [default: 0.03 with a cosine, else 0]",
+        ),
+    ] = None,
     weight_decay: Annotated[float, typer.Option(metavar="RATE", help="of V, U and W, times the learning rate a step")] = 0.0,
     loss: Annotated[str, typer.Option(metavar="mimic|distillation", help="squared error of logits, or cross-entropy (KL)")] = "mimic",
     temperature: Annotated[float, typer.Option(metavar="T", help="of distillation alone")] = 1.0,
@@ -248,7 +253,9 @@ def _transfer_set(inputs: str, x: Path, logits: str, t: Path) -> TransferSet:
         raise type(error)(f"{error} (in {str(file)!r})") from error
 
 
-def _schedule(name: str, rate: float, steps: int, share: float) -> Schedule:
+def _schedule(name: str, rate: float, steps: int, share: float | None) -> Schedule:
+    if share is None:
+        share = 0.03 if name == "cosine" else 0.0
     if not 0 <= share < 1:
         raise ValueError(f"warm-up: expected a share of the steps in [0, 1), such as 0.03, got {share}")
     if not 0 <= rate < float("inf"):

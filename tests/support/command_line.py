@@ -53,7 +53,7 @@ STEPS = 3 * 11
 
 
 def adamw(**changes):
-    more = {"weight_decay": 0.0, "rate": 1e-3, **changes}
+    more = {"weight_decay": 0.0, "rate": 5e-3, **changes}
     return pymimic.AdamW(pymimic.cosine(more["rate"], STEPS), weight_decay=more["weight_decay"])
 
 
