@@ -29,7 +29,7 @@ def generated(train: int = 50_000, test: int = 10_000) -> Dataset:
         x += rng.standard_normal(x.shape, np.float32) * np.float32(0.5)
         return Rows(np.clip(x + np.float32(0.5), 0, 1), labels.astype(np.int64))
 
-    return Dataset("generated", 10, rows(train), rows(test), rows(test))
+    return Dataset("generated", 10, rows(train), rows(test), rows(test), rows(0))
 
 
 def student(device: str, dtype: str, folder: str | None) -> Iterator[dict[str, Any]]:
