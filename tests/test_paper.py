@@ -20,8 +20,23 @@ from pymimic.paper.mnist1d import MNIST1D, rolled
 from pymimic.paper.teachers import Kept, Together
 
 
+def blobs(name, inputs, outputs, rows=60):
+    """A set of that shape whose classes lie apart."""
+    rng = np.random.default_rng(0)
+    centres = rng.random((outputs, inputs), np.float32)
+
+    def part(count):
+        labels = rng.permutation(np.arange(count) % outputs)
+        return datasets.Rows(np.clip(centres[labels] + 0.1 * rng.standard_normal((count, inputs), np.float32), 0, 1), labels)
+
+    return datasets.Dataset(name, outputs, part(rows), part(rows), part(rows), part(rows))
+
+
 class Few(MNIST1D):
     """Three runs of some milliseconds."""
+
+    def data(self, seed):
+        return blobs(self.name, 40, 10, 500)
 
     def setting(self, seed):
         setting = super().setting(seed)
@@ -109,18 +124,6 @@ def test_no_two_runs_have_one_name(kind, tmp_path):
     for fast in (True, False):
         names = [(one.part, one.name) for one in kind(tmp_path, fast, "cpu", None).runs()]
         assert len(set(names)) == len(names) >= 4
-
-
-def blobs(name, inputs, outputs, rows=60):
-    """A set of that shape whose classes lie apart."""
-    rng = np.random.default_rng(0)
-    centres = rng.random((outputs, inputs), np.float32)
-
-    def part(count):
-        labels = rng.permutation(np.arange(count) % outputs)
-        return datasets.Rows(np.clip(centres[labels] + 0.1 * rng.standard_normal((count, inputs), np.float32), 0, 1), labels)
-
-    return datasets.Dataset(name, outputs, part(rows), part(rows), part(rows), part(rows))
 
 
 @pytest.mark.parametrize(("kinds", "question"), [((Letter,), 5), ((MNIST,), 7), ((CompressLetter, CompressMNIST), 6)])
