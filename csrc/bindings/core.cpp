@@ -175,6 +175,9 @@ const Isa* isa_in_use = nullptr;
 PYBIND11_MODULE(_core, m) {
   using namespace mimic;
   m.doc() = "The compiled CPU kernels.";
+  // Now, not at the first call: this runs Python, and gives up the interpreter's lock. A daemon thread that waits for
+  // the lock in there when the interpreter ends would abort the process, see gil.h.
+  py::detail::npy_api::get();
   const std::vector<const Isa*> runnable = runnable_isas();
   if (runnable.empty())
     throw py::import_error("pymimic._core was compiled for instruction sets that this machine lacks");
