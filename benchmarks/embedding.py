@@ -2,8 +2,8 @@
 
     python benchmarks/embedding.py [--shapes small,mnist-8k,timit-8k] [--rounds 5] [--json FILE]
 
-Each contestant has a process of its own and the whole loop: rows drawn at random, forward, squared error of logits, backward,
-AdamW. They run in turns; a figure is the median over all their steps. `alone` is the fused step without torch, its products with V by NumPy. Needs
+Each contestant has a process of its own and the whole loop: rows drawn at random, forward, squared error of logits, backward, AdamW. They
+run in turns; a figure is the median over all their steps. `alone` is the fused step without torch, its products with V by NumPy. Needs
 `pip install "pymimic[torch]"`.
 """
 
