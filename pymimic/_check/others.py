@@ -29,7 +29,7 @@ def view(name: str, value: Any) -> Array | None:
         if hasattr(value, "__dlpack_device__"):
             if value.__dlpack_device__()[0] not in _DLPACK_HOST:
                 return None
-            return _of_tensor(value) if hasattr(value, "detach") else np.from_dlpack(value)
+            return of_tensor(value) if hasattr(value, "detach") else np.from_dlpack(value)
         if hasattr(value, "__array_interface__"):
             return np.asarray(value)
     except Exception as error:  # each library has errors of its own
@@ -40,10 +40,11 @@ def view(name: str, value: Any) -> Array | None:
         return None
 
 
-def _of_tensor(tensor: Any) -> Array:
-    """A tensor of torch, which NumPy may write to; bfloat16 goes by its bits, as torch makes no array of it."""
-    if str(tensor.dtype) == "torch.bfloat16":
-        bits: Array = tensor.view(sys.modules["torch"].int16).numpy()
+def of_tensor(tensor: Any) -> Array:
+    """A tensor of torch on the CPU, which NumPy may write to; bfloat16 goes by its bits, as torch makes no array of it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and tensor.dtype is torch.bfloat16:
+        bits: Array = tensor.view(torch.int16).numpy()
         return bits.view(bfloat16)
     return tensor.numpy()  # type: ignore[no-any-return]
 

@@ -18,8 +18,8 @@ from ..files import demand_kind_or_none
 from ..nets.student import Student
 from ..tables import print_table
 from ..targets import demand_distinct, demand_writable
-from ..threads import set_num_threads
 from ..training.compress import compress as smaller
+from .options import demand_loss, use_threads
 
 _HELD_OUT = 0.1  # of the transfer set's rows
 _COLUMNS = ("", "parameters", "bytes", "multiply-adds")
@@ -49,14 +49,11 @@ def compress(
     With a transfer set a tenth of its rows is held out, and what is lost is measured on them: agreement is the share of rows with the
     teacher's class, loss half the squared error of a row's logits. Without one only the weights say what matters, and nothing is trained.
     """
-    if threads is not None:
-        with option("threads", n="threads"):
-            set_num_threads(threads)
+    use_threads(threads)
     demand_distinct({"student": student}, {"out": out})
     demand_writable("out", out)
     demand_kind_or_none("out", out, "student")
-    if loss not in ("mimic", "distillation"):
-        raise ValueError(f"loss: expected mimic or distillation, got {loss!r}")
+    demand_loss(loss)
     with option("student", path="student"):
         net = Student.load(student)
     rest = held = None

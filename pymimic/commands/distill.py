@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,22 +14,17 @@ from ..data.storage import Storage
 from ..data.transfer import TransferSet
 from ..errors import TrainingDivergedError
 from ..exits import complain, counted, option, status_of
-from ..files import demand_kind_or_none, read_metadata
+from ..files import demand_kind_or_none
 from ..nets.student import Student
 from ..optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
 from ..targets import demand_distinct, demand_writable, expanded
-from ..threads import set_num_threads
 from ..training.history import History
-from ..training.resume import OtherRunError, changeable, flat, in_words
+from ..training.resume import OtherRunError
 from ..training.trainer import Trainer
+from .options import demand_loss, use_threads
+from .resuming import demand_clear_start, other_run, settings_of
 
 _PCA_ROWS = 20_000
-# Options that --resume-with takes; and those that make a setting of another name
-_MAY_DIFFER = ("batch-size", "dropout", "dtype", "ema", "inputs", "loss", "lr", "seed", "temperature", "val-inputs", "weight-decay")
-_OPTIONS = {
-    "learning_rate": "lr", "rows": "inputs", "data": "inputs", "validation": "val-inputs",
-    "slots": "optimizer", "momentum": "optimizer", "nesterov": "optimizer", "student.inputs": "inputs", "student.outputs": "logits",
-}  # fmt: skip
 
 
 def distill(
@@ -107,9 +101,7 @@ def distill(
     the student sees them as they are kept.
     The checkpoint is there for a run that is stopped: one that comes to its end removes it.
     """
-    if threads is not None:
-        with option("threads", n="threads"):
-            set_num_threads(threads)
+    use_threads(threads)
     state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
     kept: dict[str, Any] = {
         "inputs_dtype": inputs_dtype, "inputs_range": _range(inputs_range), "logits_dtype": logits_dtype, "top_logits": top_logits,
@@ -119,8 +111,7 @@ def distill(
     _demand_rows(inputs, logits, folder, kept)
     _demand_partners(val_inputs, val_logits, patience, keep_best, pca, rank)
     _check.integer("epochs", epochs, 1, 1 << 31)
-    if loss not in ("mimic", "distillation"):
-        raise ValueError(f"loss: expected mimic or distillation, got {loss!r}")
+    demand_loss(loss)
     reads = {"inputs": inputs, "logits": logits, "val-inputs": val_inputs, "val-logits": val_logits}
     demand_distinct(reads, {"out": out, "checkpoint": state})
     demand_distinct({"inputs": inputs}, {"logits": logits})
@@ -128,7 +119,7 @@ def distill(
     demand_writable("out", out)
     demand_writable("checkpoint", state)
     demand_kind_or_none("out", out, "student")
-    _demand_clear_start(state, resume, resume_with, fresh)
+    demand_clear_start(state, resume, resume_with, fresh)
     cases = _cases(inputs, logits, folder, kept)
     validation = None
     if val_inputs is not None and val_logits is not None:
@@ -144,12 +135,12 @@ def distill(
         standardise_targets=standardise_targets, checkpoint=state, checkpoint_every=checkpoint_every, dtype=dtype,
         device=device,
     )  # fmt: skip
-    may_differ = _settings_of(trainer, resume_with)
+    may_differ = settings_of(trainer, resume_with)
     try:
         with option("checkpoint", data="inputs", validation="val-inputs"):
             history = trainer.fit(cases, validation, resume=state if resume else None, resume_with=may_differ, overwrite=fresh)
     except OtherRunError as error:
-        raise ValueError(_other_run(error)) from None
+        raise ValueError(other_run(error)) from None
     except TrainingDivergedError as error:
         raise TrainingDivergedError(str(error).replace("learning rate", "--lr")) from None
     except KeyboardInterrupt as signal:
@@ -222,26 +213,6 @@ def _demand_partners(
         raise ValueError("pca: expected --rank beside it, as it starts the bottleneck, got no bottleneck")
 
 
-def _demand_clear_start(checkpoint: Path, resume: bool, resume_with: str, fresh: bool) -> None:
-    """Overwrite no checkpoint that nobody said to overwrite, and no other file at all."""
-    if resume and fresh:
-        raise ValueError("fresh: expected it or --resume, got both")
-    if resume_with and not resume:
-        raise ValueError("resume-with: expected --resume beside it, got it alone")
-    if not os.path.exists(checkpoint):
-        if resume:
-            ended = "a run that comes to its end removes its own"
-            raise ValueError(f"resume: expected the checkpoint of a run that was stopped in {str(checkpoint)!r}, got no file; {ended}")
-        return
-    with option("checkpoint", path="checkpoint"):
-        read_metadata(checkpoint, "checkpoint")
-    if not (resume or fresh):
-        raise ValueError(
-            f"checkpoint: expected no file, got the state of an earlier run in {str(checkpoint)!r}: to go on from it, add --resume; "
-            "to start anew, --fresh"
-        )
-
-
 def _transfer_set(inputs: str, x: Path, logits: str, t: Path) -> TransferSet:
     """Two files as a set; errors name the options that they came by."""
     arrays = map_npy(inputs, x), map_npy(logits, t)
@@ -277,28 +248,3 @@ def _optimizer(name: str, schedule: Schedule, weight_decay: float) -> Optimizer:
     if name == "sgd":
         return SGD(schedule, momentum=0.9, nesterov=True, weight_decay=weight_decay)
     raise ValueError(f"optimizer: expected adamw or sgd, got {name!r}")
-
-
-def _option(setting: str) -> str:
-    """The option that makes a setting of a run."""
-    return _OPTIONS.get(setting, setting.removeprefix("student.").replace("_", "-"))
-
-
-def _settings_of(trainer: Trainer, options: str) -> list[str]:
-    """The settings that options make, of those that may differ; `options` are names with commas between them."""
-    asked = {name.strip().removeprefix("--") for name in options.split(",") if name.strip()}
-    if not asked <= set(_MAY_DIFFER):
-        raise ValueError(f"resume-with: expected names among {', '.join(_MAY_DIFFER)}, got {', '.join(sorted(asked - set(_MAY_DIFFER)))}")
-    settings = [*flat(trainer.configuration()), "data", *(["validation"] if trainer.keep_best else [])]
-    return [setting for setting in changeable(settings) if _option(setting) in asked]
-
-
-def _other_run(error: OtherRunError) -> str:
-    """The message, with options in place of settings."""
-    found: dict[str, tuple[str, str]] = {}
-    for setting, theirs, ours in error.found:
-        found.setdefault(_option(setting), (theirs, ours))
-    words = in_words((f"--{name}", *values) for name, values in found.items())
-    rates = " (--lr, --schedule, --warm-up, --epochs and --batch-size make the rates)" if "lr" in found else ""
-    go_on = f"to go on with this run's all the same, add --resume-with {','.join(found)}; " if error.may_differ else ""
-    return f"resume: expected the options of the run that was stopped: {words}{rates}; {go_on}to start anew, say --fresh, not --resume"

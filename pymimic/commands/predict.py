@@ -16,7 +16,7 @@ from ..nets.student import Student
 from ..numerics import BadRows
 from ..progress import Progress
 from ..targets import demand_distinct, demand_writable, replacing
-from ..threads import set_num_threads
+from .options import use_threads
 
 _SLAB = 16384  # rows held at once
 
@@ -30,9 +30,7 @@ def predict(
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
 ) -> None:
     """Write a student's logits for every row of a file that may be larger than memory."""
-    if threads is not None:
-        with option("threads", n="threads"):
-            set_num_threads(threads)
+    use_threads(threads)
     demand_distinct({"student": student, "inputs": inputs}, {"out": out})
     demand_writable("out", out)
     demand_npy_or_none("out", out)

@@ -30,11 +30,16 @@ _INTERNAL_NODE = 2 + 4 + 4 + 4  # bytes: uint16 feature, float32 threshold, two 
 class FittedTeacher:
     """A teacher and its figures."""
 
-    title: str
+    what: str
     teacher: Teacher
     size: Size
     seconds: float  # of its training
     curve: list[float]  # validation accuracy after each epoch; empty for a teacher without epochs
+
+    @property
+    def title(self) -> str:
+        """As a table has it."""
+        return f"teacher: {self.what}"
 
 
 class TeacherRecipe(ABC):
@@ -100,9 +105,7 @@ class NetsRecipe(TeacherRecipe):
         started = time.perf_counter()
         nets = self.fit(data, train, seed, device)
         curves = [[record.validation_accuracy or 0.0 for record in net.history] for net in nets]
-        return FittedTeacher(
-            f"teacher: {self.title}", Ensemble(nets), Size.of(*nets), time.perf_counter() - started, np.mean(curves, axis=0).tolist()
-        )
+        return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, np.mean(curves, axis=0).tolist())
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class ForestRecipe(TeacherRecipe):
         seconds = time.perf_counter() - started
         compact = sum(bytes_of(estimator) for estimator, bytes_of in fitted.items())
         size = Size(None, None, compact, len(pickle.dumps(list(fitted), protocol=5)))
-        return FittedTeacher(f"teacher: {self.title}", teacher, size, seconds, [])
+        return FittedTeacher(self.title, teacher, size, seconds, [])
 
     def _estimators(self, seed: int) -> dict[Any, Callable[[Any], int]]:
         """Each, not yet fitted, with what gives the bytes that its predictions read."""

@@ -11,7 +11,7 @@ from ..data.moments import mean_and_spread
 from ..ops import shallow_forward
 from ..progress import Progress
 from .fewer import Weights, bottleneck, hidden
-from .integers import LARGEST, Integers
+from .integers import LARGEST, Integers, integers
 
 _RIDGE = 1e-2  # of covariances, over their mean variance
 _ROWS = 4096  # of a matrix at once
@@ -62,7 +62,7 @@ def rounded(
     """
     names = [name for name in "VUW" if name in weights]
     if x is None or target is None:
-        return weights, {name: _integers(weights[name], None, bits) for name in names}
+        return weights, {name: integers(weights[name], bits) for name in names}
     steps: dict[str, Array] = {}
     for name in names[:-1]:
         mean, spread = mean_and_spread(x if name == "V" else bottleneck(weights, x), _RIDGE)
@@ -74,12 +74,7 @@ def rounded(
         weights = weights | {name: new.astype(np.float32), "b": b.astype(np.float32)}
     weights, scale = fitted(weights, activation, x, target, bits, progress)
     assert scale is not None
-    return weights, {name: _integers(weights[name], step, bits) for name, step in {**steps, "W": scale}.items()}
-
-
-def _integers(matrix: Array, steps: Array | None, bits: int) -> Integers:
-    values, steps = quantised(matrix, steps, LARGEST[bits])
-    return values.astype(np.int8), steps
+    return weights, {name: integers(weights[name], bits, step) for name, step in {**steps, "W": scale}.items()}
 
 
 def _rounded_rows(matrix: Array, spread: Array, most: int) -> tuple[Array, Array]:

@@ -38,6 +38,12 @@ def product(integers: Integers) -> Array:
         return np.asarray(values * steps[:, None], np.float32)
 
 
+def integers(matrix: Array, bits: int, steps: Array | None = None) -> Integers:
+    """The nearest integers of so many bits times a scale a row; `steps` (rows,) are the scales, or None for the rows' own."""
+    values, steps = quantised(matrix, steps, LARGEST[bits])
+    return values.astype(np.int8), steps
+
+
 def demand_integers(bits: int, given: Mapping[str, Integers], shapes: Shapes) -> None:
     """Demand integers of so many bits for each matrix, and scales that are finite and not below 0."""
     if _check.integer("bits", bits, 4, 9) not in LARGEST:
@@ -72,7 +78,7 @@ def stored(arrays: dict[str, Array], rounding: Rounding | None) -> dict[str, Arr
     if rounding is None:
         return found
     for name, steps in rounding.steps.items():
-        values = quantised(arrays[name], steps, LARGEST[rounding.bits])[0].astype(np.int8)
+        values, _ = integers(arrays[name], rounding.bits, steps)
         found[name] = values if rounding.bits == 8 else _paired(values)
         found[f"{name}.scale"] = steps
     return found

@@ -160,28 +160,25 @@ def _reduction(f: Figures) -> str:
 def _compressed(f: Figures) -> str:
     said = []
     for experiment in ("compress-letter", "compress-mnist"):
-        nets = {"shallow": "student", "deep": "deep net, rounded alone"}
-        whole = {net: f.share(experiment, "bytes", f"{run}: as trained") for net, run in nets.items()}
-        lost = {
-            net: [f.share(experiment, "bytes", f"{run}, rounded alone: {bits} bits") for bits in (8, 4)] for net, run in _ROUNDED.items()
-        }
-        by_net = [
-            f"the {net} net of {whole[net]} loses {whole[net].mean - lost[net][0].mean:.2f} points at 8 bits and "
-            f"{whole[net].mean - lost[net][1].mean:.2f} at 4, rounded alone"
-            for net in nets
-        ]
+        shallow = f.share(experiment, "bytes", "student: as trained")
+        deep = f.share(experiment, "bytes", "deep net, rounded alone: as trained")
+        by_net = f"the shallow net of {shallow} loses {_lost(f, experiment, shallow, 'student')}, "
+        by_net += f"the deep net of {deep} loses {_lost(f, experiment, deep, 'deep net')}"
         fit = [name for name in f.names(experiment, "bytes") if name.startswith("student: ")]
-        near = [name for name in fit if f.share(experiment, "bytes", name).mean >= whole["shallow"].mean - 1]
+        near = [name for name in fit if f.share(experiment, "bytes", name).mean >= shallow.mean - 1]
         smallest = min(near, key=lambda name: f.number(experiment, "bytes", name, "bytes"))
         times = f.number(experiment, "bytes", "student: as trained", "bytes") / f.number(experiment, "bytes", smallest, "bytes")
         said.append(
-            f"{experiment.partition('-')[2]}: {', '.join(by_net)}; with its transfer set the shallow net takes {times:.1f} times fewer "
+            f"{experiment.partition('-')[2]}: {by_net}; with its transfer set the shallow net takes {times:.1f} times fewer "
             f"bytes within a point ({smallest.partition(': ')[2]})"
         )
     return f"{'; '.join(said)}."
 
 
-_ROUNDED = {"shallow": "student", "deep": "deep net"}
+def _lost(f: Figures, experiment: str, whole: Share, net: str) -> str:
+    """Points that rounding alone costs a net."""
+    lost = [whole.mean - f.share(experiment, "bytes", f"{net}, rounded alone: {bits} bits").mean for bits in (8, 4)]
+    return f"{lost[0]:.2f} points at 8 bits and {lost[1]:.2f} at 4, rounded alone"
 
 
 def _features(f: Figures) -> str:

@@ -7,15 +7,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from ..backends.interface import Array, quantised
 from ..data.cases import Cases
 from ..demo.setting import Setting, Shape
 from ..demo.students import Trained, Training
 from ..demo.teachers import NetsRecipe
 from ..devices import to
-from ..nets.integers import LARGEST, matrices
+from ..nets.integers import integers, matrices
 from ..nets.net import AnyNet
 from ..nets.student import Student
 from ..training.compress import compress
@@ -79,15 +76,10 @@ def _rounded(made: Callable[[Setting], Trained[AnyNet]], bits: int) -> Callable[
     def make(setting: Setting) -> Trained[AnyNet]:
         trained = made(setting)
         net = trained.net.as_it_is()
-        net.set_integers(bits, **{name: _integers(to("cpu", net.weights()[name]), bits) for name in matrices(net.shapes)})
+        net.set_integers(bits, **{name: integers(to("cpu", net.weights()[name]), bits) for name in matrices(net.shapes)})
         return _as(trained, net, setting)
 
     return make
-
-
-def _integers(matrix: Array, bits: int) -> tuple[Array, Array]:
-    values, steps = quantised(matrix, largest=LARGEST[bits])
-    return np.asarray(values, np.int8), np.asarray(steps, np.float32)
 
 
 def _as(trained: Trained[AnyNet], net: AnyNet, setting: Setting) -> Trained[AnyNet]:

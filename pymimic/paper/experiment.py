@@ -218,8 +218,3 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
 
 def _sizes(size: Size) -> dict[str, int | None]:
     return {"parameters": size.parameters, "multiply_adds": size.multiply_adds, "bytes": size.bytes}
-
-
-def copies_named(count: int) -> str:
-    """So many copies, in words."""
-    return f"{count} cop{'y' if count == 1 else 'ies'}"

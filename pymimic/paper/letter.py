@@ -16,7 +16,8 @@ from ..demo.setting import Setting, Shape
 from ..demo.students import Training
 from ..demo.teachers import DeepRecipe, ForestRecipe
 from ..numerics import less_row_means
-from .experiment import Experiment, Run, copies_named
+from .cases import copies_named, copies_of, named
+from .experiment import Experiment, Run
 from .teachers import Together
 
 _LABELS = Training("cross_entropy", 1e-2, 200, 128)
@@ -52,10 +53,10 @@ class Letter(Experiment):
             self.net("teachers", "one deep net without noise", [replace(_DEEP, augment=None)]),
         ]
         for H in self.some(_WIDTHS):
-            runs.append(self.student("width, mimic", f"H = {H:,}", _generated, [_MIMIC, _T3], H, Shape(H)))
-            runs.append(self.student("width, labels", f"H = {H:,}", _labels, _REGULARISED, H, Shape(H)))
+            runs.append(self.student("width, mimic", f"H = {H:,}", named("generated"), [_MIMIC, _T3], H, Shape(H)))
+            runs.append(self.student("width, labels", f"H = {H:,}", named("labels"), _REGULARISED, H, Shape(H)))
         for n in self.some(_COPIES):
-            runs.append(self.student("MUNGE, copies", copies_named(n), _copies(n), [_MIMIC], 4_000 * (1 + n), steps_of=rows))
+            runs.append(self.student("MUNGE, copies", copies_named(n), copies_of(n), [_MIMIC], 4_000 * (1 + n), steps_of=rows))
         for p, s in self.some(_MUNGES):
             runs.append(self.student("MUNGE, p and s", f"p = {p:g}, s = {s:g}", _munged(p, s), [_MIMIC], steps_of=rows))
         cases = {
@@ -69,18 +70,6 @@ class Letter(Experiment):
             how = replace(_MIMIC, loss="cross_entropy") if name.startswith("control") else _MIMIC
             runs.append(self.student("cases", name, make, [how], steps_of=rows))
         return runs
-
-
-def _labels(setting: Setting) -> Cases:
-    return setting.cases("labels")
-
-
-def _generated(setting: Setting) -> Cases:
-    return setting.cases("generated")
-
-
-def _copies(count: int) -> Callable[[Setting], Cases]:
-    return lambda setting: setting.part(count)
 
 
 def _munged(p: float, s: float) -> Callable[[Setting], Cases]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..backends.interface import Array
-from ..data.cases import Cases, LabelledSet
+from ..data.cases import Cases
 from ..data.generators import copies
 from ..data.images import Deform
 from ..data.teacher import centred
@@ -20,6 +20,7 @@ from ..demo.students import Training
 from ..demo.teachers import ConvRecipe, DeepRecipe
 from ..nets.student import Student
 from ..training.convolution import Convolution
+from .cases import named
 from .experiment import Experiment, Run
 from .ledger import KEY, Ledger
 
@@ -53,13 +54,14 @@ class MNIST(Experiment):
 
     def runs(self) -> Sequence[Run]:
         cases = lru_cache(1)(self.cases)
+        labels = named("labels")
         runs = [
-            self.student("table", "labels", _labels, [_PLAIN]),
-            self.student("table", "labels, dropout and weight decay", _labels, _REGULARISED),
-            self.student("table", "labels, deformed images", _labels, [_DEFORMED]),
+            self.student("table", "labels", labels, [_PLAIN]),
+            self.student("table", "labels, dropout and weight decay", labels, _REGULARISED),
+            self.student("table", "labels, deformed images", labels, [_DEFORMED]),
             self.student("table", "mimic, deformed images", cases, [_MIMIC]),
             self.student("table", "T = 3, deformed images", cases, [replace(_MIMIC, loss="distillation", temperature=3.0)]),
-            self.student("table, small", "labels, deformed images", _labels, [replace(_DEFORMED, learning_rate=5e-3)], shape=_SMALL),
+            self.student("table, small", "labels, deformed images", labels, [replace(_DEFORMED, learning_rate=5e-3)], shape=_SMALL),
             self.student("table, small", "mimic, V random", cases, [_SMALL_MIMIC], shape=_SMALL._replace(whitened=False)),
             self.net("teachers", "one convolutional net", [_CONVNET]),
             self.net("teachers", "one convolutional net without dropout", [replace(_CONVNET, dropout=0.0)]),
@@ -89,7 +91,3 @@ class MNIST(Experiment):
         images = copies(_CASES, x, count, setting.seeds.cases)
         teacher = centred(setting.fitted.teacher)
         return TransferSet.create(folder, teacher, images, source=repr(_CASES), inputs_dtype="uint8", logits_dtype="float16")
-
-
-def _labels(setting: Setting) -> Cases:
-    return LabelledSet(*setting.data.train, setting.data.outputs)

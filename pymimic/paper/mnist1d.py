@@ -18,7 +18,8 @@ from ..demo.students import Training
 from ..demo.teachers import ConvRecipe, DeepRecipe
 from ..numerics import log_softmax
 from ..training.convolution import Convolution
-from .experiment import Experiment, Run, copies_named
+from .cases import copies_named, copies_of, named
+from .experiment import Experiment, Run
 
 
 def rolled(x: Array, rng: np.random.Generator) -> Array:
@@ -56,48 +57,40 @@ class MNIST1D(Experiment):
     def runs(self) -> Sequence[Run]:
         teacher = _nets(recipe(self.name, self.fast))
         table: dict[str, tuple[list[Training], Callable[[Setting], Cases]]] = {
-            "labels": ([_LABELS], _named("labels")),
-            "labels, dropout and noise": (_REGULARISED, _named("labels")),
-            "labels, rows rolled at random": (_ROLLED, _named("labels")),
-            "mimic, MUNGE": ([_MIMIC], _named("generated")),
-            "T = 3, MUNGE": ([_T3], _named("generated")),
+            "labels": ([_LABELS], named("labels")),
+            "labels, dropout and noise": (_REGULARISED, named("labels")),
+            "labels, rows rolled at random": (_ROLLED, named("labels")),
+            "mimic, MUNGE": ([_MIMIC], named("generated")),
+            "T = 3, MUNGE": ([_T3], named("generated")),
             "teacher's choices, MUNGE": ([_HARD], _chosen),
-            "mimic, unlabelled rows": ([_MIMIC], _named("unlabelled")),
-            "T = 3, unlabelled rows": ([_T3], _named("unlabelled")),
-            "teacher's choices": ([_HARD], _named("teacher's choices")),
-            "true labels": ([_HARD], _named("true labels")),
+            "mimic, unlabelled rows": ([_MIMIC], named("unlabelled")),
+            "T = 3, unlabelled rows": ([_T3], named("unlabelled")),
+            "teacher's choices": ([_HARD], named("teacher's choices")),
+            "true labels": ([_HARD], named("true labels")),
         }
         runs = [self.student("table", name, cases, trainings) for name, (trainings, cases) in table.items()]
-        runs.append(self.student("table", "mimic, training rows alone", _copies(0), [_MIMIC], steps_of=_FULL_ROWS))
+        runs.append(self.student("table", "mimic, training rows alone", copies_of(0), [_MIMIC], steps_of=_FULL_ROWS))
         runs.append(self.net("teachers", "one net", [teacher]))
         runs.append(self.net("teachers", "one net without dropout", [replace(teacher, dropout=0.0)]))
         runs.append(self.net("equal parameters", "convolutional net", [replace(teacher, convolutions=_WIDE)]))
         runs.append(self.net("equal parameters", "deep net without convolutions", _DEEP))
         for n in self.some(_COPIES):
-            runs.append(self.student("MUNGE", copies_named(n), _copies(n), [_MIMIC], 4_000 * (1 + n), steps_of=_FULL_ROWS))
+            runs.append(self.student("MUNGE", copies_named(n), copies_of(n), [_MIMIC], 4_000 * (1 + n), steps_of=_FULL_ROWS))
         runs += [self.student("rows", f"{n:,} rows", _rows(n), [_MIMIC], n, steps_of=_FULL_ROWS) for n in self.some(_ROWS)]
         for H in self.some(_WIDTHS):
-            runs.append(self.student("width", f"H = {H:,}", _named("unlabelled"), [_MIMIC], H, Shape(H)))
-            runs.append(self.student("width, labels", f"H = {H:,}", _named("labels"), _REGULARISED[:1], H, Shape(H)))
+            runs.append(self.student("width", f"H = {H:,}", named("unlabelled"), [_MIMIC], H, Shape(H)))
+            runs.append(self.student("width, labels", f"H = {H:,}", named("labels"), _REGULARISED[:1], H, Shape(H)))
         runs.append(self.student("loss", "squared error of probabilities", _probabilities, [_MIMIC]))
         for T in (1.0, 10.0):  # T = 3 and squared error of logits are in the table
-            runs.append(self.student("loss", f"T = {T:g}", _named("unlabelled"), [replace(_T3, temperature=T)]))
+            runs.append(self.student("loss", f"T = {T:g}", named("unlabelled"), [replace(_T3, temperature=T)]))
         for p in self.some(_DROPOUTS):
-            runs.append(self.student("dropout", f"p = {p}", _named("unlabelled"), [replace(_MIMIC, dropout=p)], p))
+            runs.append(self.student("dropout", f"p = {p}", named("unlabelled"), [replace(_MIMIC, dropout=p)], p))
         return runs
 
 
 def _nets(how: Recipe) -> ConvRecipe:
     assert isinstance(how.teacher, ConvRecipe)
     return how.teacher
-
-
-def _named(name: str) -> Callable[[Setting], Cases]:
-    return lambda setting: setting.cases(name)
-
-
-def _copies(count: int) -> Callable[[Setting], Cases]:
-    return lambda setting: setting.part(count)
 
 
 def _rows(count: int) -> Callable[[Setting], Cases]:

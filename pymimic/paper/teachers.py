@@ -37,7 +37,7 @@ class Kept(TeacherRecipe):
             self.folder.mkdir(parents=True, exist_ok=True)
             for net, path in zip(nets, paths):
                 net.save(path)
-        return FittedTeacher(f"teacher: {self.title}", Ensemble(nets), Size.of(*nets), time.perf_counter() - started, [])
+        return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, [])
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,4 @@ class Together(TeacherRecipe):
         started = time.perf_counter()
         fitted = [recipe(data, train, seed, device) for recipe in self.recipes]
         size = Size(None, None, sum(one.size.bytes for one in fitted), sum(one.size.file_bytes for one in fitted))
-        return FittedTeacher(f"teacher: {self.title}", Ensemble([one.teacher for one in fitted]), size, time.perf_counter() - started, [])
+        return FittedTeacher(self.title, Ensemble([one.teacher for one in fitted]), size, time.perf_counter() - started, [])

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from ml_dtypes import bfloat16
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
 
+from .._check.others import of_tensor
 from ..backends.interface import Array, Seed
 from ..devices import cupy
 
@@ -24,9 +24,7 @@ def array(tensor: Tensor) -> Array:
         tensor = tensor.detach()
     if tensor.device.type != "cpu":
         return tensor  # type: ignore[return-value]
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.uint16).numpy().view(bfloat16)
-    return tensor.numpy()
+    return of_tensor(tensor)
 
 
 def tensor(given: Array) -> Tensor:
