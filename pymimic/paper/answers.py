@@ -183,7 +183,7 @@ def _lost(f: Figures, experiment: str, whole: Share, net: str) -> str:
 
 def _features(f: Figures) -> str:
     f.share("mnist", "table", "mimic, deformed images")
-    return "Strokes and edges at certain places: see the pictures of V's rows and of U V's in the section on MNIST."
+    return "See the pictures of V's rows and of U V's in the section on MNIST."
 
 
 def _dropout(f: Figures) -> str:
