@@ -71,6 +71,29 @@ def test_it_ends_so_every_time(fresh_backend, ending):
         test_daemon_threads_inside_ops_when_the_process_ends(fresh_backend, ending)
 
 
+def test_calls_of_the_compiled_core_import_nothing():
+    """An import gives up the interpreter's lock inside pybind11, where a daemon thread at the process's end would abort it."""
+    pytest.importorskip("pymimic._core")
+    printed = script(
+        """
+        import builtins
+        import numpy
+        from pymimic import _core
+        plain, names = builtins.__import__, []
+        def noted(name, *others, **more):
+            names.append(name)
+            return plain(name, *others, **more)
+        x, y = numpy.ones((2, 3), "f4"), numpy.zeros((2, 3), "f4")
+        builtins.__import__ = noted
+        _core.dropout(x, y, (256, 0, 0, 0, 0))  # keeps all
+        builtins.__import__ = plain
+        assert (y == x).all()
+        print(names)
+        """
+    )
+    assert printed == ["[]"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("where", ["main", "thread"])
 def test_fork_while_daemon_threads_are_inside_ops(fresh_backend, where):
