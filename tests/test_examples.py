@@ -96,6 +96,14 @@ def test_grid_search_by_skorch():
     assert number(said, "test accuracy") > 0.8
 
 
+@pytest.mark.slow
+def test_trainer_of_lightning():
+    pytest.importorskip("lightning")
+    said = printed("torch_lightning.py")
+    assert number(said, "teacher accuracy") > 0.96
+    assert number(said, "student accuracy") > 0.96
+
+
 def test_onnx_export():
     pytest.importorskip("onnxruntime")
     said = printed("onnx_export.py")
