@@ -17,7 +17,7 @@ from .commands.export import export
 from .commands.info import info
 from .commands.paper import paper
 from .commands.predict import predict
-from .exits import MISUSED, complain, finish, one_line, status_of, warnings_as_lines
+from .exits import FAILED, MISUSED, complain, finish, one_line, status_of, warnings_as_lines
 from .training.interrupt import terminable
 
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # its home differs between versions of typer
@@ -39,6 +39,8 @@ def run(arguments: list[str]) -> NoReturn:
         code = complain(getattr(error, "format_message", error.__str__)(), MISUSED)
     except typer.Abort:  # ctrl-C before the command began
         code = status_of(KeyboardInterrupt())
+    except OSError as error:  # help or the version could not be written
+        code = complain(error.strerror or error, FAILED)
     sys.exit(finish(code if isinstance(code, int) else 0))
 
 

@@ -262,9 +262,10 @@ def test_nobody_reads(arguments):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
-def test_a_full_device_is_one_line():
+@pytest.mark.parametrize("arguments", [["info"], ["--help"], ["distill", "--help"], ["--version"]], ids=" ".join)
+def test_a_full_device_is_one_line(arguments):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "pymimic", "info"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([sys.executable, "-m", "pymimic", *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == "pymimic: No space left on device\n"
 
