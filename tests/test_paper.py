@@ -100,6 +100,20 @@ def test_a_second_look_at_test_rows_is_said(tmp_path):
     assert len((tmp_path / "mnist1d-fast-test-rows-opened.txt").read_text().splitlines()) == 2
 
 
+def test_what_takes_long_has_one_seed(tmp_path, monkeypatch):
+    class Once(Few):
+        def runs(self):
+            return [replace(one, seeds=1 if one.part == "MUNGE" else None) for one in super().runs()]
+
+    monkeypatch.setattr(run, "_EXPERIMENTS", (Once,))
+    page = run_paper("mnist1d", tmp_path, seeds=2, fast=True).read_text()
+    assert [(line["seed"], line["part"]) for line in lines(tmp_path)] == [
+        ("0", "teacher"), ("0", "table"), ("0", "MUNGE"), ("0", "MUNGE"), ("1", "teacher"), ("1", "table"),
+    ]  # fmt: skip
+    assert re.search(r"<td>1 copy</td>\s*<td>1</td>", page)
+    assert re.search(r"<td>labels</td>\s*<td>2</td>", page)
+
+
 @pytest.mark.usefixtures("few")
 def test_figures_are_those_of_the_nets(tmp_path):
     page = run_paper("mnist1d", tmp_path, seeds=2, fast=True).read_text()

@@ -97,6 +97,6 @@ class CompressLetter(Compress, letter.Letter):
 class CompressMNIST(Compress, mnist.MNIST):
     """Of MNIST."""
 
-    name, title, source, group = "compress-mnist", "MNIST, made smaller", "mnist", "compress"
+    name, title, source, group, seeds = "compress-mnist", "MNIST, made smaller", "mnist", "compress", 1
     training, shape, rank, deep = mnist._SMALL_MIMIC, mnist._SMALL, 32, mnist._DEEPNET
     cases = mnist.MNIST.cases

@@ -40,12 +40,14 @@ class Run:
     name : what it is, in that part
     train : makes it
     value : where it stands on the plot's axis; "bytes" for those that it takes; or None
+    seeds : how many of the first seeds have one, as it takes long; None for all
     """
 
     part: str
     name: str
     train: Callable[[Setting], tuple[Trained[Any], int]]  # and the number of its cases
     value: float | str | None = None
+    seeds: int | None = None
 
 
 class Experiment(ABC):
@@ -184,15 +186,16 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
             settings[seed] = experiment.setting(seed)
         return settings[seed]
 
-    with Progress(total=seeds * len(runs), disable=None if progress else True, unit="run") as bar:
-        for seed in range(seeds):
+    of_seed = [[run for run in runs if run.seeds is None or seed < run.seeds] for seed in range(seeds)]
+    with Progress(total=sum(map(len, of_seed)), disable=None if progress else True, unit="run") as bar:
+        for seed, wanted in enumerate(of_seed):
             if not ledger.has(seed, TEACHER, TEACHER):
                 started = time.process_time()
                 fitted, validation = setting(seed).fitted, setting(seed).data.validation
                 seen, _ = accuracy_of(choices(fitted.teacher.logits, validation, 1)[0], validation)
                 size = {"rows": len(setting(seed).data.train.x), "cpu_seconds": time.process_time() - started, "validation_accuracy": seen}
                 ledger.add(seed, TEACHER, TEACHER, None, size | _sizes(fitted.size), None)
-            for run in runs:
+            for run in wanted:
                 bar.set_description(f"{experiment.name}, seed {seed}: {run.part}, {run.name}", refresh=True)
                 if not ledger.has(seed, run.part, run.name):
                     trained, rows = run.train(setting(seed))

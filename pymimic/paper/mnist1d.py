@@ -38,6 +38,7 @@ _T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
 _COPIES = (0, 1, 3, 8, 24)
 _ROWS = (1_000, 4_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 _WIDTHS = (64, 256, 1024, 4096, 16384, 65536)
+_WIDE_ENOUGH = 4096  # for all seeds
 _DROPOUTS = (0.1, 0.3, 0.5)
 _FULL_ROWS = 100_000
 _WIDE = (Convolution(127, 5, 2, 2), Convolution(127, 3, 2, 1), Convolution(127, 3, 2, 1))
@@ -78,8 +79,9 @@ class MNIST1D(Experiment):
             runs.append(self.student("MUNGE", copies_named(n), copies_of(n), [_MIMIC], 4_000 * (1 + n), steps_of=_FULL_ROWS))
         runs += [self.student("rows", f"{n:,} rows", _rows(n), [_MIMIC], n, steps_of=_FULL_ROWS) for n in self.some(_ROWS)]
         for H in self.some(_WIDTHS):
-            runs.append(self.student("width", f"H = {H:,}", named("unlabelled"), [_MIMIC], H, Shape(H)))
-            runs.append(self.student("width, labels", f"H = {H:,}", named("labels"), _REGULARISED[:1], H, Shape(H)))
+            mimic = self.student("width", f"H = {H:,}", named("unlabelled"), [_MIMIC], H, Shape(H))
+            on_labels = self.student("width, labels", f"H = {H:,}", named("labels"), _REGULARISED[:1], H, Shape(H))
+            runs += [replace(run, seeds=1 if H > _WIDE_ENOUGH else None) for run in (mimic, on_labels)]
         runs.append(self.student("loss", "squared error of probabilities", _probabilities, [_MIMIC]))
         for T in (1.0, 10.0):  # T = 3 and squared error of logits are in the table
             runs.append(self.student("loss", f"T = {T:g}", named("unlabelled"), [replace(_T3, temperature=T)]))
