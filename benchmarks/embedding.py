@@ -5,7 +5,7 @@
 Each contestant has a process of its own and the whole loop: rows drawn at random, forward, squared error of logits, backward, AdamW. They
 run in turns. A figure is the median of all steps; of a `fit`, whose steps cannot be told apart, its seconds by their number. `Trainer` and
 `MimicRegressor` have no torch in their process. scikit-learn's own net has no bottleneck: it runs where the shape has none.
-Needs `pip install "pymimic[torch,sklearn]"`.
+Needs `pip install ".[torch,sklearn]"`.
 """
 
 from __future__ import annotations

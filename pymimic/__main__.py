@@ -8,7 +8,7 @@ def main() -> None:
     try:
         import typer  # noqa: F401
     except ImportError:
-        sys.exit('pymimic: the command line needs typer and rich: pip install "pymimic[cli]"')
+        sys.exit("pymimic: the command line needs typer and rich: pip install typer rich")
     try:
         from .cli import run
 

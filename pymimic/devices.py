@@ -20,7 +20,7 @@ def cupy() -> Any:
     try:
         return importlib.import_module("cupy")
     except Exception as error:  # CuPy's import fails in many ways where CUDA's libraries don't fit
-        raise BackendUnavailableError(f'cuda: CuPy is not available: {error}; pip install "pymimic[gpu]"') from error
+        raise BackendUnavailableError(f"cuda: CuPy is not available: {error}; pip install cupy-cuda13x") from error
 
 
 def is_device(value: object) -> bool:

@@ -187,6 +187,12 @@ def test_the_plan_that_is_shown_is_the_plan():
     assert str(pymimic.plan(512, 1845, 250, 8000, 183)) in (ROOT / "docs" / "concepts" / "plans.md").read_text()
 
 
+def test_nobody_is_told_to_install_from_pypi():
+    """The package of that name there is another project's."""
+    for file in [*DOCUMENTS, *(ROOT / "pymimic").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
+        assert not re.search(r"pip install[^`\n]*[\s\"']pymimic\b(?! )", file.read_text()), file
+
+
 def test_every_extra_is_listed():
     extras = re.search(r"^\[project.optional-dependencies\]\n(.+?)\n\n", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)[1]
     listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)

@@ -271,7 +271,7 @@ def test_files_of_other_kinds_are_not_overwritten(tmp_path, name, content, monke
 
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
-    with pytest.raises(ImportError, match=r'jinja2.*pip install "pymimic\[paper\]"'):
+    with pytest.raises(ImportError, match=r"jinja2.*pip install jinja2"):
         run_paper("mnist1d", tmp_path)
 
 

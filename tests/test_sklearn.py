@@ -49,8 +49,8 @@ def test_scikit_learns_checks_with_a_teacher(estimator, check):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("sys.modules['sklearn'] = None", 'expected scikit-learn 1.6 or newer, got none: pip install "pymimic[sklearn]"'),
-        ("sys.modules['sklearn'] = types.SimpleNamespace(__version__='1.5.2')", 'got 1.5.2: pip install --upgrade "pymimic[sklearn]"'),
+        ("sys.modules['sklearn'] = None", 'expected scikit-learn 1.6 or newer, got none: pip install "scikit-learn>=1.6"'),
+        ("sys.modules['sklearn'] = types.SimpleNamespace(__version__='1.5.2')", 'got 1.5.2: pip install --upgrade "scikit-learn>=1.6"'),
     ],
 )
 def test_a_missing_or_old_scikit_learn_says_what_to_install(code, message):
@@ -149,6 +149,34 @@ def test_weights_are_routed():
         weights = np.where(KIND == 2, 0.0, 1.0)
         found = cross_validate(mimic, IRIS, KIND, params={"sample_weight": weights}, cv=2, return_estimator=True)
         assert all(list(fitted.classes_) == [0, 1] for fitted in found["estimator"])
+
+
+def test_weights_are_routed_into_a_teacher_that_is_a_pipeline():
+    weights = np.linspace(0.1, 2, len(KIND))
+    with config_context(enable_metadata_routing=True):
+        scaler, last = StandardScaler().set_fit_request(sample_weight=False), logistic().set_fit_request(sample_weight=True)
+        teacher = make_pipeline(scaler, last)
+        mimic = MimicClassifier(teacher, **QUICK).fit(IRIS, KIND, sample_weight=weights)
+        alone = clone(teacher).fit(IRIS, KIND, sample_weight=weights)
+        assert np.allclose(mimic.teacher_[-1].coef_, alone[-1].coef_, atol=0.01)
+        assert not np.allclose(mimic.teacher_[-1].coef_, clone(teacher).fit(IRIS, KIND)[-1].coef_, atol=0.02)
+    with pytest.raises(ValueError, match=r"^sample_weight: expected a teacher whose fit takes it, or None, got weights and Pipeline"):
+        MimicClassifier(make_pipeline(StandardScaler(), logistic()), **QUICK).fit(IRIS, KIND, sample_weight=weights)
+
+
+def test_columns_that_float32_cannot_tell_apart_are_pointed_out():
+    late = BODY + np.array([1.7e9] + [0.0] * (BODY.shape[1] - 1))
+    with pytest.warns(UserWarning, match=r"^X: expected values that float32 can tell apart, got others: in column 0, "):
+        MimicRegressor(**QUICK).fit(late, GROWTH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        MimicRegressor(**QUICK).fit(late.astype(np.float32), GROWTH)
+        MimicRegressor(**QUICK).fit(BODY, GROWTH)
+
+
+def test_logarithms_of_probabilities():
+    mimic = MimicClassifier(logistic(), **QUICK).fit(IRIS, KIND)
+    assert np.array_equal(np.exp(mimic.predict_log_proba(IRIS)).round(12), mimic.predict_proba(IRIS).round(12))
 
 
 def test_random_states_decide():

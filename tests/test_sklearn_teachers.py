@@ -132,3 +132,6 @@ def test_boosted_trees_teach_by_the_same_call(library):
         pandas = pytest.importorskip("pandas")
         frame = pandas.DataFrame(IRIS, columns=list("abcd"))
         assert MimicClassifier(classifier(n_estimators=30, **quiet), **QUICK).fit(frame, KIND).score(frame, KIND) > 0.9
+        spaced = frame.rename(columns="of {}".format)
+        knows = classifier(n_estimators=30, **quiet).fit(spaced, KIND)
+        assert MimicClassifier(knows, **QUICK).fit(spaced, KIND).score(spaced, KIND) > 0.9

@@ -30,4 +30,4 @@ def test_without_a_torch_that_is_new_enough_it_says_what_to_install(torch, said)
     message = run(script)
     assert message.startswith("pymimic.torch: ")
     assert said in message
-    assert message.endswith('pip install "pymimic[torch]"\n')
+    assert message.endswith('pip install "torch>=2.13"\n')

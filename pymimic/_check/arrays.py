@@ -200,7 +200,9 @@ def other_labels(name: str, array: Array, outputs: int | None) -> ValueError:
 
 
 def _reshaped(name: str, shape: Sequence[int], axes: Sequence[str], columns: int | None) -> str:
-    """How to make rows of D inputs of an array of another shape, as the end of a message."""
+    """How to make rows of D inputs, or of C outputs, of an array of another shape, as the end of a message."""
+    if len(axes) == 2 and axes[1] == "C" and len(shape) == 1 and columns in (None, 1):
+        return f": pass {name}[:, None] for one output"
     if len(axes) != 2 or axes[1] != "D":
         return ""
     if len(shape) > 2 and columns in (None, math.prod(shape[1:])):

@@ -18,7 +18,7 @@ def demand_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ImportError('plot: expected matplotlib to be there: pip install "pymimic[demo]"') from None
+        raise ImportError("plot: expected matplotlib to be there: pip install matplotlib") from None
 
 
 def draw(result: Row, path: Path) -> None:

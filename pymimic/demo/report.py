@@ -110,7 +110,7 @@ def demand_matplotlib() -> Any:
     """What draws; ImportError says what to install for it."""
     module = _try_import("matplotlib.figure")
     if module is None:
-        raise ImportError('plot: expected matplotlib to be there: pip install "pymimic[plot]"')
+        raise ImportError("plot: expected matplotlib to be there: pip install matplotlib")
     return module
 
 

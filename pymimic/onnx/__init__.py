@@ -1,4 +1,4 @@
-"""ONNX's side of the library: nets written as ONNX models, and ONNX models as teachers. `pip install "pymimic[onnx]"` brings what it needs.
+"""ONNX's side of the library: nets written as ONNX models, and ONNX models as teachers. The extra `onnx` brings what it needs.
 
 Neither onnx nor onnxruntime is imported before one of the functions is called.
 """

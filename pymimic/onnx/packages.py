@@ -11,7 +11,7 @@ LEAST = {"onnx": "1.16", "onnxruntime": "1.18"}  # as pyproject.toml has them
 
 def package(name: str) -> Any:
     """The module of that name in `LEAST`; ImportError says what to install where it is missing, broken or too old."""
-    wanted, cure = f"{name}: expected version {LEAST[name]} or later", 'pip install -U "pymimic[onnx]"'
+    wanted, cure = f"{name}: expected version {LEAST[name]} or later", f'pip install -U "{name}>={LEAST[name]}"'
     try:
         module = importlib.import_module(name)
     except ImportError as error:

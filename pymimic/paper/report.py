@@ -95,7 +95,7 @@ def demand_packages() -> None:
         try:
             importlib.import_module(name)
         except ImportError:
-            raise ImportError(f'paper: expected {name} to be there: pip install "pymimic[paper]"') from None
+            raise ImportError(f"paper: expected {name} to be there: pip install {name}") from None
 
 
 def section(experiment: Experiment) -> Section:

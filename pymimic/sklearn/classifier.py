@@ -93,6 +93,12 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
         p /= p.sum(axis=1, keepdims=True)
         return p
 
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of `predict_proba` (B, C) float64; -inf where that is 0."""
+        with np.errstate(divide="ignore"):
+            log_p: Array = np.log(self.predict_proba(X))
+        return log_p
+
     def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
         check_classification_targets(y)
         classes = np.unique(y if weights is None else y[weights > 0])

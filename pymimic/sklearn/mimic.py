@@ -16,6 +16,7 @@ from ..backends.interface import Array
 from ..data.cases import Cases
 from ..data.generate import demand_p_s
 from ..data.moments import standardisation
+from ..data.rounding import warn_of_merged_values
 from ..data.teacher import label
 from ..nets.student import Student
 from ..optimizer import AdamW, cosine, warm_up
@@ -58,9 +59,14 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         ------
         TypeError, ValueError
             What scikit-learn refuses, in its words; a teacher that cannot teach these rows; parameters out of range, by their names.
+
+        Warns
+        -----
+        UserWarning
+            Many values of a column of X are one as float32, in which nets learn.
         """
         warm = self.warm_start and hasattr(self, "student_")
-        several = self._columns_allowed
+        several, given = self._columns_allowed, X
         X, y = validate_data(
             self, X, y, reset=not warm, dtype=np.float32, order="C", accept_sparse="csr", ensure_min_samples=2, multi_output=several,
             y_numeric=several,
@@ -70,6 +76,8 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
             if not sample_weight.any():
                 raise ValueError("Sample weights must contain at least one non-zero number.")
         x = X if isinstance(X, np.ndarray) else X.toarray(order="C")
+        if X is x and getattr(given, "dtype", None) != np.float32:
+            warn_of_merged_values("X", np.asarray(given, np.float64))
         rows = merged(x, self._encoded(y, sample_weight, warm), sample_weight)
         seeds = Seeds(*check_random_state(self.random_state).randint(0, np.iinfo(np.int32).max, 5).tolist())
         share = _check.number("validation_fraction", self.validation_fraction, 0, 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
@@ -69,7 +70,7 @@ class Lesson(NamedTuple):
         x, y, weights = self.rows.x[numbers], self.labels[numbers], self.rows.weights[numbers]
         if (weights == 1).all():
             return estimator.fit(with_names(self.names, x), y)
-        if has_fit_parameter(estimator, "sample_weight"):
+        if _takes_weights(estimator):
             return estimator.fit(with_names(self.names, x), y, sample_weight=weights)
         if self.weighted:
             raise ValueError(f"sample_weight: expected a teacher whose fit takes it, or None, got weights and {type(estimator).__name__}")
@@ -104,7 +105,7 @@ class Lesson(NamedTuple):
         if expects != features:
             raise ValueError(f"X has {features} features, but teacher {name} is expecting {expects} features as input")
         named = getattr(teacher, "feature_names_in_", None)
-        if named is not None and self.names is not None and list(named) != list(self.names):
+        if named is not None and self.names is not None and not _same_names(self.names, named):
             raise ValueError(f"teacher: expected the feature names of X, {list(self.names)}, in that order, got {list(named)}")
         known = classes_of(teacher) if is_teacher(teacher) else getattr(teacher, "classes_", np.zeros(0)).tolist()
         if self.classes is not None and known is not None and set(known) != set(self.classes):
@@ -119,6 +120,19 @@ def is_teacher(teacher: Any) -> bool:
 
 def _has_learned(teacher: Any) -> bool:
     return is_teacher(teacher) or not hasattr(teacher, "fit") or is_fitted(teacher)
+
+
+def _takes_weights(estimator: Any) -> bool:
+    """Whether `fit` has the argument, or by metadata routing something inside, such as a step of a pipeline, wants it."""
+    if has_fit_parameter(estimator, "sample_weight"):
+        return True
+    routed = get_config()["enable_metadata_routing"] and hasattr(estimator, "get_metadata_routing")
+    return routed and "sample_weight" in estimator.get_metadata_routing().consumes("fit", ["sample_weight"])
+
+
+def _same_names(given: Any, known: Any) -> bool:
+    """Whether a teacher knows the columns by the names given; LightGBM knows them with underscores for spaces."""
+    return list(known) == list(given) or list(known) == [str(name).replace(" ", "_") for name in given]
 
 
 def _unset(name: str, value: Any) -> bool:

@@ -1,6 +1,6 @@
 """pymimic inside torch trainers: operators, a module, an optimizer that runs inside the backward pass, losses, teachers.
 
-`import pymimic` does not import this package, nor torch. It needs `pip install "pymimic[torch]"`.
+`import pymimic` does not import this package, nor torch. The extra `torch` brings what it needs.
 
 From then on the library's CPU kernels run on torch's threads, and take at most as many as `torch.set_num_threads` says.
 """

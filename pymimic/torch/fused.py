@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import get_gradient_edge
 
 from .. import _check
 from ..backends.interface import Saved
@@ -31,9 +32,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "sgd": {"lr": 1e-3, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
 }
+_SETTINGS = {name for kind in _DEFAULTS.values() for name in kind}
 _ONCE = (
-    "step() must follow each backward pass; gradients cannot be accumulated, clipped, scaled or reduced by DistributedDataParallel: train "
-    "net.parameters() with an optimizer of torch.optim for that"
+    "step() must follow each backward pass; gradients cannot be accumulated, clipped, scaled or reduced by DistributedDataParallel: call "
+    "release() and train net.parameters() with an optimizer of torch.optim for that"
 )
 
 
@@ -42,7 +44,8 @@ class FusedOptimizer(torch.optim.Optimizer):
 
     `step()` must follow each backward pass, and ends it: it updates V. Everything else is refused by a RuntimeError: a second forward or
     backward pass before it, accumulated, clipped or scaled gradients, DistributedDataParallel, checkpoints. A loss that was scaled by a
-    `GradScaler` has updated the weights before `scaler.step` is refused.
+    `GradScaler` has updated the weights before `scaler.step` is refused. A batch may be skipped before its backward pass: `zero_grad()`
+    gives its forward pass up. Gradients of inputs alone, by `torch.autograd.grad`, are for evaluation mode. `release()` gives the net back.
 
     torch's learning-rate schedulers work on it. The parameters become views of the handle's arrays, so a `state_dict` is current at any
     time; a net that is moved or cast needs a new optimizer. Forward passes in evaluation mode, or without gradients, train nothing.
@@ -69,7 +72,7 @@ class FusedOptimizer(torch.optim.Optimizer):
         if unknown := sorted(settings.keys() - _DEFAULTS[kind].keys()):
             raise TypeError(f"{unknown[0]}: expected settings of {kind}, {', '.join(_DEFAULTS[kind])}")
         group = _DEFAULTS[kind] | settings
-        rate, decay = constant(group["lr"]), group["weight_decay"]
+        rate, decay = constant(_check.number("lr", float(lr) if isinstance(lr := group["lr"], Tensor) else lr, 0)), group["weight_decay"]
         if kind == "adamw":
             beta1, beta2 = group["betas"]
             self._optimizer: AdamW | SGD = AdamW(rate, beta1=beta1, beta2=beta2, epsilon=group["eps"], weight_decay=decay)
@@ -91,7 +94,7 @@ class FusedOptimizer(torch.optim.Optimizer):
         self._updated = False  # whether there was a backward pass since the last step
         self._saved: Saved | None = None  # memory for h
         self._version = -1  # of V's gradient as the backward pass left it
-        if net.V is not None:
+        if net.V is not None and net.V.requires_grad:
             held_by = weakref.ref(self)
             net.V.register_post_accumulate_grad_hook(lambda V: _note(held_by, V))
         net._fused = self
@@ -112,18 +115,23 @@ class FusedOptimizer(torch.optim.Optimizer):
         if torch._C._current_graph_task_id() != -1:
             raise RuntimeError(f"fused_optimizer: expected a forward pass outside of a checkpoint; {_ONCE}")
         if self._updated or (self._waiting is not None and self._waiting() is not None):
-            awaited = "step()" if self._updated else "its backward pass"
+            awaited = "step()" if self._updated else "its backward pass, or zero_grad() to skip it,"
             raise RuntimeError(f"fused_optimizer: expected {awaited} before another forward pass in training mode; {_ONCE}")
         y: Tensor = _fused_pass(self, rows.to(self._dtype), mask)
         return y
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """End the step that the backward pass began: update V. Returns what the closure does, which is called first, if there is one."""
+        """End the step that the backward pass began: update V. Returns what the closure does, which is called first, if there is one.
+
+        A closure that makes no backward pass and returns None skips the step, as Lightning has it.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         if not self._updated:
+            if closure is not None and loss is None:
+                return None
             raise RuntimeError(f"step: expected a backward pass since the last step; {_ONCE}")
         V = self._net.V
         if V is not None and V.requires_grad:
@@ -138,7 +146,10 @@ class FusedOptimizer(torch.optim.Optimizer):
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Set gradients to None, which they have to be before a backward pass."""
+        """Set gradients to None, which they have to be before a backward pass, and give up a forward pass that has had none."""
+        if self._waiting is not None and (waiting := self._waiting()) is not None:
+            waiting.done = True
+        self._waiting = None
         super().zero_grad(set_to_none=True)
 
     def release(self) -> None:
@@ -159,6 +170,13 @@ class FusedOptimizer(torch.optim.Optimizer):
         """Take over what `state_dict` gave."""
         if "steps" not in state_dict["state"]:
             raise ValueError("state_dict: expected that of a fused optimizer, which has 'steps' in its state")
+        have, given = ({name for name in group if name in _SETTINGS} for group in (self.param_groups[0], state_dict["param_groups"][0]))
+        if have != given:
+            raise ValueError(f"state_dict: expected that of an optimizer with {_listed(have)}, got one with {_listed(given)}")
+        for name, held in state_dict["state"].items():
+            param = getattr(self._net, name.partition(".")[0], None)
+            if param is not None and held.shape != param.shape:
+                raise ValueError(f"state_dict: expected {name} of shape {tuple(param.shape)}, got {tuple(held.shape)}")
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
         self._optimizer.load_state({name: array(held) for name, held in state_dict["state"].items()})
 
@@ -174,8 +192,11 @@ class FusedOptimizer(torch.optim.Optimizer):
     def _backward(self, waiting: _Pass, dy: Tensor, z: Tensor, need_dz: bool) -> Tensor | None:
         """Update the weights; dz of them as they were."""
         if self._updated or waiting.done:
-            raise RuntimeError(f"fused_optimizer: expected step() before another backward pass; {_ONCE}")
-        V = self._net.V
+            awaited = "step()" if self._updated else "a forward pass"
+            raise RuntimeError(f"fused_optimizer: expected {awaited} before another backward pass; {_ONCE}")
+        c, V = self._net.c, self._net.V
+        if c.requires_grad and not torch._C._will_engine_execute_node(get_gradient_edge(c).node):
+            raise RuntimeError("fused_optimizer: expected a backward pass to the weights, got one to others; use evaluation mode for it")
         if V is not None and V.grad is not None:
             raise RuntimeError(f"V: expected no gradient before the backward pass, got one; call zero_grad() before it; {_ONCE}")
         self._take_settings()
@@ -234,6 +255,10 @@ class _NeverStored(torch.Tensor):
 
     def __repr__(self) -> str:  # type: ignore[override]
         return "a gradient that fused_optimizer has used and not stored"
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _note(held_by: weakref.ref[FusedOptimizer], V: Tensor) -> None:

@@ -1,7 +1,7 @@
 """That there is a torch which is new enough: imported before all that needs it."""
 
 _OLDEST = (2, 13)
-_INSTALL = 'pip install "pymimic[torch]"'
+_INSTALL = 'pip install "torch>=2.13"'
 
 try:
     import torch

@@ -147,9 +147,11 @@ class MimicNet(nn.Module):
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             Other layers.
         """
+        if not isinstance(layers, nn.Sequential):
+            raise TypeError(f"layers: expected a Sequential, got {type(layers).__name__}")
         found = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
         linear = [layer for layer in found if isinstance(layer, nn.Linear)]
         names = [name for name, kind in _LAYERS.items() if len(found) > 2 and type(found[-2]) is kind]

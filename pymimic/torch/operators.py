@@ -45,8 +45,7 @@ def shallow(
     RuntimeError
         Wrong shapes, or dtypes or devices that differ; the message names the argument. A second derivative is wanted.
     """
-    operands = (z.contiguous(), U.contiguous(), b.contiguous(), W.contiguous(), c.contiguous())
-    return _shallow(*operands, seed, offset, activation, dropout, origin)  # type: ignore[no-any-return]
+    return _shallow(*_contiguous(z=z, U=U, b=b, W=W, c=c), seed, offset, activation, dropout, origin)  # type: ignore[no-any-return]
 
 
 def factorized_linear(x: Tensor, V: Tensor, U: Tensor, b: Tensor | None = None) -> Tensor:
@@ -64,8 +63,7 @@ def factorized_linear(x: Tensor, V: Tensor, U: Tensor, b: Tensor | None = None) 
     RuntimeError
         As `shallow`.
     """
-    bias = None if b is None else b.contiguous()
-    return _factorized(x.contiguous(), V.contiguous(), U.contiguous(), bias)  # type: ignore[no-any-return]
+    return _factorized(*_contiguous(x=x, V=V, U=U), None if b is None else _contiguous(b=b)[0])  # type: ignore[no-any-return]
 
 
 def linear_dropout(
@@ -86,7 +84,15 @@ def linear_dropout(
     RuntimeError
         As `shallow`.
     """
-    return _linear(x.contiguous(), weight.contiguous(), bias.contiguous(), seed, offset, activation, dropout, origin)  # type: ignore[no-any-return]
+    return _linear(*_contiguous(x=x, weight=weight, bias=bias), seed, offset, activation, dropout, origin)  # type: ignore[no-any-return]
+
+
+def _contiguous(**tensors: Any) -> list[Tensor]:
+    """The tensors, copied where they are not contiguous."""
+    for name, given in tensors.items():
+        if not isinstance(given, Tensor):
+            raise RuntimeError(f"{name}: expected a tensor, got {type(given).__name__}")
+    return [given.contiguous() for given in tensors.values()]
 
 
 def _named(seed: Tensor | None, offset: Tensor | None, activation: str, dropout: float, origin: Any) -> dict[str, Any]:

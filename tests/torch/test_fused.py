@@ -174,7 +174,7 @@ def test_accumulation_is_refused_before_anything_changes(net):
     optimizer = net.fused_optimizer(lr=1e-2)
     weights = net.U.detach().clone()
     y = net(X)
-    with refused(r"^fused_optimizer: expected its backward pass before another forward pass"):
+    with refused(r"^fused_optimizer: expected its backward pass, or zero_grad\(\) to skip it, before another forward pass"):
         net(X)
     if net.rank is not None:
         net.V.grad = torch.zeros_like(net.V)
@@ -183,6 +183,55 @@ def test_accumulation_is_refused_before_anything_changes(net):
     del y
     assert torch.equal(net.U, weights)
     train(net, optimizer)
+
+
+def test_a_batch_may_be_skipped_before_its_backward_pass(net):
+    optimizer = net.fused_optimizer(lr=1e-2)
+    twin = copy.deepcopy(net)
+    skipped = LOSS(net(X), T)
+    twin.offset.copy_(net.offset)
+    train(net, optimizer)
+    train(twin, twin.fused_optimizer(lr=1e-2))
+    assert differences(net, twin) == 0
+    with refused(r"^fused_optimizer: expected a forward pass before another backward pass"):
+        skipped.backward()
+    assert differences(net, twin) == 0
+    assert optimizer.step(lambda: None) is None
+    assert differences(net, twin) == 0
+
+
+def test_gradients_of_other_tensors_alone_train_nothing(net):
+    optimizer = net.fused_optimizer(lr=1e-2)
+    x, weights = X.clone().requires_grad_(), net.U.detach().clone()
+    with refused(r"^fused_optimizer: expected a backward pass to the weights, got one to others; use evaluation mode"):
+        torch.autograd.grad(LOSS(net(x), T), x)
+    assert torch.equal(net.U, weights)
+    assert torch.autograd.grad(LOSS(net.eval()(x), T), x)[0].any()
+    train(net.train(), optimizer)
+
+
+def test_a_frozen_bottleneck_stays():
+    net = pt.MimicNet(D, H, C, K)
+    net.V.requires_grad_(False)
+    twin = copy.deepcopy(net)
+    train(net, net.fused_optimizer(lr=1e-2), 2)
+    train(twin, torch.optim.AdamW(groups(twin, 0.0), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.0), 2)
+    assert differences(net, twin) < 1e-6
+    assert not net.V.grad
+
+
+def test_a_state_of_another_optimizer_is_refused_at_once(net):
+    state = net.fused_optimizer("adamw").state_dict()
+    with pytest.raises(
+        ValueError, match=r"^state_dict: expected that of an optimizer with lr, momentum, nesterov, weight_decay, got one with betas"
+    ):
+        copy.deepcopy(net).fused_optimizer("sgd", momentum=0.9).load_state_dict(state)
+    optimizer = net.fused_optimizer("adamw")
+    train(net, optimizer)
+    wider = pt.MimicNet(D, H + 1, C, net.rank).fused_optimizer("adamw")
+    with pytest.raises(ValueError, match=rf"^state_dict: expected U\.\w+ of shape \({H + 1}, \d+\), got \({H}, \d+\)$"):
+        wider.load_state_dict(optimizer.state_dict())
+    assert "U.mean" not in wider.state_dict()["state"]
 
 
 def test_clipping_and_scalers_are_refused(net):
@@ -232,12 +281,15 @@ def test_defaults_are_the_librarys(net):
 
 
 def test_wrong_settings():
+    with pytest.raises(ValueError, match=r"^lr: expected a number of at least 0, got -1$"):
+        pt.MimicNet(D, H, C).fused_optimizer(lr=-1)
+    assert pt.MimicNet(D, H, C).fused_optimizer(lr=torch.tensor(0.5)).param_groups[0]["lr"] == 0.5
     net = pt.MimicNet(D, H, C)
     with pytest.raises(ValueError, match=r"^kind: expected one of adamw, sgd, got 'adam'"):
         net.fused_optimizer("adam")
     with pytest.raises(TypeError, match=r"^momentum: expected settings of adamw, lr, betas"):
         net.fused_optimizer(momentum=0.9)
-    with pytest.raises(ValueError, match=r"^learning_rate: expected"):
+    with pytest.raises(ValueError, match=r"^lr: expected"):
         net.fused_optimizer(lr=-1.0)
     with refused(r"^U: expected a float32 or float64 parameter"):
         pt.MimicNet(D, H, C).bfloat16().fused_optimizer()

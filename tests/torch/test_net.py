@@ -142,6 +142,11 @@ def test_other_sequentials_are_refused(layers):
         pt.MimicNet.from_sequential(nn.Sequential(*layers))
 
 
+def test_what_is_no_sequential_is_refused():
+    with pytest.raises(TypeError, match=r"^layers: expected a Sequential, got Linear$"):
+        pt.MimicNet.from_sequential(nn.Linear(D, C))
+
+
 def test_any_leading_axes():
     net = pt.MimicNet(D, H, C, K)
     y = net(X)

@@ -37,6 +37,12 @@ def test_axes_that_are_missing(name):
         pt.shallow(*tensors(**{name: torch.tensor(1.0)}))
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_no_tensor(name):
+    with pytest.raises(RuntimeError, match=rf"^{name}: expected a tensor, got NoneType$"):
+        pt.shallow(*tensors(**{name: None}))
+
+
 def test_settings():
     with pytest.raises(RuntimeError, match=r"^activation: expected one of relu"):
         pt.shallow(*tensors(), activation="selu")
