@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import get_gradient_edge
 
 from .. import _check
 from ..backends.interface import Saved
 from ..optimizer import SGD, AdamW, constant
 from ..weights import ShallowWeights
+from .fused_parameters import ONCE, NeverStored, demand_plain, reached
 from .operators import shallow
 from .register import array, number, tensor
 
@@ -33,10 +33,6 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 1e-3, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
 }
 _SETTINGS = {name for kind in _DEFAULTS.values() for name in kind}
-_ONCE = (
-    "step() must follow each backward pass; gradients cannot be accumulated, clipped, scaled or reduced by DistributedDataParallel: call "
-    "release() and train net.parameters() with an optimizer of torch.optim for that"
-)
 
 
 class FusedOptimizer(torch.optim.Optimizer):
@@ -51,6 +47,9 @@ class FusedOptimizer(torch.optim.Optimizer):
     time; a net that is moved or cast needs a new optimizer. Forward passes in evaluation mode, or without gradients, train nothing.
     Weight decay skips b and c. Weights are float32 or float64, on the CPU. `torch.compile` runs it outside of its graphs.
 
+    Gradients reach U, b, W and c by the net's output alone: a penalty on them in the loss, hooks on them and freezing them are refused. A
+    gradient that reaches c, or that comes after the backward pass, is refused after the weights have changed.
+
     Parameters
     ----------
     net : a `pymimic.torch.MimicNet`
@@ -63,7 +62,7 @@ class FusedOptimizer(torch.optim.Optimizer):
     ValueError, TypeError
         Settings that the optimizer does not have, or out of their range.
     RuntimeError
-        Weights of another dtype, on a device, or frozen.
+        Weights of another dtype, on a device, frozen, tied, or with hooks.
     """
 
     def __init__(self, net: MimicNet, kind: str = "adamw", **settings: Any) -> None:
@@ -80,9 +79,11 @@ class FusedOptimizer(torch.optim.Optimizer):
             self._optimizer = SGD(rate, momentum=group["momentum"], nesterov=group["nesterov"], weight_decay=decay)
         wide = {name: getattr(net, name) for name in _WIDE}
         for name, param in wide.items():
-            if param.device.type != "cpu" or param.dtype not in (torch.float32, torch.float64) or not param.requires_grad:
-                have = f"{param.dtype} on {param.device}" if param.requires_grad else "one that requires no gradient"
-                raise RuntimeError(f"{name}: expected a float32 or float64 parameter on the CPU to train, got {have}")
+            if param.device.type != "cpu" or param.dtype not in (torch.float32, torch.float64):
+                raise RuntimeError(
+                    f"{name}: expected a float32 or float64 parameter on the CPU to train, got {param.dtype} on {param.device}"
+                )
+            demand_plain(name, param)
         super().__init__(list(net.parameters()), group)
         self._net, self._dtype = net, wide["U"].dtype
         U, b, W, c = (array(param) for param in wide.values())
@@ -102,21 +103,25 @@ class FusedOptimizer(torch.optim.Optimizer):
     def forward(self, rows: Tensor, mask: dict[str, Any]) -> Tensor:
         """y (B, C) of z (B, k): what the net calls. In training, its backward pass updates the weights."""
         net = self._net
+        training = net.training and torch.is_grad_enabled()
         for name, address in self._memory.items():
-            if getattr(net, name).data_ptr() != address:
+            param = getattr(net, name)
+            if training:
+                demand_plain(name, param)
+            if param.data_ptr() != address:
                 raise RuntimeError(
                     f"{name}: expected the memory that fused_optimizer gave it; a net that was moved or cast needs a new one"
                 )
-        if not (net.training and torch.is_grad_enabled()):
+        if not training:
             weights = [getattr(net, name).detach() for name in _WIDE]
             return shallow(rows, *weights, activation=net.activation, **mask)
         if nn.parallel.DistributedDataParallel._active_ddp_module is not None:
-            raise RuntimeError(f"fused_optimizer: expected a net outside of DistributedDataParallel; {_ONCE}")
+            raise RuntimeError(f"fused_optimizer: expected a net outside of DistributedDataParallel; {ONCE}")
         if torch._C._current_graph_task_id() != -1:
-            raise RuntimeError(f"fused_optimizer: expected a forward pass outside of a checkpoint; {_ONCE}")
+            raise RuntimeError(f"fused_optimizer: expected a forward pass outside of a checkpoint; {ONCE}")
         if self._updated or (self._waiting is not None and self._waiting() is not None):
             awaited = "step()" if self._updated else "its backward pass, or zero_grad() to skip it,"
-            raise RuntimeError(f"fused_optimizer: expected {awaited} before another forward pass in training mode; {_ONCE}")
+            raise RuntimeError(f"fused_optimizer: expected {awaited} before another forward pass in training mode; {ONCE}")
         y: Tensor = _fused_pass(self, rows.to(self._dtype), mask)
         return y
 
@@ -132,12 +137,12 @@ class FusedOptimizer(torch.optim.Optimizer):
         if not self._updated:
             if closure is not None and loss is None:
                 return None
-            raise RuntimeError(f"step: expected a backward pass since the last step; {_ONCE}")
+            raise RuntimeError(f"step: expected a backward pass since the last step; {ONCE}")
         V = self._net.V
         if V is not None and V.requires_grad:
             if V.grad is None or V.grad._version != self._version:
                 raise RuntimeError(
-                    f"V: expected its gradient as the backward pass left it, got {'none' if V.grad is None else 'another'}; {_ONCE}"
+                    f"V: expected its gradient as the backward pass left it, got {'none' if V.grad is None else 'another'}; {ONCE}"
                 )
             self._optimizer.update("V", array(V), array(V.grad))
         self._updated = False
@@ -193,12 +198,20 @@ class FusedOptimizer(torch.optim.Optimizer):
         """Update the weights; dz of them as they were."""
         if self._updated or waiting.done:
             awaited = "step()" if self._updated else "a forward pass"
-            raise RuntimeError(f"fused_optimizer: expected {awaited} before another backward pass; {_ONCE}")
-        c, V = self._net.c, self._net.V
-        if c.requires_grad and not torch._C._will_engine_execute_node(get_gradient_edge(c).node):
+            raise RuntimeError(f"fused_optimizer: expected {awaited} before another backward pass; {ONCE}")
+        net = self._net
+        for name in _WIDE:
+            demand_plain(name, getattr(net, name))
+        if not reached(net.c):
             raise RuntimeError("fused_optimizer: expected a backward pass to the weights, got one to others; use evaluation mode for it")
-        if V is not None and V.grad is not None:
-            raise RuntimeError(f"V: expected no gradient before the backward pass, got one; call zero_grad() before it; {_ONCE}")
+        for name in ("U", "b", "W"):  # the graph of y has c alone
+            if reached(getattr(net, name)):
+                raise RuntimeError(
+                    f"{name}: expected a gradient by the net's output alone, got one by another way, as of a penalty; {ONCE}"
+                )
+        for name, param in net.named_parameters():
+            if param.grad is not None:
+                raise RuntimeError(f"{name}: expected no gradient before the backward pass, got one; call zero_grad() before it; {ONCE}")
         self._take_settings()
         dz = self._handle.step(
             array(dy.contiguous()), array(z), self._optimizer, saved=waiting.saved, need_dz=need_dz, **waiting.mask
@@ -207,7 +220,7 @@ class FusedOptimizer(torch.optim.Optimizer):
         self._waiting, self._updated = None, True
         for name in _WIDE:
             param = getattr(self._net, name)
-            param.grad = torch.Tensor._make_wrapper_subclass(_NeverStored, param.shape, dtype=param.dtype, device=param.device)
+            param.grad = torch.Tensor._make_wrapper_subclass(NeverStored, param.shape, dtype=param.dtype, device=param.device)
         return None if dz is None else tensor(dz)
 
 
@@ -242,19 +255,6 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, None, None]:
         return ctx.optimizer._backward(ctx.waiting, dy, *ctx.saved_tensors, ctx.needs_input_grad[0]), None, None, None
-
-
-class _NeverStored(torch.Tensor):
-    """What stands for a gradient between the backward pass and `step()`, without memory: whoever reads it is told."""
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
-        raise RuntimeError(f"grad: expected nobody to read a gradient that fused_optimizer has used and not stored; {_ONCE}")
-
-    __torch_dispatch__ = __torch_function__  # type: ignore[assignment]
-
-    def __repr__(self) -> str:  # type: ignore[override]
-        return "a gradient that fused_optimizer has used and not stored"
 
 
 def _listed(names: set[str]) -> str:
