@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nets.student import Student
-from .operators import shallow
+from .operators import first_offset, shallow
 
 if TYPE_CHECKING:
     from .fused import FusedOptimizer
@@ -96,7 +96,7 @@ class MimicNet(nn.Module):
         again = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
         ticket = None if torch.compiler.is_compiling() else int(torch.randint(1 << 62, ()))
         if not again:
-            offset = self.offset.clone()
+            offset = first_offset(self.offset) if torch.compiler.is_compiling() else self.offset.clone()
             self.offset.add_(1)
             if ticket is not None:
                 self._tickets[ticket] = offset

@@ -256,3 +256,12 @@ _linear_backward = operator(
     f"linear_dropout_backward(Tensor dout, Tensor x, Tensor weight, Tensor bias, Tensor out, bool[] needs, {_MASK}) -> Tensor[]",
     _run_linear_backward, _new_linear_gradients,
 )  # fmt: skip
+
+
+def _run_first_offset(offset: Tensor) -> Tensor:
+    if torch._C._current_graph_task_id() != -1:
+        raise RuntimeError("offset: expected a compiled net outside of a checkpoint, whose second pass would have another mask")
+    return offset.clone()
+
+
+first_offset = operator("first_offset(Tensor offset) -> Tensor", _run_first_offset, torch.empty_like)
