@@ -84,6 +84,8 @@ class FusedOptimizer(torch.optim.Optimizer):
                     f"{name}: expected a float32 or float64 parameter on the CPU to train, got {param.dtype} on {param.device}"
                 )
             demand_plain(name, param)
+            if len([None for other in (net.V, *wide.values()) if other is not None and other.data_ptr() == param.data_ptr()]) > 1:
+                raise RuntimeError(f"{name}: expected a parameter of its own memory, got one that is tied to another")
         super().__init__(list(net.parameters()), group)
         self._net, self._dtype = net, wide["U"].dtype
         U, b, W, c = (array(param) for param in wide.values())

@@ -134,7 +134,7 @@ class MimicNet(nn.Module):
         """A `pymimic.Student` with the weights, as float32, and the standardisation."""
         seed = int(self.seed) % (1 << 64)
         student = Student(self.inputs, self.hidden, self.outputs, self.rank, self.activation, self.dropout, seed)
-        student.set_arrays(**{name: _array(given) for name, given in self.named_parameters()})
+        student.set_arrays(**{name: _array(given) for name in ("V", "U", "b", "W", "c") if (given := getattr(self, name)) is not None})
         if self.mean is not None and self.scale is not None:
             student.set_standardisation(_array(self.mean), _array(self.scale))
         return student

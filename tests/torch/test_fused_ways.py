@@ -108,3 +108,12 @@ def test_gradients_of_other_tensors(net):
     with refused(r"^fused_optimizer: expected backward\(\), got torch.autograd.grad"):
         torch.autograd.grad(net(x).sum(), net.c)
     assert torch.equal(net.U, weights)
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_tied_weights(view):
+    net = pt.MimicNet(C, H, C, C)
+    net.W = torch.nn.Parameter(net.U.detach()) if view else net.U
+    with refused(r"^[UW]: expected a parameter of its own memory, got one that is tied"):
+        net.fused_optimizer()
+    assert torch.allclose(torch.from_numpy(net.to_student().predict(T.numpy())), net(T), atol=1e-5)
