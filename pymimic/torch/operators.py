@@ -43,7 +43,8 @@ def shallow(
     Raises
     ------
     RuntimeError
-        Wrong shapes, or dtypes or devices that differ; the message names the argument. A second derivative is wanted.
+        Wrong shapes, or dtypes or devices that differ; the message names the argument. A second derivative is wanted, or one in forward
+        mode.
     """
     return _shallow(*_contiguous(z=z, U=U, b=b, W=W, c=c), seed, offset, activation, dropout, origin)  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
+from torch.autograd import forward_ad
 
 from .._check.others import of_tensor
 from ..backends.interface import Array, Seed
@@ -128,6 +129,8 @@ def _with_autograd(call: Any, setup: Kernel | None, backward: Kernel | None) -> 
                 return Recorded.forward(ctx, *arguments)
 
     def recording(*arguments: Any) -> Any:
+        if forward_ad._current_level >= 0:
+            _refuse_tangents(schema.name, arguments)
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
             arguments = *arguments, *defaults[len(arguments) :]
             if torch._C._are_functorch_transforms_active():
@@ -140,6 +143,14 @@ def _with_autograd(call: Any, setup: Kernel | None, backward: Kernel | None) -> 
             return call(*arguments)
 
     return recording
+
+
+def _refuse_tangents(name: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse forward-mode derivatives, which would come out as zeros. A transform inside another hides its tangents from this one."""
+    enabled = torch._C._is_fwd_grad_enabled() or torch._C._are_functorch_transforms_active()
+    with forward_ad._set_fwd_grad_enabled(enabled):  # type: ignore[no-untyped-call]
+        if any(isinstance(given, Tensor) and forward_ad.unpack_dual(given).tangent is not None for given in arguments):
+            raise RuntimeError(f"{name}: expected reverse-mode derivatives alone, as forward-mode derivatives are not implemented")
 
 
 def _one_by_one(call: Any) -> Kernel:

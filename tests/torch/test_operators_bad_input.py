@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import pymimic.torch as pt
 
@@ -61,3 +62,30 @@ def test_a_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(pt.shallow(*given).sum(), given[1], create_graph=True)
     with pytest.raises(RuntimeError, match=r"^pymimic::shallow_backward: expected to be differentiated once"):
         gradient.sum().backward()
+
+
+def dual(function, x):
+    with forward_ad.dual_level():
+        return function(forward_ad.make_dual(x, x))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda function, x: torch.func.jvp(function, (x,), (x,)),
+        lambda function, x: torch.func.jacfwd(function)(x),
+        lambda function, x: torch.func.hessian(lambda x: function(x).sum())(x),
+        lambda function, x: torch.func.jvp(torch.func.grad(lambda x: function(x).sum()), (x,), (x,)),
+        dual,
+    ],
+    ids=["jvp", "jacfwd", "hessian", "jvp of grad", "dual"],
+)
+@pytest.mark.parametrize("name", ["shallow", "factorized_linear", "linear_dropout"])
+def test_forward_mode_is_refused(name, transform):
+    z, U, b, W, c = tensors()
+    rest = {"shallow": (U, b, W, c), "factorized_linear": (torch.randn(2, 4), torch.randn(5, 2)), "linear_dropout": (U, b)}[name]
+    for requires in (False, True):
+        for part in rest:
+            part.requires_grad_(requires)
+        with pytest.raises(RuntimeError, match="forward-mode derivatives are not implemented"):
+            transform(lambda x: getattr(pt, name)(x, *rest), z)
