@@ -80,6 +80,8 @@ class MimicNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits y (..., C) of x (..., D); float32 where the weights are bfloat16, and inside `torch.autocast`."""
+        if x.shape[-1:] != (self.inputs,):
+            raise RuntimeError(f"x: expected shape (..., {self.inputs}), got {tuple(x.shape)}")
         if self.mean is not None and self.scale is not None:
             x = (x - self.mean) * self.scale
         z = x if self.V is None else nn.functional.linear(x, self.V)

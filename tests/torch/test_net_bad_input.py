@@ -1,0 +1,24 @@
+"""What a MimicNet refuses."""
+
+import numpy as np
+import pytest
+import torch
+
+import pymimic as pm
+import pymimic.torch as pt
+
+D, H, C = 6, 40, 3
+X = torch.randn(32, D, generator=torch.Generator().manual_seed(0))
+
+
+def standardised(mean=0.0, scale=1.0):
+    student = pm.Student(D, H, C)
+    student.set_standardisation(np.full(D, mean, np.float32), np.full(D, scale, np.float32))
+    return pt.MimicNet.from_student(student)
+
+
+@pytest.mark.parametrize("net", [standardised(), pt.MimicNet(D, H, C), pt.MimicNet(D, H, C, 4)], ids=["standardised", "wide", "rank"])
+@pytest.mark.parametrize("x", [X[:, :1], X[0, 0], X[:, :0], torch.zeros(2, 3, D + 1)], ids=lambda x: str(tuple(x.shape)))
+def test_inputs_of_another_width(net, x):
+    with pytest.raises(RuntimeError, match=rf"^x: expected shape \(\.\.\., {D}\), got \({', '.join(map(str, x.shape))}\)$"):
+        net(x)
