@@ -32,15 +32,18 @@ class ModuleTeacher:
 
     def logits(self, x: Array) -> Array:
         """Logits (B, C) float32 of rows x (B, D)."""
-        rows = torch.from_numpy(_check.contiguous(_check.host_array("x", x)))
+        rows = _check.contiguous(_check.host_array("x", x))
         first = next((given for given in self.module.parameters() if given.is_floating_point()), torch.empty(0))
         device, dtype = self.device or first.device, self.dtype or first.dtype
         if self.input_shape is not None:
             rows = rows.reshape(len(rows), *self.input_shape)
         name = type(self.module).__qualname__
         with _ASKING, torch.no_grad(), _evaluating(self.module):
-            parts = [on_host("logits", self.module(part.to(device, dtype)), name) for part in rows.split(self.batch_size)]
-        return np.concatenate(parts).astype(np.float32, copy=False)
+            parts = []  # of copies: a module may write to what it gets, and give the same memory again
+            for start in range(0, max(len(rows), 1), self.batch_size):
+                part = torch.tensor(rows[start : start + self.batch_size])
+                parts.append(on_host("logits", self.module(part.to(device, dtype)), name).astype(np.float32))
+        return np.concatenate(parts)
 
     def describe(self) -> dict[str, Any]:
         """The module's class, and digests of its `state_dict` and of what it prints as."""
@@ -81,9 +84,26 @@ def teacher(
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode, and each part's own mode again afterwards."""
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
     try:
+        module.eval()
         yield
-    finally:
-        for part, training in modes:
+    except BaseException:
+        _restore(modes)
+        raise
+    if (error := _restore(modes)) is not None:
+        raise error
+
+
+def _restore(modes: list[tuple[nn.Module, bool]]) -> Exception | None:
+    """Set all modes, parents first, by `train`, which may be a module's own; the first error that one raised."""
+    first = None
+    for part, training in modes:
+        if part.training != training:
+            try:
+                part.train(training)
+            except Exception as error:  # the module's own
+                first = first or error
+    for part, training in modes:
+        if part.training != training:
             part.training = training
+    return first

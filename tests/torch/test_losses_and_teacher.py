@@ -148,3 +148,63 @@ def test_what_is_not_a_teacher():
 
     with pytest.raises(TypeError, match=r"^logits: expected one array of numbers from the teacher .*Pair, got builtins.tuple"):
         pt.teacher(Pair()).logits(X)
+
+
+def test_a_module_cannot_write_to_the_rows(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(12, 4))
+    with torch.no_grad():
+        want = net(torch.tensor(X)).numpy()
+    for x in (X.copy(), np.load(tmp_path / "x.npy", mmap_mode="r")):
+        np.testing.assert_allclose(pt.teacher(net, batch_size=20).logits(x), want, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(x, X)
+
+
+def test_a_module_may_give_the_same_memory_again():
+    class Reuses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = torch.zeros(8, 12)
+
+        def forward(self, x):
+            return self.out[: len(x)].copy_(x)
+
+    teacher = pt.teacher(Reuses(), batch_size=8)
+    assert np.array_equal(pm.label(teacher, X), X)
+    first = teacher.logits(X[:8])
+    teacher.logits(X[8:16])
+    assert np.array_equal(first, X[:8])
+
+
+class Merging(nn.Linear):
+    """Its two modes have two weights, as LoRA's layers."""
+
+    merged = False
+
+    def train(self, mode=True):
+        super().train(mode)
+        if mode == self.merged:
+            with torch.no_grad():
+                self.weight.add_(-1 if mode else 1)
+            self.merged = not mode
+        return self
+
+
+def test_modes_that_do_work():
+    net = nn.Sequential(nn.Sequential(Merging(12, 8)), Merging(8, 4).eval(), nn.Dropout().eval())
+    weights, modes = [param.detach().clone() for param in net.parameters()], [part.training for part in net.modules()]
+    pt.teacher(net).logits(X)
+    assert [part.training for part in net.modules()] == modes
+    assert [net[0][0].merged, net[1].merged] == [False, True]
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(net.parameters(), weights))
+
+
+def test_modes_that_raise():
+    class Bad(nn.Identity):
+        def train(self, mode=True):
+            raise NotImplementedError("no modes")
+
+    net = nn.Sequential(nn.Linear(12, 4), nn.Dropout(), Bad())
+    with pytest.raises(NotImplementedError, match="no modes"):
+        pt.teacher(net).logits(X)
+    assert all(part.training for part in net.modules())
