@@ -57,8 +57,8 @@ def _key(which: str, operands: tuple[Tensor, ...], activation: str, dropout: flo
 
 
 def _plain(arrays: list[Array]) -> bool:
-    """Whether they are on the CPU, and need no copy."""
-    return all(type(given) is np.ndarray and given.flags.c_contiguous for given in arrays)
+    """Whether they are on the CPU, and need no copy, for order or for alignment."""
+    return all(type(given) is np.ndarray and given.flags.c_contiguous and given.flags.aligned for given in arrays)
 
 
 def _remember(key: Any, arrays: list[Array], dropout: float, origin: tuple[int, int]) -> None:

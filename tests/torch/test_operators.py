@@ -203,3 +203,17 @@ def test_a_batch_without_rows():
     assert y.shape == (0, C)
     y.sum().backward()
     assert not rest[0].grad.any()
+
+
+def test_memory_that_is_not_aligned():
+    def moved(given):
+        return torch.frombuffer(bytearray(given.nbytes + 1), dtype=given.dtype, offset=1).reshape(given.shape).copy_(given)
+
+    given = [torch.randn(shape) for shape in ((8, 6), (32, 6), (32,), (32, 3), (3,))]
+    want = pt.shallow(*given)
+    for _ in range(3):
+        leaves = [moved(part).requires_grad_() for part in given]
+        y = pt.shallow(*leaves)
+        assert torch.equal(y, want)
+        y.sum().backward()
+        assert all(leaf.grad.isfinite().all() for leaf in leaves)
