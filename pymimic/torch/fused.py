@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -186,6 +186,10 @@ class FusedOptimizer(torch.optim.Optimizer):
                 raise ValueError(f"state_dict: expected {name} of shape {tuple(param.shape)}, got {tuple(held.shape)}")
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
         self._optimizer.load_state({name: array(held) for name, held in state_dict["state"].items()})
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Refused: a copy of the optimizer would train the memory of no net."""
+        raise TypeError("fused_optimizer: expected not to be copied or pickled; save state_dict(), and make one of the net's copy")
 
     def _take_settings(self) -> None:
         """From the parameter group, where schedulers write."""

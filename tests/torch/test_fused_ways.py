@@ -1,5 +1,8 @@
 """Gradients that reach the weights of a fused optimizer by another way than the net's output are refused."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -117,3 +120,11 @@ def test_tied_weights(view):
     with refused(r"^[UW]: expected a parameter of its own memory, got one that is tied"):
         net.fused_optimizer()
     assert torch.allclose(torch.from_numpy(net.to_student().predict(T.numpy())), net(T), atol=1e-5)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies(net, copied):
+    optimizer = net.fused_optimizer()
+    with pytest.raises(TypeError, match=r"^fused_optimizer: expected not to be copied or pickled; save state_dict\(\)"):
+        copied(optimizer)
+    copy.deepcopy(net).fused_optimizer().load_state_dict(copy.deepcopy(optimizer.state_dict()))
