@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class MimicNet(nn.Module):
     mean: Tensor | None
     scale: Tensor | None
     _fused: FusedOptimizer | None
-    _tickets: dict[int, Tensor]  # offsets by the state of torch's random generator
+    _tickets: dict[int, _Ticket]  # by the state of torch's random generator
 
     def __init__(
         self, inputs: int, hidden: int, outputs: int, rank: int | None = None, activation: str = "relu", dropout: float = 0.0, *,
@@ -101,16 +102,19 @@ class MimicNet(nn.Module):
             offset = first_offset(self.offset) if torch.compiler.is_compiling() else self.offset.clone()
             self.offset.add_(1)
             if ticket is not None:
-                self._tickets[ticket] = offset
+                waiting = self._tickets.pop(ticket, None)
+                self._tickets[ticket] = _Ticket(offset if waiting is None or waiting.found else None)
                 if len(self._tickets) > _MOST_TICKETS:
                     del self._tickets[next(iter(self._tickets))]
-        elif ticket in self._tickets:
-            offset = self._tickets[ticket]
         else:
-            raise RuntimeError(
-                "offset: expected a forward pass inside a backward pass to repeat an earlier one, as torch.utils.checkpoint does with "
-                "preserve_rng_state=True, got one whose random state is new"
-            )
+            known = None if ticket is None else self._tickets.get(ticket)
+            if known is None or known.offset is None:
+                have = "is new" if known is None else "two passes began from, as after torch.manual_seed"
+                raise RuntimeError(
+                    "offset: expected a forward pass inside a backward pass to repeat an earlier one, as torch.utils.checkpoint does with "
+                    f"preserve_rng_state=True, got one whose random state {have}"
+                )
+            offset, known.found = known.offset, True
         return {"dropout": self.dropout, "seed": self.seed, "offset": offset, "origin": self.origin}
 
     def fused_optimizer(self, kind: str = "adamw", **settings: Any) -> FusedOptimizer:
@@ -220,6 +224,14 @@ class MimicNet(nn.Module):
             if getattr(self, name) is None and f"{prefix}{name}" in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=self.U.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+@dataclass
+class _Ticket:
+    """A forward pass that a checkpoint may repeat."""
+
+    offset: Tensor | None  # None where another pass has the ticket too
+    found: bool = False  # by a second pass
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -176,6 +176,19 @@ def test_a_checkpoint_that_cannot_find_them_is_refused():
         y.sum().backward()
 
 
+def test_checkpoints_of_one_random_state_are_refused():
+    net, twin, x = pt.MimicNet(D, H, C, dropout=0.5), pt.MimicNet(D, H, C, dropout=0.5), X.clone().requires_grad_()
+
+    def seeded():
+        torch.manual_seed(0)
+        return checkpoint(net, x, use_reentrant=False)
+
+    for _ in range(2):  # one after another, they are told apart
+        assert torch.equal(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (seeded(), twin(x))))
+    with pytest.raises(RuntimeError, match=r"^offset: expected .* got one whose random state two passes began from"):
+        (seeded() + seeded()).sum().backward()
+
+
 @pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_compiled_into_one_graph(dynamic):
     torch._dynamo.reset()
