@@ -72,7 +72,9 @@ class MimicNet(nn.Module):
         self.activation, self.dropout, self.origin = student.activation, student.dropout, origin
         arrays = student.weights()
         for name in ("V", "U", "b", "W", "c"):
-            self.register_parameter(name, nn.Parameter(torch.from_numpy(arrays[name])) if name in arrays else None)
+            self.register_parameter(
+                name, nn.Parameter(torch.from_numpy(arrays[name]).to(torch.get_default_device())) if name in arrays else None
+            )
         self.register_buffer("seed", torch.tensor(student.seed - (student.seed >> 63 << 64)))
         self.register_buffer("offset", torch.tensor(0))
         for name in ("mean", "scale"):

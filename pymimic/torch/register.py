@@ -62,7 +62,7 @@ def operator(
     call = getattr(torch.ops.pymimic, name).default
     LIBRARY.impl(name, _as_torch_says(run), "CPU")
     LIBRARY.impl(name, _as_torch_says(_on_torchs_stream(run)), "CUDA")
-    torch.library.register_fake(qualified, fake, lib=LIBRARY)
+    torch.library.register_fake(qualified, _of_one_place(call, fake), lib=LIBRARY)
     LIBRARY.impl(name, _with_autograd(call, setup, backward), "Autograd")
     torch.library.register_vmap(qualified, _one_by_one(call), lib=LIBRARY)
     if autocast is not None:
@@ -79,6 +79,20 @@ def _as_torch_says(run: Kernel) -> Kernel:
             return run(*arguments)
         except (TypeError, ValueError) as error:
             raise RuntimeError(str(error)) from error
+
+    return checked
+
+
+def _of_one_place(call: Any, fake: Kernel) -> Kernel:
+    """Without tensors on "meta" beside others, for which torch would give memory that nothing is written to."""
+    names = [argument.name for argument in call._schema.arguments]
+
+    def checked(*arguments: Any) -> Any:
+        place = arguments[0].device
+        for name, given in zip(names, arguments):
+            if isinstance(given, Tensor) and given.device.type == "meta" != place.type:
+                raise RuntimeError(f"{name}: expected a tensor on {place} as {names[0]} is, got one on meta")
+        return fake(*arguments)
 
     return checked
 

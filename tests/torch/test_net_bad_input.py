@@ -22,3 +22,13 @@ def standardised(mean=0.0, scale=1.0):
 def test_inputs_of_another_width(net, x):
     with pytest.raises(RuntimeError, match=rf"^x: expected shape \(\.\.\., {D}\), got \({', '.join(map(str, x.shape))}\)$"):
         net(x)
+
+
+def test_all_follow_the_device_context():
+    with torch.device("meta"):
+        net = pt.MimicNet(D, H, C, 4, dropout=0.5)
+    assert {given.device.type for given in net.state_dict().values()} == {"meta"}
+    assert net(X.to("meta")).shape == (32, C)
+    other = pt.MimicNet(D, H, C, 4, dropout=0.5, seed=1)
+    net.to_empty(device="cpu").load_state_dict(other.state_dict())
+    assert torch.equal(net(X), other(X))

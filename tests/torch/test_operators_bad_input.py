@@ -89,3 +89,11 @@ def test_forward_mode_is_refused(name, transform):
             part.requires_grad_(requires)
         with pytest.raises(RuntimeError, match="forward-mode derivatives are not implemented"):
             transform(lambda x: getattr(pt, name)(x, *rest), z)
+
+
+@pytest.mark.parametrize("name", ["U", "b", "W", "c", "seed", "offset"])
+def test_tensors_on_meta_beside_others(name):
+    given = dict(zip(GOOD, tensors())) | {"seed": torch.tensor(1), "offset": torch.tensor(2)}
+    given[name] = given[name].to("meta")
+    with pytest.raises(RuntimeError, match=rf"^{name}: expected a tensor on cpu as z is, got one on meta$"):
+        pt.shallow(**given, dropout=0.5)
