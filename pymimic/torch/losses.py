@@ -7,14 +7,19 @@ from torch import Tensor, nn
 
 from .. import _check
 
+_NO_LABEL = -(1 << 62)  # torch leaves one label out, by default -100
+
 
 class MimicLoss(nn.Module):
-    """sum_b w_b |y_b - t_b|^2 / (2 B), as `pymimic.ops.mimic_loss`: a 0-d tensor. An empty batch has loss 0."""
+    """sum_b w_b |y_b - t_b|^2 / (2 B), as `pymimic.ops.mimic_loss`: a 0-d tensor. An empty batch has loss 0.
+
+    Logits of float16 and bfloat16 have a loss in float32.
+    """
 
     def forward(self, y: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor:
         """Of the student's logits y and the teacher's t, both (B, C), with weights (B,) of rows, or None for ones."""
         _demand("t", t, y.shape)
-        return _mean((y - t).square().sum(1) / 2, weights)
+        return _mean((_sums(y) - _sums(t)).square().sum(1) / 2, weights)
 
 
 class DistillationLoss(nn.Module):
@@ -37,7 +42,7 @@ class DistillationLoss(nn.Module):
         """Of the student's logits y and the teacher's t, both (B, C); labels (B,) of int64, needed where alpha is below 1; weights (B,)."""
         _demand("t", t, y.shape)
         T = self.temperature
-        log_p, log_q = torch.log_softmax(t / T, 1), torch.log_softmax(y / T, 1)
+        log_p, log_q = torch.log_softmax(_sums(t) / T, 1), torch.log_softmax(_sums(y) / T, 1)
         p = log_p.exp()
         log_p = log_p.masked_fill(p == 0, 0)  # 0 log 0 is 0
         loss = T**2 * _mean((p * (log_p - log_q)).sum(1), weights)
@@ -45,12 +50,21 @@ class DistillationLoss(nn.Module):
             return loss
         if labels is None:
             raise ValueError(f"labels: expected (B,) integers, as alpha = {self.alpha} leaves them a share, got None")
-        hard = _mean(nn.functional.cross_entropy(y, labels, reduction="none"), weights)
+        _demand("labels", labels, y.shape[:1])
+        try:
+            hard = _mean(nn.functional.cross_entropy(_sums(y), labels, reduction="none", ignore_index=_NO_LABEL), weights)
+        except IndexError as error:
+            raise ValueError(f"labels: expected classes in [0, {y.shape[1]}): {error}") from error
         return self.alpha * loss + (1 - self.alpha) * hard
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
         return f"temperature={self.temperature}, alpha={self.alpha}"
+
+
+def _sums(logits: Tensor) -> Tensor:
+    """In the dtype of sums, as float16 and bfloat16 hold none."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def _mean(rows: Tensor, weights: Tensor | None) -> Tensor:

@@ -70,6 +70,8 @@ def test_wrong_arguments_of_losses():
         pt.DistillationLoss(0.0)
     with pytest.raises(ValueError, match=r"^labels: expected \(B,\) integers"):
         pt.DistillationLoss(1.0, alpha=0.5)(y, y)
+    with pytest.raises(ValueError, match=r"^labels: expected shape \(7,\), got \(7, 4\)$"):
+        pt.DistillationLoss(1.0, alpha=0.5)(y, y, y.softmax(1))
 
 
 def module():
@@ -208,3 +210,21 @@ def test_modes_that_raise():
     with pytest.raises(NotImplementedError, match="no modes"):
         pt.teacher(net).logits(X)
     assert all(part.training for part in net.modules())
+
+
+def test_losses_of_half_precision_are_summed_in_float32():
+    y = torch.full((4096, 4), 4.0)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert pt.MimicLoss()(y.to(dtype), torch.zeros_like(y, dtype=dtype)).item() == 32
+    y, t = torch.tensor(Y).half(), torch.tensor(T).half()
+    labels = torch.tensor(LABELS)
+    got = pt.DistillationLoss(2.0, 0.5)(y, t, labels)
+    assert torch.allclose(got, pt.DistillationLoss(2.0, 0.5)(y.float(), t.float(), labels))
+
+
+@pytest.mark.parametrize("label", [-100, -1, 4, -(1 << 40)])
+def test_labels_outside_of_the_classes(label):
+    labels = torch.tensor(LABELS)
+    labels[3] = label
+    with pytest.raises(ValueError, match=r"^labels: expected classes in \[0, 4\)"):
+        pt.DistillationLoss(2.0, 0.5)(torch.tensor(Y), torch.tensor(T), labels)
