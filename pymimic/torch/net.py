@@ -222,9 +222,15 @@ class MimicNet(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """With buffers for a standardisation that the net did not have."""
-        for name in ("mean", "scale"):
-            if getattr(self, name) is None and f"{prefix}{name}" in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=self.U.device))
+        given = {
+            name: state_dict[key] for name in ("mean", "scale") if (key := prefix + name) in state_dict and getattr(self, name) is None
+        }
+        shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
+        if any(shape != (self.inputs,) for shape in shapes.values()) or len(given) == 1:
+            rest[-1].append(f"{prefix}mean, {prefix}scale: expected both of shape ({self.inputs},), or neither, got {shapes}")
+        else:
+            for name, tensor in given.items():
+                setattr(self, name, torch.empty_like(tensor, device=self.U.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 

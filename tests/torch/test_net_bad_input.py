@@ -32,3 +32,19 @@ def test_all_follow_the_device_context():
     other = pt.MimicNet(D, H, C, 4, dropout=0.5, seed=1)
     net.to_empty(device="cpu").load_state_dict(other.state_dict())
     assert torch.equal(net(X), other(X))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"mean": 1, "scale": 1}, {"mean": D}, {"scale": D}, {"mean": D, "scale": D + 1}],
+    ids=str,
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_states_of_another_standardisation(given, strict):
+    net = pt.MimicNet(D, H, C)
+    with pytest.raises(RuntimeError, match=rf"mean, scale: expected both of shape \({D},\), or neither, got"):
+        net.load_state_dict(net.state_dict() | {name: torch.ones(size) for name, size in given.items()}, strict=strict)
+    assert net.mean is None
+    assert net.scale is None
+    with pytest.raises(RuntimeError, match="size mismatch for mean"):
+        standardised().load_state_dict(net.state_dict() | {"mean": torch.ones(1), "scale": torch.ones(D)}, strict=strict)
