@@ -48,3 +48,10 @@ def test_states_of_another_standardisation(given, strict):
     assert net.scale is None
     with pytest.raises(RuntimeError, match="size mismatch for mean"):
         standardised().load_state_dict(net.state_dict() | {"mean": torch.ones(1), "scale": torch.ones(D)}, strict=strict)
+
+
+def test_a_standardisation_in_the_first_layer():
+    net = standardised(2000.0, 0.1).eval()
+    first = net.to_sequential()[0]
+    U, b, mean, scale = (given.detach().double() for given in (net.U, net.b, net.mean, net.scale))
+    assert torch.allclose(first.bias.double(), b - (U * scale) @ mean, rtol=1e-7, atol=0)
