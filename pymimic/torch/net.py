@@ -130,7 +130,9 @@ class MimicNet(nn.Module):
 
     @classmethod
     def from_student(cls, student: Student) -> MimicNet:
-        """A net with the weights and the standardisation of a `pymimic.Student`."""
+        """A net with the weights and the standardisation of a `pymimic.Student`; TypeError for anything else."""
+        if not isinstance(student, Student):
+            raise TypeError(f"student: expected a pymimic.Student, got {type(student).__name__}")
         net = cls(**{name: value for name, value in student.configuration().items() if name != "seed"}, seed=student.seed)
         state = {name: torch.tensor(array) for name, array in student.arrays().items()}
         if student.mean is not None and student.scale is not None:

@@ -93,6 +93,8 @@ def _contiguous(**tensors: Any) -> list[Tensor]:
     for name, given in tensors.items():
         if not isinstance(given, Tensor):
             raise RuntimeError(f"{name}: expected a tensor, got {type(given).__name__}")
+        if given.layout != torch.strided or given.is_nested:
+            raise RuntimeError(f"{name}: expected a dense tensor, got one that is {'nested' if given.is_nested else given.layout}")
     return [given.contiguous() for given in tensors.values()]
 
 

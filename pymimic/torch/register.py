@@ -173,9 +173,12 @@ def _one_by_one(call: Any) -> Kernel:
     def rule(info: Any, dims: Iterable[Any], *arguments: Any) -> tuple[Any, Any]:
         batched = [isinstance(given, Tensor) and isinstance(dim, int) for given, dim in zip(arguments, dims)]
         moved = [given.movedim(dim, 0) if yes else given for yes, given, dim in zip(batched, arguments, dims)]
-        each = [call(*(given[i] if yes else given for yes, given in zip(batched, moved))) for i in range(info.batch_size)]
+        size = info.batch_size
+        if size == 0:  # the shapes are those of an element of zeros
+            moved = [given.new_zeros((1, *given.shape[1:])) if yes else given for yes, given in zip(batched, moved)]
+        each = [call(*(given[i] if yes else given for yes, given in zip(batched, moved))) for i in range(max(size, 1))]
         if isinstance(each[0], Tensor):
-            return torch.stack(each), 0
-        return [torch.stack(parts) for parts in zip(*each)], [0] * len(each[0])
+            return torch.stack(each)[:size], 0
+        return [torch.stack(parts)[:size] for parts in zip(*each)], [0] * len(each[0])
 
     return rule

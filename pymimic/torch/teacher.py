@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,10 @@ class ModuleTeacher:
         first = next((given for given in self.module.parameters() if given.is_floating_point()), torch.empty(0))
         device, dtype = self.device or first.device, self.dtype or first.dtype
         if self.input_shape is not None:
+            if math.prod(self.input_shape) != math.prod(rows.shape[1:]):
+                raise ValueError(
+                    f"input_shape: expected one of {math.prod(rows.shape[1:])} numbers, as x's rows have, got {self.input_shape}"
+                )
             rows = rows.reshape(len(rows), *self.input_shape)
         name = type(self.module).__qualname__
         with _ASKING, torch.no_grad(), _evaluating(self.module):

@@ -228,3 +228,8 @@ def test_labels_outside_of_the_classes(label):
     labels[3] = label
     with pytest.raises(ValueError, match=r"^labels: expected classes in \[0, 4\)"):
         pt.DistillationLoss(2.0, 0.5)(torch.tensor(Y), torch.tensor(T), labels)
+
+
+def test_rows_of_another_size_than_the_inputs():
+    with pytest.raises(ValueError, match=r"^input_shape: expected one of 12 numbers, as x's rows have, got \(7,\)$"):
+        pt.teacher(nn.Linear(7, 3), input_shape=(7,)).logits(X)

@@ -55,3 +55,8 @@ def test_a_standardisation_in_the_first_layer():
     first = net.to_sequential()[0]
     U, b, mean, scale = (given.detach().double() for given in (net.U, net.b, net.mean, net.scale))
     assert torch.allclose(first.bias.double(), b - (U * scale) @ mean, rtol=1e-7, atol=0)
+
+
+def test_what_is_no_student():
+    with pytest.raises(TypeError, match=r"^student: expected a pymimic.Student, got Linear$"):
+        pt.MimicNet.from_student(torch.nn.Linear(3, 3))

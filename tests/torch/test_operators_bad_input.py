@@ -97,3 +97,10 @@ def test_tensors_on_meta_beside_others(name):
     given[name] = given[name].to("meta")
     with pytest.raises(RuntimeError, match=rf"^{name}: expected a tensor on cpu as z is, got one on meta$"):
         pt.shallow(**given, dropout=0.5)
+
+
+@pytest.mark.parametrize("kind", ["to_sparse", "to_sparse_csr", "to_mkldnn"])
+def test_layouts_that_are_not_dense(kind):
+    z, *rest = tensors()
+    with pytest.raises(RuntimeError, match=r"^z: expected a dense tensor, got one that is torch\.(sparse|_mkldnn)"):
+        pt.shallow(getattr(z, kind)(), *rest)

@@ -120,3 +120,10 @@ def test_a_checkpoint_makes_the_same_mask_again(reentrant):
         checkpoint(loss, *given, use_reentrant=True).backward()
         again = [part.grad for part in given]
     assert all(map(torch.equal, again, gradients(loss, given)))
+
+
+def test_a_vmap_over_no_elements():
+    z, *rest = tensors()
+    assert torch.vmap(lambda z: pt.shallow(z, *rest))(z.new_zeros(0, 5, 4)).shape == (0, 5, 3)
+    each = torch.vmap(torch.func.grad(lambda z: pt.shallow(z, *rest).sum()))(z.new_zeros(0, 5, 4))
+    assert each.shape == (0, 5, 4)
