@@ -68,7 +68,7 @@ def teacher(
 
     Parameters
     ----------
-    module : takes a tensor (B, D), or (B, *input_shape), and returns one; it is not copied
+    module : takes a tensor (B, D), or (B, *input_shape), a copy of rows, and returns one; the module itself is not copied
     batch_size : rows that the module gets at a time
     device : where the module is, or None for where its first parameter is; it is not moved
     dtype : what rows become before the module gets them, or None for its first parameter's
