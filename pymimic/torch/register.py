@@ -162,7 +162,7 @@ def _with_autograd(call: Any, setup: Kernel | None, backward: Kernel | None) -> 
 def _refuse_tangents(name: str, arguments: tuple[Any, ...]) -> None:
     """Refuse forward-mode derivatives, which would come out as zeros. A transform inside another hides its tangents from this one."""
     enabled = torch._C._is_fwd_grad_enabled() or torch._C._are_functorch_transforms_active()
-    with forward_ad._set_fwd_grad_enabled(enabled):  # type: ignore[no-untyped-call]
+    with forward_ad._set_fwd_grad_enabled(enabled):
         if any(isinstance(given, Tensor) and forward_ad.unpack_dual(given).tangent is not None for given in arguments):
             raise RuntimeError(f"{name}: expected reverse-mode derivatives alone, as forward-mode derivatives are not implemented")
 
