@@ -22,6 +22,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pymimic.sklearn import MimicClassifier, MimicRegressor
@@ -36,7 +37,8 @@ def test_scikit_learns_checks(estimator, check):
 
 @pytest.mark.slow
 @parametrize_with_checks([
-    MimicClassifier(logistic(), **TINY, copies=1, folds=2), MimicRegressor(Ridge(), **TINY, copies=1, folds=2, rank=1)
+    MimicClassifier(DecisionTreeClassifier(max_depth=4), **TINY, copies=1, folds=2),
+    MimicRegressor(Ridge(), **TINY, copies=1, folds=2, rank=1),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:rank. expected at most")
 def test_scikit_learns_checks_with_a_teacher(estimator, check):
@@ -68,7 +70,7 @@ def test_a_row_of_weight_two_is_a_row_that_stands_twice():
     weights = np.random.default_rng(0).integers(0, 4, len(IRIS))
     order = np.random.default_rng(1).permutation(int(weights.sum()))
     again, kinds = np.repeat(IRIS, weights, axis=0)[order], np.repeat(KIND, weights)[order]
-    for teacher in (None, logistic()):
+    for teacher in (None, logistic().fit(IRIS, KIND)):
         weighted = MimicClassifier(teacher, **QUICK).fit(IRIS, KIND, sample_weight=weights)
         repeated = MimicClassifier(teacher, **QUICK).fit(again, kinds)
         assert np.array_equal(weighted.decision_function(IRIS), repeated.decision_function(IRIS))
@@ -76,21 +78,28 @@ def test_a_row_of_weight_two_is_a_row_that_stands_twice():
     assert np.mean(MimicClassifier(**QUICK).fit(IRIS, KIND, heavy).predict(IRIS) == 1) > np.mean(KIND == 1)
 
 
-def test_a_teacher_without_weights_gets_rows_as_often_as_they_stand():
-    Noted.log = []
-    x, y = np.repeat(IRIS, 2, axis=0), np.repeat(KIND, 2)
-    mimic = MimicClassifier(Noted(3), **QUICK).fit(x, y)
-    assert mimic.teacher_.n_samples_fit_ == 300
+def test_rows_of_weight_zero_are_left_out():
+    weights = np.where(KIND == 2, 0.0, 1.0)
+    mimic = MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND, sample_weight=weights)
+    alone = MimicClassifier(Noted(3), **QUICK).fit(IRIS[KIND < 2], KIND[KIND < 2])
+    assert list(mimic.classes_) == list(mimic.teacher_.classes_) == [0, 1]
+    assert mimic.teacher_.n_samples_fit_ == 100
+    assert np.array_equal(mimic.decision_function(IRIS), alone.decision_function(IRIS))
+
+
+def test_a_teacher_without_weights_is_not_fitted_on_rows_that_have_some():
     with pytest.raises(ValueError, match="sample_weight: expected a teacher whose fit takes it, or None, got weights and Noted"):
         MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND, sample_weight=np.arange(150))
 
 
 def test_rows_are_merged_and_held_out_by_class():
     x = np.array([[1, 2], [0, 5], [1, 2], [1, 2]], np.float32)
-    rows = merged(x, np.array([1, 0, 1, 0]), np.array([1.0, 2, 3, 4]))
+    y = np.array([1, 0, 1, 0])
+    rows, numbers = merged(x, y, np.array([1.0, 2, 3, 4]))
     found = {(tuple(a.tolist()), int(b)): w for a, b, w in zip(*rows)}
     assert found == {((0, 5), 0): 2, ((1, 2), 0): 4, ((1, 2), 1): 4}
-    assert len(merged(x, np.array([1, 0, 1, 0]), np.array([1.0, 0, 3, 0])).x) == 1
+    assert np.array_equal(rows.x[numbers], x)
+    assert np.array_equal(rows.y[numbers], y)
     strata = np.repeat([0, 1, 2], [100, 9, 20])
     assert np.array_equal(np.bincount(strata[held_out(strata, 129, 0.1, 0)], minlength=3), [10, 0, 2])
     assert held_out(None, 129, 0.1, 0).sum() == 12

@@ -9,8 +9,12 @@ import pytest
 pytest.importorskip("sklearn", minversion="1.6")
 from mimics import BODY, GROWTH, IRIS, KIND, QUICK, Noted, logistic
 from sklearn.base import clone
+from sklearn.ensemble import StackingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeRegressor
 
 import pymimic as pm
 from pymimic.sklearn import MimicClassifier, MimicRegressor
@@ -36,6 +40,59 @@ def test_no_labelled_row_has_logits_of_a_teacher_that_saw_it():
     assert all(not saw & asked for saw, asked in folds)
     assert len(set.union(*(asked for _, asked in folds))) == len(np.unique(IRIS, axis=0))
     assert len(new[0]) == len(np.unique(IRIS, axis=0))  # munged rows: by a teacher of all
+
+
+class Diary(DecisionTreeRegressor):
+    """Writes down what each fit got."""
+
+    log: list = []  # noqa: RUF012
+
+    def fit(self, X, y, sample_weight=None):
+        Diary.log.append((X.copy(), y.copy(), sample_weight))
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0, 2, 90)])
+def test_a_teacher_is_fitted_on_the_rows_as_they_are_given(weights):
+    random = np.random.default_rng(0)
+    x = random.integers(0, 5, (90, 2)).astype(np.float32)  # 25 kinds of rows
+    y = x[:, 0] - 3 * x[:, 1]
+    Diary.log = []
+    MimicRegressor(Diary(), **QUICK | {"folds": 3}).fit(x, y, weights)
+    given = np.full(90, True) if weights is None else weights > 0
+    (all_x, all_y, all_weights), *folds = Diary.log
+    assert np.array_equal(all_x, x[given])
+    assert np.array_equal(all_y, y[given])
+    assert len(folds) == 3
+    kinds = {tuple(row) for row in x[given]}
+    lacking = []
+    for fold_x, fold_y, fold_weights in folds:
+        seen = {tuple(row) for row in fold_x}
+        here = given & np.array([tuple(row) in seen for row in x])
+        assert np.array_equal(fold_x, x[here])  # all rows of these kinds, in the user's order
+        assert np.array_equal(fold_y, y[here])
+        assert (fold_weights is None) if weights is None else np.array_equal(fold_weights, weights[here])
+        lacking += kinds - seen
+    assert sorted(lacking) == sorted(kinds)  # each kind in one fold
+    assert (all_weights is None) if weights is None else np.array_equal(all_weights, weights[given])
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        GridSearchCV(DecisionTreeRegressor(random_state=0), {"max_depth": [1, 2, 4, 8]}),
+        StackingRegressor([("tree", DecisionTreeRegressor(random_state=0)), ("line", Ridge())]),
+        DecisionTreeRegressor(min_samples_leaf=10, random_state=0),
+        KNeighborsRegressor(7),
+    ],
+)
+def test_a_teacher_is_what_its_own_fit_gives(teacher):
+    random = np.random.default_rng(0)
+    x = np.repeat(np.stack([random.integers(0, 10, 60), np.round(random.standard_normal(60), 3)], axis=1), 4, axis=0).astype(np.float32)
+    x = x[random.permutation(len(x))]
+    y = 3 * random.standard_normal(10)[x[:, 0].astype(int)] + x[:, 1]
+    mimic = MimicRegressor(teacher, **QUICK).fit(x, y)
+    assert np.array_equal(mimic.teacher_.predict(x), clone(teacher).fit(x, y).predict(x))
 
 
 def test_regressors_teach_one_column_or_several():

@@ -27,9 +27,10 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
     Parameters
     ----------
     teacher : an estimator with `predict_proba`, of scikit-learn or used alike; or a pymimic teacher, whose columns are the sorted classes;
-        None for none. One that is not fitted is cloned and fitted here on all rows, and its logits for these come from clones that were
-        fitted on the other folds. `clone`, as `GridSearchCV` uses it, forgets a fit: wrap the teacher in
-        `sklearn.frozen.FrozenEstimator` to keep it. A parameter `random_state` of None is set from this estimator's
+        None for none. One that is not fitted is cloned and fitted here on the rows as they are given, in their order, but as float32; its
+        logits for these come from clones that were fitted on the other folds, where rows that are alike share a fold. `clone`, as
+        `GridSearchCV` uses it, forgets a fit: wrap the teacher in `sklearn.frozen.FrozenEstimator` to keep it. A parameter
+        `random_state` of None is set from this estimator's
     hidden, rank, activation, dropout : of the net, see `pymimic.Student`; a bottleneck starts from the inputs' principal components
     loss, temperature : "distillation" at that temperature, or "mimic", squared error of logits; without a teacher it is cross-entropy
     floor : above 0, added to each probability of the teacher, see `pymimic.from_sklearn`
@@ -99,9 +100,9 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
             log_p: Array = np.log(self.predict_proba(X))
         return log_p
 
-    def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
+    def _encoded(self, y: Array, warm: bool) -> Array:
         check_classification_targets(y)
-        classes = np.unique(y if weights is None else y[weights > 0])
+        classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
         if warm and not np.array_equal(classes, self.classes_):
@@ -110,9 +111,6 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
         floor = _check.number("floor", self.floor, above=0)
         self._floor = 0.0 if self.teacher is None or is_teacher(self.teacher) else floor  # which is in the logits
         return np.searchsorted(classes, y)
-
-    def _labels(self, y: Array) -> Array:
-        return np.asarray(self.classes_[y])
 
     def _columns(self) -> list[Any] | None:
         columns: list[Any] = self.classes_.tolist()

@@ -52,8 +52,9 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         ----------
         X : (N, D) array, DataFrame or sparse matrix, which becomes one dense float32 array
         y : (N,) array; for the regressor (N, C) too
-        sample_weight : (N,) array of at least 0, or None for ones. A row of weight 2 is exactly a row that stands twice. A teacher that
-            is fitted here gets the weights too
+        sample_weight : (N,) array of at least 0, or None for ones. Rows of weight 0 are left out. To the student a row of weight 2 is
+            exactly a row that stands twice. A teacher that is fitted here gets the weights too, and means by them what it means: its
+            `min_samples_leaf`, say, counts rows
 
         Raises
         ------
@@ -78,7 +79,9 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         x = X if isinstance(X, np.ndarray) else X.toarray(order="C")
         if X is x and getattr(given, "dtype", None) != np.float32:
             warn_of_merged_values("X", np.asarray(given, np.float64))
-        rows = merged(x, self._encoded(y, sample_weight, warm), sample_weight)
+        if sample_weight is not None and not sample_weight.all():
+            x, y, sample_weight = x[sample_weight > 0], y[sample_weight > 0], sample_weight[sample_weight > 0]
+        rows, numbers = merged(x, self._encoded(y, warm), sample_weight)
         seeds = Seeds(*check_random_state(self.random_state).randint(0, np.iinfo(np.int32).max, 5).tolist())
         share = _check.number("validation_fraction", self.validation_fraction, 0, 1)
         out = held_out(self._strata(rows.y), len(rows.x), share, seeds.split)
@@ -94,13 +97,13 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
             copies = _check.integer("copies", self.copies, 0, 1 << 31) if len(learned.x) > 1 else 0
             p, s = demand_p_s(self.p, self.s)
             trainer = self._trainer(student, len(learned.x) * (1 + copies), seeds.order, validation is not None)
-            taught = self._lesson(rows, sample_weight is not None, seeds.teacher).ask(self.teacher)
-            x = with_new_cases(learned.x, student, copies, p, s, seeds.munge, self.discrete)
+            taught = self._lesson(rows, (x, y, sample_weight, numbers), seeds.teacher).ask(self.teacher)
+            inputs = with_new_cases(learned.x, student, copies, p, s, seeds.munge, self.discrete)
             logits, weights = taught.own[~out], learned.relative_weights()
             if copies:
-                logits = np.concatenate([logits, label(taught.teacher, x[len(logits) :])])
+                logits = np.concatenate([logits, label(taught.teacher, inputs[len(logits) :])])
                 weights = None if weights is None else np.tile(weights, 1 + copies)
-            cases = self._mimic_cases(x, logits, weights)
+            cases = self._mimic_cases(inputs, logits, weights)
             watched = None if validation is None else self._mimic_cases(validation.x, taught.own[out], validation.relative_weights())
         self.history_ = trainer.fit(cases, watched)
         self._adopt(student)
@@ -112,9 +115,9 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         self.compression_ = {"teacher": size(self.teacher_), "student": size(student)}
         return self
 
-    def _lesson(self, rows: Rows, weighted: bool, seed: int) -> Lesson:
+    def _lesson(self, rows: Rows, given: tuple[Array, Array, Array | None, Array], seed: int) -> Lesson:
         folds, names = _check.integer("folds", self.folds, 2, 1 << 31), getattr(self, "feature_names_in_", None)
-        return Lesson(rows, self._labels(rows.y), weighted, self._columns(), names, getattr(self, "floor", 0.01), folds, seed)
+        return Lesson(rows, *given, self._columns(), names, getattr(self, "floor", 0.01), folds, seed)
 
     def _student(self, rows: Rows, seed: int, warm: bool) -> Student:
         """A fresh net that knows its inputs' moments; with `warm` a copy of the one there is."""
@@ -162,12 +165,8 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
     _columns_allowed: bool  # whether y may have columns; they are numbers then
 
     @abstractmethod
-    def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
+    def _encoded(self, y: Array, warm: bool) -> Array:
         """y as `Rows` has it, (N,) codes or (N, C) float64; sets what the estimator knows of y."""
-
-    @abstractmethod
-    def _labels(self, y: Array) -> Array:
-        """y as a teacher is fitted on it, from what `_encoded` made."""
 
     @abstractmethod
     def _columns(self) -> list[Any] | None:

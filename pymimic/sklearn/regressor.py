@@ -64,12 +64,9 @@ class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def _encoded(self, y: Array, weights: Array | None, warm: bool) -> Array:
+    def _encoded(self, y: Array, warm: bool) -> Array:
         self._one_axis = y.ndim == 1
         return np.asarray(y.reshape(len(y), -1), np.float64)
-
-    def _labels(self, y: Array) -> Array:
-        return y[:, 0] if self._one_axis else y
 
     def _columns(self) -> list[Any] | None:
         return None

@@ -27,25 +27,25 @@ class Rows(NamedTuple):
         return None if np.ptp(self.weights) == 0 else (self.weights / self.weights.mean()).astype(np.float32)
 
 
-def merged(x: Array, y: Array, weights: Array | None) -> Rows:
-    """Rows that are alike in x and y as one, of their weights' sum.
+def merged(x: Array, y: Array, weights: Array | None) -> tuple[Rows, Array]:
+    """Rows that are alike in x and y as one, of their weights' sum; and for each given row the number of its merged one, (N,).
 
-    So a row of weight 2 is exactly a row that stands twice, whatever the order, and one of weight 0 is none.
+    So a row of weight 2 is exactly a row that stands twice, whatever the order.
 
     Parameters
     ----------
     x : (N, D) float32, C-contiguous
     y : (N,) or (N, C)
-    weights : (N,) of at least 0 and not all 0, or None for ones
+    weights : (N,) above 0, or None for ones
     """
-    weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
-    if not weights.all():
-        x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
+    weights = np.ones(len(x)) if weights is None else weights
     alike = np.unique(x.view(f"V{x.itemsize * x.shape[1]}").reshape(-1), return_inverse=True)[1].reshape(-1)
     keys = np.stack([alike.astype(np.float64), *y.reshape(len(y), -1).T])
     order = np.lexsort(keys[::-1])
-    first = np.flatnonzero(np.r_[True, (np.diff(keys[:, order]) != 0).any(axis=0)])
-    return Rows(x[order[first]], y[order[first]], np.add.reduceat(weights[order], first))
+    new = np.r_[True, (np.diff(keys[:, order]) != 0).any(axis=0)]
+    first, numbers = np.flatnonzero(new), np.empty(len(x), np.int64)
+    numbers[order] = np.cumsum(new) - 1
+    return Rows(x[order[first]], y[order[first]], np.add.reduceat(weights[order], first)), numbers
 
 
 def held_out(strata: Array | None, rows: int, share: float, seed: int) -> Array:

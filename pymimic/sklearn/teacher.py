@@ -28,11 +28,13 @@ class Taught(NamedTuple):
 
 
 class Lesson(NamedTuple):
-    """What it takes to ask a teacher about labelled rows."""
+    """What it takes to ask a teacher about labelled rows. It is fitted on the rows as the user gave them, and asked about merged ones."""
 
-    rows: Rows
-    labels: Array  # as the teacher is to be fitted on them, (n,) or (n, C)
-    weighted: bool  # whether the weights are the user's; else they count rows that are alike
+    rows: Rows  # merged
+    x: Array  # (N, D) float32, the user's
+    labels: Array  # the user's, (N,) or (N, C)
+    weights: Array | None  # (N,) above 0, if the user gave some
+    numbers: Array  # (N,) ints: which of the merged rows each is
     classes: list[Any] | None  # of the columns; None for a regressor's
     names: Any  # of the columns of x, or None
     floor: float
@@ -51,7 +53,7 @@ class Lesson(NamedTuple):
         def fit(numbers: Array) -> Any:
             return self._fitted(clone(teacher).set_params(**seed), numbers)
 
-        fitted = fit(np.arange(len(self.rows.x)))
+        fitted = fit(np.arange(len(self.x)))
         made = self._as_teacher(fitted)
         return Taught(fitted, made, self._out_of_fold(lambda numbers: self._as_teacher(fit(numbers)), made))
 
@@ -64,18 +66,21 @@ class Lesson(NamedTuple):
         order = order[np.argsort(y.reshape(len(y), -1)[order, 0], kind="stable")]
         rank = np.empty(len(x), np.int64)
         rank[order] = np.arange(len(x))
-        return out_of_fold(lambda _, ranks: make(order[ranks]), x, rank, min(self.folds, len(x)))
+        return out_of_fold(lambda _, ranks: make(self._given(order[ranks])), x, rank, min(self.folds, len(x)))
 
-    def _fitted(self, estimator: Any, numbers: Array) -> Any:
-        x, y, weights = self.rows.x[numbers], self.labels[numbers], self.rows.weights[numbers]
-        if (weights == 1).all():
-            return estimator.fit(with_names(self.names, x), y)
-        if _takes_weights(estimator):
-            return estimator.fit(with_names(self.names, x), y, sample_weight=weights)
-        if self.weighted:
+    def _given(self, merged: Array) -> Array:
+        """Numbers of the user's rows that became these merged ones, in the user's order."""
+        chosen = np.zeros(len(self.rows.x), bool)
+        chosen[merged] = True
+        return np.flatnonzero(chosen[self.numbers])
+
+    def _fitted(self, estimator: Any, chosen: Array) -> Any:
+        x, y = with_names(self.names, self.x[chosen]), self.labels[chosen]
+        if self.weights is not None and _takes_weights(estimator):
+            return estimator.fit(x, y, sample_weight=self.weights[chosen])
+        if self.weights is not None and (self.weights != 1).any():
             raise ValueError(f"sample_weight: expected a teacher whose fit takes it, or None, got weights and {type(estimator).__name__}")
-        again = np.repeat(np.arange(len(x)), weights.astype(np.int64))
-        return estimator.fit(with_names(self.names, x[again]), y[again])
+        return estimator.fit(x, y)
 
     def _as_teacher(self, fitted: Any) -> Teacher:
         if is_teacher(fitted):
