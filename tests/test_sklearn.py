@@ -78,6 +78,17 @@ def test_a_row_of_weight_two_is_a_row_that_stands_twice():
     assert np.mean(MimicClassifier(**QUICK).fit(IRIS, KIND, heavy).predict(IRIS) == 1) > np.mean(KIND == 1)
 
 
+@pytest.mark.parametrize("teacher", [None, Ridge()])
+def test_minus_zero_is_zero(teacher):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((60, 3)) * random.integers(-1, 2, (60, 3))  # 0.0 and -0.0
+    y = x[:, 0] * random.integers(-1, 2, 60)
+    assert np.signbit(x[x == 0]).any()
+    assert np.signbit(y[y == 0]).any()
+    mimic, other = MimicRegressor(teacher, **QUICK).fit(x, y), MimicRegressor(teacher, **QUICK).fit(x + 0.0, y + 0.0)
+    assert np.array_equal(mimic.predict(x), other.predict(x))
+
+
 def test_rows_of_weight_zero_are_left_out():
     weights = np.where(KIND == 2, 0.0, 1.0)
     mimic = MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND, sample_weight=weights)

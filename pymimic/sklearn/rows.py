@@ -30,7 +30,7 @@ class Rows(NamedTuple):
 def merged(x: Array, y: Array, weights: Array | None) -> tuple[Rows, Array]:
     """Rows that are alike in x and y as one, of their weights' sum; and for each given row the number of its merged one, (N,).
 
-    So a row of weight 2 is exactly a row that stands twice, whatever the order.
+    So a row of weight 2 is exactly a row that stands twice, whatever the order. -0.0 is 0.0.
 
     Parameters
     ----------
@@ -38,6 +38,7 @@ def merged(x: Array, y: Array, weights: Array | None) -> tuple[Rows, Array]:
     y : (N,) or (N, C)
     weights : (N,) above 0, or None for ones
     """
+    x, y = x + np.float32(0), y + y.dtype.type(0)
     weights = np.ones(len(x)) if weights is None else weights
     alike = np.unique(x.view(f"V{x.itemsize * x.shape[1]}").reshape(-1), return_inverse=True)[1].reshape(-1)
     keys = np.stack([alike.astype(np.float64), *y.reshape(len(y), -1).T])
