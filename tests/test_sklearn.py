@@ -12,6 +12,7 @@ pytest.importorskip("sklearn", minversion="1.6")
 from mimics import BODY, GROWTH, IRIS, KIND, QUICK, TINY, Noted, logistic
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import make_classification
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.exceptions import NotFittedError
@@ -192,6 +193,36 @@ def test_columns_that_float32_cannot_tell_apart_are_pointed_out():
         warnings.simplefilter("error", UserWarning)
         MimicRegressor(**QUICK).fit(late.astype(np.float32), GROWTH)
         MimicRegressor(**QUICK).fit(BODY, GROWTH)
+
+
+@pytest.mark.parametrize("teacher", [None, FrozenEstimator(LinearRegression().fit(BODY, GROWTH * 1e-3))])
+def test_targets_that_float32_cannot_tell_apart_are_pointed_out(teacher):
+    mimic = MimicRegressor(teacher, **QUICK)
+    with pytest.warns(UserWarning, match=r"^y: expected values that float32 can tell apart, got others: in column 0, "):
+        mimic.fit(BODY, GROWTH * 1e-3 + 1e8)
+    with pytest.warns(UserWarning, match=r"^y: expected values that float32 can tell apart, got a range of .*e-40 in column 1: scale them"):
+        MimicRegressor(**QUICK).fit(BODY, np.stack([GROWTH, GROWTH * 1e-42], axis=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        MimicRegressor(**QUICK).fit(BODY, np.stack([GROWTH + 1e3, 0 * GROWTH, 1e-30 * GROWTH, 0 * GROWTH + 1e8], axis=1))
+
+
+def test_an_offset_of_the_target_is_taken_off_and_added_again_outside():
+    y = 1e8 + GROWTH * 1e-2
+    mimic = TransformedTargetRegressor(MimicRegressor(LinearRegression(), **QUICK), transformer=StandardScaler())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert mimic.fit(BODY, y).score(BODY, y) > 0.3
+
+
+@pytest.mark.parametrize("teacher", [None, Ridge()])
+def test_targets_beyond_float32_are_refused_before_any_fit(teacher):
+    y = GROWTH.copy()
+    y[[7, 9]] = -3.2e39
+    with pytest.raises(ValueError, match=r"^y: expected values in \[-1e\+37, 1e\+37\], for a float32 net, got -3.2e\+39 in row 7: scale"):
+        MimicRegressor(teacher, **QUICK).fit(BODY, y)
+    largest = MimicRegressor(**QUICK).fit(BODY, GROWTH * (1e37 / GROWTH.max()))
+    assert np.isfinite(largest.predict(BODY)).all()
 
 
 def test_logarithms_of_probabilities():

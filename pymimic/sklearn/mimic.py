@@ -64,7 +64,7 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         UserWarning
-            Many values of a column of X are one as float32, in which nets learn.
+            Many values of a column of X, or of a regressor's y, are one as float32, in which nets learn.
         """
         warm = self.warm_start and hasattr(self, "student_")
         several, given = self._columns_allowed, X

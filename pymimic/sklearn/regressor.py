@@ -11,17 +11,22 @@ from sklearn.metrics import r2_score
 
 from ..backends.interface import Array
 from ..data.cases import Cases
-from ..data.moments import moments
+from ..data.moments import TINY, moments
+from ..data.rounding import warn_of_merged_values
 from ..data.transfer import TransferSet
 from ..nets.student import Student
+from ..numerics import warn
 from .mimic import Mimic
+
+_LARGEST = 1e37  # float32 holds 34 times as much: room for a net's weights and answers
 
 
 class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
     """A wide shallow net, one hidden layer, that mimics another regressor; without a teacher it learns the targets.
 
     It learns by squared error, targets of mean 0 and deviation 1, each for itself: of y, or of what the teacher predicts for the labelled
-    rows and for new rows that MUNGE makes of these. All else is as in `MimicClassifier`.
+    rows and for new rows that MUNGE makes of these. The net answers in float32: a y of which that keeps too little, as of one with a large
+    offset, brings a warning, and one beyond 1e37 a ValueError. All else is as in `MimicClassifier`.
 
     Parameters
     ----------
@@ -66,7 +71,7 @@ class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
 
     def _encoded(self, y: Array, warm: bool) -> Array:
         self._one_axis = y.ndim == 1
-        return np.asarray(y.reshape(len(y), -1), np.float64)
+        return _demand_targets(np.asarray(y.reshape(len(y), -1), np.float64))
 
     def _columns(self) -> list[Any] | None:
         return None
@@ -101,3 +106,17 @@ class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
 
     def _agreement(self, teacher: Array, student: Array) -> float:
         return float(r2_score(teacher, student))
+
+
+def _demand_targets(y: Array) -> Array:
+    """Demand (N, C) float64 targets that a float32 net can answer; warn of those that it cannot tell apart."""
+    off = np.abs(y) > _LARGEST
+    if off.any():
+        row = int(off.any(axis=1).argmax())
+        value = y[row, off[row].argmax()]
+        raise ValueError(f"y: expected values in [{-_LARGEST:g}, {_LARGEST:g}], for a float32 net, got {value:g} in row {row}: scale them")
+    warn_of_merged_values("y", y)
+    spread = np.ptp(y, axis=0)
+    for column in np.flatnonzero((spread > 0) & (spread < TINY)):
+        warn(f"y: expected values that float32 can tell apart, got a range of {spread[column]:g} in column {column}: scale them")
+    return y
