@@ -46,7 +46,7 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
     student_: Student
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Mimic:
-        """Train the student, first fitting the teacher if it is not fitted.
+        """Train the student, first fitting the teacher if it is not fitted. If that fails, what was fitted before stays as it was.
 
         Parameters
         ----------
@@ -66,6 +66,13 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         UserWarning
             Many values of a column of X, or of a regressor's y, are one as float32, in which nets learn.
         """
+        fitted = copy.copy(self)
+        fitted._fit(X, y, sample_weight)
+        self.__dict__ = fitted.__dict__  # all at once
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
+        """As `fit`; leaves this estimator between two fits where it fails."""
         warm = self.warm_start and hasattr(self, "student_")
         several, given = self._columns_allowed, X
         X, y = validate_data(
@@ -113,7 +120,6 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
             asked = out if np.count_nonzero(out) > 1 else np.ones(len(out), bool)
             self.teacher_agreement_ = self._agreement(taught.own[asked], student.predict(rows.x[asked]))
         self.compression_ = {"teacher": size(self.teacher_), "student": size(student)}
-        return self
 
     def _lesson(self, rows: Rows, given: tuple[Array, Array, Array | None, Array], seed: int) -> Lesson:
         folds, names = _check.integer("folds", self.folds, 2, 1 << 31), getattr(self, "feature_names_in_", None)
