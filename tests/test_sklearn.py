@@ -238,6 +238,20 @@ def test_two_classes_and_no_fit():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"discrete": [9]}, r"discrete: expected an int in \[0, 4\), got 9"),
+        ({"discrete": [-1]}, r"discrete: expected an int in \[0, 4\), got -1"),
+        ({"discrete": ["a"]}, "discrete: expected an int, got str"),
+        ({"discrete": [1.5]}, "discrete: expected an int, got float"),
+        ({"discrete": 3}, "discrete: expected a sequence of attributes' numbers, got int"),
+        ({"discrete": "1"}, "discrete: expected a sequence of attributes' numbers, got str"),
+        ({"folds": 1}, "folds: expected an int in"),
+        ({"s": 0}, "s: expected a number above 0"),
+        ({"learning_rate": np.nan}, "learning_rate: expected a number of at least 0"),
+        ({"batch_size": 0}, "batch_size: expected an int in"),
+        ({"patience": -1}, "patience: expected"),
+        ({"ema": 2.0}, "ema: expected"),
+        ({"temperature": 0}, "temperature: expected"),
+        ({"dropout": 1.0}, "dropout: expected"),
         ({"hidden": 0}, "hidden: expected an int in"),
         ({"epochs": 0}, "epochs: expected an int in"),
         ({"loss": "l1"}, "loss: expected 'mimic', 'cross_entropy', 'distillation'"),
@@ -253,5 +267,5 @@ def test_wrong_parameters_are_refused_before_a_teacher_is_fitted(change, message
         def fit(self, X, y, sample_weight=None):
             raise AssertionError
 
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         MimicClassifier(Never(), **QUICK | change).fit(IRIS, KIND)

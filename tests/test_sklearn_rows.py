@@ -53,6 +53,20 @@ def test_a_teacher_without_weights_is_not_fitted_on_rows_that_have_some():
         MimicClassifier(Noted(3), **QUICK).fit(IRIS, KIND, sample_weight=np.arange(150))
 
 
+def test_discrete_columns_keep_their_values_in_new_rows():
+    class Asked(LinearRegression):
+        seen: list = []  # noqa: RUF012
+
+        def predict(self, X):
+            Asked.seen.append(np.unique(X[:, [0, 2]]).tolist())
+            return super().predict(X)
+
+    x = np.random.default_rng(0).integers(3, 6, (90, 3))
+    MimicRegressor(Asked(), **QUICK | {"p": 1.0}, discrete=np.array([2, 0, 2])).fit(x, x.sum(axis=1))
+    assert len(Asked.seen) >= 3
+    assert all(values == [3, 4, 5] for values in Asked.seen)
+
+
 def test_rows_are_merged_and_held_out_by_class():
     x = np.array([[1, 2], [0, 5], [1, 2], [1, 2]], np.float32)
     y = np.array([1, 0, 1, 0])

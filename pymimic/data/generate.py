@@ -126,12 +126,17 @@ def demand_p_s(p: float, s: float) -> tuple[float, float]:
     return p, _check.number("s", s, above=0, float32=True)
 
 
+def demand_discrete(discrete: Sequence[int], columns: int) -> list[int]:
+    """Demand the numbers of attributes, of so many, that swap; they come sorted, each once."""
+    given = _check.sequence("discrete", discrete, "attributes' numbers")
+    return sorted({_check.integer("discrete", index, 0, columns) for index in given})
+
+
 def _pairs(x: Array, discrete: Sequence[int]) -> tuple[list[int], Array]:
     """The attributes that swap, and the number of each row's neighbour."""
     if len(x) < 2:
         raise ValueError(f"x: expected at least 2 rows, as each is paired with another, got {len(x)}")
-    given = _check.sequence("discrete", discrete, "attributes' numbers")
-    swaps = sorted({_check.integer("discrete", index, 0, x.shape[1]) for index in given})
+    swaps = demand_discrete(discrete, x.shape[1])
     return swaps, _nearest(_features(x, swaps))
 
 

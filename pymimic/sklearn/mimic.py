@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .. import _check
 from ..backends.interface import Array
 from ..data.cases import Cases
-from ..data.generate import demand_p_s
+from ..data.generate import demand_discrete, demand_p_s
 from ..data.moments import standardisation
 from ..data.rounding import warn_of_merged_values
 from ..data.teacher import label
@@ -91,6 +91,8 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         rows, numbers = merged(x, self._encoded(y, warm), sample_weight)
         seeds = Seeds(*check_random_state(self.random_state).randint(0, np.iinfo(np.int32).max, 5).tolist())
         share = _check.number("validation_fraction", self.validation_fraction, 0, 1)
+        copies, (p, s) = _check.integer("copies", self.copies, 0, 1 << 31), demand_p_s(self.p, self.s)
+        discrete = demand_discrete(self.discrete, x.shape[1])
         out = held_out(self._strata(rows.y), len(rows.x), share, seeds.split)
         learned, validation = rows.take(~out), rows.take(out) if out.any() else None
         student = self._student(learned, seeds.student, warm)
@@ -101,11 +103,10 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
             cases = self._cases(*learned[:2], learned.relative_weights())
             watched = None if validation is None else self._cases(*validation[:2], validation.relative_weights())
         else:
-            copies = _check.integer("copies", self.copies, 0, 1 << 31) if len(learned.x) > 1 else 0
-            p, s = demand_p_s(self.p, self.s)
+            copies = copies if len(learned.x) > 1 else 0
             trainer = self._trainer(student, len(learned.x) * (1 + copies), seeds.order, validation is not None)
             taught = self._lesson(rows, (x, y, sample_weight, numbers), seeds.teacher).ask(self.teacher)
-            inputs = with_new_cases(learned.x, student, copies, p, s, seeds.munge, self.discrete)
+            inputs = with_new_cases(learned.x, student, copies, p, s, seeds.munge, discrete)
             logits, weights = taught.own[~out], learned.relative_weights()
             if copies:
                 logits = np.concatenate([logits, label(taught.teacher, inputs[len(logits) :])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,14 +62,14 @@ def held_out(strata: Array | None, rows: int, share: float, seed: int) -> Array:
     return mask
 
 
-def with_new_cases(x: Array, student: Student, copies: int, p: float, s: float, seed: int, discrete: Any) -> Array:
+def with_new_cases(x: Array, student: Student, copies: int, p: float, s: float, seed: int, discrete: list[int]) -> Array:
     """x (n, D) and `copies` munged copies of it, (n (1 + copies), D) float32. Neighbours are near by what the student sees."""
     if not copies:
         return x
     assert student.mean is not None
     assert student.scale is not None
     mean, scale = student.mean.copy(), student.scale.copy()
-    mean[list(discrete)], scale[list(discrete)] = 0, 1  # these swap, and stay the values that they were
+    mean[discrete], scale[discrete] = 0, 1  # these swap, and stay the values that they were
     everything = np.empty((len(x) * (1 + copies), x.shape[1]), np.float32)
     everything[: len(x)] = x
     for i, copy in enumerate(munge((x - mean) * scale, copies, p, s, seed, discrete), 1):
