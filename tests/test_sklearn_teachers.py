@@ -175,7 +175,11 @@ def test_boosted_trees_teach_by_the_same_call(library):
     module = pytest.importorskip(library)
     names = {"lightgbm": ("LGBMClassifier", "LGBMRegressor"), "xgboost": ("XGBClassifier", "XGBRegressor")}
     classifier, regressor = (getattr(module, name) for name in names.get(library, ("CatBoostClassifier", "CatBoostRegressor")))
-    quiet = {"lightgbm": {"verbose": -1, "n_jobs": 1}, "xgboost": {"n_jobs": 1}}.get(library, {"verbose": 0, "thread_count": 1, "allow_writing_files": False})
+    quiet = {
+        "lightgbm": {"verbose": -1, "n_jobs": 1},
+        "xgboost": {"n_jobs": 1},
+        "catboost": {"verbose": 0, "thread_count": 1, "allow_writing_files": False},
+    }[library]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for fitted in (False, True):
