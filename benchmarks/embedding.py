@@ -119,9 +119,10 @@ def main() -> None:
             for name in runs:
                 done = subprocess.run([sys.executable, __file__, "--one", name, shape], capture_output=True, text=True, check=True)
                 seconds[name] += json.loads(done.stdout)
-        results.append({"shape": shape, "milliseconds": {name: 1e3 * statistics.median(found) for name, found in seconds.items()}})
+        medians = {name: 1e3 * statistics.median(found) for name, found in seconds.items()}
+        results.append({"shape": ALL[shape]._asdict(), "milliseconds": medians})
     told = [[result["milliseconds"].get(name) for name in CONTESTANTS] for result in results]
-    lines = [[result["shape"], *("-" if ms is None else f"{ms:.2f}" for ms in found)] for result, found in zip(results, told)]
+    lines = [[result["shape"]["name"], *("-" if ms is None else f"{ms:.2f}" for ms in found)] for result, found in zip(results, told)]
     print_table(Console(), ["shape", *CONTESTANTS], lines)
     if given.json:
         machine = {"cpu": cpu_model(), "threads": get_num_threads()}

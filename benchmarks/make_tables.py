@@ -97,6 +97,19 @@ def ops_section(run: dict[str, Any]) -> str:
     return "\n\n".join(["### Single ops", about, table(("the other's time over ours", *SHAPES), lines)])
 
 
+def loops_section(run: dict[str, Any]) -> str:
+    """Whole training loops, milliseconds a step, of one run of embedding.py."""
+    machine, sizes = run["machine"], ("name", "B", "D", "k", "H", "C")
+    names = list(dict.fromkeys(name for result in run["results"] for name in result["milliseconds"]))
+    lines = []
+    for result in run["results"]:
+        figures = [result["milliseconds"].get(name) for name in names]
+        lines.append([*(str(result["shape"][size] or "none") for size in sizes), *("" if ms is None else f"{ms:.2f}" for ms in figures)])
+    about = f"{machine['cpu']}, {machine['threads']} threads. Milliseconds a step of whole loops, exact float32, AdamW."
+    columns = ("shape", *sizes[1:], *("torch's layers" if name == "torch" else f"`{name}`" for name in names))
+    return "\n\n".join(["### Inside torch and scikit-learn", about, table(columns, lines)])
+
+
 def table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """In Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *lines))
@@ -106,6 +119,7 @@ def with_tables(text: str, folder: Path) -> str:
     """The page with its tables made anew."""
     parts = [section(run) for run in runs(folder)]
     parts += [ops_section(json.loads(path.read_text())) for path in sorted((folder / "ops").glob("*.json"))[-1:]]
+    parts += [loops_section(json.loads(path.read_text())) for path in sorted((folder / "loops").glob("*.json"))[-1:]]
     return between_marks(text, "\n\n".join(parts or ["No results yet."]))
 
 

@@ -1,7 +1,4 @@
-"""A mimic in Lightning's `Trainer`: the module says what a step is, Lightning has the loop, the checkpoints and the schedule.
-
-The teacher is a forest. It labels the training rows and noisy copies of them.
-"""
+"""A mimic in Lightning's `Trainer`, which has the loop, the checkpoints and the schedule. The teacher is a forest."""
 
 import logging
 
@@ -44,7 +41,7 @@ more = np.concatenate([x, *pm.gaussian_noise(x, copies=4, sigma=0.1, seed=0)])
 cases = DataLoader(TensorDataset(torch.from_numpy(more), torch.from_numpy(pm.label(teacher, more))), batch_size=128, shuffle=True)
 
 module = Mimic()
-quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 lightning.Trainer(accelerator="cpu", max_epochs=EPOCHS, **quiet).fit(module, cases)
 student = module.net.eval().to_student()
 print(f"teacher accuracy: {np.mean(teacher.logits(x_test).argmax(1) == labels_test):.4f}")
