@@ -40,8 +40,9 @@ class FusedOptimizer(torch.optim.Optimizer):
 
     `step()` must follow each backward pass, and ends it: it updates V. Everything else is refused by a RuntimeError: a second forward or
     backward pass before it, accumulated, clipped or scaled gradients, DistributedDataParallel, checkpoints. A loss that was scaled by a
-    `GradScaler` has updated the weights before `scaler.step` is refused. A batch may be skipped before its backward pass: `zero_grad()`
-    gives its forward pass up. Gradients of inputs alone, by `torch.autograd.grad`, are for evaluation mode. `release()` gives the net back.
+    `GradScaler` has updated the weights before `scaler.step` is refused. A batch may be skipped before its backward pass, if `zero_grad()`
+    comes before the next forward pass. Gradients of inputs alone, by `torch.autograd.grad`, are for evaluation mode. `release()` gives the
+    net back.
 
     torch's learning-rate schedulers work on it. The parameters become views of the handle's arrays, so a `state_dict` is current at any
     time; a net that is moved or cast needs a new optimizer. Forward passes in evaluation mode, or without gradients, train nothing.
@@ -94,6 +95,7 @@ class FusedOptimizer(torch.optim.Optimizer):
             wide[name].data = tensor(held)
         self._memory = {name: param.data_ptr() for name, param in wide.items()}
         self._waiting: weakref.ref[_Pass] | None = None  # the forward pass that has had no backward pass
+        self._may_skip = False  # whether `zero_grad` has been called since that pass
         self._updated = False  # whether there was a backward pass since the last step
         self._saved: Saved | None = None  # memory for h
         self._version = -1  # of V's gradient as the backward pass left it
@@ -121,9 +123,13 @@ class FusedOptimizer(torch.optim.Optimizer):
             raise RuntimeError(f"fused_optimizer: expected a net outside of DistributedDataParallel; {ONCE}")
         if torch._C._current_graph_task_id() != -1:
             raise RuntimeError(f"fused_optimizer: expected a forward pass outside of a checkpoint; {ONCE}")
-        if self._updated or (self._waiting is not None and self._waiting() is not None):
+        waiting = None if self._waiting is None else self._waiting()
+        if self._updated or (waiting is not None and not self._may_skip):
             awaited = "step()" if self._updated else "its backward pass, or zero_grad() to skip it,"
             raise RuntimeError(f"fused_optimizer: expected {awaited} before another forward pass in training mode; {ONCE}")
+        if waiting is not None:
+            waiting.done = True  # it was skipped
+        self._may_skip = False
         y: Tensor = _fused_pass(self, rows.to(self._dtype), mask)
         return y
 
@@ -153,10 +159,8 @@ class FusedOptimizer(torch.optim.Optimizer):
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Set gradients to None, which they have to be before a backward pass, and give up a forward pass that has had none."""
-        if self._waiting is not None and (waiting := self._waiting()) is not None:
-            waiting.done = True
-        self._waiting = None
+        """Set gradients to None, which they have to be before a backward pass. A forward pass that has had none may then be skipped."""
+        self._may_skip = True
         super().zero_grad(set_to_none=True)
 
     def release(self) -> None:

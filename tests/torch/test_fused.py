@@ -189,6 +189,8 @@ def test_a_batch_may_be_skipped_before_its_backward_pass(net):
     optimizer = net.fused_optimizer(lr=1e-2)
     twin = copy.deepcopy(net)
     skipped = LOSS(net(X), T)
+    with refused(r"or zero_grad\(\) to skip it, before another forward pass"):
+        net(X)
     twin.offset.copy_(net.offset)
     train(net, optimizer)
     train(twin, twin.fused_optimizer(lr=1e-2))
@@ -197,6 +199,18 @@ def test_a_batch_may_be_skipped_before_its_backward_pass(net):
         skipped.backward()
     assert differences(net, twin) == 0
     assert optimizer.step(lambda: None) is None
+    assert differences(net, twin) == 0
+
+
+def test_gradients_may_be_cleared_after_the_forward_pass(net):
+    optimizer = net.fused_optimizer(lr=1e-2)
+    twin = copy.deepcopy(net)
+    train(twin, twin.fused_optimizer(lr=1e-2), 2)
+    for _ in range(2):
+        loss = LOSS(net(X), T)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     assert differences(net, twin) == 0
 
 
