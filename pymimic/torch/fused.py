@@ -49,7 +49,7 @@ class FusedOptimizer(torch.optim.Optimizer):
     Weight decay skips b and c. Weights are float32 or float64, on the CPU. `torch.compile` runs it outside of its graphs.
 
     Gradients reach U, b, W and c by the net's output alone: a penalty on them in the loss, hooks on them and freezing them are refused. A
-    gradient that reaches c, or that comes after the backward pass, is refused after the weights have changed.
+    gradient that comes after the backward pass is refused after the weights have changed.
 
     Parameters
     ----------
@@ -98,6 +98,7 @@ class FusedOptimizer(torch.optim.Optimizer):
         self._may_skip = False  # whether `zero_grad` has been called since that pass
         self._updated = False  # whether there was a backward pass since the last step
         self._saved: Saved | None = None  # memory for h
+        self._leaf = torch.zeros((), requires_grad=True)  # stands in the graph for the weights
         self._version = -1  # of V's gradient as the backward pass left it
         if net.V is not None and net.V.requires_grad:
             held_by = weakref.ref(self)
@@ -212,9 +213,9 @@ class FusedOptimizer(torch.optim.Optimizer):
         net = self._net
         for name in _WIDE:
             demand_plain(name, getattr(net, name))
-        if not reached(net.c):
+        if not reached(self._leaf):
             raise RuntimeError("fused_optimizer: expected a backward pass to the weights, got one to others; use evaluation mode for it")
-        for name in ("U", "b", "W"):  # the graph of y has c alone
+        for name in _WIDE:
             if reached(getattr(net, name)):
                 raise RuntimeError(
                     f"{name}: expected a gradient by the net's output alone, got one by another way, as of a penalty; {ONCE}"
@@ -243,17 +244,17 @@ class _Pass:
 
 @torch._disable_dynamo  # type: ignore[attr-defined]  # `torch.compiler.disable` imports the compiler at once
 def _fused_pass(optimizer: FusedOptimizer, rows: Tensor, mask: dict[str, Any]) -> Tensor:
-    return _Fused.apply(rows, optimizer._net.c, optimizer, mask)  # type: ignore[no-untyped-call, no-any-return]
+    return _Fused.apply(rows, optimizer._leaf, optimizer, mask)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class _Fused(torch.autograd.Function):
-    """The wide layer whose backward pass is an optimizer's step. It has c as an argument so that there is one if z requires none."""
+    """The wide layer whose backward pass is an optimizer's step. Its leaf has it called where z requires no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, c: Tensor, optimizer: FusedOptimizer, mask: dict[str, Any]) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, leaf: Tensor, optimizer: FusedOptimizer, mask: dict[str, Any]) -> Tensor:
         numbers = {"seed": number("seed", mask["seed"], 64), "offset": number("offset", mask["offset"], 32)} if mask else {}
         z, ctx.waiting, ctx.optimizer = rows.contiguous(), _Pass(mask | numbers), optimizer
-        handle, y = optimizer._handle, z.new_empty((len(z), len(c)))
+        handle, y = optimizer._handle, z.new_empty((len(z), len(optimizer._net.c)))
         save: bool | Saved = handle.keeps(len(z)) and (optimizer._saved or True)
         made = handle.forward(array(z), save=save, out=array(y), **ctx.waiting.mask)
         ctx.waiting.saved = made[1] if isinstance(made, tuple) else None

@@ -26,10 +26,7 @@ def demand_plain(name: str, param: Tensor) -> None:
 
 def reached(leaf: Tensor) -> bool:
     """Whether the backward pass that runs accumulates a gradient of the leaf."""
-    try:
-        return bool(torch._C._will_engine_execute_node(get_gradient_edge(leaf).node))
-    except RuntimeError as error:  # `torch.autograd.grad` asks for the leaf
-        raise RuntimeError("fused_optimizer: expected backward(), got torch.autograd.grad; use evaluation mode for it") from error
+    return bool(torch._C._will_engine_execute_node(get_gradient_edge(leaf).node))
 
 
 class NeverStored(torch.Tensor):
