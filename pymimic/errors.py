@@ -1,4 +1,4 @@
-"""The exceptions that are pymimic's own. Each is also a ValueError, so that a caller may catch either."""
+"""The exceptions that are pymimic's own. Each is also a ValueError, or a RuntimeError, so that a caller may catch either."""
 
 
 class BackendUnavailableError(ValueError):
@@ -19,3 +19,7 @@ class TrainingDivergedError(ValueError):
 
 class CudaError(ValueError):
     """A call of the CUDA runtime failed; the message says which, why, and what to do."""
+
+
+class GroupError(RuntimeError):
+    """Another process of the group failed or is gone; the message names it as far as that can be known."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from . import _check, arguments
 from .backends import choose
-from .backends.interface import Array, Mask, Saved, Seed, Shallow, ShallowGrads
+from .backends.interface import Array, Mask, Saved, Seed, Shallow, ShallowGrads, Slots, Update
 from .devices import is_device, module
 from .errors import CudaError
 from .optimizer import Optimizer
@@ -152,15 +153,20 @@ class ShallowWeights:
         refused.
         """
         dy, net, array = self._backward_arguments(dy, z, dropout, seed, offset, origin, saved)
+        with self._begun(optimizer) as (slots, rules):
+            return self._backend.shallow_step(dy, net, self._arrays["c"], slots, rules, array, need_dz)
+
+    @contextmanager
+    def _begun(self, optimizer: Optimizer) -> Iterator[tuple[Slots, dict[str, Update]]]:
+        """A step of the optimizer: its slots and its numbers for each of the weights."""
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected a pymimic Optimizer, such as SGD or AdamW, got {type(optimizer).__name__}")
         optimizer.demand_for(self if self.owner is None else self.owner)
         taken = optimizer.steps
         slots = {name: optimizer.slots_for(name, param) for name, param in self._arrays.items()}
         optimizer.advance()
-        rules = {name: optimizer.rule(param) for name, param in self._arrays.items()}
         try:
-            return self._backend.shallow_step(dy, net, self._arrays["c"], slots, rules, array, need_dz)
+            yield slots, {name: optimizer.rule(param) for name, param in self._arrays.items()}
         except CudaError:
             optimizer.steps = taken  # there was no step, as where memory did not suffice
             raise

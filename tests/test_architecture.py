@@ -30,11 +30,13 @@ FLOORS = (
     ("pymimic.devices", "pymimic.numerics"),
     ("pymimic.backends.interface",),
     ("pymimic._check", "pymimic.arguments", "pymimic.files"),
+    ("pymimic.unit_files",),
     ("pymimic.threads",),
     ("pymimic.backends",),
     ("pymimic.ops", "pymimic.optimizer", "pymimic.weights"),
     ("pymimic.data",),
     ("pymimic.nets",),
+    ("pymimic.distributed",),
     ("pymimic.training",),
     ("pymimic",),  # the public names
     ("pymimic.onnx", "pymimic.sklearn", "pymimic.torch"),

@@ -190,16 +190,16 @@ def test_training_outside_the_main_thread_leaves_signals_alone():
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_resume_from_a_checkpoint_of_any_step(tmp_path, recipe, every, monkeypatch):
     """Copies of the file after each time it is written are all resumed from."""
-    from pymimic.training import state
+    from pymimic.nets import net
 
     whole, copies, path = run(recipe), [], tmp_path / "run.safetensors"
-    write = state.write_safetensors
+    write = net.write_safetensors
 
     def write_and_copy(path, arrays, metadata):
         write(path, arrays, metadata)
         copies.append(Path(path).read_bytes())
 
-    monkeypatch.setattr(state, "write_safetensors", write_and_copy)
+    monkeypatch.setattr(net, "write_safetensors", write_and_copy)
     assert_same(run(recipe, path, checkpoint_every=every), whole)  # writing changes nothing
     monkeypatch.undo()
     assert len(copies) == whole[1].steps // every + 1

@@ -79,6 +79,15 @@ def passes(plan: Plan) -> dict[str, str]:
     return found
 
 
+def instruction_set() -> str:
+    """Which of the compiled core's instruction sets is in use, by which bits may differ from machine to machine; "" without a core."""
+    if default_host().name != "cpu":
+        return ""
+    from .. import _core
+
+    return _core.isa()
+
+
 def _demand_kernels() -> None:
     if "pymimic._cuda" not in sys.modules and importlib.util.find_spec("pymimic._cuda") is None:
         raise BackendUnavailableError("this installation was made without CUDA's nvcc, and so without pymimic._cuda")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,8 +15,9 @@ from ..backends.interface import Array
 from ..data.cases import LabelledSet, in_order
 from ..devices import DEVICES, kind, module, to, wait
 from ..errors import FileFormatError
-from ..files import Path, read_safetensors, write_safetensors
+from ..files import Path, write_safetensors
 from ..numerics import log_softmax
+from ..unit_files import read_arrays
 from .integers import Integers, Rounding, demand_forms, demand_integers, forms, matrices, product, restored, stored
 
 AnyNet = TypeVar("AnyNet", bound="Net")
@@ -255,7 +257,15 @@ class Net(ABC):
         if net.mean is not None and net.scale is not None:
             standardisation = {"mean": net.mean.tolist(), "scale": net.scale.tolist()}
         own = {"kind": self.file_kind, "configuration": self.configuration(), "input_standardisation": standardisation, "bits": net.bits}
-        write_safetensors(path, stored({name: to("cpu", array) for name, array in net._arrays.items()}, net._rounding), own)
+        self.write_file(path, stored({name: to("cpu", array) for name, array in net._arrays.items()}, net._rounding), own)
+
+    def write_file(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+        """`pymimic.files.write_safetensors`, or what stands for it where a net is in several processes."""
+        write_safetensors(path, arrays, metadata)
+
+    def read_file(self, path: Path, kind: str, name: str = "path") -> tuple[dict[str, Array], dict[str, Any]]:
+        """`pymimic.unit_files.read_arrays`, of this process's part of a net that is in several."""
+        return read_arrays(path, kind, name)
 
     @classmethod
     def load(cls: type[AnyNet], path: Path) -> AnyNet:
@@ -268,21 +278,24 @@ class Net(ABC):
         OSError
             The file cannot be read; the message names `path`.
         """
-        arrays, metadata = read_safetensors(path, kind=cls.file_kind)
         net = cls.__new__(cls)
+        net._fill(path, *read_arrays(path, cls.file_kind))
+        return net
+
+    def _fill(self, path: Path, arrays: dict[str, Array], metadata: dict[str, Any]) -> None:
+        """Become the net that is in a file."""
         try:
-            net._configure(**metadata["configuration"])
+            self._configure(**metadata["configuration"])
             standardisation = metadata["input_standardisation"]
             if standardisation is not None:
-                net.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
+                self.set_standardisation(np.asarray(standardisation["mean"]), np.asarray(standardisation["scale"]))
             bits = metadata.get("bits")
-            demand_forms(arrays, net.shapes, bits)
-            net._arrays = {name: arrays[name] for name in net.shapes}
+            demand_forms(arrays, self.shapes, bits)
+            self._arrays = {name: arrays[name] for name in self.shapes}
             if bits is not None:
-                net.set_integers(bits, **restored(arrays, net.shapes, bits))
+                self.set_integers(bits, **restored(arrays, self.shapes, bits))
         except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"path: {str(path)!r}: expected a {cls.file_kind}'s configuration and weights, got: {error}") from error
-        return net
+            raise FileFormatError(f"path: {str(path)!r}: expected a {self.file_kind}'s configuration and weights, got: {error}") from error
 
 
 def products(shapes: dict[str, tuple[int, ...]]) -> int:

@@ -16,6 +16,7 @@ from ..data.moments import moments, whitened_components
 from ..devices import is_device, kind, module, to
 from ..numerics import warn_of_bad_rows
 from ..plan import FEW_ROWS
+from ..weights import ShallowWeights
 from .net import Net
 
 _SLAB_BYTES = 64 << 20
@@ -54,14 +55,18 @@ class Student(Net):
                 "leave it out",
                 stacklevel=2,
             )
+        self._draw(0, self.hidden)
+
+    def _draw(self, first: int, end: int) -> None:
+        """Take fresh weights, of hidden units first to end."""
         D, H, C, k = self.inputs, self.hidden, self.outputs, self.rank or self.inputs
         self.fresh = True
         streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(self.seed).spawn(3)]
-        self._arrays = {} if rank is None else {"V": _normal(streams[0], (k, D), 1 / D)}
+        self._arrays = {} if self.rank is None else {"V": _normal(streams[0], (0, k), D, 1 / D)}
         self._arrays |= {
-            "U": _normal(streams[1], (H, k), 2 / k if activation in ("relu", "gelu") else 2 / (k + H)),
-            "b": np.zeros(H, np.float32),
-            "W": _normal(streams[2], (H, C), 2 / (H + C)),
+            "U": _normal(streams[1], (first, end), k, 2 / k if self.activation in ("relu", "gelu") else 2 / (k + H)),
+            "b": np.zeros(end - first, np.float32),
+            "W": _normal(streams[2], (first, end), C, 2 / (H + C)),
             "c": np.zeros(C, np.float32),
         }
 
@@ -90,6 +95,11 @@ class Student(Net):
     @property
     def _last_layer(self) -> tuple[str, str, int]:
         return "W", "c", 1
+
+    def handle(self, **how: Any) -> ShallowWeights:
+        """The wide layer, copied, as a `Trainer` moves it; `how` are arguments of `ShallowWeights`."""
+        wide: dict[str, Any] = {name: array for name, array in self._arrays.items() if name != "V"}
+        return ShallowWeights(**wide, activation=self.activation, **how)
 
     def initialise_bottleneck(self, x: Array, epsilon: float = 0.05) -> None:
         """Set V by PCA, whitened: V = components / sqrt(eigenvalue + epsilon), over a sample of inputs.
@@ -188,7 +198,12 @@ class Student(Net):
         return (x[start : start + rows] for start in range(0, len(x), rows))
 
 
-def _normal(stream: np.random.Generator, shape: tuple[int, int], variance: float) -> Array:
-    array = stream.standard_normal(shape, np.float32)
+def _normal(stream: np.random.Generator, rows: tuple[int, int], columns: int, variance: float) -> Array:
+    """Rows of a matrix that is drawn from its first row on."""
+    skipped, block = rows[0] * columns, np.empty(min(rows[0] * columns, _SLAB_BYTES // 4), np.float32)
+    while skipped:
+        stream.standard_normal(dtype=np.float32, out=block[: min(skipped, len(block))])
+        skipped -= min(skipped, len(block))
+    array = stream.standard_normal((rows[1] - rows[0], columns), np.float32)
     array *= np.float32(math.sqrt(variance))
     return array

@@ -66,6 +66,11 @@ class DeferredInterrupt:
         if kind is None:
             self.check()
 
+    @property
+    def pending(self) -> bool:
+        """Whether `check` would raise."""
+        return self._pending is not None
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if ctrl-C was pressed, Terminated if another signal came."""
         if self._pending is not None:

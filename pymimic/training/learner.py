@@ -12,6 +12,7 @@ import numpy as np
 from .. import ops
 from ..backends.interface import Array, Saved
 from ..devices import is_device, module
+from ..distributed.group import Group
 from ..nets.net import Net
 from ..nets.student import Student
 from ..optimizer import Optimizer
@@ -31,6 +32,8 @@ class Learner(ABC):
     ema : decay of the running average of the weights per step, or None for none. Early on the decay is (1 + n) / (10 + n) after
         n steps where that is less, so that the initial weights are soon forgotten.
     """
+
+    group = Group()  # the processes that the net is in
 
     def __init__(self, net: Net, arrays: dict[str, Array], optimizer: Optimizer, ema: float | None, backend: str | None) -> None:
         self.net, self.arrays, self.optimizer, self.ema, self.backend = net, arrays, optimizer, ema, backend
@@ -56,7 +59,12 @@ class Learner(ABC):
         """Whether weights and average are finite, and so is what the weights make of the rows x."""
         with np.errstate(all="ignore"):
             arrays = [*self.arrays.values(), *(self.average or {}).values()]
-            return all(math.isfinite(float(array.sum())) for array in arrays) and bool(module(x).isfinite(self.outputs(x)).all())
+            finite = all(math.isfinite(float(array.sum())) for array in arrays)
+            return bool(module(x).isfinite(self.outputs(x)).all()) and not self.group.anyone(not finite)
+
+    def global_norm(self, gradients: dict[str, Array]) -> float:
+        """sqrt of the sum of squares over all arrays."""
+        return math.sqrt(sum_of_squares(gradients))
 
     def apply(self, gradients: dict[str, Array]) -> None:
         """One optimizer step."""
@@ -108,18 +116,20 @@ class LearningNet(Net):
 
 
 class ShallowLearner(Learner):
-    """V beside the wide layer's handle, which updates its weights inside the backward pass; `wide` are more of the handle's arguments."""
+    """V beside the wide layer's handle, which updates its weights inside the backward pass.
+
+    Parameters
+    ----------
+    wide : the handle, of copies of the student's weights
+    """
 
     net: Student
 
     def __init__(
-        self, student: Student, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None, **wide: Any
+        self, student: Student, wide: ShallowWeights, optimizer: Optimizer, ema: float | None, dropout_seed: int, backend: str | None
     ) -> None:
-        arrays: dict[str, Any] = student.arrays()
-        self.dropout_seed = dropout_seed
-        self.V = arrays.pop("V", None)
-        self.wide = ShallowWeights(**arrays, activation=student.activation, backend=backend, **wide)
-        self.wide.owner = student
+        self.dropout_seed, self.wide = dropout_seed, wide
+        self.V = None if student.rank is None else student.weights()["V"].copy()
         self._saved: Saved | None = None  # whose memory the next step takes again
         arrays = ({} if self.V is None else {"V": self.V}) | self.wide.arrays(copy=False)
         super().__init__(student, arrays, optimizer, ema, backend)
@@ -168,10 +178,10 @@ class ShallowLearner(Learner):
         return grads.weight
 
 
-def global_norm(gradients: dict[str, Array]) -> float:
-    """sqrt of the sum of squares over all arrays, summed in float64 and in a fixed order."""
+def sum_of_squares(gradients: dict[str, Array]) -> float:
+    """Over all arrays, in float64 and in a fixed order."""
     squares = (module(block).square(block, dtype=np.float64).sum() for g in gradients.values() for (block,) in _blocks(g))
-    return math.sqrt(float(sum(squares)))
+    return float(sum(squares))
 
 
 def _blocks(*arrays: Array) -> Iterator[list[Array]]:

@@ -19,13 +19,17 @@ from ..data.cases import Cases, Targets, both, finite_in_order, in_order, togeth
 from ..data.feed import Batch, feed, shuffled
 from ..data.moments import moments, standardisation
 from ..devices import like, module, to
+from ..distributed.student import ShardedStudent
+from ..errors import TrainingDivergedError
+from ..nets.net import Net
 from ..nets.student import Student
 from ..progress import Progress
 from .history import Record
 from .interrupt import DeferredInterrupt
-from .learner import Learner, ShallowLearner, global_norm
+from .learner import Learner, LearningNet, ShallowLearner
 from .losses import NAMES, demand_targets, loss_function, one_answer, suits
 from .resume import Sample, fingerprint
+from .sharded import ShardedLearner, demand_agreement
 from .state import TrainingState, diverged
 
 if TYPE_CHECKING:
@@ -39,7 +43,8 @@ class Run:
 
     Parameters
     ----------
-    trainer : the settings; its student is where it will be trained
+    trainer : the settings
+    net : the trainer's student, where it will be trained, or this process's part of it
     data, validation : see `Trainer.fit`
     rows, held_out : samples of the data, and of those for validation
     resume : a checkpoint to go on from, or None
@@ -47,17 +52,18 @@ class Run:
     """
 
     def __init__(
-        self, trainer: Trainer, data: Cases, validation: Cases | None, rows: Sample, held_out: Sample | None, resume: str | None,
+        self, trainer: Trainer, net: Net, data: Cases, validation: Cases | None, rows: Sample, held_out: Sample | None, resume: str | None,
         resume_with: str | Iterable[str],
     ) -> None:  # fmt: skip
         self.rows = rows
-        self.trainer, self.data, self.validation = trainer, data, validation
-        self.learner = _learner(trainer)
+        self.trainer, self.net, self.data, self.validation = trainer, net, data, validation
+        self.learner = _learner(trainer, net)
         self.configuration: dict[str, Any] = {}
-        if trainer.checkpoint is not None or resume is not None:
+        if trainer.checkpoint is not None or resume is not None or trainer.group.size > 1:
             self.configuration = trainer.configuration() | {"rows": len(data), "data": fingerprint(rows)}
             if trainer.keep_best and held_out is not None:
                 self.configuration["validation"] = fingerprint(held_out)
+        demand_agreement(trainer.group, net, trainer.optimizer, self.configuration, trainer.epochs, resume)
         if resume is None:
             self.state = TrainingState()
             self._standardise()
@@ -68,6 +74,8 @@ class Run:
         self._began = self._loss_on_sample(to("cpu", self.learner.outputs(self._sample_there()))) if trainer.loss in NAMES else None
         self._started = time.perf_counter() - self.state.seconds
         self._interrupt = DeferredInterrupt()
+        self._interrupted = False  # on all processes
+        self.handed_over = False  # whether the net has its result
 
     @property
     def steps(self) -> int:
@@ -78,7 +86,8 @@ class Run:
     def finish(self) -> None:
         """Take all steps that are left."""
         trainer, state = self.trainer, self.state
-        hide_bar = None if trainer.progress else True  # None: unless standard error is a terminal
+        hide_bar = None if trainer.progress and trainer.group.rank == 0 else True  # None: unless standard error is a terminal
+        alike = False  # whether all processes have come to the same end
         with self._interrupt, Progress(total=self.steps, initial=state.step, disable=hide_bar, unit="step") as bar:
             try:
                 while state.epoch < trainer.epochs and not state.history.stopped_early:
@@ -87,14 +96,21 @@ class Run:
                     self._record()
                 if state.step > 0:  # a run of no epochs has nothing to keep, and takes no file's place
                     self._save(finished=True)
+                alike = True
+            except TrainingDivergedError:
+                alike = True
+                raise
             except KeyboardInterrupt as stop:
-                if state.consistent:
+                alike = self._interrupted
+                if state.consistent and (alike or trainer.group.size == 1):
                     self._save()
                     if trainer.checkpoint is not None:
                         stop.args = (f"stopped in epoch {state.reached}, state in {trainer.checkpoint!r}: go on with fit(resume=...)",)
                 raise
             finally:
-                self._hand_over_the_last()
+                if alike or trainer.group.size == 1:
+                    self._hand_over_the_last()
+                    self.handed_over = True
 
     def useless(self) -> tuple[float, float] | None:
         """Where the net's loss is higher than when the run began, and than that of the same answer for every row: its loss, and that one.
@@ -140,8 +156,15 @@ class Run:
                 bar.update()
                 if state.step % trainer.checkpoint_every == 0:
                     self._save()
-                self._interrupt.check()
+                self._check_interrupt()
         self._demand_useful()
+
+    def _check_interrupt(self) -> None:
+        """Stop where this process, or another one of the group, was told to."""
+        if self.learner.group.anyone(self._interrupt.pending):
+            self._interrupted = True
+            self._interrupt.check()
+            raise KeyboardInterrupt
 
     def _targets(self, source: str, targets: Array | Targets) -> Array | Targets:
         """Targets as the loss takes them; `source` is the argument that they come from."""
@@ -172,7 +195,7 @@ class Run:
             for name, gradient in self.learner.gradients(done, dy).items():
                 total[name] = total[name] + gradient if name in total else gradient
         if trainer.clip_norm is not None:
-            norm = global_norm(total)
+            norm = self.learner.global_norm(total)
             self._demand_finite("a finite gradient norm", norm, state.step + 1)
             for gradient in total.values() if norm > trainer.clip_norm else ():
                 gradient *= np.float32(trainer.clip_norm / norm)
@@ -188,7 +211,7 @@ class Run:
         record = Record(state.epoch + 1, state.step, state.loss_sum / len(self.data), loss, accuracy, rate, state.seconds)
         state.consistent = False
         if state.history.add(record, trainer.monitor) and trainer.keep_best:
-            state.best = trainer.student.arrays()
+            state.best = self.net.arrays()
         if trainer.patience is not None:
             state.history.stopped_early = record.epoch - (state.history.best_epoch or state.history.compared_from) >= trainer.patience
         state.epoch, state.position, state.loss_sum = state.epoch + 1, 0, 0.0
@@ -208,13 +231,13 @@ class Run:
                 if state.target_scale is not None:
                     y = y * like(y, state.target_scale) + like(y, state.target_mean)
                 right += int(module(y).count_nonzero(y.argmax(axis=1) == (_answers(logits, labels))))
-                self._interrupt.check()
+                self._check_interrupt()
         if comparable:
             self._demand_finite("a finite validation loss", loss_sum, state.step)
         return (loss_sum / len(cases) if comparable else None), right / len(cases)
 
     def _standardise(self) -> None:
-        student, how = self.trainer.student, self.trainer.standardise_inputs
+        student, how = self.net, self.trainer.standardise_inputs
         if how and student.mean is None:
             student.set_standardisation(*standardisation((x for x, _, _ in in_order("data", self.data)), self.data.inputs, how))
         if self.trainer.standardise_targets:
@@ -238,7 +261,7 @@ class Run:
 
     def _hand_over_the_last(self) -> None:
         """Give the student its result; where what the learner has is of no use, the student keeps what it was given last."""
-        student, state = self.trainer.student, self.state
+        student, state = self.net, self.state
         if state.consistent and self.learner.useful(self._tried):
             self.learner.hand_over()
         if state.best is not None:
@@ -268,12 +291,16 @@ class Run:
         return f"; the last good checkpoint is in {checkpoint!r}" if checkpoint is not None and os.path.exists(checkpoint) else ""
 
 
-def _learner(trainer: Trainer) -> Learner:
-    """The student, or the deep net, as the loop moves it."""
+def _learner(trainer: Trainer, net: Net) -> Learner:
+    """The student, its part or the deep net, as the loop moves it."""
     dropout_seed = int(np.random.SeedSequence(trainer.seed).generate_state(1, np.uint64)[0])
-    net, shared = trainer.student, (trainer.optimizer, trainer.ema, dropout_seed, trainer.backend)
-    wide: dict[str, Any] = {"memory_budget": trainer.memory_budget, "dtype": trainer.dtype, "keep": trainer.save_dtype}
-    return ShallowLearner(net, *shared, **wide) if isinstance(net, Student) else net.learner(*shared)
+    shared = (trainer.optimizer, trainer.ema, dropout_seed, trainer.backend)
+    if isinstance(net, LearningNet):
+        return net.learner(*shared)
+    assert isinstance(net, Student)
+    wide = net.handle(dtype=trainer.dtype, backend=trainer.backend, memory_budget=trainer.memory_budget, keep=trainer.save_dtype)
+    wide.owner = trainer.student
+    return (ShardedLearner if isinstance(net, ShardedStudent) else ShallowLearner)(net, wide, *shared)
 
 
 def _finite(array: Array) -> bool:

@@ -14,7 +14,7 @@ from ..backends.interface import Array
 from ..data.cases import Targets, both, together
 from ..devices import like, module, to
 from ..errors import FileFormatError, TrainingDivergedError
-from ..files import Path, read_safetensors, write_safetensors
+from ..files import Path
 from .history import History
 from .learner import Learner
 from .resume import demand_epochs, demand_same_run, other_measure
@@ -72,13 +72,13 @@ class TrainingState:
         }
         given = ((f"{group}.{name}", array) for group, members in groups.items() for name, array in members.items())
         arrays = {name: to("cpu", array) for name, array in given if array is not None}
-        for name, array in arrays.items():
-            if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
-                self.consistent = False
-                raise diverged(self.step, f"finite values in {name}", "NaN or infinity")
+        bad = [name for name, array in arrays.items() if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max()))]
+        if learner.group.anyone(bool(bad)):
+            self.consistent = False
+            raise diverged(self.step, f"finite values in {bad[0] if bad else 'the weights and slots of all processes'}", "NaN or infinity")
         counters = {name: getattr(self, name) for name in _COUNTERS}
         metadata = {"configuration": configuration, "counters": counters, "history": self.history.as_dict(), "finished": finished}
-        write_safetensors(path, arrays, {"kind": "checkpoint", **metadata})
+        learner.net.write_file(path, arrays, {"kind": "checkpoint", **metadata})
 
     @classmethod
     def load(
@@ -95,7 +95,7 @@ class TrainingState:
         OSError
             The file cannot be read.
         """
-        flat, metadata = read_safetensors(path, "checkpoint", "resume")
+        flat, metadata = learner.net.read_file(path, "checkpoint", "resume")
         demand_same_run(path, metadata.get("configuration"), configuration, resume_with)
         with _whole(path):
             history = History.from_dict(metadata["history"])

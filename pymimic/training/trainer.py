@@ -12,6 +12,8 @@ from ..callables import demand_arguments, describe
 from ..data.cases import Cases, demand_cases
 from ..data.feed import Augment
 from ..devices import DEVICES
+from ..distributed.group import Group
+from ..distributed.student import ShardedStudent
 from ..files import Path
 from ..nets.net import Net
 from ..nets.student import Student
@@ -62,6 +64,9 @@ class Trainer:
         a device's tensor cores multiply bfloat16 faster
     keep : the type of a kept h where `dtype` is float32. "bfloat16" halves its memory, and puts errors of up to 4e-3 into dW. A `DeepNet`
         has neither this choice nor the two before: its layers are float32, and it keeps their outputs
+    group : a `pymimic.distributed.ProcessGroup`: each of its processes trains some of the hidden units of the student, which all of them
+        have, and all call `fit` with the same arguments. A `ShardedStudent` brings its own
+    reproducible : with a group, or without: add up fixed parts of H in their order, so that any number of processes gets the same bits
 
     Raises
     ------
@@ -76,6 +81,7 @@ class Trainer:
         augment: Augment | None = None, standardise_inputs: bool | str = False, standardise_targets: bool = False,
         checkpoint: Path | None = None, checkpoint_every: int = 1000, progress: bool = True, device: str = "cpu",
         backend: str | None = None, memory_budget: int = 256 << 20, dtype: str = "float32", keep: str = "float32",
+        group: Group | None = None, reproducible: bool = False,
     ) -> None:  # fmt: skip
         for name, given, wanted in (("student", student, Net), ("optimizer", optimizer, Optimizer)):
             if not isinstance(given, wanted):
@@ -128,10 +134,25 @@ class Trainer:
                 raise TypeError(f"augment: expected a function or None, got {type(augment).__name__}")
             demand_arguments("augment", augment, "x", "targets", "rng")
         self.monitor, self.augment = monitor, augment
+        self._take_group(group, _check.flag("reproducible", reproducible))
         self.checkpoint = home("checkpoint", checkpoint)
         self.history = History()
         if self.checkpoint is not None:
             self.configuration()  # is tried now, not at the first checkpoint
+
+    def _take_group(self, group: Group | None, reproducible: bool) -> None:
+        """Who trains: this process alone, or one of several."""
+        if group is not None and not isinstance(group, Group):
+            raise TypeError(f"group: expected a pymimic.distributed.ProcessGroup or None, got {type(group).__name__}")
+        if isinstance(self.student, ShardedStudent):
+            if group is not None or reproducible:
+                raise ValueError("group, reproducible: expected none beside a ShardedStudent, which has its own")
+            self.group, self.reproducible, self._shards = self.student.group, self.student.reproducible, False
+            return
+        self.group, self.reproducible = group or Group(), reproducible
+        self._shards = self.reproducible or self.group.size > 1  # whether `fit` cuts the student
+        if self._shards and (not isinstance(self.student, Student) or self.device != "cpu"):
+            raise ValueError("group, reproducible: expected them with a Student on the CPU only")
 
     @property
     def path(self) -> str:
@@ -179,31 +200,49 @@ class Trainer:
         OSError
             A checkpoint cannot be read or written.
         """
+        with self.group.together():
+            rows, held_out = self._samples(data, validation)
+            resume = home("resume", resume)
+            if isinstance(resume_with, str):
+                resume_with = [resume_with]
+            resume_with = _check.sequence("resume_with", resume_with, "names of settings")
+            if resume is None and resume_with:
+                raise ValueError(f"resume_with: expected it with resume only, got {', '.join(map(str, resume_with))} without")
+            if self.checkpoint is not None:
+                demand_place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
+            if resume is None:
+                self.optimizer.demand_for(self.student)
+        device = self.student.device
+        try:
+            self.student.to(self.device)
+            net: Net = self.student
+            if self._shards:
+                assert isinstance(net, Student)
+                net = ShardedStudent.of(net, self.group, reproducible=self.reproducible)
+            run = Run(self, net, data, validation, rows, held_out, resume, resume_with)
+            self.history, speaks = run.state.history, self.group.rank == 0
+            if speaks and not self.history.stopped_early:
+                self._warn_of_rates(run.steps - run.state.step)
+            try:
+                run.finish()
+            finally:
+                if run.handed_over and isinstance(net, ShardedStudent) and net is not self.student:
+                    self.student.set_standardisation(net.mean, net.scale)
+                    self.student.set_arrays(**net.whole().weights())
+            if (useless := run.useless()) is not None and speaks:
+                self._warn_of_no_use(useless, len(rows[0]))
+            return self.history
+        finally:
+            self.student.to(device)
+
+    def _samples(self, data: Cases, validation: Cases | None) -> tuple[Sample, Sample | None]:
+        """Some rows of each, once they are known to suit the student and the loss."""
         demand_cases(self.student.inputs, self.student.outputs, data=data, validation=validation)
         rows = sample("data", data)
         demand_targets("data", self.loss, self.alpha, rows[1])
         held_out = None if validation is None else sample("validation", validation)
         self._demand_watchable(held_out, rows)
-        resume = home("resume", resume)
-        resume_with = [resume_with] if isinstance(resume_with, str) else _check.sequence("resume_with", resume_with, "names of settings")
-        if resume is None and resume_with:
-            raise ValueError(f"resume_with: expected it with resume only, got {', '.join(map(str, resume_with))} without")
-        if self.checkpoint is not None:
-            demand_place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
-        if resume is None:
-            self.optimizer.demand_for(self.student)
-        device = self.student.device
-        try:
-            self.student.to(self.device)
-            run = Run(self, data, validation, rows, held_out, resume, resume_with)
-            self.history = run.state.history
-            if not self.history.stopped_early:
-                self._warn_of_rates(run.steps - run.state.step)
-            run.finish()
-            self._warn_of_no_use(run)
-            return self.history
-        finally:
-            self.student.to(device)
+        return rows, held_out
 
     def _demand_watchable(self, validation: Sample | None, trained_on: Sample) -> None:
         if not self.keep_best:
@@ -227,14 +266,12 @@ class Trainer:
                 "rises to the last step, and never gets to its schedule"
             )
 
-    def _warn_of_no_use(self, run: Run) -> None:
+    def _warn_of_no_use(self, found: tuple[float, float], rows: int) -> None:
         """Warn where the run made the net worse, and worse than the same answer for every row."""
-        found = run.useless()
-        if found is not None:
-            warn(
-                f"{self._called}: expected a loss below {found[1]:.4g}, that of the same answer for every row, got {found[0]:.4g}, more "
-                f"than when the run began (on {len(run.rows[0])} rows of the data): try a lower learning rate"
-            )
+        warn(
+            f"{self._called}: expected a loss below {found[1]:.4g}, that of the same answer for every row, got {found[0]:.4g}, more "
+            f"than when the run began (on {rows} rows of the data): try a lower learning rate"
+        )
 
     @property
     def _called(self) -> str:

@@ -1,0 +1,8 @@
+"""More hidden units than one machine holds: each process has some of them, and sums of y and dz are all that they exchange."""
+
+from .group import Group as Group
+from .group import ProcessGroup as ProcessGroup
+from .student import ShardedStudent as ShardedStudent
+from .units import Units as Units
+from .units import dealt as dealt
+from .weights import ShardedWeights as ShardedWeights

@@ -1,0 +1,176 @@
+"""Who takes part: the processes of a group of torch.distributed, or this process alone. What they pass to each other are sums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..backends.interface import Array
+from ..errors import GroupError
+
+_LOOKS = 20  # at whether other processes are alive, after one has been lost
+_PAUSE = 0.1  # seconds between them
+
+
+class Group:
+    """This process alone: the base of `ProcessGroup`, which has others beside it.
+
+    Attributes
+    ----------
+    rank : of this process, from 0
+    size : how many there are
+    """
+
+    rank, size = 0, 1
+
+    def sum(self, array: Array) -> Array:
+        """Add the arrays of all processes up, in place; all get the same bits. Returns it."""
+        return array
+
+    def gather(self, array: Array) -> list[Array]:
+        """The arrays of all processes, which have one shape and dtype, in the order of ranks."""
+        return [array]
+
+    def told(self, value: Any) -> list[Any]:
+        """What each process says, in the order of ranks: anything that JSON can hold."""
+        return [value]
+
+    def anyone(self, flag: bool) -> bool:
+        """Whether it is true for any process."""
+        return flag
+
+    def agree(self, **values: Any) -> None:
+        """Demand the same values on all processes.
+
+        Raises
+        ------
+        ValueError
+            On every process: the first name whose values differ, and on which processes.
+        """
+        digests = {name: hashlib.sha256(_bytes(value)).hexdigest() for name, value in values.items()}
+        everyone = self.told(digests)
+        for name in digests:
+            groups: dict[str, list[int]] = {}
+            for rank, theirs in enumerate(everyone):
+                groups.setdefault(theirs.get(name, "nothing"), []).append(rank)
+            if len(groups) > 1:
+                shown = " and ".join(f"one on rank {', '.join(map(str, ranks))}" for ranks in groups.values())
+                mine = "" if isinstance(values[name], np.ndarray) else f"; rank {self.rank} has {values[name]!r}"
+                raise ValueError(f"{name}: expected the same on all {self.size} processes, got {shown}{mine}")
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let an exception that the block raises on one process end it on all: on the others as a GroupError that names it.
+
+        The block itself asks nothing of the group.
+        """
+        error = None
+        try:
+            yield
+        except Exception as raised:
+            error = raised
+        everyone = self.told(None if error is None else f"{type(error).__name__}: {error}")
+        if error is not None:
+            raise error
+        for rank, said in enumerate(everyone):
+            if said is not None:
+                raise GroupError(f"group: expected all {self.size} processes to go on, but rank {rank} stopped with {said}")
+
+
+class ProcessGroup(Group):
+    """The processes of a group of torch.distributed, which is to be initialised.
+
+    Parameters
+    ----------
+    group : a process group, of one axis of a DeviceMesh for instance (`mesh.get_group("units")`); None for that of all processes
+
+    Raises
+    ------
+    ImportError
+        There is no PyTorch.
+    RuntimeError
+        torch.distributed is not initialised, or this process is not in the group.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        import torch  # optional, and slow to import
+        from torch import distributed
+
+        self._torch, self._distributed = torch, distributed
+        if not (distributed.is_available() and distributed.is_initialized()):
+            raise RuntimeError("group: expected torch.distributed to be initialised: call torch.distributed.init_process_group first")
+        self._group = distributed.group.WORLD if group is None else group
+        self.rank = distributed.get_rank(self._group)
+        if self.rank < 0:
+            raise RuntimeError("group: expected one that this process is in, got another")
+        self.size = distributed.get_world_size(self._group)
+        self._there: list[Any] = []  # host and process number of each rank
+        self._there = self.told([socket.gethostname(), os.getpid()])
+
+    def sum(self, array: Array) -> Array:
+        self._do(lambda: self._distributed.all_reduce(self._tensor(array), group=self._group))
+        return array
+
+    def gather(self, array: Array) -> list[Array]:
+        mine = self._tensor(array)
+        all_of_them = [self._torch.empty_like(mine) for _ in range(self.size)]
+        self._do(lambda: self._distributed.all_gather(all_of_them, mine, group=self._group))
+        return [tensor.numpy() for tensor in all_of_them]
+
+    def told(self, value: Any) -> list[Any]:
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = [int(length[0]) for length in self.gather(np.array([len(text)], np.int64))]
+        padded = np.zeros(max(lengths), np.uint8)
+        padded[: len(text)] = text
+        return [json.loads(theirs[:length].tobytes()) for theirs, length in zip(self.gather(padded), lengths)]
+
+    def anyone(self, flag: bool) -> bool:
+        return bool(self.sum(np.array([flag], np.int32))[0])
+
+    def _tensor(self, array: Array) -> Any:
+        return self._torch.from_numpy(array)
+
+    def _do(self, collective: Any) -> None:
+        """Call it, and let its error say who is gone."""
+        try:
+            collective()
+        except RuntimeError as error:
+            raise GroupError(
+                f"group: expected all {self.size} processes to go on, but rank {self.rank} waits for {self._gone()}: {error}"
+            ) from error
+
+    def _gone(self) -> str:
+        """The processes that are no more, as far as this one can see."""
+        gone: list[int] = []
+        for _ in range(_LOOKS if self._there else 0):
+            gone = [rank for rank, (host, number) in enumerate(self._there) if host == socket.gethostname() and not _is_alive(number)]
+            if gone:
+                break
+            time.sleep(_PAUSE)
+        return f"rank {', '.join(map(str, gone))}, which is gone" if gone else "another one, which is on another host or does not answer"
+
+
+def _is_alive(number: int) -> bool:
+    """Whether the process runs: one that has ended, and that nobody has asked after, does not."""
+    try:
+        os.kill(number, 0)
+        with open(f"/proc/{number}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's, or a system without /proc
+        return True
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, np.ndarray):
+        return f"{value.shape}{value.dtype}".encode() + np.ascontiguousarray(value).tobytes()
+    return json.dumps(value, sort_keys=True).encode()

@@ -1,0 +1,116 @@
+"""Several processes train one net."""
+
+import os
+import signal
+import time
+
+import in_ranks as there
+import numpy as np
+import pytest
+import ranks
+
+import pymimic as pm
+from pymimic.distributed import Group
+
+
+def test_two_ranks_make_the_steps_of_one(tmp_path):
+    want = there.fifty_steps(pm.ShallowWeights(**there.WEIGHTS))
+    both = ranks.together(2, there.stepped, tmp_path)
+    for name in ("loss", "dz", "c"):
+        assert both[0][name].tobytes() == both[1][name].tobytes()
+        np.testing.assert_allclose(both[0][name], want[name], rtol=1e-6, atol=1e-6 * np.abs(want[name]).max())
+    for name in "UbW":
+        units = np.concatenate([own[name] for own in both])
+        np.testing.assert_allclose(units, want[name], rtol=1e-6, atol=1e-6 * np.abs(want[name]).max())
+
+
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_fixed_parts_give_the_bits_of_one_process(tmp_path, size):
+    want = there.stepped(Group(), reproducible=True)
+    found = ranks.together(size, there.stepped, tmp_path, reproducible=True)
+    for name in "UbW":
+        assert np.concatenate([own[name] for own in found]).tobytes() == want[name].tobytes()
+    for own in found:
+        assert all(own[name].tobytes() == np.asarray(want[name]).tobytes() for name in ("loss", "dz", "c"))
+
+
+def test_a_step_sends_the_same_bytes_whatever_H_is(tmp_path):
+    for hidden in (10_000, 100_000):
+        for own in ranks.together(2, there.counted, tmp_path, hidden=hidden):
+            assert own["bytes"] == 4 * there.B * (there.C + there.K)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "clip_norm": 0.5, "keep_best": True}], ids=["plain", "everything"])
+def test_a_student_on_two_ranks_is_that_of_one_process(tmp_path, settings):
+    want = there.run(**settings)
+    for found in ranks.together(2, there.trained, tmp_path, **settings):
+        assert there.digest(found) == there.digest({name: np.asarray(array) for name, array in want.items()})
+
+
+def test_without_fixed_parts_it_is_near(tmp_path):
+    want, found = there.run(reproducible=False), ranks.together(2, there.trained, tmp_path, reproducible=False)
+    assert there.digest(found[0]) == there.digest(found[1])
+    np.testing.assert_allclose(found[0]["losses"], want["losses"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_goes_from_four_ranks_to_two_and_to_one(tmp_path):
+    want = {name: np.asarray(array) for name, array in there.run(epochs=4).items()}
+    where = str(tmp_path / "run")
+    ranks.together(4, there.trained, tmp_path / "four", checkpoint=where, epochs=2, whole=False)
+    assert len(list(tmp_path.glob("run.*"))) == 4
+    ranks.together(2, there.trained, tmp_path / "two", checkpoint=where, resume=where, epochs=3, whole=False)
+    assert len(list(tmp_path.glob("run.*"))) == 2
+    last = there.run(Group(), checkpoint=where, resume=where, epochs=4, whole=False)
+    assert list(tmp_path.glob("run.*")) == []
+    assert there.digest({name: np.asarray(array) for name, array in last.items()}) == there.digest(want)
+
+
+def test_a_sharded_student_is_saved_by_all_and_read_by_one(tmp_path):
+    both = ranks.together(2, there.saved, tmp_path)
+    for own in both:
+        assert own["before"].tobytes() == own["after"].tobytes() == both[0]["before"].tobytes()
+        assert own["first"].tobytes() == own["before"][:3].tobytes()
+    whole = pm.Student.load(tmp_path / "student")
+    np.testing.assert_allclose(whole.predict(there.X), both[0]["before"], atol=1e-5)
+    assert whole.score(there.X, there.T.argmax(axis=1)) == pytest.approx(both[0]["accuracy"], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("data", "rows: expected the same on all 2 processes"),
+        ("rate", "learning_rate: expected the same on all 2 processes"),
+        ("weights", "student: expected the same on all 2 processes"),
+        ("shares", "units: expected the same on all 2 processes"),
+        ("units", "hidden: expected at least 33 units, 32 for each of 2 processes, got 32"),
+    ],
+)
+def test_ranks_that_differ_are_told_so_at_the_start(tmp_path, what, said):
+    for own in ranks.together(2, there.refused, tmp_path, what=what):
+        assert said in str(own["error"])
+
+
+def test_an_error_on_one_rank_ends_the_others(tmp_path):
+    fine, odd = ranks.together(2, there.refused, tmp_path, what="shape")
+    assert str(odd["error"]).startswith("ValueError: data: ")
+    assert str(fine["error"]).startswith("GroupError: group: expected all 2 processes to go on, but rank 1 stopped with ValueError: data: ")
+
+
+def test_a_rank_that_is_killed_ends_the_others_and_loses_nothing(tmp_path):
+    processes = ranks.begin(2, there.until_killed, tmp_path)
+    waited = time.monotonic() + ranks.SECONDS
+    while not (tmp_path / "run").exists():
+        assert time.monotonic() < waited
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    codes, said = ranks.end(processes)
+    assert time.monotonic() - began < 30
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] != 0
+    assert "rank 0 waits for rank 1, which is gone" in said[0]
+    _, metadata = pm.unit_files.read_arrays(tmp_path / "run", "checkpoint")
+    assert metadata["counters"]["step"] >= 1
+    assert os.listdir(tmp_path)
