@@ -13,6 +13,8 @@ from typing import ParamSpec, TextIO
 
 import typer
 
+from .distributed.launch import speaks
+from .errors import GroupError
 from .training.interrupt import Terminated
 
 P = ParamSpec("P")
@@ -22,8 +24,9 @@ _SIGINT, _SIGPIPE = 2, 13
 
 
 def complain(message: object, code: int) -> int:
-    """Print one line; returns `code`."""
-    typer.echo(f"pymimic: {' '.join(str(message).split())}", err=True)
+    """Print one line, of several processes that have the same to say the first; returns `code`."""
+    if speaks():
+        typer.echo(f"pymimic: {' '.join(str(message).split())}", err=True)
     return code
 
 
@@ -41,7 +44,7 @@ def one_line(command: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             where = f": {str(error.filename)!r}" if error.filename else ""
             raise typer.Exit(complain(_dashed(f"{error.strerror or error}{where}"), FAILED)) from None
-        except (ValueError, TypeError, MemoryError, ImportError) as error:
+        except (ValueError, TypeError, MemoryError, ImportError, GroupError) as error:
             raise typer.Exit(complain(_dashed(str(error) or "out of memory"), FAILED)) from None
 
     return wrapped

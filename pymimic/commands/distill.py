@@ -12,6 +12,11 @@ from .. import _check
 from ..data.mapped import map_npy
 from ..data.storage import Storage
 from ..data.transfer import TransferSet
+from ..distributed.group import Group
+from ..distributed.launch import joined, restarted
+from ..distributed.saving import remove
+from ..distributed.speed import measured_shares
+from ..distributed.student import ShardedStudent
 from ..errors import TrainingDivergedError
 from ..exits import complain, counted, option, status_of
 from ..files import demand_kind_or_none
@@ -93,6 +98,15 @@ def distill(
     ] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="start anew where there is a checkpoint, which is overwritten")] = False,
     dtype: Annotated[str, typer.Option(metavar="float32|bfloat16", help="of the wide layer's products")] = "float32",
+    reproducible: Annotated[
+        bool, typer.Option("--reproducible", help="add up fixed parts of H: the same bits for any number of torchrun's processes")
+    ] = False,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            metavar="measured|A,B,...", help="how torchrun's processes share the units: by their speed, or so  [default: equally]"
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,
 ) -> None:
     """Train a wide shallow student on a teacher's logits (Ba & Caruana 2014), from --inputs and --logits, or from --set.
@@ -100,6 +114,7 @@ def distill(
     With all three the files' rows are written into the folder, in the bytes that the options from --inputs-dtype to --compress say, and
     the student sees them as they are kept.
     The checkpoint is there for a run that is stopped: one that comes to its end removes it.
+    Started by torchrun, each process trains some of the hidden units; a run that torchrun restarts goes on from the checkpoint.
     """
     use_threads(threads)
     state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
@@ -119,12 +134,19 @@ def distill(
     demand_writable("out", out)
     demand_writable("checkpoint", state)
     demand_kind_or_none("out", out, "student")
-    demand_clear_start(state, resume, resume_with, fresh)
+    group, resume = joined(), resume or (restarted() and state.exists())
+    with group.together():
+        demand_clear_start(state, resume, resume_with, fresh)
     cases = _cases(inputs, logits, folder, kept)
     validation = None
     if val_inputs is not None and val_logits is not None:
         validation = _transfer_set("val-inputs", val_inputs, "val-logits", val_logits)
-    student = Student(cases.inputs, hidden, cases.outputs, rank, activation, dropout, seed)
+    sizes = (cases.inputs, hidden, cases.outputs, rank, activation, dropout, seed)
+    if group.size > 1 or reproducible:
+        dealt = _shares(shares, group, rank or cases.inputs, cases.outputs, batch_size)
+        student: Student = ShardedStudent(*sizes, group=group, shares=dealt, reproducible=reproducible)
+    else:
+        student = Student(*sizes)
     if pca:
         student.initialise_bottleneck(cases.batch(np.linspace(0, len(cases) - 1, min(len(cases), _PCA_ROWS)).astype(np.int64))[0])
     steps = -(-len(cases) // max(1, batch_size)) * epochs
@@ -151,8 +173,22 @@ def distill(
     except OSError as error:
         what = f"out: {error.strerror} (the run is in {str(state)!r}: mend this, and add --resume to the same command)"
         raise OSError(error.errno, what, error.filename) from error
-    state.unlink(missing_ok=True)
-    typer.echo(f"{out}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, trainer.keep_best)}")
+    remove(state, group)
+    if group.rank == 0:
+        where = f"{out} and {counted(group.size, 'file')} of units beside it" if group.size > 1 else f"{out}"
+        typer.echo(f"{where}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, trainer.keep_best)}")
+
+
+def _shares(text: str | None, group: Group, rank: int, outputs: int, batch_size: int) -> list[float] | None:
+    """What each process's share of the units is."""
+    if text is None:
+        return None
+    if text == "measured":
+        return measured_shares(group, rank, outputs, batch_size)
+    try:
+        return [float(share) for share in text.split(",")]
+    except ValueError:
+        raise ValueError(f"shares: expected measured, or numbers such as 1,2,1, got {text!r}") from None
 
 
 def _summary(history: History, keep_best: bool) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__, backends
+from .. import __version__, _check, backends
+from ..distributed.units import dealt
 from ..errors import BackendUnavailableError
 from ..plan import Plan, plan
 from ..threads import get_num_threads
@@ -28,6 +29,7 @@ _PACKAGES = (
     "torch",
     "cupy-cuda13x",
 )
+_SHOWN = 8  # ranks, the last of them among these
 _MODEL = "amx_model"  # an instruction set that is none: what AMX's tiles compute, computed without them
 
 
@@ -36,11 +38,14 @@ def info(
         str | None,
         typer.Option("--plan", metavar="B,D,k,H,C", help="say how a batch of this shape would run; k is none without a bottleneck"),
     ] = None,
+    ranks: Annotated[
+        int | None, typer.Option(metavar="N", help="with --plan: which of N processes has which units, and what they send in a step")
+    ] = None,
 ) -> None:
     """Version, instruction sets, threads, CUDA, and the optional packages at hand.
 
     With --plan: rows, inputs, bottleneck units, hidden units, outputs. "keep h" says that a training step keeps h between its passes, as
-    it takes at most 256 MiB; "recompute h" that it makes h again, a part at a time.
+    it takes at most 256 MiB; "recompute h" that it makes h again, a part at a time. With --ranks as well: the same over processes.
     """
     lines = {"pymimic": __version__, "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}"}
     ops = backends.default_host().name
@@ -63,9 +68,25 @@ def info(
     if shape is not None:
         planned = _planned(shape)
         lines |= {"plan": str(planned), **backends.passes(planned)}
+        lines |= {} if ranks is None else _of_ranks(planned, ranks)
+    elif ranks is not None:
+        raise ValueError(f"ranks: expected --plan beside it, got --ranks {ranks} alone")
     width = max(map(len, lines)) + 2
     for name, value in lines.items():
         typer.echo(f"{name + ':':<{width}}{value}")
+
+
+def _of_ranks(planned: Plan, ranks: int) -> dict[str, str]:
+    """Whose the units are, what one process holds, and what it gives to the others in a training step."""
+    B, D, k, H, C = planned.B, planned.D, planned.k, planned.H, planned.C
+    units = dealt(H, _check.integer("ranks", ranks, 1, 1 << 20))
+    lines = {f"rank {rank}": f"units {own.first} to {own.end}" for rank, own in enumerate(units)}
+    if ranks > _SHOWN:
+        lines = {name: line for i, (name, line) in enumerate(lines.items()) if i < _SHOWN - 1 or i == ranks - 1}
+    weights = 4 * (max(map(len, units)) * (k + 1 + C) + (k * D if k != D else 0) + C)
+    lines["a rank's weights"] = f"{weights / 2**20:.1f} MiB, with AdamW's slots {3 * weights / 2**20:.1f} MiB"
+    lines["a rank sends"] = f"{4 * B * (k + C)} bytes a step: sums of y ({B} x {C}) and of dz ({B} x {k}), whatever H is"
+    return lines
 
 
 def _planned(shape: str) -> Plan:

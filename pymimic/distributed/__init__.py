@@ -2,6 +2,8 @@
 
 from .group import Group as Group
 from .group import ProcessGroup as ProcessGroup
+from .launch import joined as joined
+from .speed import measured_shares as measured_shares
 from .student import ShardedStudent as ShardedStudent
 from .units import Units as Units
 from .units import dealt as dealt

@@ -55,6 +55,15 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str,
                 os.unlink(here)
 
 
+def remove(path: Path, group: Group) -> None:
+    """Remove a file and the files of units beside it, by the first process."""
+    with group.together():
+        if group.rank == 0:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            _remove_shards(path, [])
+
+
 def _finish(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], token: str, ranges: list[list[int]]) -> None:
     """Write the file that names the others, and remove those of earlier writings."""
     new = [shard_path(path, token, rank) for rank in range(len(ranges))]

@@ -148,10 +148,10 @@ class Trainer:
             if group is not None or reproducible:
                 raise ValueError("group, reproducible: expected none beside a ShardedStudent, which has its own")
             self.group, self.reproducible, self._shards = self.student.group, self.student.reproducible, False
-            return
-        self.group, self.reproducible = group or Group(), reproducible
-        self._shards = self.reproducible or self.group.size > 1  # whether `fit` cuts the student
-        if self._shards and (not isinstance(self.student, Student) or self.device != "cpu"):
+        else:
+            self.group, self.reproducible = group or Group(), reproducible
+            self._shards = self.reproducible or self.group.size > 1  # whether `fit` cuts the student
+        if (self.reproducible or self.group.size > 1) and (not isinstance(self.student, Student) or self.device != "cpu"):
             raise ValueError("group, reproducible: expected them with a Student on the CPU only")
 
     @property

@@ -83,7 +83,8 @@ def test_tables_are_made_of_the_newest_results(result, tmp_path):
     made = make_tables()
     (tmp_path / "old.json").write_text(json.dumps(result | {"date": "2020-01-01T00:00:00+00:00", "results": []}))
     (tmp_path / "new.json").write_text(json.dumps(result))
-    text = made.with_tables(f"before\n{made.BEGIN}\nold\n{made.END}\nafter\n", tmp_path)
+    begin, end = made.BEGIN.format("benchmarks"), made.END.format("benchmarks")
+    text = made.with_tables(f"before\n{begin}\nold\n{end}\nafter\n", tmp_path)
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| mnist-8k | 37 | forward | **" in text
@@ -98,9 +99,14 @@ def test_each_machine_has_a_table(result, tmp_path):
     other["date"] = "2020-01-01T00:00:00+00:00"
     for name, run in (("a.json", result), ("b.json", other)):
         (tmp_path / name).write_text(json.dumps(run))
-    text = made.with_tables(made.BEGIN + made.END, tmp_path)
+    text = made.with_tables(made.BEGIN.format("benchmarks") + made.END.format("benchmarks"), tmp_path)
     assert "### another processor" in text
     assert f"### {result['machine']['cpu']}" in text
+
+
+def test_a_page_without_marks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected the marks <!-- benchmarks"):
+        make_tables().with_tables("no marks", tmp_path)
 
 
 def test_tables_are_up_to_date():

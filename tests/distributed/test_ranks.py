@@ -40,6 +40,7 @@ def test_a_step_sends_the_same_bytes_whatever_H_is(tmp_path):
             assert own["bytes"] == 4 * there.B * (there.C + there.K)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "clip_norm": 0.5, "keep_best": True}], ids=["plain", "everything"])
 def test_a_student_on_two_ranks_is_that_of_one_process(tmp_path, settings):
     want = there.run(**settings)
@@ -47,6 +48,7 @@ def test_a_student_on_two_ranks_is_that_of_one_process(tmp_path, settings):
         assert there.digest(found) == there.digest({name: np.asarray(array) for name, array in want.items()})
 
 
+@pytest.mark.slow
 def test_without_fixed_parts_it_is_near(tmp_path):
     want, found = there.run(reproducible=False), ranks.together(2, there.trained, tmp_path, reproducible=False)
     assert there.digest(found[0]) == there.digest(found[1])
@@ -76,6 +78,7 @@ def test_a_sharded_student_is_saved_by_all_and_read_by_one(tmp_path):
     assert whole.score(there.X, there.T.argmax(axis=1)) == pytest.approx(both[0]["accuracy"], abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "said"),
     [

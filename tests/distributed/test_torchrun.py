@@ -1,0 +1,165 @@
+"""`torchrun -m pymimic distill`: the same command, in several processes, and what becomes of it when some are killed."""
+
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from command_line import C, D, write_inputs_and_logits
+
+import pymimic as pm
+
+KILLS = int(os.environ.get("PYMIMIC_RANK_KILLS", "3"))
+SECONDS = 240
+HOW = (
+    "--hidden",
+    "600",
+    "--rank",
+    "4",
+    "--epochs",
+    "40",
+    "--batch-size",
+    "64",
+    "--dropout",
+    "0.2",
+    "--reproducible",
+    "--checkpoint-every",
+    "5",
+)
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")
+pytestmark = [needs_torch, pytest.mark.slow]
+
+
+def torchrun(size, folder, *more, restarts=0):
+    """Start it."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(size),
+        "--max-restarts",
+        str(restarts),
+    ]
+    launcher += ["--monitor-interval", "0.1"]
+    return subprocess.Popen(
+        [*launcher, "-m", "pymimic", *command(folder, *more)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def command(folder, *more):
+    return [
+        "distill",
+        "--inputs",
+        str(folder / "x.npy"),
+        "--logits",
+        str(folder / "t.npy"),
+        "--out",
+        str(folder / "s.safetensors"),
+        *HOW,
+        *more,
+    ]
+
+
+def weights(folder):
+    return {name: array.tobytes() for name, array in pm.Student.load(folder / "s.safetensors").arrays().items()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The weights that one process comes to."""
+    folder = tmp_path_factory.mktemp("one")
+    write_inputs_and_logits(folder)
+    subprocess.run([sys.executable, "-m", "pymimic", *command(folder)], check=True, capture_output=True)
+    return weights(folder)
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_inputs_and_logits(tmp_path)
+    return tmp_path
+
+
+def test_two_processes_write_what_one_does(files, undisturbed):
+    done = torchrun(2, files)
+    out, err = done.communicate(timeout=SECONDS)
+    assert done.returncode == 0, err
+    assert out.count("\n") == 1
+    assert out.startswith(f"{files / 's.safetensors'} and 2 files of units beside it: ")
+    assert weights(files) == undisturbed
+    assert {path.name.partition(".")[0] for path in files.iterdir()} == {"x", "t", "s"}
+    assert not list(files.glob("*checkpoint*"))
+
+
+def test_a_mistake_is_one_line(files):
+    done = torchrun(2, files, "--hidden", "20")
+    _, err = done.communicate(timeout=SECONDS)
+    assert done.returncode != 0
+    assert err.count("pymimic: ") == 1
+    assert "pymimic: hidden: expected at least 33 units" in err
+
+
+def workers(launcher):
+    """The processes that a launcher has started."""
+    try:
+        with open(f"/proc/{launcher.pid}/task/{launcher.pid}/children") as file:
+            return [int(number) for number in file.read().split()]
+    except OSError:
+        return []
+
+
+@pytest.mark.timeout(60 + 40 * KILLS)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_killed_ranks_lose_nothing(files, undisturbed):
+    """Torchrun starts the run again after each SIGKILL, and it comes to the weights of the run that nobody disturbed."""
+    rng, killed = random.Random(0), 0
+    while killed < KILLS:
+        for path in files.glob("s.*"):
+            path.unlink()
+        launcher = torchrun(2, files, restarts=1000)
+        while launcher.poll() is None and killed < KILLS:
+            time.sleep(rng.uniform(0.5, 4))
+            if alive := workers(launcher):
+                try:
+                    os.kill(rng.choice(alive), signal.SIGKILL)
+                    killed += 1
+                except ProcessLookupError:
+                    pass
+        _, err = launcher.communicate(timeout=SECONDS)
+        assert launcher.returncode == 0, err
+        assert weights(files) == undisturbed
+
+
+def test_a_run_goes_on_with_fewer_processes(files, undisturbed):
+    first = torchrun(3, files, "--checkpoint", str(files / "run"))
+    until = time.monotonic() + SECONDS
+    while not (files / "run").exists():
+        assert first.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.kill(random.Random(1).choice(workers(first)), signal.SIGKILL)
+    first.communicate(timeout=SECONDS)
+    assert first.returncode != 0
+    rest = torchrun(2, files, "--checkpoint", str(files / "run"), "--resume")
+    _, err = rest.communicate(timeout=SECONDS)
+    assert rest.returncode == 0, err
+    assert weights(files) == undisturbed
+    assert not list(files.glob("run*"))
+
+
+def test_who_owns_what():
+    said = subprocess.run(
+        [sys.executable, "-m", "pymimic", "info", "--plan", f"64,{D},4,1000,{C}", "--ranks", "3"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "units 0 to 352" in said
+    assert "units 672 to 1000" in said
+    assert f"{4 * 64 * (4 + C)} bytes a step" in said

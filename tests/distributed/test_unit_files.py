@@ -1,0 +1,127 @@
+"""Files that several processes wrote, read in any number of parts, and what is said of those that don't belong together."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pymimic.distributed import Units
+from pymimic.distributed.group import Group
+from pymimic.distributed.saving import remove, write_arrays
+from pymimic.errors import FileFormatError
+from pymimic.files import read_safetensors, write_safetensors
+from pymimic.unit_files import is_of_units, read_arrays
+
+H = 100
+ARRAYS = {
+    "weights.U": np.arange(3.0 * H).reshape(H, 3),
+    "optimizer.b.mean": np.arange(float(H)),
+    "weights.c": np.ones(4),
+    "optimizer.steps": np.array(7),
+}
+
+
+class OneOf(Group):
+    """One of several processes that take turns: what they tell each other is known beforehand."""
+
+    def __init__(self, rank, ranges):
+        self.rank, self.size, self._ranges, self._asked = rank, len(ranges), ranges, 0
+
+    def told(self, value):
+        self._asked += 1
+        if isinstance(value, str):
+            return ["0123abcd"] * self.size
+        return [list(units) for units in self._ranges] if isinstance(value, list) else [None] * self.size
+
+
+def write(path, ends, arrays=ARRAYS):
+    """As processes do whose units end there."""
+    ranges = [Units(first, end) for first, end in zip([0, *ends], ends)]
+    for rank in reversed(range(len(ranges))):
+        own = {name: array[ranges[rank].first : ranges[rank].end] if is_of_units(name) else array for name, array in arrays.items()}
+        write_arrays(path, own, {"kind": "checkpoint", "step": 3}, OneOf(rank, ranges), ranges[rank])
+
+
+@pytest.fixture
+def path(tmp_path):
+    write(tmp_path / "run", [32, 64, H])
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("units", [None, (0, 100), (0, 32), (10, 20), (31, 65), (64, 100), (50, 51)])
+def test_any_units_are_read(path, units):
+    arrays, metadata = read_arrays(path, "checkpoint", units=units)
+    assert metadata == {"format": 2, "kind": "checkpoint", "step": 3}
+    first, end = units or (0, H)
+    for name, array in ARRAYS.items():
+        assert np.array_equal(arrays[name], array[first:end] if is_of_units(name) else array)
+
+
+def test_units_of_a_whole_file(tmp_path):
+    write_safetensors(tmp_path / "whole", ARRAYS, {"kind": "checkpoint"})
+    arrays, _ = read_arrays(tmp_path / "whole", "checkpoint", units=(5, 9))
+    assert np.array_equal(arrays["weights.U"], ARRAYS["weights.U"][5:9])
+    assert np.array_equal(arrays["weights.c"], ARRAYS["weights.c"])
+
+
+def test_a_writing_leaves_no_older_files_of_units(path):
+    write(path, [64, H], {name: 2 * array for name, array in ARRAYS.items()})
+    assert sorted(file.name for file in path.parent.iterdir()) == ["run", "run.0123abcd-0", "run.0123abcd-1"]
+    assert np.array_equal(read_arrays(path, "checkpoint")[0]["weights.U"], 2 * ARRAYS["weights.U"])
+    remove(path, Group())
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_of_someone_else_stays(path):
+    for name in ("run.0123abcd-7", "run.notes"):
+        path.with_name(name).write_text("mine")
+    write(path, [H])
+    assert path.with_name("run.0123abcd-7").read_text() == path.with_name("run.notes").read_text() == "mine"
+
+
+def test_a_file_of_units_that_is_missing(path):
+    path.with_name("run.0123abcd-1").unlink()
+    with pytest.raises(FileFormatError, match=r"^path: '.*run': expected its units 32 to 64 in '.*run.0123abcd-1', which is missing"):
+        read_arrays(path, "checkpoint")
+    read_arrays(path, "checkpoint", units=(0, 32))
+
+
+def test_a_file_of_other_units(path):
+    shutil.copy(path.with_name("run.0123abcd-0"), path.with_name("run.0123abcd-1"))
+    with pytest.raises(FileFormatError, match=r"expected its units 32 to 64 in '.*', got others"):
+        read_arrays(path, "checkpoint")
+
+
+def test_a_damaged_file_of_units(path):
+    where = path.with_name("run.0123abcd-2")
+    data = bytearray(where.read_bytes())
+    data[-1] ^= 1
+    where.write_bytes(data)
+    with pytest.raises(FileFormatError, match="the file is damaged"):
+        read_arrays(path, "checkpoint")
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [7, [], {"token": "0123abcd"}, {"token": "../../etc", "units": [[0, 4]]}, {"token": "0123abcd", "units": [[0, 4], [5, 9]]},
+     {"token": "0123abcd", "units": [[1, 4]]}, {"token": "0123abcd", "units": []}, {"token": "0123abcd", "units": [[0, 1 << 62]]}],
+)  # fmt: skip
+def test_forged_lists_of_units(tmp_path, shards):
+    write_safetensors(tmp_path / "f", {}, {"kind": "checkpoint", "shards": shards})
+    with pytest.raises(FileFormatError, match=r"^path: "):
+        read_arrays(tmp_path / "f", "checkpoint")
+
+
+def test_whose_process_finds_no_files_of_the_others_is_told(tmp_path):
+    ranges = [Units(0, 32), Units(32, H)]
+    own = {name: array[:32] if is_of_units(name) else array for name, array in ARRAYS.items()}
+    with pytest.raises(FileNotFoundError, match="in a folder that all processes share"):
+        write_arrays(tmp_path / "run", own, {"kind": "checkpoint"}, OneOf(0, ranges), ranges[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_file_of_units_says(path):
+    arrays, metadata = read_safetensors(path.with_name("run.0123abcd-1"))
+    assert sorted(arrays) == ["optimizer.b.mean", "weights.U"]
+    assert json.loads(json.dumps(metadata)) == {"format": 2, "kind": "shard", "token": "0123abcd", "units": [32, 64]}
