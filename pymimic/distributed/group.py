@@ -31,6 +31,21 @@ class Group:
 
     rank, size = 0, 1
 
+    @property
+    def rows(self) -> Group:
+        """Those that have the same units as this process, and other rows of a batch."""
+        return Group()
+
+    @property
+    def everyone(self) -> Group:
+        """All processes of the run: those of this group, and those that have other rows."""
+        return self
+
+    @property
+    def without_rows(self) -> Group:
+        """This group as if there were no others with other rows."""
+        return self
+
     def sum(self, array: Array) -> Array:
         """Add the arrays of all processes up, in place; all get the same bits. Returns it."""
         return array
@@ -44,11 +59,11 @@ class Group:
         return [value]
 
     def anyone(self, flag: bool) -> bool:
-        """Whether it is true for any process."""
+        """Whether it is true for any process of the run."""
         return flag
 
     def agree(self, **values: Any) -> None:
-        """Demand the same values on all processes.
+        """Demand the same values on all processes of the run.
 
         Raises
         ------
@@ -56,19 +71,20 @@ class Group:
             On every process: the first name whose values differ, and on which processes.
         """
         digests = {name: hashlib.sha256(_bytes(value)).hexdigest() for name, value in values.items()}
-        everyone = self.told(digests)
+        all_of_them = self.everyone
+        everyone = all_of_them.told(digests)
         for name in digests:
             groups: dict[str, list[int]] = {}
             for rank, theirs in enumerate(everyone):
                 groups.setdefault(theirs.get(name, "nothing"), []).append(rank)
             if len(groups) > 1:
                 shown = " and ".join(f"one on rank {', '.join(map(str, ranks))}" for ranks in groups.values())
-                mine = "" if isinstance(values[name], np.ndarray) else f"; rank {self.rank} has {values[name]!r}"
-                raise ValueError(f"{name}: expected the same on all {self.size} processes, got {shown}{mine}")
+                mine = "" if isinstance(values[name], np.ndarray) else f"; rank {all_of_them.rank} has {values[name]!r}"
+                raise ValueError(f"{name}: expected the same on all {all_of_them.size} processes, got {shown}{mine}")
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let an exception that the block raises on one process end it on all: on the others as a GroupError that names it.
+        """Let an exception that the block raises on one process of the run end it on all: on the others as a GroupError that names it.
 
         The block itself asks nothing of the group.
         """
@@ -77,12 +93,12 @@ class Group:
             yield
         except Exception as raised:
             error = raised
-        everyone = self.told(None if error is None else f"{type(error).__name__}: {error}")
+        everyone = self.everyone.told(None if error is None else f"{type(error).__name__}: {error}")
         if error is not None:
             raise error
         for rank, said in enumerate(everyone):
             if said is not None:
-                raise GroupError(f"group: expected all {self.size} processes to go on, but rank {rank} stopped with {said}")
+                raise GroupError(f"group: expected all {len(everyone)} processes to go on, but rank {rank} stopped with {said}")
 
 
 class ProcessGroup(Group):
@@ -90,7 +106,9 @@ class ProcessGroup(Group):
 
     Parameters
     ----------
-    group : a process group, of one axis of a DeviceMesh for instance (`mesh.get_group("units")`); None for that of all processes
+    group : a process group whose processes share out the units: None for that of all processes, or one axis of a DeviceMesh,
+        `mesh.get_group("units")`
+    rows : a process group whose processes have the same units and share out the rows of a batch, the mesh's other axis; None for none
 
     Raises
     ------
@@ -100,7 +118,7 @@ class ProcessGroup(Group):
         torch.distributed is not initialised, or this process is not in the group.
     """
 
-    def __init__(self, group: Any = None) -> None:
+    def __init__(self, group: Any = None, rows: Any = None) -> None:
         import torch  # optional, and slow to import
         from torch import distributed
 
@@ -114,6 +132,25 @@ class ProcessGroup(Group):
         self.size = distributed.get_world_size(self._group)
         self._there: list[Any] = []  # host and process number of each rank
         self._there = self.told([socket.gethostname(), os.getpid()])
+        self._rows = Group() if rows is None else ProcessGroup(rows)
+        self._everyone: Group = self if rows is None else ProcessGroup()
+        self._without_rows: Group = self if rows is None else ProcessGroup(group)
+        if self._everyone.size != self.size * self._rows.size:
+            raise ValueError(
+                f"rows: expected all {self._everyone.size} processes in a mesh, got one of {self._rows.size} by {self.size} processes"
+            )
+
+    @property
+    def rows(self) -> Group:
+        return self._rows
+
+    @property
+    def everyone(self) -> Group:
+        return self._everyone
+
+    @property
+    def without_rows(self) -> Group:
+        return self._without_rows
 
     def sum(self, array: Array) -> Array:
         self._do(lambda: self._distributed.all_reduce(self._tensor(array), group=self._group))
@@ -133,6 +170,8 @@ class ProcessGroup(Group):
         return [json.loads(theirs[:length].tobytes()) for theirs, length in zip(self.gather(padded), lengths)]
 
     def anyone(self, flag: bool) -> bool:
+        if self._everyone is not self:
+            return self._everyone.anyone(flag)
         return bool(self.sum(np.array([flag], np.int32))[0])
 
     def _tensor(self, array: Array) -> Any:

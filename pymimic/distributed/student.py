@@ -54,6 +54,7 @@ class ShardedStudent(Student):
         """Demand that all have the same net, and that their units are all of its units."""
         of_all = {name: self._arrays[name] for name in self._arrays if name in "Vc"}
         self.group.agree(student=self.configuration(), units=self._ranges, reproducible=self.reproducible, **of_all)
+        self.group.rows.agree(**{name: self._arrays[name] for name in "UbW" if self.group.rows.size > 1})
         self._sum = Sums(self.group, self.units, self.hidden, self.reproducible)
 
     def _take_part(self, group: Group, shares: Sequence[float] | None, reproducible: bool) -> None:
@@ -153,7 +154,15 @@ class ShardedStudent(Student):
         return y
 
     def write_file(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
-        write_arrays(path, arrays, metadata, self.group, self.units)
+        error: Exception | None = None
+        if self.group.rows.rank == 0:
+            try:
+                write_arrays(path, arrays, metadata, self.group.without_rows, self.units)
+            except Exception as raised:
+                error = raised
+        with self.group.everyone.together():
+            if error is not None:
+                raise error
 
     def read_file(self, path: Path, kind: str, name: str = "path") -> tuple[dict[str, Array], dict[str, Any]]:
         found: tuple[dict[str, Array], dict[str, Any]] = ({}, {})

@@ -159,6 +159,8 @@ class ShardedWeights(ShallowWeights):
         origin: tuple[int, int] = (0, 0), saved: Any = None, need_dz: bool = True,
     ) -> Array | None:  # fmt: skip
         """As that of `ShallowWeights`: dz is over all units."""
+        if self.group.rows.size > 1:
+            raise ValueError("group: expected one without rows for a step that updates inside the backward pass: use backward()")
         dy, z, mask = self._checked(dy, z, dropout, seed, offset, origin)
         nets, sums = self._backward_nets(z, mask, saved), []
         with self._begun(optimizer) as (slots, rules):

@@ -19,6 +19,7 @@ from ..data.cases import Cases, Targets, both, finite_in_order, in_order, togeth
 from ..data.feed import Batch, feed, shuffled
 from ..data.moments import moments, standardisation
 from ..devices import like, module, to
+from ..distributed.group import Group
 from ..distributed.student import ShardedStudent
 from ..errors import TrainingDivergedError
 from ..nets.net import Net
@@ -59,7 +60,7 @@ class Run:
         self.trainer, self.net, self.data, self.validation = trainer, net, data, validation
         self.learner = _learner(trainer, net)
         self.configuration: dict[str, Any] = {}
-        if trainer.checkpoint is not None or resume is not None or trainer.group.size > 1:
+        if trainer.checkpoint is not None or resume is not None or trainer.group.everyone.size > 1:
             self.configuration = trainer.configuration() | {"rows": len(data), "data": fingerprint(rows)}
             if trainer.keep_best and held_out is not None:
                 self.configuration["validation"] = fingerprint(held_out)
@@ -86,7 +87,7 @@ class Run:
     def finish(self) -> None:
         """Take all steps that are left."""
         trainer, state = self.trainer, self.state
-        hide_bar = None if trainer.progress and trainer.group.rank == 0 else True  # None: unless standard error is a terminal
+        hide_bar = None if trainer.progress and trainer.group.everyone.rank == 0 else True  # None: unless standard error is a terminal
         alike = False  # whether all processes have come to the same end
         with self._interrupt, Progress(total=self.steps, initial=state.step, disable=hide_bar, unit="step") as bar:
             try:
@@ -102,13 +103,13 @@ class Run:
                 raise
             except KeyboardInterrupt as stop:
                 alike = self._interrupted
-                if state.consistent and (alike or trainer.group.size == 1):
+                if state.consistent and (alike or trainer.group.everyone.size == 1):
                     self._save()
                     if trainer.checkpoint is not None:
                         stop.args = (f"stopped in epoch {state.reached}, state in {trainer.checkpoint!r}: go on with fit(resume=...)",)
                 raise
             finally:
-                if alike or trainer.group.size == 1:
+                if alike or trainer.group.everyone.size == 1:
                     self._hand_over_the_last()
                     self.handed_over = True
 
@@ -173,27 +174,31 @@ class Run:
 
     def _step(self, batches: Iterator[Batch], rows: int) -> float:
         """One optimizer step; returns the mean loss of its rows under the weights as they were."""
-        trainer, state = self.trainer, self.state
+        trainer, state, others = self.trainer, self.state, self.trainer.group.rows
         total: dict[str, Array] = {}
         mean_loss = 0.0
         for start in range(0, rows, trainer.batch_size):
-            x, logits, labels, weights = next(batches)
-            y, done = self.learner.forward(x, state.step, row=start // trainer.batch_size * (-(-trainer.batch_size // 16) * 16))
+            batch, first = _own_rows(next(batches), others)
+            x, logits, labels, weights = batch
+            row = start // trainer.batch_size * (-(-trainer.batch_size // 16) * 16) + first
+            y, done = self.learner.forward(x, state.step, row=row)
             loss, dy = trainer.loss_function(y, together(logits, labels), weights)
             share = len(x) / rows
-            mean_loss += float(loss) * share
-            state.consistent = math.isfinite(mean_loss) or _finite(y)  # or the weights are of no use
+            mean_loss += float(others.sum(np.array([float(loss) * share]))[0])
+            state.consistent = math.isfinite(mean_loss) or not others.anyone(not _finite(y))  # or the weights are of no use
             self._demand_finite("a finite loss", mean_loss, state.step + 1, inputs=x, logits=logits, weights=weights)
-            if trainer.loss not in NAMES and not _finite(dy):
+            if trainer.loss not in NAMES and others.anyone(not _finite(dy)):
                 raise diverged(state.step + 1, "a finite gradient of the loss", "NaN or infinity", self._kept())
             trainer.optimizer.rate_at(trainer.optimizer.steps)  # while nothing has changed yet
-            if trainer.clip_norm is None and trainer.accumulate == 1:
+            if trainer.clip_norm is None and trainer.accumulate == others.size == 1:
                 state.consistent = False
                 self.learner.step(done, dy)
                 return mean_loss
             dy = dy * np.float32(share)
             for name, gradient in self.learner.gradients(done, dy).items():
                 total[name] = total[name] + gradient if name in total else gradient
+        for gradient in total.values() if others.size > 1 else ():
+            others.sum(gradient)
         if trainer.clip_norm is not None:
             norm = self.learner.global_norm(total)
             self._demand_finite("a finite gradient norm", norm, state.step + 1)
@@ -301,6 +306,17 @@ def _learner(trainer: Trainer, net: Net) -> Learner:
     wide = net.handle(dtype=trainer.dtype, backend=trainer.backend, memory_budget=trainer.memory_budget, keep=trainer.save_dtype)
     wide.owner = trainer.student
     return (ShardedLearner if isinstance(net, ShardedStudent) else ShallowLearner)(net, wide, *shared)
+
+
+def _own_rows(batch: Batch, others: Group) -> tuple[Batch, int]:
+    """The rows of a batch that are this process's, and the first of them: whole tiles of 16, but for the last."""
+    if others.size == 1:
+        return batch, 0
+    rows = len(batch[0])
+    first, end = (min(rows, 16 * (-(-rows // 16) * rank // others.size)) for rank in (others.rank, others.rank + 1))
+    x, *more = batch
+    logits, labels, weights = (None if array is None else array[first:end] for array in more)
+    return (x[first:end], logits, labels, weights), first
 
 
 def _finite(array: Array) -> bool:

@@ -38,7 +38,7 @@ def demand_agreement(group: Group, net: Net, optimizer: Optimizer, configuration
     ValueError
         On every process: what differs.
     """
-    if group.size == 1:
+    if group.everyone.size == 1:
         return
     shared = {name: array for name, array in net.weights().items() if name in ("V", "c")}
     slots = {name: array for name, array in optimizer.state().items() if name.partition(".")[0] in ("V", "c", "steps")}

@@ -150,9 +150,11 @@ class Trainer:
             self.group, self.reproducible, self._shards = self.student.group, self.student.reproducible, False
         else:
             self.group, self.reproducible = group or Group(), reproducible
-            self._shards = self.reproducible or self.group.size > 1  # whether `fit` cuts the student
-        if (self.reproducible or self.group.size > 1) and (not isinstance(self.student, Student) or self.device != "cpu"):
+            self._shards = self.reproducible or self.group.everyone.size > 1  # whether `fit` cuts the student
+        if (self.reproducible or self.group.everyone.size > 1) and (not isinstance(self.student, Student) or self.device != "cpu"):
             raise ValueError("group, reproducible: expected them with a Student on the CPU only")
+        if self.reproducible and self.group.rows.size > 1:
+            raise ValueError("reproducible: expected False where processes share out the rows of a batch, got True")
 
     @property
     def path(self) -> str:
@@ -161,6 +163,8 @@ class Trainer:
             return f"unfused: clip_norm={self.clip_norm} needs the norm of the whole gradient before the update"
         if not isinstance(self.student, Student):
             return "unfused: the layers of a deep net are updated after the backward pass"
+        if self.group.rows.size > 1:
+            return f"unfused: {self.group.rows.size} processes sum the gradients of their rows before the update"
         if self.accumulate > 1:
             return f"unfused: accumulate={self.accumulate} sums gradients before the update"
         return "fused: the optimizer runs inside the backward pass, and gradients of the wide layer are not stored"
@@ -220,7 +224,7 @@ class Trainer:
                 assert isinstance(net, Student)
                 net = ShardedStudent.of(net, self.group, reproducible=self.reproducible)
             run = Run(self, net, data, validation, rows, held_out, resume, resume_with)
-            self.history, speaks = run.state.history, self.group.rank == 0
+            self.history, speaks = run.state.history, self.group.everyone.rank == 0
             if speaks and not self.history.stopped_early:
                 self._warn_of_rates(run.steps - run.state.step)
             try:

@@ -56,6 +56,17 @@ def test_without_fixed_parts_it_is_near(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_mesh_of_rows_and_units_is_near(tmp_path):
+    """Two by two; the masks are those of one process."""
+    want = there.run(reproducible=False, clip_norm=1e9)
+    found = ranks.together(4, there.in_a_mesh, tmp_path)
+    assert sorted((int(own.pop("rank")), int(own.pop("row"))) for own in found) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert len({there.digest(own) for own in found}) == 1
+    np.testing.assert_allclose(found[0]["losses"], want["losses"], rtol=1e-4)
+    assert len(list(tmp_path.glob("run.*"))) == 2
+
+
+@pytest.mark.slow
 def test_a_checkpoint_goes_from_four_ranks_to_two_and_to_one(tmp_path):
     want = {name: np.asarray(array) for name, array in there.run(epochs=4).items()}
     where = str(tmp_path / "run")

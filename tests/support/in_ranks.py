@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 import pymimic as pm
-from pymimic.distributed import Group, ShardedStudent, ShardedWeights, dealt
+from pymimic.distributed import Group, ProcessGroup, ShardedStudent, ShardedWeights, dealt
 from pymimic.distributed.units import TILE, part_grain
 
 B, D, K, H, C = 37, 30, 12, 1000, 7
@@ -73,6 +73,16 @@ def run(group=None, checkpoint=None, resume=None, epochs=3, whole=True, reproduc
 
 def trained(group, folder, **given):
     return run(group, **given)
+
+
+def in_a_mesh(group, folder, **settings):
+    """Four processes: two share out the units, twice, and two the rows."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("rows", "units"))
+    both = ProcessGroup(mesh.get_group("units"), mesh.get_group("rows"))
+    found = run(both, checkpoint=str(folder / "run"), reproducible=False, **settings)
+    return found | {"rank": both.rank, "row": both.rows.rank}
 
 
 def saved(group, folder):
