@@ -47,6 +47,22 @@ def test_teacher():
     assert number(said, "agreement") > 0.95
 
 
+def test_over_processes():
+    said = printed("over_processes.py")
+    assert said.startswith("1 processes, 2048 units in the first one")
+    assert number(said, "same class as the teacher's") > 0.9
+
+
+@pytest.mark.slow
+def test_over_two_processes():
+    pytest.importorskip("torch")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", ROOT / "examples" / "over_processes.py"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("2 processes, 1024 units in the first one")
+    assert run.stdout.splitlines()[1:] == printed("over_processes.py").splitlines()[1:]
+
+
 def test_large_transfer_set():
     said = printed("large_transfer_set.py")
     rows, shards, size = map(int, re.search(r"(\d+) rows in (\d+) shards, (\d+) bytes", said).groups())
