@@ -29,9 +29,9 @@ from .training.convolution import Convolution
 from .training.deepnet import DeepNet
 from .training.history import History, Record
 from .training.trainer import Trainer
+from .version import __version__ as __version__
 from .weights import ShallowWeights
 
-__version__ = "0.1.0"  # pyproject.toml reads it here
 __all__ = [
     "SGD", "AdamW", "BackendUnavailableError", "Cases", "ConvNet", "Convolution", "CudaError", "DeepNet", "Deform", "Ensemble",
     "FileFormatError", "History", "LabelledSet", "ManifestError", "Masks", "Mixup", "Munge", "Noise", "Optimizer", "Plan", "Predictor",

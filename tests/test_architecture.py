@@ -26,6 +26,7 @@ FLOORS = (
         "pymimic.progress",
         "pymimic.tables",
         "pymimic.targets",
+        "pymimic.version",
     ),
     ("pymimic.devices", "pymimic.numerics"),
     ("pymimic.backends.interface",),

@@ -40,19 +40,24 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str,
         return
     token = group.told(secrets.token_hex(4))[0]
     own = {name: array for name, array in arrays.items() if is_of_units(name)}
-    here, done = shard_path(path, token, group.rank), False
+    here, written = shard_path(path, token, group.rank), False
     try:
         with group.together():
             write_safetensors(here, own, {"kind": KIND, "token": token, "units": list(units)})
         ranges = group.told(list(units))
-        with group.together():
-            if group.rank == 0:
-                _finish(path, {name: array for name, array in arrays.items() if name not in own}, metadata, token, ranges)
-        done = True
+        written = True  # from here on the file that names this one may be there, whatever this process sees
     finally:
-        if not done:
+        if not written:
             with suppress(OSError):
                 os.unlink(here)
+    with group.together():
+        if group.rank == 0:
+            try:
+                _finish(path, {name: array for name, array in arrays.items() if name not in own}, metadata, token, ranges)
+            except Exception:  # the file that names the others was not written
+                with suppress(OSError):
+                    os.unlink(here)
+                raise
 
 
 def remove(path: Path, group: Group) -> None:
@@ -78,4 +83,5 @@ def _remove_shards(path: Path, but: list[str]) -> None:
     """Remove the files of units that earlier writings left."""
     for name in shards_of(path):
         if name not in but:
-            os.unlink(name)
+            with suppress(OSError):
+                os.unlink(name)

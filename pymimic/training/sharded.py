@@ -13,6 +13,7 @@ from ..distributed.group import Group
 from ..distributed.weights import ShardedWeights
 from ..nets.net import Net
 from ..optimizer import Optimizer
+from ..version import __version__
 from .learner import ShallowLearner, sum_of_squares
 
 
@@ -43,6 +44,7 @@ def demand_agreement(group: Group, net: Net, optimizer: Optimizer, configuration
     shared = {name: array for name, array in net.weights().items() if name in ("V", "c")}
     slots = {name: array for name, array in optimizer.state().items() if name.partition(".")[0] in ("V", "c", "steps")}
     group.agree(
-        numpy=np.__version__, instruction_set=instruction_set(), epochs=epochs, resume=resume is not None, **configuration, **shared,
+        pymimic=__version__, numpy=np.__version__, instruction_set=instruction_set(), epochs=epochs, resume=resume is not None,
+        **configuration, **shared,
         **{f"optimizer.{name}": array for name, array in slots.items()},
     )  # fmt: skip

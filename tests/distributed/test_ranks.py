@@ -1,6 +1,5 @@
 """Several processes train one net."""
 
-import os
 import signal
 import time
 
@@ -11,6 +10,7 @@ import ranks
 
 import pymimic as pm
 from pymimic.distributed import Group
+from pymimic.unit_files import read_arrays
 
 
 def test_two_ranks_make_the_steps_of_one(tmp_path):
@@ -111,20 +111,50 @@ def test_an_error_on_one_rank_ends_the_others(tmp_path):
     assert str(fine["error"]).startswith("GroupError: group: expected all 2 processes to go on, but rank 1 stopped with ValueError: data: ")
 
 
-def test_a_rank_that_is_killed_ends_the_others_and_loses_nothing(tmp_path):
-    processes = ranks.begin(2, there.until_killed, tmp_path)
+def under_way(folder, processes):
+    """Wait for the first checkpoint."""
     waited = time.monotonic() + ranks.SECONDS
-    while not (tmp_path / "run").exists():
+    while not (folder / "run").exists():
         assert time.monotonic() < waited
         assert all(process.poll() is None for process in processes)
         time.sleep(0.05)
+
+
+def test_a_rank_that_is_killed_ends_the_others_and_loses_nothing(tmp_path):
+    processes = ranks.begin(2, there.until_killed, tmp_path)
+    under_way(tmp_path, processes)
     processes[1].send_signal(signal.SIGKILL)
     began = time.monotonic()
     codes, said = ranks.end(processes)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert codes[1] == -signal.SIGKILL
     assert codes[0] != 0
     assert "rank 0 waits for rank 1, which is gone" in said[0]
-    _, metadata = pm.unit_files.read_arrays(tmp_path / "run", "checkpoint")
-    assert metadata["counters"]["step"] >= 1
-    assert os.listdir(tmp_path)
+    assert read_arrays(tmp_path / "run", "checkpoint")[1]["counters"]["step"] >= 1
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_ends_the_others(tmp_path):
+    processes = ranks.begin(2, there.until_killed, tmp_path, patience=10)
+    under_way(tmp_path, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    _, said = processes[0].communicate(timeout=ranks.SECONDS)
+    assert 5 < time.monotonic() - began < 60
+    assert processes[0].returncode != 0
+    assert "rank 0 waits for another one, which is on another host or does not answer" in said
+    processes[1].kill()
+    processes[1].communicate()
+    assert read_arrays(tmp_path / "run", "checkpoint")[1]["counters"]["step"] >= 1
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_one_rank_stops_all_after_the_same_step(tmp_path):
+    processes = ranks.begin(2, there.until_killed, tmp_path)
+    under_way(tmp_path, processes)
+    processes[1].send_signal(signal.SIGINT)
+    codes, said = ranks.end(processes)
+    assert 0 not in codes
+    assert all("KeyboardInterrupt: stopped in epoch" in words for words in said)
+    assert len(list(tmp_path.glob("run.*"))) == 2
+    assert read_arrays(tmp_path / "run", "checkpoint")[1]["counters"]["step"] >= 1

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,17 @@ import numpy as np
 SECONDS = 120  # after which a group counts as hung
 
 
-def begin(size, function, folder, **given):
-    """Start `size` processes that call `function` with (group, folder) and what is given, which JSON can hold; returns them."""
+def begin(size, function, folder, patience=SECONDS, **given):
+    """Start `size` processes that call `function` with (group, folder) and what is given, which JSON can hold; returns them.
+
+    They wait `patience` seconds for each other.
+    """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
     for old in folder.glob("rank-*"):
         old.unlink()
     (folder / "meeting").unlink(missing_ok=True)
-    told = [function.__module__, function.__name__, str(size), str(folder), json.dumps(given)]
+    told = [function.__module__, function.__name__, str(size), str(folder), str(patience), json.dumps(given)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),
         "PYMIMIC_NUM_THREADS": "1",
@@ -53,12 +57,14 @@ def together(size, function, folder, **given):
     return results(size, folder)
 
 
-def _main(rank, module, name, size, folder, given):
+def _main(rank, module, name, size, folder, patience, given):
     from torch import distributed
 
     from pymimic.distributed import ProcessGroup
 
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=int(rank), world_size=int(size))
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=int(rank), world_size=int(size), timeout=timedelta(seconds=float(patience))
+    )
     returned = getattr(importlib.import_module(module), name)(ProcessGroup(), Path(folder), **json.loads(given))
     np.savez(Path(folder) / f"rank-{rank}.npz", **returned)
     distributed.destroy_process_group()
