@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
-from command_line import C, D, write_inputs_and_logits
+from command_line import ROWS, C, D, write_inputs_and_logits
 
 import pymimic as pm
 
@@ -35,7 +36,11 @@ pytestmark = [needs_torch, pytest.mark.slow]
 
 
 def torchrun(size, folder, *more, restarts=0):
-    """Start it."""
+    """Start `pymimic distill`."""
+    return started(size, folder, command(folder, *more), restarts)
+
+
+def started(size, folder, words, restarts=0):
     launcher = [
         sys.executable,
         "-m",
@@ -48,7 +53,7 @@ def torchrun(size, folder, *more, restarts=0):
     ]
     launcher += ["--monitor-interval", "0.1"]
     return subprocess.Popen(
-        [*launcher, "-m", "pymimic", *command(folder, *more)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+        [*launcher, "-m", "pymimic", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -95,6 +100,15 @@ def test_two_processes_write_what_one_does(files, undisturbed):
     assert weights(files) == undisturbed
     assert {path.name.partition(".")[0] for path in files.iterdir()} == {"x", "t", "s"}
     assert not list(files.glob("*checkpoint*"))
+    both = []
+    for size in (1, 2):
+        words = ["predict", str(files / "s.safetensors"), "--inputs", str(files / "x.npy"), "--out", str(files / f"y{size}.npy")]
+        done = started(size, files, words)
+        out, err = done.communicate(timeout=SECONDS)
+        assert done.returncode == 0, err
+        assert out == f"{files / f'y{size}.npy'}: {ROWS} rows of {C} logits\n"
+        both.append(np.load(files / f"y{size}.npy"))
+    np.testing.assert_allclose(*both, atol=1e-5)
 
 
 def test_a_mistake_is_one_line(files):
