@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,6 +25,7 @@ _KEY = "pymimic"
 _KINDS = {"f": "F", "i": "I", "u": "U"}  # NumPy's letter for a dtype -> safetensors' one
 _LETTERS = {letter: kind for kind, letter in _KINDS.items()}
 _LONGEST_HEADER = 100_000_000  # bytes that safetensors reads, in all versions
+_BLOCK = 1 << 20  # bytes that are read back at once
 _NO_DIGEST = b"0" * 64
 _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')  # as it stands in the header: JSON in JSON
 
@@ -30,7 +33,7 @@ _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')  # as it stands in 
 def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
     """Write arrays and metadata to `path` atomically: the old file or the new one is there, never half of one.
 
-    The data goes to a temporary file beside `path`, is synced to disk, and then takes its place.
+    The data goes to a temporary file beside `path`, is synced to disk, read back and compared, and then takes its place.
 
     Parameters
     ----------
@@ -42,7 +45,8 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
     Raises
     ------
     OSError
-        The file cannot be written (a full disk, no such folder, not a plain file); it names `path`, and what was there before is untouched.
+        The file cannot be written (a full disk, no such folder, not a plain file), or comes back otherwise; it names `path`, and what was
+        there before is untouched.
     ValueError
         Names and metadata take more than 100 MB, which safetensors would not read again.
     """
@@ -56,10 +60,16 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
     digest = hashlib.sha256(header)
     for _, array in ordered:
         digest.update(raw_bytes(array))
-    with replacing(path) as file:
-        file.write(header.replace(_NO_DIGEST, digest.hexdigest().encode(), 1))
+    header = header.replace(_NO_DIGEST, digest.hexdigest().encode(), 1)
+
+    def content() -> Iterator[bytes | memoryview]:
+        yield header
         for _, array in ordered:
-            file.write(raw_bytes(array))
+            yield raw_bytes(array)
+
+    with replacing(path, lambda part: _demand_readable(part, content())) as file:
+        for piece in content():
+            file.write(piece)
 
 
 def read_safetensors(path: Path, kind: str | None = None, name: str = "path") -> tuple[dict[str, Array], dict[str, Any]]:
@@ -115,6 +125,19 @@ def demand_kind_or_none(name: str, path: Path, kind: str) -> None:
     demand_replaceable(name, path, f"a {kind}'s", is_one)
 
 
+def _demand_readable(path: str, content: Iterator[bytes | memoryview]) -> None:
+    """Demand a file that is on disk with that content, and that the library opens it."""
+    with open(path, "rb") as file:
+        if hasattr(os, "posix_fadvise"):  # let the system forget what it still has in memory
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        for piece in content:
+            for start in range(0, len(piece), _BLOCK):
+                wanted = bytes(piece[start : start + _BLOCK])
+                if file.read(len(wanted)) != wanted:
+                    raise OSError(errno.EIO, "expected the bytes that were written, got others when they were read back")
+    _demand_safetensors(path)
+
+
 def _header(arrays: list[tuple[str, Array]], metadata: dict[str, str]) -> bytes:
     """The beginning of a safetensors file. The library's own writer makes a temporary file of its own and never syncs it."""
     header: dict[str, Any] = {"__metadata__": metadata}
@@ -136,8 +159,7 @@ def _open(file: BinaryIO, where: str, kind: str | None) -> tuple[bytes, dict[str
     The arrays are not taken from the library: it maps the file, and a process dies of a mapped file that another program makes shorter.
     """
     try:
-        with safe_open(file.name, framework="numpy"):
-            pass
+        _demand_safetensors(file.name)
         size = file.read(8)
         header = size + file.read(int.from_bytes(size, "little"))
         metadata = json.loads(json.loads(header[8:])["__metadata__"][_KEY])
@@ -151,6 +173,18 @@ def _open(file: BinaryIO, where: str, kind: str | None) -> tuple[bytes, dict[str
     if kind is not None and metadata.get("kind") != kind:
         raise FileFormatError(f"{where}: expected a {kind}, got a {metadata.get('kind')!r} file")
     return header, metadata
+
+
+def _demand_safetensors(path: str) -> None:
+    """Demand what the library opens. It opens and maps the file once more; where it cannot, its errors have no number and no name."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: the safetensors library cannot map it") from error
+    except OSError as error:
+        code = error.errno or errno.EIO
+        raise OSError(code, f"{os.strerror(code)}: the safetensors library cannot open it") from error
 
 
 def _place(item: tuple[str, dict[str, Any]]) -> int:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import combinations
 from typing import BinaryIO
@@ -37,11 +37,16 @@ def expanded(path: Path, name: str = "path") -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, check: Callable[[str], None] | None = None) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` once it is whole and on disk; if it does not come to that, nothing is left of it.
 
     The data goes to `.NAME.TOKEN.part` beside `path`, with a random token: of several writers each writes a whole file, and the last stays.
     A file that is replaced keeps its mode, and its owner where that is allowed; links are followed.
+
+    Parameters
+    ----------
+    path : the file
+    check : is called with the temporary file's path, once its data are on disk; what it raises keeps the file from taking the place
 
     Raises
     ------
@@ -61,6 +66,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 _sync(descriptor)
+            if check is not None:
+                check(part)
             _put_in_place(part, target)
         except BaseException:
             with suppress(OSError):
@@ -68,7 +75,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             raise
         finally:
             if lock is not None:
-                os.close(lock)
+                with suppress(OSError):  # the data are on disk already
+                    os.close(lock)
         _sync_folder(os.path.dirname(target))
 
 

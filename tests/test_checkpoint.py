@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,26 @@ def test_all_data_are_on_disk_before_the_file_has_its_name(tmp_path, monkeypatch
     assert sizes[0] == (path.stat().st_size, False)
     assert len(sizes) == 2  # the second is the folder's
     assert sizes[1][1]
+
+
+@pytest.mark.parametrize("place", [3, 200, -1])
+def test_what_comes_back_otherwise_never_takes_the_name(tmp_path, monkeypatch, place):
+    path = tmp_path / "f"
+    write_safetensors(path, {"a": np.arange(10)}, {})
+    before = path.read_bytes()
+
+    def forge(descriptor):
+        part = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if part.suffix == ".part":
+            data = bytearray(part.read_bytes())
+            data[place] ^= 4
+            part.write_bytes(data)
+
+    monkeypatch.setattr(os, "fsync", forge)
+    with pytest.raises(OSError, match=r"expected the bytes that were written, got others when they were read back: '.*/f'"):
+        write_safetensors(path, {"a": np.zeros(1000)}, {})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["f"]
 
 
 def test_a_flipped_bit_is_noticed_in_every_kind_of_file(tmp_path):

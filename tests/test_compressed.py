@@ -280,7 +280,7 @@ def test_a_full_disk_is_named_with_the_folder_that_is_full(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "TemporaryFile", Full)
-        with pytest.raises(OSError, match=r"inputs-00000.npy.gz: unpacked into .*, which TMPDIR names: No space left") as caught:
+        with pytest.raises(OSError, match=r"unpacked into .*, which TMPDIR names: No space left.*inputs-00000.npy.gz") as caught:
             ts.batch([3])
     assert caught.value.errno == errno.ENOSPC
     assert np.array_equal(ts.batch([3])[0], rows(25)[3:4])

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..errors import ManifestError
+from ..targets import naming
 
 _BLOCK = 1 << 20  # bytes at once
 _MOST = 1040  # times as many bytes as it has can a file give; deflate reaches 1032
@@ -50,15 +51,14 @@ class CompressedFile:
     def _unpacked(self) -> Array:
         """The array, mapped from an unnamed file of its own."""
         try:
-            file = open(self.path, "rb")  # noqa: SIM115  (closed below)
+            with naming(os.fspath(self.path)), open(self.path, "rb") as file, tempfile.TemporaryFile() as unpacked:
+                try:
+                    start = self._unpack(file, unpacked)
+                except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                    raise ManifestError(f"{self.path}: expected a whole .npy file in gzip's format, got {error}") from error
+                return np.asarray(np.memmap(unpacked, self.dtype, "r", start, self.shape))
         except FileNotFoundError:
             raise ManifestError(f"{self.path}: expected a file, as the manifest says, got none") from None
-        with file, tempfile.TemporaryFile() as unpacked:
-            try:
-                start = self._unpack(file, unpacked)
-            except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ManifestError(f"{self.path}: expected a whole .npy file in gzip's format, got {error}") from error
-            return np.asarray(np.memmap(unpacked, self.dtype, "r", start, self.shape))
 
     def _unpack(self, file: BinaryIO, unpacked: Any) -> int:
         """Write the .npy file that is in `file`; where its array begins. Nothing is written of one that is not the array's."""
@@ -76,7 +76,7 @@ class CompressedFile:
                     unpacked.write(block)
                     unpacked.flush()
                 except OSError as error:
-                    where = f"{self.path}: unpacked into {tempfile.gettempdir()}, which TMPDIR names"
+                    where = f"unpacked into {tempfile.gettempdir()}, which TMPDIR names"
                     raise OSError(error.errno, f"{where}: {error.strerror}") from error
                 left -= len(block)
             if left or packed.read(1):  # at its end gzip compares its own checksum
@@ -89,6 +89,8 @@ class CompressedFile:
             version = np.lib.format.read_magic(packed)
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(packed) if version == (1, 0) else ((), False, None)
         except Exception as error:  # a damaged one can raise almost anything
+            if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+                raise
             raise ValueError(str(error) or "a damaged header") from error
         if (shape, fortran, dtype) != (self.shape, False, self.dtype):
             raise ValueError(f"{dtype} {shape} where the manifest says {self.dtype} {self.shape} in C order")

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import _check
 from ..errors import ManifestError
-from ..targets import replacing
+from ..targets import naming, replacing
 from .moments import TINY
 from .storage import Storage
 
@@ -75,7 +75,8 @@ def demand_set(directory: Path) -> None:
 
 def read_manifest(directory: Path) -> Manifest:
     """The manifest, or ManifestError where it is none of ours; OSError where there is none."""
-    text = (directory / MANIFEST).read_bytes()
+    with naming(os.fspath(directory / MANIFEST)):
+        text = (directory / MANIFEST).read_bytes()
     try:
         data = json.loads(text)
         if (stored := data.pop("format", None)) != FORMAT:

@@ -16,7 +16,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
-from ..targets import remove_parts, replacing
+from ..targets import naming, remove_parts, replacing
 from .compressed import CompressedFile, write_compressed
 from .manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from .mapped import kind_of
@@ -54,7 +54,7 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
     demand_room(directory, there, manifest.kinds)
     names, level = manifest.names(manifest.shards), manifest.stored.compress
     new = [*names, *([MANIFEST] if there is None else [])]
-    before, files = list(manifest.files), list[dict[str, Any]]()
+    before, files, unfinished = list(manifest.files), list[dict[str, Any]](), 0
     try:
         with ExitStack() as stack:
             for name, array in zip(names, arrays):
@@ -68,14 +68,20 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
             manifest.unfinished = [file["sha256"] for file in files]
             write_manifest(directory, manifest)
         manifest.files, manifest.unfinished = before + files, None
+        unfinished = _number(directory)
         write_manifest(directory, manifest)
     except BaseException:
         manifest.files, manifest.unfinished = before, None
-        stands = (directory / MANIFEST).exists() and read_manifest(directory).shards > manifest.shards  # the new one is written already
+        stands = unfinished and _number(directory) != unfinished  # the new one is in place already; asked without opening a file
         for name in () if stands else new:
             with suppress(OSError):
                 os.unlink(directory / name)
         raise
+
+
+def _number(directory: Path) -> int:
+    """The manifest's file, as its file system counts: another takes its place whenever it is written."""
+    return (directory / MANIFEST).stat().st_ino
 
 
 class _Summed:
@@ -97,13 +103,14 @@ def open_shard(directory: Path, manifest: Manifest, shard: int, verify: bool) ->
     for kind, file in zip(manifest.kinds, manifest.files[shard * count : (shard + 1) * count]):
         path, shape = directory / file["name"], manifest.shape(kind, file["rows"])
         dtype, sha256 = manifest.stored.dtype(kind, manifest.outputs), file["sha256"]
-        if manifest.stored.compress:
-            _demand_size(path, file["size"])
-            parts.append(CompressedFile(path, dtype, shape))
-        else:
-            parts.append(_open(path, shape, dtype))
-        if verify and (got := _sha256(path)) != sha256:
-            raise ManifestError(f"{path}: expected sha256 {sha256}, as the manifest says, got {got}")
+        with naming(os.fspath(path)):
+            if manifest.stored.compress:
+                _demand_size(path, file["size"])
+                parts.append(CompressedFile(path, dtype, shape))
+            else:
+                parts.append(_open(path, shape, dtype))
+            if verify and (got := _sha256(path)) != sha256:
+                raise ManifestError(f"{path}: expected sha256 {sha256}, as the manifest says, got {got}")
     return parts
 
 
@@ -159,7 +166,8 @@ def alone(directory: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    handle = os.open(directory, os.O_RDONLY)
+    with naming(os.fspath(directory)):
+        handle = os.open(directory, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,7 +181,8 @@ def alone(directory: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_UN)  # closing the file would not unlock it while a process lives that the teacher forked
-        os.close(handle)
+        with suppress(OSError):  # nothing was written to it
+            os.close(handle)
 
 
 def remove_unfinished(directory: Path, manifest: Manifest | None) -> None:
@@ -181,8 +190,9 @@ def remove_unfinished(directory: Path, manifest: Manifest | None) -> None:
     remove_parts(directory, rf"(?:inputs|logits|weights|labels)-\d+\.npy(?:\.gz)?|{re.escape(MANIFEST)}")
     if manifest is not None and manifest.unfinished is not None:
         for name, sha256 in zip(manifest.names(manifest.shards), manifest.unfinished):
-            if (directory / name).is_file() and _sha256(directory / name) == sha256:
-                os.unlink(directory / name)
+            with naming(os.fspath(directory / name)):
+                if (directory / name).is_file() and _sha256(directory / name) == sha256:
+                    os.unlink(directory / name)
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
