@@ -9,6 +9,7 @@ from fused_steps import check_steps
 from hypothesis import given
 from hypothesis import strategies as st
 from instruction_sets import INSTRUCTION_SETS, TILES, use_backend
+from roundings import assert_within_roundings
 from toy import Logits, trained
 
 import pymimic
@@ -170,7 +171,7 @@ def test_long_sums_leave_nothing_beyond_the_last_unit(tiles, activation):
     grads = ops.shallow_backward(*args.backward, activation=activation, backend=tiles)
     want = ops.shallow_backward(*args.wide.backward, activation=activation, backend="reference")
     for have, exact in zip(grads, want):
-        np.testing.assert_allclose(have, exact, rtol=1e-4, atol=1e-3)
+        assert_within_roundings(have, exact, 64)  # of sums of at most 700 terms
 
 
 def test_float64_is_float64(tiles):
@@ -201,7 +202,8 @@ def test_cpu_bf16_rounds_what_it_is_given(tiles, size, mask, activation):
         np.testing.assert_array_equal(have, want)
     out = ops.linear_dropout(args.z, args.U, args.b, activation="identity", backend="cpu-bf16")
     want = z.astype(np.float64) @ U.astype(np.float64).T + args.b
-    np.testing.assert_allclose(out, want, atol=1e-4)
+    most = (np.abs(z.astype(np.float64)) @ np.abs(U.astype(np.float64)).T).max()  # products of two bfloat16 are exact; sums are not
+    assert_within_roundings(out, want, 32, least=most)
 
 
 def test_cpu_bf16_makes_h_again():
@@ -235,7 +237,8 @@ def test_training_goes_on_to_the_same_place(tiles):
     for backend in ("cpu", tiles):
         nets[backend], history = trained(Logits(rows=512), optimizer=AdamW(3e-3), epochs=30, backend=backend, progress=False)
         losses[backend] = history[-1].train_loss
-    assert losses[tiles] == pytest.approx(losses["cpu"], rel=1e-2)
+    # what float32 itself leaves open over 480 steps; one product of bfloat16 instead of six moves the loss by 3e-4 and more
+    assert losses[tiles] == pytest.approx(losses["cpu"], rel=1e-5)
     assert not np.array_equal(nets[tiles].arrays()["U"], nets["cpu"].arrays()["U"])
 
 

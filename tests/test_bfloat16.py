@@ -171,7 +171,7 @@ def test_training_goes_on_to_the_same_place():
         losses[dtype] = history[-1].train_loss
         assert losses[dtype] < 0.2 * history[0].train_loss
         assert student.weights()["U"].dtype == np.float32
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.2)
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=2**-8)  # as one operand's rounding, though all of them are rounded
     assert losses["bfloat16"] != losses["float32"]
 
 

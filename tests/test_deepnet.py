@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from roundings import assert_within_roundings
 
 from pymimic import ops
 from pymimic.backends import default_host, reference
@@ -34,7 +35,7 @@ def test_logits_are_the_layers_without_dropout_on_standardised_inputs(activation
         h = reference.activate(h, activation)[0] if i < 2 else h
     got = net.logits(x)
     assert got.dtype == np.float32
-    assert np.allclose(got, h, atol=1e-4)
+    assert_within_roundings(got, h, 32)  # sums of 6, 20 and 10 terms, of which each takes over the errors before
     assert np.array_equal(net.logits(x.astype(np.float64)), got)
     assert net.logits(x[:0]).shape == (0, 3)
 
@@ -144,7 +145,7 @@ def test_the_average_of_the_weights_is_what_is_kept():
         decay = min(0.2, (2 + step) / (11 + step))
         want = decay * want + (1 - decay) * steps[step + 1]
     assert np.array_equal(plain.arrays()["weight0"], steps[3])
-    assert np.allclose(averaged.arrays()["weight0"], want, atol=1e-6)
+    assert_within_roundings(averaged.arrays()["weight0"], want, 8)  # three steps of three operations
 
 
 @pytest.mark.parametrize("monitor", ["loss", "accuracy"])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from cases import exact_shallow, shallow
+from roundings import assert_within_roundings
 
 import pymimic
 from pymimic import SGD, AdamW, ShallowWeights, ops
@@ -117,7 +118,7 @@ def test_step_returns_dz_of_the_weights_as_they_were(backend, save):
     before = weights.backward(args.dy, args.z).z
     saved = weights.forward(args.z, save=True)[1] if save else None
     dz = weights.step(args.dy, args.z, SGD(100.0), saved=saved)
-    np.testing.assert_allclose(dz, before, rtol=1e-4, atol=1e-5 * np.abs(before).max())
+    assert_within_roundings(dz, before, 8)  # the same sums of 700 terms, if perhaps in another order
     assert not np.array_equal(weights.arrays()["U"], args.U)
 
 

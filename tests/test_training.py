@@ -68,7 +68,7 @@ def test_early_stopping_folds_the_best_weights(net):
     assert history.stopped_early
     mean, scale = data.t.mean(0, dtype=np.float64), data.t.std(0, dtype=np.float64)
     y, t = ((values - mean) / scale for values in (answers(student, held_out.x), held_out.t))
-    assert ops.mimic_loss(y, t)[0] == pytest.approx(min(record.validation_loss for record in history), rel=1e-3)
+    assert ops.mimic_loss(y, t)[0] == pytest.approx(min(record.validation_loss for record in history), rel=1e-5)
 
 
 def test_early_stopping_restores_the_best_weights():
