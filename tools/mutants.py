@@ -1,0 +1,168 @@
+"""Faults by machine: does the suite notice when something in `pymimic/` or `csrc/cpu/` is wrong?
+
+    python tools/mutants.py --record                        which test runs which lines: takes as long as the suite
+    python tools/mutants.py --count 300 --part 1/3          a third of 300 faults drawn by --seed, those that have a result left out
+    python tools/mutants.py --language cpp --count 30       faults in csrc/cpu, each of which is compiled
+    python tools/mutants.py --report                        what came out so far
+
+Each fault is made in a copy of the tree, alone; then the tests run that concern it, those that take least first. Needs the extra [test] and
+coverage; for C++ cmake, ninja and pybind11. Faults that change nothing a user could notice are in mutants-equivalent.txt, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from mutation.cpp_faults import cpp_faults
+from mutation.faults import Fault
+from mutation.python_faults import python_faults
+from mutation.tests_of_lines import Map
+from mutation.tree import ROOT, Outcome, Tree, preload
+
+EQUIVALENT = Path(__file__).with_name("mutants-equivalent.txt")
+# Without faults: what draws and prints, what measures and reports, what needs a GPU or torch.
+LEFT_ALONE = (
+    "pymimic/progress.py", "pymimic/tables.py", "pymimic/bench/*", "pymimic/demo/*", "pymimic/paper/*", "pymimic/backends/cuda/*",
+    "pymimic/torch/*", "*.pyi",
+)  # fmt: skip
+FIRST, FILES = 20, 3  # tests of the first round, and the files that they are from
+COUNTED = ("killed", "timed out", "lived")
+
+
+def all_faults(tree: Tree, language: str, only: str) -> list[Fault]:
+    """Every fault of the language in the files that fit."""
+    folder, make = ("pymimic", python_faults) if language == "python" else ("csrc/cpu", cpp_faults)
+    faults = []
+    for file in sorted((tree.folder / folder).rglob("*")):
+        path = str(file.relative_to(tree.folder))
+        if (
+            file.suffix in (".py", ".h", ".cpp")
+            and fnmatch.fnmatch(path, only)
+            and not any(fnmatch.fnmatch(path, one) for one in LEFT_ALONE)
+        ):
+            faults += make(path, file.read_text())
+    return faults
+
+
+def equivalents() -> dict[str, str]:
+    """The reason by the fault's name."""
+    if not EQUIVALENT.exists():
+        return {}
+    lines = [line for line in EQUIVALENT.read_text().splitlines() if line and not line.startswith("#")]
+    return {name: reason for name, _, reason in (line.rpartition(" | ") for line in lines)}
+
+
+def in_two(tests: list[str]) -> list[list[str]]:
+    """First some of the files that have most of the tests, so that most faults die before pytest has read all files."""
+    files = [file for file, _ in Counter(test.partition("::")[0] for test in tests).most_common(FILES)]
+    first = [test for test in tests if test.partition("::")[0] in files][:FIRST]
+    return [part for part in (first, [test for test in tests if test not in first]) if part]
+
+
+def judge(tree: Tree, known: Map, fault: Fault, budget: float) -> Outcome:
+    """What the tests say of one fault."""
+    text = (tree.folder / fault.path).read_text()
+    with tree.changed(fault.path, fault.applied(text)):
+        if fault.path.startswith("csrc") and not tree.build():
+            return Outcome("not compiled", 0)
+        tests, chosen, spent = known.tests(tree, fault), [], 0.0
+        for test in tests:
+            spent += known.seconds[test]
+            if spent > budget and chosen:
+                break
+            chosen.append(test)
+        outcome = Outcome("lived", 0, "no test runs it")
+        for part in in_two(chosen):
+            outcome = tree.test(part, 30 + 5 * sum(known.seconds[test] for test in part))
+            if outcome.status != "lived":
+                break
+        if outcome.status == "lived" and tests:
+            outcome = outcome._replace(test=f"{len(chosen)} of {len(tests)} tests run")
+        return outcome
+
+
+def report(results: dict[str, dict], reasons: dict[str, str]) -> str:
+    """A table by folder, and the faults that lived."""
+    counts: dict[str, Counter] = {}
+    for name, result in results.items():
+        if name not in reasons:
+            path = name.partition(" | ")[0]
+            folder = path.rpartition("/")[0] if path.count("/") > 1 else path
+            counts.setdefault(folder, Counter())[result["status"]] += 1
+    total = sum(counts.values(), Counter())
+    lines = [f"{'':36}{'killed':>8}{'timed out':>11}{'lived':>7}"]
+    for folder, count in [*sorted(counts.items()), ("all", total)]:
+        lines.append(f"{folder:36}{count['killed']:8}{count['timed out']:11}{count['lived']:7}")
+    counted = sum(total[status] for status in COUNTED)
+    share = f"{100 * (1 - total['lived'] / max(counted, 1)):.1f} %"
+    others = f"{len(results.keys() & reasons.keys())} more change nothing, {total['not compiled']} do not compile"
+    lines.append(f"{counted - total['lived']} of {counted} died ({share}); {others}")
+    lived = [name for name, result in results.items() if result["status"] == "lived" and name not in reasons]
+    lines += [f"lived: {name}  [{results[name]['test']}]" for name in lived]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tests", nargs="*", help="with --record: files of tests that are new or changed; none for all")
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--list", action="store_true", help="print the faults that would be made")
+    parser.add_argument("--language", choices=("python", "cpp"), default="python")
+    parser.add_argument("--only", default="*", metavar="GLOB", help="files, as in 'pymimic/data/*'")
+    parser.add_argument(
+        "--kind", help="comparison, condition, arithmetic, constant, default, argument, statement, twin; operator, int64_t in C++"
+    )
+    parser.add_argument("--count", type=int, help="how many to draw; all without")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", default="1/1", metavar="I/N")
+    parser.add_argument("--again", action="store_true", help="those too that lived before")
+    parser.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="of tests for one fault, as recorded")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutants", metavar="FOLDER", help="copy, map and results")
+    asked = parser.parse_args()
+
+    asked.work.mkdir(parents=True, exist_ok=True)
+    file, reasons = asked.work / "results.json", equivalents()
+    results: dict[str, dict] = json.loads(file.read_text()) if file.exists() else {}
+    if asked.report:
+        print(report(results, reasons))
+        return
+    tree, known = Tree(asked.work), Map(asked.work)
+    if asked.record:
+        known.record(tree, asked.tests)
+        return
+    faults = [fault for fault in all_faults(tree, asked.language, asked.only) if fault.kind == asked.kind or not asked.kind]
+    if not asked.kind:
+        faults = [fault for fault in faults if fault.kind != "int64_t"]  # only slow tests of gigabytes see those
+    random.Random(asked.seed).shuffle(faults)
+    part, parts = map(int, asked.part.split("/"))
+    faults = faults[: asked.count][part - 1 :: parts]
+    if asked.list:
+        print(*(fault.name for fault in faults), sep="\n")
+        return
+    preload()
+    if asked.language == "cpp" and not tree.build():
+        sys.exit(f"the core does not compile, see {tree.log}")
+    for i, fault in enumerate(faults, 1):
+        before = results.get(fault.name)
+        if fault.name in reasons or (before and not (asked.again and before["status"] == "lived")):
+            continue
+        results[fault.name] = judge(tree, known, fault, asked.budget)._asdict()
+        part_file = file.with_suffix(".part")
+        part_file.write_text(json.dumps(results, indent=1))
+        part_file.replace(file)
+        print(f"{i}/{len(faults)} {results[fault.name]['status']:9} {results[fault.name]['seconds']:6} s  {fault.name}", flush=True)
+    print(report({fault.name: results[fault.name] for fault in faults if fault.name in results}, reasons))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Which tests run which lines, and how long they take: recorded once, so that a fault meets those alone that could notice it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .faults import Fault
+from .python_faults import statements
+from .tree import Tree
+
+# Not recorded: what tests no Python of ours, or measures, or trains for minutes.
+_LEFT_OUT = ("simt", "cuda", "bench", "torch", "test_paper.py", "test_demo.py", "test_examples.py", "test_documents.py")
+# What coverage cannot see: the tests of files that are compiled.
+_COMPILED = {
+    "csrc/cpu/serving/": ("predictor", "compressed"),
+    "csrc/cpu/": (
+        "core_plan", "dropout", "shallow", "linear", "factorized", "layers", "losses", "optimizer", "rounding", "bf16x3", "bfloat16",
+        "determinism", "dispatch", "threads", "memory", "predictor", "convolution",
+    ),
+    "pymimic/backends/_numba_kernels.py": ("shallow", "linear", "factorized", "layers", "dropout", "determinism", "numba", "memory"),
+}  # fmt: skip
+
+
+class Map:
+    """What was recorded, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._files = folder, {}
+        self.seconds: dict[str, float] = {}
+        if (folder / "seconds.json").exists():
+            self.seconds = json.loads((folder / "seconds.json").read_text())
+
+    def record(self, tree: Tree, tests: list[str]) -> None:
+        """Run the tests, all of them where none are named, and add what they run."""
+        import coverage
+
+        if not tests:
+            for old in self.folder.glob("lines*"):
+                old.unlink()
+            self.seconds = {}
+        raw, seconds = self.folder / "raw", self.folder / "raw.json"
+        names = {"MUTANTS_DATA": raw, "MUTANTS_SECONDS": seconds, "MUTANTS_SOURCE": tree.folder / "pymimic"}
+        environment = tree.environment() | {name: str(value) for name, value in names.items()}
+        environment["PYTHONPATH"] += os.pathsep + str(Path(__file__).resolve().parent)
+        chosen = tests or ["tests", *(f"--ignore=tests/{name}" for name in _LEFT_OUT)]
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "recorder", "--tb=line", *chosen]
+        subprocess.run(command, cwd=tree.folder, env=environment)
+        lines = coverage.Coverage(data_file=str(self.folder / "lines"))
+        if tests:
+            lines.load()
+        lines.combine([str(path) for path in self.folder.glob("raw.*.*")])
+        lines.save()
+        self.seconds |= json.loads(seconds.read_text())
+        (self.folder / "seconds.json").write_text(json.dumps(self.seconds))
+
+    def tests(self, tree: Tree, fault: Fault) -> list[str]:
+        """The tests that concern a fault, those that take least first."""
+        compiled = next((names for path, names in _COMPILED.items() if fault.path.startswith(path)), None)
+        if compiled is not None:
+            files = {f"tests/test_{name}.py" for name in compiled}
+            chosen = {test for test in self.seconds if test.partition("::")[0] in files}
+        else:
+            by_line = self._by_line(fault.path)
+            static = {line for statement in statements((tree.folder / fault.path).read_text()) for line in _lines(statement)}
+            lines = set(by_line) if static.issuperset(fault.lines) else fault.lines
+            chosen = {test for line in lines for test in by_line.get(line, ())}
+        known = [test for test in chosen if self.seconds.get(test, math.inf) != math.inf]
+        return sorted(known, key=lambda test: (self.seconds[test], test))
+
+    def _by_line(self, path: str) -> dict[int, list[str]]:
+        if path not in self._files:
+            from coverage import CoverageData
+
+            data = CoverageData(str(self.folder / "lines"))
+            data.read()
+            recorded = [file for file in data.measured_files() if file.endswith(f"/tree/{path}")]
+            self._files[path] = data.contexts_by_lineno(recorded[0]) if recorded else {}
+        return self._files[path]
+
+
+def _lines(statement: ast.stmt) -> range:
+    return range(statement.lineno, statement.end_lineno + 1)
