@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from slope_teacher import rows, says
 
 import pymimic as pm
-from pymimic.data.cases import in_order
+from pymimic import _check
+from pymimic.data.cases import demand_values, finite_in_order, in_order
 from pymimic.data.moments import TINY, moments, standardisation
 
 KINDS = {
@@ -73,6 +74,38 @@ def test_in_order_gives_every_row_once():
     assert [len(slab[0]) for slab in slabs] == [5295, 5295, n - 2 * 5295]
     assert np.array_equal(np.concatenate([slab[0][:, 0] for slab in slabs]), np.arange(n))
     assert np.array_equal(np.concatenate([slab[1] for slab in slabs]), np.arange(n) % 7)
+
+
+class Wide:
+    """Seven rows of 2^20 inputs, three to a slab; one part of one row is not finite."""
+
+    inputs, outputs = 1 << 20, 1
+
+    def __init__(self, bad, part):
+        self.column, self.part = np.zeros((7, 1), np.float32), part
+        self.column[bad] = np.nan
+
+    def __len__(self):
+        return 7
+
+    def batch(self, indices):
+        n = len(indices)
+        given = {name: np.zeros(shape, np.float32) for name, shape in (("x", (n, self.inputs)), ("logits", (n, 1)), ("weights", (n,)))}
+        given[self.part] += self.column[indices].reshape(given[self.part][..., :1].shape if self.part != "weights" else n)
+        return tuple(given.values())
+
+
+@pytest.mark.parametrize("row", [0, 2, 3, 6])
+@pytest.mark.parametrize("part", ["x", "logits", "weights"])
+def test_a_value_that_is_not_finite_is_named_by_its_row_in_whichever_slab(row, part):
+    cases = Wide(row, part)
+    with pytest.raises(ValueError, match=f"^data: {part}: expected finite values, got nan in row {row}$"):
+        list(finite_in_order("data", cases, ruled_out=False))
+    if part == "x":
+        x = np.broadcast_to(cases.column, (7, 1 << 21))  # two rows to a slab
+        for demand in (_check.finite, demand_values):
+            with pytest.raises(ValueError, match=f"^x: expected finite values, got nan in row {10 + row}$"):
+                demand("x", x, 10)
 
 
 @pytest.mark.parametrize("n", [16_384, 16_385, 40_001])

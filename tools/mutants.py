@@ -33,7 +33,7 @@ LEFT_ALONE = (
     "pymimic/progress.py", "pymimic/tables.py", "pymimic/bench/*", "pymimic/demo/*", "pymimic/paper/*", "pymimic/backends/cuda/*",
     "pymimic/torch/*", "*.pyi",
 )  # fmt: skip
-FIRST, FILES = 20, 3  # tests of the first round, and the files that they are from
+FIRST = 20  # tests of the first round
 COUNTED = ("killed", "timed out", "lived")
 
 
@@ -60,27 +60,16 @@ def equivalents() -> dict[str, str]:
     return {name: reason for name, _, reason in (line.rpartition(" | ") for line in lines)}
 
 
-def in_two(tests: list[str]) -> list[list[str]]:
-    """First some of the files that have most of the tests, so that most faults die before pytest has read all files."""
-    files = [file for file, _ in Counter(test.partition("::")[0] for test in tests).most_common(FILES)]
-    first = [test for test in tests if test.partition("::")[0] in files][:FIRST]
-    return [part for part in (first, [test for test in tests if test not in first]) if part]
-
-
 def judge(tree: Tree, known: Map, fault: Fault, budget: float) -> Outcome:
     """What the tests say of one fault."""
     text = (tree.folder / fault.path).read_text()
     with tree.changed(fault.path, fault.applied(text)):
         if fault.path.startswith("csrc") and not tree.build():
             return Outcome("not compiled", 0)
-        tests, chosen, spent = known.tests(tree, fault), [], 0.0
-        for test in tests:
-            spent += known.seconds[test]
-            if spent > budget and chosen:
-                break
-            chosen.append(test)
+        tests = known.tests(tree, fault)
+        chosen = known.within(tests, budget)
         outcome = Outcome("lived", 0, "no test runs it")
-        for part in in_two(chosen):
+        for part in filter(None, (chosen[:FIRST], chosen[FIRST:])):  # most faults die before pytest has read all files
             outcome = tree.test(part, 30 + 5 * sum(known.seconds[test] for test in part))
             if outcome.status != "lived":
                 break

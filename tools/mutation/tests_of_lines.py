@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
+from collections import Counter
+from functools import cached_property
 from pathlib import Path
+
+from coverage import Coverage, CoverageData
 
 from .faults import Fault
 from .python_faults import statements
@@ -25,6 +30,7 @@ _COMPILED = {
     ),
     "pymimic/backends/_numba_kernels.py": ("shallow", "linear", "factorized", "layers", "dropout", "determinism", "numba", "memory"),
 }  # fmt: skip
+_NEAR = 3  # files
 
 
 class Map:
@@ -38,8 +44,6 @@ class Map:
 
     def record(self, tree: Tree, tests: list[str]) -> None:
         """Run the tests, all of them where none are named, and add what they run."""
-        import coverage
-
         if not tests:
             for old in self.folder.glob("lines*"):
                 old.unlink()
@@ -51,7 +55,7 @@ class Map:
         chosen = tests or ["tests", *(f"--ignore=tests/{name}" for name in _LEFT_OUT)]
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "recorder", "--tb=line", *chosen]
         subprocess.run(command, cwd=tree.folder, env=environment)
-        lines = coverage.Coverage(data_file=str(self.folder / "lines"))
+        lines = Coverage(data_file=str(self.folder / "lines"))
         if tests:
             lines.load()
         lines.combine([str(path) for path in self.folder.glob("raw.*.*")])
@@ -60,7 +64,7 @@ class Map:
         (self.folder / "seconds.json").write_text(json.dumps(self.seconds))
 
     def tests(self, tree: Tree, fault: Fault) -> list[str]:
-        """The tests that concern a fault, those that take least first."""
+        """The tests that concern a fault."""
         compiled = next((names for path, names in _COMPILED.items() if fault.path.startswith(path)), None)
         if compiled is not None:
             files = {f"tests/test_{name}.py" for name in compiled}
@@ -70,17 +74,41 @@ class Map:
             static = {line for statement in statements((tree.folder / fault.path).read_text()) for line in _lines(statement)}
             lines = set(by_line) if static.issuperset(fault.lines) else fault.lines
             chosen = {test for line in lines for test in by_line.get(line, ())}
-        known = [test for test in chosen if self.seconds.get(test, math.inf) != math.inf]
-        return sorted(known, key=lambda test: (self.seconds[test], test))
+        return sorted(test for test in chosen if self.seconds.get(test, math.inf) != math.inf)
+
+    def within(self, tests: list[str], budget: float) -> list[str]:
+        """As many of the tests as take so many seconds, and one at least.
+
+        Half of the time goes to the files that have most of them, which are about what is wrong: the quickest there. Then come, of all
+        files, those that run the fewest lines, which come by it for its own sake.
+        """
+        near = [file for file, _ in Counter(test.partition("::")[0] for test in tests).most_common(_NEAR)]
+        first = sorted((test for test in tests if test.partition("::")[0] in near), key=lambda test: self.seconds[test])
+        chosen = self._first(first, budget / 2)
+        others = sorted(set(tests) - set(chosen), key=lambda test: (self.lines.get(test, 0), self.seconds[test], test))
+        return chosen + self._first(others, budget - sum(self.seconds[test] for test in chosen))
+
+    def _first(self, tests: list[str], budget: float) -> list[str]:
+        """Those of the tests that come first, as long as they fit."""
+        ends = itertools.accumulate(self.seconds[test] for test in tests)
+        return [test for i, (test, end) in enumerate(zip(tests, ends)) if end <= budget or i == 0]
+
+    @cached_property
+    def _data(self) -> CoverageData:
+        data = CoverageData(str(self.folder / "lines"))
+        data.read()
+        return data
+
+    @cached_property
+    def lines(self) -> Counter[str]:
+        """How many lines each test runs."""
+        files = (self._data.contexts_by_lineno(file) for file in self._data.measured_files())
+        return Counter(test for by_line in files for tests in by_line.values() for test in tests)
 
     def _by_line(self, path: str) -> dict[int, list[str]]:
         if path not in self._files:
-            from coverage import CoverageData
-
-            data = CoverageData(str(self.folder / "lines"))
-            data.read()
-            recorded = [file for file in data.measured_files() if file.endswith(f"/tree/{path}")]
-            self._files[path] = data.contexts_by_lineno(recorded[0]) if recorded else {}
+            recorded = [file for file in self._data.measured_files() if file.endswith(f"/tree/{path}")]
+            self._files[path] = self._data.contexts_by_lineno(recorded[0]) if recorded else {}
         return self._files[path]
 
 
