@@ -91,7 +91,8 @@ class Wide:
     def batch(self, indices):
         n = len(indices)
         given = {name: np.zeros(shape, np.float32) for name, shape in (("x", (n, self.inputs)), ("logits", (n, 1)), ("weights", (n,)))}
-        given[self.part] += self.column[indices].reshape(given[self.part][..., :1].shape if self.part != "weights" else n)
+        bad = self.column[indices]
+        given[self.part] += bad if given[self.part].ndim == 2 else bad[:, 0]
         return tuple(given.values())
 
 
