@@ -11,6 +11,7 @@ if not TOOLS.exists():
     pytest.skip("the tools are in a checkout alone", allow_module_level=True)
 sys.path.append(str(TOOLS))
 
+pytest.importorskip("coverage")
 import mutants  # noqa: E402
 from mutation.cpp_faults import cpp_faults  # noqa: E402
 from mutation.python_faults import python_faults  # noqa: E402

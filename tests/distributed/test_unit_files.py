@@ -125,3 +125,28 @@ def test_what_a_file_of_units_says(path):
     arrays, metadata = read_safetensors(path.with_name("run.0123abcd-1"))
     assert sorted(arrays) == ["optimizer.b.mean", "weights.U"]
     assert json.loads(json.dumps(metadata)) == {"format": 2, "kind": "shard", "token": "0123abcd", "units": [32, 64]}
+
+
+def container(path):
+    """A file as the page on formats says, without the library."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        content = file.read()
+    arrays = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            start, end = entry["data_offsets"]
+            arrays[name] = np.frombuffer(content[start:end], {"F64": "<f8", "I64": "<i8"}[entry["dtype"]]).reshape(entry["shape"])
+    return arrays, json.loads(header["__metadata__"]["pymimic"])
+
+
+def test_a_reader_written_from_the_page(path):
+    arrays, metadata = container(path)
+    shards = metadata["shards"]
+    parts = [container(f"{path}.{shards['token']}-{rank}") for rank in range(len(shards["units"]))]
+    assert [part[1]["units"] for part in parts] == shards["units"] == [[0, 32], [32, 64], [64, H]]
+    assert {part[1]["kind"] for part in parts} == {"shard"}
+    for name in parts[0][0]:
+        arrays[name] = np.concatenate([part[0][name] for part in parts])
+    assert arrays.keys() == ARRAYS.keys()
+    assert all(np.array_equal(arrays[name], array) for name, array in ARRAYS.items())
