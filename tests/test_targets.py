@@ -147,6 +147,26 @@ def test_whichever_call_fails_the_old_file_or_the_new_one_is_whole(tmp_path, mon
     assert is_whole(path)
 
 
+@pytest.mark.parametrize("rename", [None, *NO_RENAME])
+def test_all_of_a_file_is_there_when_it_is_synced(tmp_path, monkeypatch, rename):
+    """The temporary one and, where the target cannot be replaced, the target: what is still in a buffer is not on disk then."""
+    sizes, replace = [], os.replace
+
+    def refuse(source, target):
+        if rename and target == str(tmp_path / "f"):
+            raise OSError(rename, os.strerror(rename))
+        replace(source, target)
+
+    (tmp_path / "f").write_bytes(OLD)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(os, "replace", refuse)
+    for content in (NEW, NEW[:100]):
+        sizes.clear()
+        write(tmp_path / "f", content)
+        assert sizes[:2].count(len(content)) == (2 if rename else 1)
+        assert (tmp_path / "f").read_bytes() == content
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
 def test_file_systems_that_cannot_sync_are_written_to(tmp_path, monkeypatch, code):
     def refuse(descriptor):

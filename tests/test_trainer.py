@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from toy import NETS, C, D, H, Logits, N, close, order, same, trained
 
-from pymimic import SGD, ops
+from pymimic import SGD, AdamW, ops
+from pymimic.backends import default_host
+from pymimic.backends.interface import Backend
 from pymimic.nets.student import Student
+from pymimic.training.loop import Run
 from pymimic.training.trainer import Trainer
 
 
@@ -179,6 +182,25 @@ def test_memory_budget_and_keep_reach_the_wide_layer():
         trained(Logits(), student=net, backend="cpu", **keywords)
     assert not same(nets[0], nets[1])
     assert same(nets[0], nets[2])
+
+
+@pytest.mark.skipif(default_host().name == "reference", reason="there is no other backend to forget it for")
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize(
+    "keywords",
+    [{}, {"clip_norm": 1.0, "ema": 0.5}, {"accumulate": 2, "loss": "distillation"}, {"patience": 2, "standardise_targets": True}],
+    ids=str,
+)
+def test_every_op_is_the_backends_that_a_trainer_is_told(net, keywords, monkeypatch):
+    """Whatever forgets to say which takes the fastest, and that fails here."""
+
+    def never(*arguments):
+        raise AssertionError("another backend was asked")
+
+    for op in Backend.__abstractmethods__:
+        monkeypatch.setattr(type(default_host()), op, never)
+    monkeypatch.setattr(Run, "_loss_on_sample", lambda self, y: 0.0)  # whether the run was of use: on the host, wherever it runs
+    trained(Logits(), Logits(40, seed=1), student=net(dropout=0.5), optimizer=AdamW(1e-3), backend="reference", **keywords)
 
 
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
