@@ -17,6 +17,7 @@ from .storage import Storage
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+UNDER_WAY = ".labelling"  # a folder in the set's, of what several processes have labelled so far
 
 
 @dataclass
@@ -54,6 +55,11 @@ class Manifest:
         """The shard's files."""
         return [f"{kind}-{shard:05d}.npy{'.gz' * (self.stored.compress > 0)}" for kind in self.kinds]
 
+    def files_of(self, shard: int) -> dict[str, dict[str, Any]]:
+        """The files of a whole shard, by what they hold."""
+        count = len(self.kinds)
+        return dict(zip(self.kinds, self.files[shard * count : (shard + 1) * count]))
+
     def shape(self, kind: str, rows: int) -> tuple[int, ...]:
         """The shape of a file."""
         records = kind == "weights" or (kind == "logits" and self.stored.top)
@@ -68,6 +74,8 @@ def demand_set(directory: Path) -> None:
     if not directory.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "directory: expected the folder of a transfer set, got a file", where)
     if not (directory / MANIFEST).exists():
+        if (directory / UNDER_WAY).is_dir():
+            raise ManifestError(f"{directory}: expected a complete set, got one that create(part=) has not finished")
         raise FileNotFoundError(
             errno.ENOENT, f"directory: expected a folder that TransferSet.create made, got one without {MANIFEST}", where
         )

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +20,7 @@ from ..targets import naming, remove_parts, replacing
 from .compressed import CompressedFile, write_compressed
 from .manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from .mapped import kind_of
+from .moments import moments
 from .storage import Storage
 
 _SLAB = 1 << 14  # rows of one step through a whole set
@@ -58,13 +59,7 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
     try:
         with ExitStack() as stack:
             for name, array in zip(names, arrays):
-                file = _Summed(stack.enter_context(replacing(directory / name)))
-                if level:
-                    write_compressed(file, array, level)
-                else:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-                sums: dict[str, Any] = {"sha256": file.sha256.hexdigest()} | ({"size": file.size} if level else {})
-                files.append({"name": name, "rows": len(array), **sums})
+                files.append(write_array(stack.enter_context(replacing(directory / name)), name, array, level))
             manifest.unfinished = [file["sha256"] for file in files]
             write_manifest(directory, manifest)
         manifest.files, manifest.unfinished = before + files, None
@@ -84,6 +79,17 @@ def _number(directory: Path) -> int:
     return (directory / MANIFEST).stat().st_ino
 
 
+def write_array(file: BinaryIO, name: str, array: Array, level: int) -> dict[str, Any]:
+    """Write a shard's array; what the manifest says of the file that is to have that name."""
+    summed = _Summed(file)
+    if level:
+        write_compressed(summed, array, level)
+    else:
+        np.lib.format.write_array(summed, array, allow_pickle=False)
+    sums: dict[str, Any] = {"sha256": summed.sha256.hexdigest()} | ({"size": summed.size} if level else {})
+    return {"name": name, "rows": len(array), **sums}
+
+
 class _Summed:
     """A file to write, with the sha256 and the number of its bytes."""
 
@@ -98,20 +104,36 @@ class _Summed:
 
 def open_shard(directory: Path, manifest: Manifest, shard: int, verify: bool) -> list[Part]:
     """The shard's arrays as they are stored, memory-mapped or compressed; ManifestError names a file that is not the manifest's."""
-    count = len(manifest.kinds)
-    parts = list[Part]()
-    for kind, file in zip(manifest.kinds, manifest.files[shard * count : (shard + 1) * count]):
-        path, shape = directory / file["name"], manifest.shape(kind, file["rows"])
-        dtype, sha256 = manifest.stored.dtype(kind, manifest.outputs), file["sha256"]
-        with naming(os.fspath(path)):
-            if manifest.stored.compress:
-                _demand_size(path, file["size"])
-                parts.append(CompressedFile(path, dtype, shape))
-            else:
-                parts.append(_open(path, shape, dtype))
-            if verify and (got := _sha256(path)) != sha256:
-                raise ManifestError(f"{path}: expected sha256 {sha256}, as the manifest says, got {got}")
-    return parts
+    return [open_file(directory, manifest, kind, file, verify) for kind, file in manifest.files_of(shard).items()]
+
+
+def open_file(directory: Path, manifest: Manifest, kind: str, file: dict[str, Any], verify: bool) -> Part:
+    """The array of a file of "inputs", "logits" or "weights", of which `file` is what the manifest says."""
+    path, shape = directory / file["name"], manifest.shape(kind, file["rows"])
+    dtype, sha256 = manifest.stored.dtype(kind, manifest.outputs), file["sha256"]
+    with naming(os.fspath(path)):
+        part: Part
+        if manifest.stored.compress:
+            _demand_size(path, file["size"])
+            part = CompressedFile(path, dtype, shape)
+        else:
+            part = _open(path, shape, dtype)
+        if verify and (got := _sha256(path)) != sha256:
+            raise ManifestError(f"{path}: expected sha256 {sha256}, as the manifest says, got {got}")
+    return part
+
+
+def finish(folder: Path, manifest: Manifest, standardise: bool) -> None:
+    """Say that the set is complete, with the moments of its logits where they are asked for."""
+    missing = standardise and manifest.standardisation is None
+    if not missing and manifest.complete:
+        return
+    manifest.complete = True
+    if missing:
+        logits = (open_shard(folder, manifest, shard, False)[1] for shard in range(manifest.shards))
+        mean, scale = moments(slab for part in logits for slab in slabs("logits", part, manifest.stored, manifest.outputs))
+        manifest.standardisation = {"mean": mean.tolist(), "scale": scale.tolist()}
+    write_manifest(folder, manifest)
 
 
 def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -> Iterator[Array]:
@@ -153,36 +175,6 @@ def slabs(kind: str, part: Part, storage: Storage, outputs: int) -> Iterator[Arr
     """The rows of a shard as float32, some at a time."""
     for start in range(0, len(part), _SLAB):
         yield storage.unpack(kind, part[start : start + _SLAB], outputs)
-
-
-@contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Keep other processes, and other threads, from labelling into the folder; BlockingIOError where one does.
-
-    The lock ends with the process. Where the system or the folder knows no locks there is none.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with naming(os.fspath(directory)):
-        handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                error.errno, "expected a folder that nobody else labels into, got one in use", os.fspath(directory)
-            ) from None
-        except OSError:  # some network file systems
-            pass
-        yield
-    finally:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # closing the file would not unlock it while a process lives that the teacher forked
-        with suppress(OSError):  # nothing was written to it
-            os.close(handle)
 
 
 def remove_unfinished(directory: Path, manifest: Manifest | None) -> None:

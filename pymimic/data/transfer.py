@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,9 +15,10 @@ from ..backends.interface import Array
 from ..errors import ManifestError
 from ..numerics import warn
 from ..targets import expanded
+from .asking import Asked, Recorded
 from .cases import Targets, class_labels, demand_values, float32_array, row_numbers
 from .classes import classes_of
-from .labelling import Asked, Recorded, label_into
+from .labelling import label_into
 from .manifest import MANIFEST, read_manifest
 from .mapped import packed, unpacked
 from .moments import TINY, moments
@@ -148,6 +149,7 @@ class TransferSet:
         weights: Array | Iterable[Array] | None = None, *, rows_per_shard: int = 16384, source: Any = None, standardise: bool = False,
         progress: bool = True, inputs_dtype: DType = "float32", logits_dtype: DType = "float32",
         inputs_range: tuple[float, float] = (0.0, 1.0), top_logits: int | None = None, compress: bool | int = False,
+        part: tuple[int, int] | Literal["auto"] | None = None,
     ) -> TransferSet:  # fmt: skip
         """Label inputs shard by shard into a folder, and open it.
 
@@ -155,6 +157,12 @@ class TransferSet:
         `inputs` gives its rows from the first again, and they are compared with those on disk. The teacher labels up to 16 rows of
         the first and of the last shard again: answers that differ by more than 1 % of the logits' spread are another teacher's.
         Nothing but one shard is in memory.
+
+        With `part`, several processes label the folder together, to the same files as one, for any n. All must agree on the first 16
+        rows, and on their logits, before they label. Of an array, worker i reads and labels shards i, i + n, ... first, then what
+        others left. An iterable each generates, and labels the next shard that nobody has begun. A worker waits for those that others
+        label, takes up what a killed one left, and returns when the set is complete; one that fails leaves whole shards. Whoever comes
+        later goes on, with another n or without `part`. Until the set is complete its shards are in the folder `.labelling` in it.
 
         Parameters
         ----------
@@ -174,17 +182,22 @@ class TransferSet:
             of their mean exponential, so that the K classes have the teacher's probabilities. None keeps all
         compress : write files in gzip's format, at zlib's level 6, or a level from 1 to 9. To be read, they are unpacked into temporary
             files, which take the bytes that uncompressed ones would
+        part : (i, n), 0 <= i < n, for worker i of n processes that label the folder together, each called with the same arguments but i;
+            "auto" takes them from RANK and WORLD_SIZE, which torchrun sets, and is None where neither is there. None labels alone,
+            whatever launched it
 
         Raises
         ------
         ManifestError
             The folder holds labels of another teacher or of other inputs, in other dtypes, damaged files, or a set of another version.
         BlockingIOError
-            Another process labels into the folder.
+            Another process labels into the folder; with `part`, one without it, and the other way round.
         ValueError
             NaN or infinity in inputs, weights or logits, with the row, or values that their dtype cannot hold; no rows at all.
         FileExistsError
             The folder holds files of the names that shards get, which are not of the set.
+        OSError
+            `part` was given, and the system (Windows) or the folder's file system knows no locks.
 
         Warns
         -----
@@ -194,7 +207,7 @@ class TransferSet:
         """
         storage = Storage.of(inputs_dtype, logits_dtype, inputs_range, top_logits, compress)
         folder = Path(expanded(directory, "directory"))
-        label_into(folder, Asked(teacher), inputs, weights, rows_per_shard, source, standardise, progress, storage)
+        label_into(folder, Asked(teacher), inputs, weights, rows_per_shard, source, standardise, progress, storage, part)
         return cls.open(directory, verify=False)
 
     def save(
@@ -204,8 +217,9 @@ class TransferSet:
     ) -> TransferSet:  # fmt: skip
         """Write the set into a folder, in as few bytes as `create` would, and open it there; no teacher is asked.
 
-        Arguments, errors and warnings are those of `create`, and it goes on where it was stopped too. The manifest of a set that is from a
-        folder gives the teacher's description. Labels and standardisations are not written: a set that has them is refused.
+        Arguments, errors and warnings are those of `create`, without `part`, and it goes on where it was stopped too. The manifest of a
+        set that is from a folder gives the teacher's description. Labels and standardisations are not written: a set that has them is
+        refused.
         """
         if self._labels is not None or self._undo is not None:
             kind = "labels" if self._undo is None else "standardised logits"
