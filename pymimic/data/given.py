@@ -75,6 +75,8 @@ class Given:
         if first is None:
             raise ValueError("inputs: expected at least one row, got none")
         self._shards = self._packed(self._inputs, self._weights, 0) if self.apart else chain([first], self._shards)
+        if self.apart:
+            self._said.add("merged")  # all rows were looked at
         return first
 
     def __iter__(self) -> Iterator[list[Array]]:

@@ -184,7 +184,8 @@ class _Worker:
         there = [shard for shard in records.shards() if records.whole(shard)]
         ends = {*there[:1], *there[-1:]}
         shards = rows = 0
-        with Progress(total=given.total, unit="row", unit_scale=True, desc=self._answers.doing, disable=None if progress else True) as bar:
+        hidden = None if progress and first == 0 else True  # all may have one terminal
+        with Progress(total=given.total, unit="row", unit_scale=True, desc=self._answers.doing, disable=hidden) as bar:
             for shard, arrays in given.visits(self._part, ends):
                 shards += 1
                 rows += 0 if arrays is None else len(arrays[0])
@@ -192,7 +193,7 @@ class _Worker:
                     answers = self._answers if shard in ends else None
                     arrays = arrays or given.read(shard)
                     demand_same(records.manifest, records.open(shard), arrays, answers, shard * given.rows)
-                bar.update(records.of(shard)["inputs"]["rows"] if records.whole(shard) else 0)
+                self._show(bar)
             self._help(shards, bar)
         rows = rows if given.total is None else given.total
         records.demand_rows(rows)
@@ -218,10 +219,15 @@ class _Worker:
                 with self._records.claim(shard) as mine:
                     if mine and not self._records.whole(shard):
                         self._label(shard, self._records.open(shard)["inputs"][1][:])
-            done = [shard for shard in left if self._records.whole(shard)]
-            bar.update(sum(self._records.of(shard)["inputs"]["rows"] for shard in done))
-            left = [shard for shard in left if shard not in done]
+            left = [shard for shard in left if not self._records.whole(shard)]
+            self._show(bar)
             time.sleep(_PAUSE if left else 0)
+
+    def _show(self, bar: Progress) -> None:
+        """How far all workers are, in shards that were begun."""
+        if not bar.disable:
+            rows = len(self._records.shards()) * self._given.rows
+            bar.update(min(rows, self._given.total or rows) - bar.n)
 
     def _label(self, shard: int, inputs: Array) -> None:
         """Ask for a shard's logits, and write them."""

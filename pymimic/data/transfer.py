@@ -173,7 +173,7 @@ class TransferSet:
         rows_per_shard : rows that a stop can lose, and hold in memory
         source : what JSON can hold, a description of the inputs to be kept in the manifest
         standardise : keep the mean and scale of each output in the manifest, for `standardised`
-        progress : show a bar where output is a terminal
+        progress : show a bar where output is a terminal; of several workers the first does
         inputs_dtype : how files keep inputs: "float32", "float16", or "uint8": one of 256 values evenly over `inputs_range`. The teacher
             labels the inputs as they are kept
         logits_dtype : how files keep logits: "float32" or "float16"
