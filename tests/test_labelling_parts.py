@@ -219,15 +219,16 @@ def killed_at(folder, call, part, **more):
 @needs_fork
 @pytest.mark.parametrize("call", range(24))
 def test_killed_at_any_step_it_goes_on_to_the_same_files(tmp_path, call):
-    """Four steps for the first rows, four a shard, six files that are moved, and the manifest; with part, and without."""
+    """Four steps for the first rows, four a shard, six files that are moved, and the manifest; of one process, four a shard and one."""
     TransferSet.create(tmp_path / "one", TEACHER, rows(25), rows_per_shard=10)
-    for name, part in (("part", (0, 1)), ("alone", None)):
-        assert killed_at(tmp_path / name, call, (0, 2)) == (call < 23)
-        if call < 23:
+    for before, after, steps in (((0, 2), (0, 1), 23), ((0, 2), None, 23), (None, (0, 1), 13)):
+        folder = tmp_path / f"{before} {after}"
+        assert killed_at(folder, call, before) == (call < steps)
+        if call < steps:
             with pytest.raises((ManifestError, FileNotFoundError)):
-                TransferSet.open(tmp_path / name)
-        TransferSet.create(tmp_path / name, TEACHER, rows(25), rows_per_shard=10, part=part)
-        assert contents(tmp_path / name) == contents(tmp_path / "one")
+                TransferSet.open(folder)
+        TransferSet.create(folder, TEACHER, rows(25), rows_per_shard=10, part=after)
+        assert contents(folder) == contents(tmp_path / "one")
 
 
 @needs_fork
@@ -367,7 +368,7 @@ def test_rows_that_differ_later_are_found_where_they_come_by_themselves(tmp_path
     other = np.concatenate([first[:40], rows(55, seed=1)])
 
     def teacher(x):
-        if np.array_equal(x[0], first[60]):
+        if np.array_equal(x[0], first[80]):
             met.set()
         return says(x)
 
@@ -401,6 +402,29 @@ def test_a_worker_with_more_rows_or_fewer_is_refused(tmp_path, count, iterable):
         assert len(TransferSet.open(tmp_path / "set")) in (N, count)
 
 
+def test_a_worker_that_has_given_all_its_rows_is_told_that_another_gave_more(tmp_path):
+    """The other goes on while the first waits for it."""
+    ended = threading.Event()
+
+    def inputs(i):
+        yield rows(N)[:80]
+        if i == 1:
+            ended.set()
+            return
+        ended.wait(20)
+        time.sleep(0.3)  # the other waits by now; if not, it is told all the same
+        yield rows(N)[80:]
+
+    def work(i):
+        if i == 0:
+            return create(tmp_path / "set", (0, 2), inputs(0))
+        with pytest.raises(ManifestError, match=r"^inputs: expected 95 rows, as in .*set, got 80$"):
+            create(tmp_path / "set", (1, 2), inputs(1))
+
+    in_threads(2, work)
+    assert len(TransferSet.open(tmp_path / "set")) == N
+
+
 def test_what_was_begun_binds_nobody_before_a_shard_is_labelled(tmp_path):
     def tired(x):
         (tmp_path / "asked").touch()
@@ -417,7 +441,9 @@ def test_what_was_begun_binds_nobody_before_a_shard_is_labelled(tmp_path):
 @needs_fork
 def test_a_worker_killed_in_its_first_shard_binds_nobody(tmp_path):
     asked = []
-    killed = forked(create, tmp_path, (0, 2), rows(50), from_callable(lambda x: dies(x) if asked else asked.append(1) or says(x), "slope"))
+    killed = forked(
+        create, tmp_path, (0, 2), rows(50, seed=1), from_callable(lambda x: dies(x) if asked else asked.append(1) or says(x), "slope")
+    )
     killed.join()
     assert (tmp_path / UNDER_WAY / "00000.json").exists()
     with pytest.raises(ManifestError, match=r"expected a complete set, got one that create\(part=\) has not finished"):
