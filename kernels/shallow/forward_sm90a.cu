@@ -40,7 +40,7 @@ struct Forward {
 struct SharedLayout {
   bool z_resident;
   PieceRing ring;
-  uint32_t biases, z_barrier, bytes;
+  uint32_t biases, mask, z_barrier, bytes;
 
   __device__ uint32_t bias(int slab) const { return biases + slab % kBiases * kBiasBytes; }
 };
@@ -52,7 +52,8 @@ MIMIC_HD SharedLayout shared_layout(int U_pieces) {
   s.ring.slots = s.z_resident ? U_pieces * kPieceBytes : 0;
   s.ring.slot_bytes = s.z_resident ? kPieceBytes : 2 * kPieceBytes;
   s.biases = s.ring.slots + s.ring.stages * s.ring.slot_bytes;
-  s.ring.barriers = s.biases + kBiases * kBiasBytes;
+  s.mask = s.biases + kBiases * kBiasBytes;
+  s.ring.barriers = s.mask + uint32_t(sizeof(MaskState));
   s.z_barrier = s.ring.barriers + s.ring.stages * 16;
   s.bytes = s.z_barrier + 8;
   return s;
@@ -101,7 +102,6 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
   const int lane = threadIdx.x % 32;
   const int row = part.row + int(threadIdx.x) / 32 * 16;
   const uint32_t z_rows = group * kGroupRows * kPieceRowBytes;
-  const MaskState mask = mask_state(f.mask);
   RingPosition next = {shared.ring.stages}, oldest = next;  // the piece to read next, the oldest not released
   const auto release = [&] {                                // all pieces before `next`
     for (; oldest.slot != next.slot; oldest.advance())
@@ -117,7 +117,8 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
       const uint32_t at = shared.ring.slot(next.slot);
       const uint32_t z = (shared.z_resident ? piece * kPieceBytes : at + kPieceBytes) + z_rows;
       start_multiply_along<Element>(s, z, at, f.U_groups - piece * kPieceGroups, piece > 0);
-      if (piece == 0 && mask.threshold < 256) mask_bits.make(mask, lane, row, slab * kSlab);
+      if (piece == 0 && f.mask.threshold < 256)
+        mask_bits.make(load_shared<MaskState>(shared.mask), lane, row, slab * kSlab);
       wgmma_wait<1>();
       release();
       next.advance();
@@ -127,7 +128,7 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
     release();
     add_bias(s, shared.bias(slab), lane);
     activate(f.activation, s);
-    if (mask.threshold < 256) mask_bits.apply(s, mask.scale);
+    if (f.mask.threshold < 256) mask_bits.apply(s, load_shared<MaskState>(shared.mask).scale);
     to_fragments<Element>(h, s);
     wgmma_fence();
   };
@@ -179,6 +180,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_forward_sm90a(const __gri
     const Slabs slabs = slabs_of(blockIdx.y, f.splits, f.slabs, f.slabs_each);
     const Part part = {int(blockIdx.x) * kForwardRows, int(blockIdx.z) * f.W_pieces, slabs.first, slabs.end};
     if (threadIdx.x == 0) {
+      store_shared(shared.mask, mask_state(f.mask));
       mbarrier_init(shared.z_barrier, 1);
       open_ring(shared.ring, kConsumers * 4);
       mbarrier_init_fence();
