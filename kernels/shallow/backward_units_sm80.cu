@@ -183,6 +183,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
   // Sums go through shared memory, a piece at a time, so that a warp's threads access neighbouring elements. The
   // piece's sums are moved to the first registers.
   constexpr uint32_t kStride = (kPieceColumns<Element> + 8) * sizeof(float);
+  const int units = f.U.rows - unit < kUnits ? int(f.U.rows) - unit : kUnits;
 #pragma unroll 1
   for (int piece = first_piece; piece < end_piece; ++piece) {
     sync_block();
@@ -201,8 +202,9 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
     sync_block();
     const int dW_piece = piece - f.dU_pieces;
     const Gradient to = dW_piece < 0 ? Gradient(f.dU) : Gradient(f.dW);
-    finish<kElementBytes<Element>, kUnits, kPieceColumns<Element>, kThreads>(
-        to, ring.slots, kStride, unit, int(f.U.rows), (dW_piece < 0 ? piece : dW_piece) * kPieceColumns<Element>);
+    const int column = (dW_piece < 0 ? piece : dW_piece) * kPieceColumns<Element>;
+    const int columns = to.columns - column < kPieceColumns<Element> ? to.columns - column : kPieceColumns<Element>;
+    finish<kElementBytes<Element>, kThreads>(to, {ring.slots, kStride, unit, units, column, columns});
   }
 
   if (!makes_db) return;
@@ -211,7 +213,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
   const uint32_t at = db_at + threadIdx.x * sizeof(float);
   for (int i = 1; i < kQuarters; ++i)
     store_shared(at, load_shared<float>(at) + load_shared<float>(at + i * kUnits * uint32_t(sizeof(float))));
-  finish<kElementBytes<Element>, kUnits, 1, kThreads>(f.db, db_at, sizeof(float), unit, int(f.U.rows), 0);
+  finish_some<kElementBytes<Element>, 1, kUnits>(f.db, {db_at, sizeof(float), unit, units, 0, 1}, 0, units);
 }
 
 template <class Element>

@@ -96,14 +96,24 @@ __device__ __forceinline__ void consume(const BackwardUnits& f, const SharedLayo
   for (int i = 0; i < 2; ++i) {
     const int my_unit = warp_unit() + 8 * i + lane / 4;
 #pragma unroll
-    for (int n = 0; n < 8 * kPieces; ++n)
+    for (int n = 0; n < 8 * kPieces; ++n) {
+      if (n / 8 >= pieces) continue;
       store_shared(tile + my_unit * kTileStride + (8 * n + 2 * (lane % 4)) * uint32_t(sizeof(float)),
                    float2{sums[n / 8][n % 8][2 * i], sums[n / 8][n % 8][2 * i + 1]});
+    }
     if constexpr (makes_dU) {
       db[i] = sum_of_quad(db[i]);
       if (lane % 4 == 0) store_shared(shared.db + my_unit * uint32_t(sizeof(float)), db[i]);
     }
   }
+}
+
+// Stores dU, dW and db or takes a step with them, one after the other.
+__device__ __forceinline__ void finish_all(const BackwardUnits& f, const SharedLayout& shared, int unit) {
+  const int units = f.H - unit < kUnits ? f.H - unit : kUnits;
+  finish<2, kConsumerThreads>(f.dU, {shared.ring.slots, kTileStride, unit, units, 0, f.dU.columns});
+  finish<2, kConsumerThreads>(f.dW, {shared.ring.slots + kTileBytes, kTileStride, unit, units, 0, f.dW.columns});
+  if (f.db.needed) finish_some<2, 1, kConsumerThreads>(f.db, {shared.db, sizeof(float), unit, units, 0, 1}, 0, units);
 }
 
 __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_sm90a(const __grid_constant__ BackwardUnits f) {
@@ -134,11 +144,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_sm90a(cons
       else
         group == 0 ? consume<true>(f, shared) : consume<false>(f, shared);
       sync_some<kConsumerThreads>(1);
-      const uint32_t tiles = shared.ring.slots;
-      finish<2, kUnits, kBackwardUnitsSm90aColumns, kConsumerThreads>(f.dU, tiles, kTileStride, unit, f.H, 0);
-      finish<2, kUnits, kBackwardUnitsSm90aColumns, kConsumerThreads>(f.dW, tiles + kTileBytes, kTileStride, unit, f.H,
-                                                                      0);
-      if (f.db.needed) finish<2, kUnits, 1, kConsumerThreads>(f.db, shared.db, sizeof(float), unit, f.H, 0);
+      finish_all(f, shared, unit);
     }
   } else {
     not_for_this_chip();
