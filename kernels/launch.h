@@ -3,7 +3,8 @@
 // A launcher returns the cudaError_t of its launches, or cudaErrorInvalidValue where a size is beyond the limits below
 // or an operand is misaligned. It allocates nothing, synchronises nothing, and reads its structs before it returns.
 // Where it takes a workspace, the function beside it whose name ends in _plan or _workspace says how many bytes.
-// Pointers are device pointers unless a comment says otherwise. The same arguments give the same bits on every run.
+// Pointers are device pointers unless a comment says otherwise. The same arguments give the same bits on every run on a
+// device.
 //
 // An OPERAND of a matrix product is a padded array (rows, ld): its base is 16-byte aligned, ld is a multiple of 16
 // elements, and each row has zeros from its true columns up to ld. All other arrays are float32, C-contiguous and
@@ -45,7 +46,7 @@ struct pymimic_plan {
   const char* kernel;  // the source file without its ending: the kernel, and the chip that it is for
   int row_block;       // rows that a block owns, or that it takes at a time (backward_units)
   int slab;            // hidden units that a block takes at a time, or that it owns (backward_units)
-  int splits;          // parts of H whose sums are added afterwards, in a fixed order
+  int splits;          // parts of H whose sums are added afterwards, in a fixed order; the multiprocessors have a say
   int column_chunks;   // blocks that share the output's columns
   int in_place;        // whether a step may write the arrays that it reads (backward_units)
   size_t workspace;    // bytes

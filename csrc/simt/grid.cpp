@@ -15,12 +15,13 @@ std::string error;
 std::vector<unsigned char> shared_memory;
 size_t largest_shared = 0;
 std::vector<dim3> grids;
-int capability = 80;
+int capability = 80, processors = 132;
 
 size_t shared_limit = 227 * 1024;
 
 }  // namespace
 
+int multiprocessors() { return processors; }
 int compute_capability() { return capability; }
 
 void set_error(const std::string& message) { error = message; }
@@ -73,6 +74,7 @@ const dim3* simt_grid(int64_t launch) {
 }
 const char* simt_error() { return simt::error.c_str(); }
 void simt_compute_capability(int capability) { simt::capability = capability; }
+void simt_multiprocessors(int count) { simt::processors = count; }
 // The most shared memory of any launch since simt_seed.
 size_t simt_shared_bytes() { return simt::largest_shared; }
 // The most shared memory that a block may have on the emulated device.

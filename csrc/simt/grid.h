@@ -9,6 +9,7 @@ namespace simt {
 cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument);
 size_t most_shared_bytes();
 
+int multiprocessors();
 int compute_capability();  // of the device that is emulated: 80, or 90 for sm_90a
 
 }  // namespace simt
@@ -26,6 +27,8 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t sha
   const auto call = [=] { kernel(P(args)...); };
   return simt::launch(grid, threads, shared_bytes, [](const void* c) { (*static_cast<decltype(&call)>(c))(); }, &call);
 }
+
+inline int multiprocessors() { return simt::multiprocessors(); }
 
 inline cudaError_t most_shared_bytes(size_t& bytes) {
   bytes = simt::most_shared_bytes();

@@ -101,7 +101,7 @@ __device__ __forceinline__ RowTiles row_tiles(int64_t rows, unsigned part, unsig
 
 // Into how many parts the rows are split; their sums are added at the end.
 inline int row_splits(int64_t rows, int64_t units) {
-  return choose_splits(0, ceil_div(units, kTileUnits), ceil_div(rows, kMaskRows));
+  return choose_splits(ceil_div(units, kTileUnits), ceil_div(rows, kMaskRows));
 }
 
 }  // namespace mimic

@@ -45,7 +45,7 @@ SumPlan make_plan(int64_t rows, int64_t columns) {
   const int64_t quads = ceil_div(columns, kQuad);
   const RowTeams teams = teams_for(quads, kMostMembers);
   const int64_t blocks = ceil_div(quads, teams.size);
-  return {teams, blocks, choose_splits(0, blocks, ceil_div(rows, kRowsOfSlab))};
+  return {teams, blocks, choose_splits(blocks, ceil_div(rows, kRowsOfSlab))};
 }
 
 }  // namespace

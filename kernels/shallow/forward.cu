@@ -22,9 +22,9 @@ RowPlan make_plan(const pymimic_shallow& p) {
 extern "C" pymimic_plan pymimic_shallow_forward_plan(const pymimic_shallow* p) { return mimic::make_plan(*p); }
 
 extern "C" int pymimic_shallow_forward_splits(const pymimic_shallow* p) {
-  pymimic_shallow one = *p;
-  one.B = 1, one.splits = 0;
-  return mimic::make_plan(one, false).splits;
+  using namespace mimic;  // as for one row block on any chip
+  return choose_splits(plan_rows(*p, kForwardRows, kForwardSlabSm80, p->C, kForwardC).column_chunks,
+                       (p->H + kForwardSlabSm80 - 1) / kForwardSlabSm80);
 }
 
 extern "C" cudaError_t pymimic_shallow_forward(const pymimic_shallow* p, const float* c, float* y, void* workspace,

@@ -2,6 +2,7 @@
 // backward_rows.cu choose from.
 #pragma once
 
+#include "tile/launch.cuh"
 #include "tile/operands.cuh"
 #include "tile/splits.cuh"
 
@@ -26,7 +27,7 @@ inline RowPlan plan_rows(const pymimic_shallow& p, int rows, int slab, int64_t c
   plan.W_pieces = int(pieces_of(p.C, p.precision));
   plan.column_chunks = (pieces + most_pieces - 1) / most_pieces;
   plan.chunk_pieces = pieces ? (pieces + plan.column_chunks - 1) / plan.column_chunks : 0;
-  plan.splits = choose_splits(p.splits, plan.row_blocks * plan.column_chunks, plan.slabs);
+  plan.splits = choose_splits(p.splits, plan.row_blocks * plan.column_chunks, plan.slabs, multiprocessors());
   plan.workspace = split_bytes(plan.splits, p.B * columns);
   return plan;
 }

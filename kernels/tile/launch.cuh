@@ -21,6 +21,15 @@ bool has_code_for_sm_90a(void (*kernel)(P...)) {
          attributes.numRegs > kStubRegisters;
 }
 
+// Of the current device, or those of an H100 where there is none.
+inline int multiprocessors() {
+  constexpr int kOfH100 = 132;
+  int device = 0, count = 0;
+  const bool found = cudaGetDevice(&device) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+  return found && count > 0 ? count : kOfH100;
+}
+
 // The most shared memory that a block may ask for on the current device.
 inline cudaError_t most_shared_bytes(size_t& bytes) {
   int device = 0, most = 0;

@@ -6,14 +6,39 @@
 
 namespace mimic {
 
-// How many parts: enough blocks for several waves on any device, and no part shorter than 8 slabs. Shapes alone decide.
-inline int choose_splits(int asked, int64_t blocks, int64_t slabs) {
-  constexpr int64_t kBlocks = 512, kSlabs = 8, kMost = 128;
-  if (blocks < 1) blocks = 1;
-  int64_t splits = asked > 0 ? asked : (kBlocks + blocks - 1) / blocks;
-  if (asked <= 0 && splits > slabs / kSlabs) splits = slabs / kSlabs;
+constexpr int kLeastSlabs = 8, kMostSplits = 128;  // slabs of a part, parts
+
+inline int clamp_splits(int64_t splits, int64_t slabs) {
   if (splits > slabs) splits = slabs;
-  return int(splits < 1 ? 1 : splits > kMost ? kMost : splits);
+  return int(splits < 1 ? 1 : splits > kMostSplits ? kMostSplits : splits);
+}
+
+// How many parts, where several blocks share a multiprocessor: enough for several waves on any device. Shapes alone
+// decide.
+inline int choose_splits(int64_t blocks, int64_t slabs) {
+  constexpr int64_t kBlocks = 512;
+  if (blocks < 1) blocks = 1;
+  const int64_t wanted = (kBlocks + blocks - 1) / blocks, most = slabs / kLeastSlabs;
+  return clamp_splits(wanted < most ? wanted : most, slabs);
+}
+
+// How many parts, or so many as are asked for, where each block has a multiprocessor to itself: those that end first,
+// and the fewest of them. A block takes the time of its slabs, and of kRest more to begin and to end. The shape and the
+// number of multiprocessors decide.
+inline int choose_splits(int asked, int64_t blocks, int64_t slabs, int multiprocessors) {
+  constexpr int64_t kRest = 4, kMostWaves = 8;
+  if (asked > 0) return clamp_splits(asked, slabs);
+  const auto is_allowed = [&](int splits) {
+    return splits <= kMostSplits && splits * kLeastSlabs <= slabs && splits * blocks <= kMostWaves * multiprocessors;
+  };
+  const auto time_of = [&](int splits) {
+    const int64_t waves = (blocks * splits + multiprocessors - 1) / multiprocessors;
+    return waves * ((slabs + splits - 1) / splits + kRest);
+  };
+  int best = 1;
+  for (int splits = 2; is_allowed(splits); ++splits)
+    if (time_of(splits) < time_of(best)) best = splits;
+  return best;
 }
 
 // Of a workspace for the parts of `size` floats.

@@ -17,10 +17,11 @@ def emulated_library():
 
 @pytest.fixture
 def simt(emulated_library):
-    """The emulator with a fresh seed, the oldest device and no mutant, before and after the test."""
+    """The emulator with a fresh seed, the oldest kernels and no mutant, before and after the test."""
     emulated_library.seed(0)
     emulated_library.limit_shared(227 * 1024)
     emulated_library.compute_capability(80)
+    emulated_library.multiprocessors(132)
     emulated_library.mutate(None)
     emulated_library.forget_visits()
     yield emulated_library

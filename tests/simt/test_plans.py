@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 from emulator import CServing, guarded, operand, shallow
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pymimic.backends.interface import Mask
 
@@ -69,6 +71,33 @@ def test_forward(simt, size):
         grids = launched(simt, plan, "pymimic_shallow_forward", *arguments)
         assert_parts_of_H(plan, grids, B, H, C, splits, workspace)
         assert y.intact
+
+
+@pytest.mark.parametrize(("multiprocessors", "B", "parts"), [(132, 512, 33), (132, 8192, 2), (108, 512, 27), (108, 6912, 2)])
+def test_parts_of_H_fill_the_multiprocessors(simt, multiprocessors, B, parts):
+    """Each block has one to itself."""
+    problem = Problem((1, 64, 1, 10), "bf16")
+    problem.struct.B, problem.struct.H = B, 100_000
+    simt.multiprocessors(multiprocessors)
+    for op in ("forward", "backward_rows"):
+        plan = simt.plan(f"pymimic_shallow_{op}_plan", problem.struct)
+        blocks = ceil_div(B, plan.row_block) * plan.splits
+        assert plan.splits == parts
+        assert blocks > 0.95 * multiprocessors * ceil_div(blocks, multiprocessors)
+
+
+@given(B=st.integers(1, 100_000), slabs=st.integers(64, 4000), multiprocessors=st.integers(1, 200))
+def test_few_parts_of_H_suffice(simt, B, slabs, multiprocessors):
+    """The parts take memory for at most eight blocks a multiprocessor, and no part is shorter than eight slabs."""
+    problem = Problem((1, 64, 1, 10), "bf16")
+    problem.struct.B = B
+    simt.multiprocessors(multiprocessors)
+    for op in ("forward", "backward_rows"):
+        slab = simt.plan(f"pymimic_shallow_{op}_plan", problem.struct).slab
+        problem.struct.H = slabs * slab
+        plan = simt.plan(f"pymimic_shallow_{op}_plan", problem.struct)
+        assert plan.splits == 1 or plan.splits * ceil_div(B, plan.row_block) <= 8 * multiprocessors
+        assert plan.splits == 1 or slabs // plan.splits >= 8
 
 
 @pytest.mark.parametrize("size", SIZES)

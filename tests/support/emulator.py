@@ -172,6 +172,10 @@ class Emulator:
         self.lib.simt_compute_capability(capability)
         self.capability = capability
 
+    def multiprocessors(self, count: int) -> None:
+        """Of the device that plans are for."""
+        self.lib.simt_multiprocessors(count)
+
     def error(self) -> str:
         """What went wrong in the launch that failed last."""
         return str(self.lib.simt_error().decode())
