@@ -25,7 +25,7 @@ ptxas info    : Compile time = 4312.221 ms
 ptxas info    : Compiling entry function '{SUM}' for 'sm_80'
 ptxas info    : Function properties for {SUM}
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
-ptxas info    : Used 26 registers, used 1 barriers, 400 bytes cmem[0]
+ptxas info    : Used 26 registers, used 1 barriers, 48 bytes smem, 400 bytes cmem[0]
 """
 
 SERIALIZED = (
@@ -77,9 +77,10 @@ def tool():
 def test_what_is_printed_is_read(tool):
     assert tool.parse_spills(PTXAS) == {FORWARD: 64, SUM: 0}
     assert tool.parse_serialized(SERIALIZED + PTXAS) == {FORWARD: "insufficient register resources for the wgmma pipeline"}
+    assert tool.parse_static_shared(PTXAS) == {FORWARD: 0, SUM: 48}
     resources = tool.parse_resources(RESOURCES)
     assert list(resources) == [FORWARD, SUM]
-    assert {key: resources[FORWARD][key] for key in ("REG", "STACK", "SHARED")} == {"REG": 254, "STACK": 40, "SHARED": 1024}
+    assert {key: resources[FORWARD][key] for key in ("REG", "STACK")} == {"REG": 254, "STACK": 40}
     instructions = tool.parse_instructions(SASS)
     assert instructions == {FORWARD: {"IMAD": 1, "HMMA": 2, "STL": 1, "LDL": 1, "BRA": 1}, SUM: {"HGMMA": 1, "EXIT": 1}}
 
@@ -106,12 +107,14 @@ def kernel(tool, **changes):
 def test_budgets(tool):
     seconds = {"sm_80": 59.0, "sm_90a": 59.0}
     on_80, on_90 = kernel(tool), kernel(tool, source="forward_sm90a.cu", architecture="sm_90a", instructions={"HMMA": 0, "HGMMA": 64})
-    stub = kernel(tool, architecture="sm_90a", length=16, instructions={"HMMA": 0})
+    stub = kernel(tool, architecture="sm_90a", registers=8, length=16, instructions={"HMMA": 0})
     plain = kernel(tool, source="pack.cu", name="pack", instructions={"HMMA": 0})
     assert tool.broken_budgets([on_80, on_90, stub, plain, *[on_80] * 11], seconds) == []
     for changes, what in (
         ({"spill_bytes": 4}, "spills"), ({"stack_bytes": 8}, "stack"), ({"instructions": {"LDL": 1}}, "LDL"),
-        ({"instructions": {"STL": 1}}, "STL"), ({"serialized": "non wgmma instructions"}, "wait for each other due to non wgmma"),
+        ({"instructions": {"STL": 1}}, "STL"), ({"shared_bytes": 16}, "16 bytes of static shared"),
+        ({"registers": 64}, "whether it is a stub"), ({"length": 64}, "whether it is a stub"),
+        ({"serialized": "non wgmma instructions"}, "wait for each other due to non wgmma"),
     ):  # fmt: skip
         (complaint,) = tool.broken_budgets([kernel(tool, **changes)], seconds)
         assert "forward_sm80.cu, sm_80, shallow_forward<Bf16, 2, 1>" in complaint

@@ -32,12 +32,13 @@ JOBS = 2  # compilations at a time
 MOST_SECONDS = 60.0  # of processor time for each job, to compile all for one architecture: what it takes on as many idle cores
 MATRIX_KERNELS = "shallow_"  # kernels of such names must use tensor cores,
 WARPGROUP_SOURCES = "_sm90a.cu"  # those of such files by warpgroups (HGMMA),
+STUB_REGISTERS = 64  # kStubRegisters of kernels/tile/launch.cuh: how a launcher tells stubs from kernels
 STUB = 64  # but for kernels of no more instructions than this: they are compiled for chips that another one is for
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel in one cubin. `shared_bytes` is what it has statically: the rest is asked for at the launch."""
+    """One kernel in one cubin. `shared_bytes` is what its source has statically: the rest is asked for at the launch."""
 
     source: str
     architecture: str
@@ -72,8 +73,14 @@ def parse_serialized(ptxas: str) -> dict[str, str]:
     return {name: why for why, name in re.findall(pattern, ptxas)}
 
 
+def parse_static_shared(ptxas: str) -> dict[str, int]:
+    """Bytes of static shared memory by mangled name; cuobjdump counts what the system reserves on sm_90 as well."""
+    found = re.findall(r"Function properties for (\S+)\n.*\n.*?Used \d+ registers(.*)", ptxas)
+    return {name: int(bytes_[1]) if (bytes_ := re.search(r"(\d+) bytes smem", rest)) else 0 for name, rest in found}
+
+
 def parse_resources(text: str) -> dict[str, dict[str, int]]:
-    """REG, STACK, SHARED, ... by mangled name, from `cuobjdump -res-usage`."""
+    """REG, STACK, ... by mangled name, from `cuobjdump -res-usage`."""
     found = re.findall(r"^ *Function (\S+):\n(.*)$", text, re.MULTILINE)
     return {name: {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)} for name, line in found}
 
@@ -124,6 +131,12 @@ def broken_budgets(kernels: list[Kernel], seconds: dict[str, float]) -> list[str
             complaints.append(f"{where}: {k.instructions['LDL']} LDL and {k.instructions['STL']} STL, expected none")
         if k.serialized:
             complaints.append(f"{where}: products of warpgroups wait for each other due to {k.serialized}")
+        if k.shared_bytes:
+            complaints.append(f"{where}: {k.shared_bytes} bytes of static shared memory, expected none: launches ask for all that there is")
+        if k.name.startswith(MATRIX_KERNELS) and (k.length > STUB) != (k.registers > STUB_REGISTERS):
+            complaints.append(
+                f"{where}: {k.length} instructions and {k.registers} registers: a launcher would not tell whether it is a stub"
+            )
         meant = "HGMMA" if k.source.endswith(WARPGROUP_SOURCES) else "HMMA"
         if k.name.startswith(MATRIX_KERNELS) and k.length > STUB and not k.instructions[meant]:
             complaints.append(f"{where}: no {meant}, expected its products on tensor cores")
@@ -176,13 +189,13 @@ def run(tools: tuple[str, dict[str, str]], *command: str | Path) -> subprocess.C
 
 def read(source: str, architecture: str, cubin: Path, ptxas: str, tools: tuple[str, dict[str, str]]) -> Iterator[Kernel]:
     """The kernels of one cubin."""
-    spills, serialized = parse_spills(ptxas), parse_serialized(ptxas)
+    spills, serialized, shared = parse_spills(ptxas), parse_serialized(ptxas), parse_static_shared(ptxas)
     resources = parse_resources(run(tools, "cuobjdump", "-res-usage", cubin).stdout)
     instructions = parse_instructions(run(tools, "cuobjdump", "-sass", cubin).stdout)
     for mangled in sorted(resources, key=readable):
         usage, counts = resources[mangled], instructions[mangled]
         yield Kernel(
-            source, architecture, readable(mangled), usage["REG"], usage["STACK"], usage["SHARED"], spills[mangled], counts.total(),
+            source, architecture, readable(mangled), usage["REG"], usage["STACK"], shared[mangled], spills[mangled], counts.total(),
             {operation: counts[operation] for operation in INSTRUCTIONS}, serialized.get(mangled, ""),
         )  # fmt: skip
 

@@ -4,7 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorLaunchFailure = 719 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorLaunchFailure = 719
+};
 using cudaStream_t = struct CUstream_st*;
 
 #define __global__

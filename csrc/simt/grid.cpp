@@ -22,6 +22,14 @@ size_t shared_limit = 227 * 1024;
 }  // namespace
 
 int multiprocessors() { return processors; }
+
+int blocks_at_once(unsigned threads, size_t shared_bytes) {
+  constexpr size_t kThreads = 2048,
+                   kReserved = 1024;  // of a multiprocessor; shared memory that each block takes beside its own
+  const size_t of_one = std::min(kThreads / threads, (shared_limit + kReserved) / (shared_bytes + kReserved));
+  return int(std::max<size_t>(of_one, 1)) * processors;
+}
+
 int compute_capability() { return capability; }
 
 void set_error(const std::string& message) { error = message; }

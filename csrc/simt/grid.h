@@ -10,7 +10,8 @@ cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body
 size_t most_shared_bytes();
 
 int multiprocessors();
-int compute_capability();  // of the device that is emulated: 80, or 90 for sm_90a
+int blocks_at_once(unsigned threads, size_t shared_bytes);  // on all of them, where registers are no limit
+int compute_capability();                                   // of the device that is emulated: 80, or 90 for sm_90a
 
 }  // namespace simt
 
@@ -19,6 +20,16 @@ namespace mimic {
 template <class... P>
 bool has_code_for_sm_90a(void (*)(P...)) {
   return simt::compute_capability() == 90;
+}
+
+template <class... P>
+bool is_stub(void (*)(P...)) {
+  return false;
+}
+
+template <class... P>
+int blocks_at_once(void (*)(P...), unsigned threads, size_t shared_bytes) {
+  return simt::blocks_at_once(threads, shared_bytes);
 }
 
 template <class... P, class... A>

@@ -176,18 +176,25 @@ struct ServePlan : pymimic_plan {
   int64_t parts_size, bottleneck_size;  // floats of the workspace: the parts of y, then z
 };
 
-// H alone decides into how many parts it is split, so that a row's bits do not depend on other rows.
+auto kernel_for(pymimic_served weights) {
+  return weights == PYMIMIC_SERVE_FP32   ? serve<ServedFp32>
+         : weights == PYMIMIC_SERVE_BF16 ? serve<ServedBf16>
+                                         : serve<ServedInt8>;
+}
+
+// H is split into as many parts as blocks of a whole row block run at once. The number of rows has no say in it, so
+// that a row's bits do not depend on other rows.
 ServePlan make_plan(const pymimic_serving& p, size_t shared_bytes) {
-  constexpr int kMostSplits = 512;
   const int size = served_bytes(p.weights);
   ServePlan plan = {};
   plan.kernel = "serve", plan.slab = kSlab, plan.column_chunks = 1;
   plan.slabs = int(ceil_div(p.H, kSlab));
-  plan.splits = plan.slabs < 1 ? 1 : plan.slabs < kMostSplits ? plan.slabs : kMostSplits;
   plan.U_bytes = uint32_t(ceil_div(p.k * size, kChunkBytes) * kChunkBytes);
   plan.z_bytes = uint32_t(plan.U_bytes / size * sizeof(float));
   const size_t room = shared_bytes > kFixedBytes ? shared_bytes - kFixedBytes : 0;
   plan.row_block = room >= plan.z_bytes * size_t(kRows) ? kRows : int(room / plan.z_bytes);
+  const int most = blocks_at_once(kernel_for(p.weights), kThreads, kFixedBytes + plan.row_block * plan.z_bytes);
+  plan.splits = plan.slabs < 1 ? 1 : plan.slabs < most ? plan.slabs : most;
   const int64_t rows = p.B < plan.row_block ? p.B : plan.row_block;
   plan.parts_size = plan.splits > 1 ? plan.splits * rows * p.C : 0;
   plan.bottleneck_size = p.V ? rows * p.k : 0;
@@ -208,11 +215,8 @@ cudaError_t run(const pymimic_serving& p, const ServePlan& plan, Serve f, int64_
   }
   f.c = split ? nullptr : p.c;
   f.y = split ? workspace : y + row * p.C;
-  const auto kernel = p.weights == PYMIMIC_SERVE_FP32   ? serve<ServedFp32>
-                      : p.weights == PYMIMIC_SERVE_BF16 ? serve<ServedBf16>
-                                                        : serve<ServedInt8>;
   const size_t shared = kFixedBytes + f.B * f.z_row;
-  const cudaError_t error = launch(kernel, dim3(unsigned(plan.splits)), kThreads, shared, stream, f);
+  const cudaError_t error = launch(kernel_for(p.weights), dim3(unsigned(plan.splits)), kThreads, shared, stream, f);
   if (error != cudaSuccess || !split) return error;
   return launch_sum_splits(f.y, plan.splits, f.B, p.C, p.c, y + row * p.C, stream);
 }

@@ -144,8 +144,9 @@ __global__ void __launch_bounds__(256 / kRowTiles, kRowTiles) shallow_forward(co
 
 template <class Element, int kRowTiles, int kC>
 cudaError_t run(const Forward& f, const RowPlan& plan, cudaStream_t stream) {
-  return launch(shallow_forward<Element, kRowTiles, kC / kPieceColumns<Element>>, plan.grid(), 256 / kRowTiles,
-                shared_layout(f.U_pieces).bytes, stream, f);
+  const auto kernel = shallow_forward<Element, kRowTiles, kC / kPieceColumns<Element>>;
+  if (kElementBytes<Element> == 2 && is_stub(kernel)) return cudaErrorNoKernelImageForDevice;
+  return launch(kernel, plan.grid(), 256 / kRowTiles, shared_layout(f.U_pieces).bytes, stream, f);
 }
 
 }  // namespace

@@ -11,13 +11,22 @@
 
 namespace mimic {
 
-// Whether the device runs the kernel's code for sm_90a. Other devices run code for older chips, or their PTX. The code
-// for plain sm_90 says 90 too, but is a stub of few registers (tile.cuh).
+// A kernel that is not for the chip that the code is for is a stub that traps (tile.cuh). It has few registers;
+// tools/sass_report.py checks that.
+constexpr int kStubRegisters = 64;
+
+template <class... P>
+bool is_stub(void (*kernel)(P...)) {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.numRegs <= kStubRegisters;
+}
+
+// Whether the device runs the kernel's code for sm_90a. Other devices run code for older chips, or their PTX, and there
+// it is a stub.
 template <class... P>
 bool has_code_for_sm_90a(void (*kernel)(P...)) {
-  constexpr int kStubRegisters = 64;
   cudaFuncAttributes attributes;
-  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion == 90 &&
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.binaryVersion == 90 &&
          attributes.numRegs > kStubRegisters;
 }
 
@@ -39,17 +48,35 @@ inline cudaError_t most_shared_bytes(size_t& bytes) {
   return error;
 }
 
+// Lets a kernel's blocks ask for all the shared memory that they may have beside what is static. Always the most:
+// another thread may launch the same kernel meanwhile.
+template <class... P>
+cudaError_t allow_most_shared(void (*kernel)(P...)) {
+  size_t most = 0;
+  cudaFuncAttributes attributes;
+  cudaError_t error = most_shared_bytes(most);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              int(most - attributes.sharedSizeBytes));
+}
+
+// How many blocks run at the same time on the current device: at least one a multiprocessor.
+template <class... P>
+int blocks_at_once(void (*kernel)(P...), unsigned threads, size_t shared_bytes) {
+  int of_one = 0;
+  const bool found =
+      allow_most_shared(kernel) == cudaSuccess &&
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_one, kernel, int(threads), shared_bytes) == cudaSuccess;
+  return (found && of_one > 0 ? of_one : 1) * multiprocessors();
+}
+
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t stream,
                    A... args) {
   constexpr size_t kWithoutAsking = 48 * 1024;
-  if (shared_bytes > kWithoutAsking) {  // always the most: another thread may launch the same kernel meanwhile
-    size_t most = 0;
-    cudaError_t error = most_shared_bytes(most);
-    if (error == cudaSuccess)
-      error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(most));
-    if (error != cudaSuccess) return error;
-  }
+  if (shared_bytes > kWithoutAsking)
+    if (const cudaError_t error = allow_most_shared(kernel); error != cudaSuccess) return error;
   remember_launch(reinterpret_cast<const void*>(kernel));
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;

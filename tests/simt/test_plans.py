@@ -155,3 +155,17 @@ def test_serve(simt, shared, row_block):
     assert simt.grids()[::2] == [(plan.splits, 1, 1)] * ceil_div(B, row_block)
     assert len(simt.grids()) == 2 * ceil_div(B, row_block)
     assert workspace.intact
+
+
+@pytest.mark.parametrize(("multiprocessors", "k", "blocks"), [(132, 64, 528), (132, 250, 396), (132, 1200, 264), (108, 250, 324)])
+def test_a_served_net_is_one_wave(simt, multiprocessors, k, blocks):
+    """As many blocks as shared memory lets run at once: 48 + 4 KiB, eight rows of z, what the device reserves. For any number of rows."""
+    simt.multiprocessors(multiprocessors)
+    assert blocks == multiprocessors * (228 // (48 + 4 + 8 * k * 4 / 1024 + 1))
+    struct = CServing()
+    struct.k = struct.D = k
+    struct.C = 10
+    for H, splits in ((100_000, blocks), (10_000, ceil_div(10_000, 128))):
+        for B in (1, 8, 100):
+            struct.B, struct.H = B, H
+            assert simt.plan("pymimic_serve_plan", struct).splits == splits
