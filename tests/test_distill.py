@@ -25,6 +25,15 @@ OPTIONS = {
     "cosine": (fast("cosine"), {}, lambda: pymimic.AdamW(pymimic.cosine(0.02, STEPS)), {}),
     "constant": (fast("constant"), {}, lambda: pymimic.AdamW(pymimic.constant(0.02)), {}),
     "step": (fast("step"), {}, lambda: pymimic.AdamW(pymimic.step_decay(0.02, 11)), {}),
+    "step, of steps that are no threefold": (
+        ("--epochs", "2", *fast("step")), {}, lambda: pymimic.AdamW(pymimic.step_decay(0.02, 8)), {"epochs": 2},
+    ),
+    "cosine, of more steps": (
+        ("--batch-size", "16"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(5e-3, 132), 4)), {"batch_size": 16},
+    ),
+    "constant, of more steps": (
+        ("--batch-size", "16", *fast("constant")), {}, lambda: pymimic.AdamW(pymimic.constant(0.02)), {"batch_size": 16},
+    ),
     "warm-up": (("--warm-up", "0.15"), {}, lambda: pymimic.AdamW(pymimic.warm_up(pymimic.cosine(5e-3, STEPS), 5)), {}),
     "weight-decay": (("--weight-decay", "0.3"), {}, lambda: adamw(weight_decay=0.3), {}),
     "sgd": (
@@ -58,6 +67,15 @@ def test_each_option_does_what_the_library_does(files, case):
     assert_same_nets(library_run(files, *same)[0], saved)
     if case != "nothing":  # and an option that is dropped would be seen
         assert not all(np.array_equal(array, saved.arrays().get(name)) for name, array in library_run(files)[0].arrays().items())
+
+
+def test_the_least_that_can_be_said(files):
+    """Twenty epochs of two batches, along a cosine from 0.005 with a warm-up of one step."""
+    asked = ("--inputs", files / "x.npy", "--logits", files / "t.npy", "--hidden", "8", "--out", files / "s.safetensors")
+    assert call("distill", *asked) == 0
+    optimizer = lambda: pymimic.AdamW(pymimic.cosine(5e-3, 40))  # noqa: E731
+    net, _ = library_run(files, {"hidden": 8, "rank": None}, optimizer, {"epochs": 20, "batch_size": 512})
+    assert_same_nets(net, Student.load(files / "s.safetensors"))
 
 
 def test_pca_begins_from_principal_components(files):
