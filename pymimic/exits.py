@@ -15,6 +15,7 @@ import typer
 
 from .distributed.launch import speaks
 from .errors import GroupError
+from .foreign import printable
 from .training.interrupt import Terminated
 
 P = ParamSpec("P")
@@ -26,7 +27,7 @@ _SIGINT, _SIGPIPE = 2, 13
 def complain(message: object, code: int) -> int:
     """Print one line, of several processes that have the same to say the first; returns `code`."""
     if speaks():
-        typer.echo(f"pymimic: {' '.join(str(message).split())}", err=True)
+        typer.echo(f"pymimic: {printable(' '.join(str(message).split()))}", err=True)
     return code
 
 

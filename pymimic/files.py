@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from .backends.interface import Array
 from .errors import FileFormatError
+from .foreign import demand_plain, parsed
 from .formats import demand_replaceable
 from .targets import Path, expanded, naming, replacing
 
@@ -89,10 +91,10 @@ def read_safetensors(path: Path, kind: str | None = None, name: str = "path") ->
         The file cannot be read.
     """
     where = f"{name}: {expanded(path, name)!r}"
-    with naming(expanded(path), f"{name}: "), open(expanded(path), "rb") as file:
+    with _opened(path, name) as file:
         header, metadata = _open(file, where, kind)
         try:
-            described = json.loads(header[8:])
+            described = parsed(header[8:])
             entries = sorted(((name, entry) for name, entry in described.items() if name != "__metadata__"), key=_place)
             arrays = {name: _array(file, entry["dtype"], entry["shape"]) for name, entry in entries}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -109,7 +111,7 @@ def read_safetensors(path: Path, kind: str | None = None, name: str = "path") ->
 
 def read_metadata(path: Path, kind: str | None = None) -> dict[str, Any]:
     """The metadata alone, for which no array is read and no checksum compared; otherwise like `read_safetensors`."""
-    with naming(expanded(path), "path: "), open(expanded(path), "rb") as file:
+    with _opened(path, "path") as file:
         return _open(file, f"path: {expanded(path)!r}", kind)[1]
 
 
@@ -153,6 +155,15 @@ def _header(arrays: list[tuple[str, Array]], metadata: dict[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[BinaryIO]:
+    """The file to be read; OSError names it, and begins with the argument's `name`."""
+    with naming(expanded(path, name), f"{name}: "):
+        demand_plain(expanded(path))
+        with open(expanded(path), "rb") as file:
+            yield file
+
+
 def _open(file: BinaryIO, where: str, kind: str | None) -> tuple[bytes, dict[str, Any]]:
     """The header, which the library has found to fit the file, and the metadata in it; leaves `file` at the first array.
 
@@ -162,7 +173,7 @@ def _open(file: BinaryIO, where: str, kind: str | None) -> tuple[bytes, dict[str
         _demand_safetensors(file.name)
         size = file.read(8)
         header = size + file.read(int.from_bytes(size, "little"))
-        metadata = json.loads(json.loads(header[8:])["__metadata__"][_KEY])
+        metadata = parsed(parsed(header[8:])["__metadata__"][_KEY])
     except SafetensorError as error:
         raise FileFormatError(f"{where}: expected a whole safetensors file, got a truncated or foreign one ({error})") from error
     except (KeyError, ValueError, TypeError, OverflowError) as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 
 from .errors import FileFormatError
+from .foreign import parsed
 from .targets import Path, expanded
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -58,7 +58,7 @@ def _is_json(path: str) -> bool:
             return False
         file.seek(0)
         try:
-            json.load(file)
-        except (ValueError, RecursionError):
+            parsed(file.read())
+        except ValueError:
             return False
     return True

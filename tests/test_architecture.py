@@ -21,6 +21,7 @@ FLOORS = (
         "pymimic.callables",
         "pymimic.differences",
         "pymimic.errors",
+        "pymimic.foreign",
         "pymimic.formats",
         "pymimic.plan",
         "pymimic.progress",

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..errors import ManifestError
+from ..foreign import demand_plain
 from ..targets import naming
 
 _BLOCK = 1 << 20  # bytes at once
@@ -33,11 +34,18 @@ class CompressedFile:
     ----------
     path : the file
     dtype, shape : what the array must be: nothing is read that would be larger
+
+    Raises
+    ------
+    ManifestError
+        The file is too small for such an array, however it is packed.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self.path, self.dtype, self.shape = path, dtype, shape
-        self._as_opened = _state(os.stat(path))
+        self.path, self.dtype, self.shape, there = path, dtype, shape, os.stat(path)
+        self._as_opened, self._size = _state(there), dtype.itemsize * math.prod(shape)
+        if self._size > _MOST * there.st_size:
+            raise ManifestError(f"{path}: expected a whole .npy file in gzip's format, got one that is too small for {self._size} bytes")
         self._array: Array | None = None
 
     def __len__(self) -> int:
@@ -51,26 +59,25 @@ class CompressedFile:
     def _unpacked(self) -> Array:
         """The array, mapped from an unnamed file of its own."""
         try:
-            with naming(os.fspath(self.path)), open(self.path, "rb") as file, tempfile.TemporaryFile() as unpacked:
-                try:
-                    start = self._unpack(file, unpacked)
-                except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-                    raise ManifestError(f"{self.path}: expected a whole .npy file in gzip's format, got {error}") from error
-                return np.asarray(np.memmap(unpacked, self.dtype, "r", start, self.shape))
+            with naming(os.fspath(self.path)):
+                demand_plain(self.path)
+                with open(self.path, "rb") as file, tempfile.TemporaryFile() as unpacked:
+                    try:
+                        start = self._unpack(file, unpacked)
+                    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                        raise ManifestError(f"{self.path}: expected a whole .npy file in gzip's format, got {error}") from error
+                    return np.asarray(np.memmap(unpacked, self.dtype, "r", start, self.shape))
         except FileNotFoundError:
             raise ManifestError(f"{self.path}: expected a file, as the manifest says, got none") from None
 
     def _unpack(self, file: BinaryIO, unpacked: Any) -> int:
         """Write the .npy file that is in `file`; where its array begins. Nothing is written of one that is not the array's."""
-        now, size = os.fstat(file.fileno()), self.dtype.itemsize * math.prod(self.shape)
-        if _state(now) != self._as_opened:
+        if _state(os.fstat(file.fileno())) != self._as_opened:
             raise ValueError("one that was written to since it was opened")
-        if size > _MOST * now.st_size:
-            raise ValueError(f"one that is too small for {size} bytes")
         with gzip.GzipFile(fileobj=file) as packed:
             start = self._header(packed)
             packed.seek(0)
-            left = start + size
+            left = start + self._size
             while block := packed.read(min(left, _BLOCK)):
                 try:
                     unpacked.write(block)
@@ -80,7 +87,7 @@ class CompressedFile:
                     raise OSError(error.errno, f"{where}: {error.strerror}") from error
                 left -= len(block)
             if left or packed.read(1):  # at its end gzip compares its own checksum
-                raise ValueError("a shorter one" if left else f"a longer one than {size} bytes")
+                raise ValueError("a shorter one" if left else f"a longer one than {self._size} bytes")
         return start
 
     def _header(self, packed: Any) -> int:

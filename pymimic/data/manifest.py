@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import _check
 from ..errors import ManifestError
+from ..foreign import demand_plain, parsed
 from ..targets import naming, replacing
 from .moments import TINY
 from .storage import Storage
@@ -84,9 +85,10 @@ def demand_set(directory: Path) -> None:
 def read_manifest(directory: Path) -> Manifest:
     """The manifest, or ManifestError where it is none of ours; OSError where there is none."""
     with naming(os.fspath(directory / MANIFEST)):
+        demand_plain(directory / MANIFEST)
         text = (directory / MANIFEST).read_bytes()
     try:
-        data = json.loads(text)
+        data = parsed(text)
         if (stored := data.pop("format", None)) != FORMAT:
             raise ValueError(f"format {stored!r} where this version of pymimic knows {FORMAT}")
         manifest = Manifest(**data)

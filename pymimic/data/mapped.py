@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..errors import FileFormatError
+from ..foreign import demand_plain
 from ..formats import begins_with, demand_replaceable
 from ..targets import Path, expanded
 
@@ -65,6 +66,7 @@ def map_npy(name: str, path: Path) -> Array:
     """
     where = expanded(path, name)
     try:
+        demand_plain(where)
         array = np.load(where, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise OSError(error.errno, f"{name}: {error.strerror or error}", where) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +57,17 @@ class StoredRows:
             self._demand_files(shard)
             here = slice(cuts[shard], cuts[shard + 1])
             for kind, out in zip(kinds, found):
-                packed = self.shards[shard][_KINDS.index(kind)][rows[here] - self._starts[shard]]
-                out[order[here]] = self._storage.unpack(kind, packed, self.outputs)
+                part = self.shards[shard][_KINDS.index(kind)]
+                with _naming(part):
+                    out[order[here]] = self._storage.unpack(kind, part[rows[here] - self._starts[shard]], self.outputs)
         return found
 
     def slabs(self, kind: str) -> Iterator[Array]:
         """All rows in order, some at a time."""
         for shard, parts in enumerate(self.shards):
             self._demand_files(shard)
-            yield from slabs(kind, parts[_KINDS.index(kind)], self._storage, self.outputs)
+            with _naming(part := parts[_KINDS.index(kind)]):
+                yield from slabs(kind, part, self._storage, self.outputs)
 
     def _demand_files(self, shard: int) -> None:
         """Demand that the files are as they were opened."""
@@ -73,6 +76,18 @@ class StoredRows:
                 file.demand(self._unwritten)
         except ValueError as error:
             raise ManifestError(str(error)) from None
+
+
+@contextmanager
+def _naming(part: Part) -> Iterator[None]:
+    """Let errors of what a file holds name it."""
+    try:
+        yield
+    except ManifestError as error:
+        file = mapped_file(part) if isinstance(part, np.ndarray) else part
+        if file is None or str(file.path) in str(error):
+            raise
+        raise ManifestError(f"{file.path}: {error}") from error
 
 
 def opened(folder: Path, verify: bool) -> tuple[StoredRows, Manifest]:

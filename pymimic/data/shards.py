@@ -16,6 +16,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..errors import ManifestError
+from ..foreign import demand_plain
 from ..targets import naming, remove_parts, replacing
 from .compressed import CompressedFile, write_compressed
 from .manifest import MANIFEST, Manifest, read_manifest, write_manifest
@@ -189,6 +190,7 @@ def remove_unfinished(directory: Path, manifest: Manifest | None) -> None:
 
 def _open(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
+        demand_plain(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise _missing(path) from None

@@ -285,6 +285,8 @@ class TransferSet:
             raise ValueError("scale: expected both mean and scale, or neither, got one of them")
         if mean is None or scale is None:
             mean, scale = self._moments or moments(self._rows.slabs("logits"))
+            if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+                raise ValueError("standardised: expected logits whose mean and deviation are finite, got others")
         dims = _check.Dims(C=self.outputs)
         mean, scale = float32_array(dims, "mean", mean, "C"), float32_array(dims, "scale", scale, "C")
         if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale >= TINY).all()):

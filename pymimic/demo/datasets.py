@@ -16,6 +16,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..errors import FileFormatError
+from ..foreign import demand_plain
 from . import mnist1d as curves
 
 NAMES = ("mnist1d", "letter", "mnist")
@@ -170,12 +171,13 @@ def read_idx(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Array:
         It cannot be read.
     """
     where = f"path: {os.fspath(path)!r}"
+    head = 4 + 4 * len(shape)
+    demand_plain(path, "path")
     with gzip.open(path) if os.fspath(path).endswith(".gz") else open(path, "rb") as file:
         try:
-            content = file.read()
+            content = file.read(head + math.prod(shape) + 1)  # and no more: few bytes unpack to any number
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise FileFormatError(f"{where}: expected a whole gzip file, got a truncated or foreign one ({error})") from error
-    head = 4 + 4 * len(shape)
     magic = bytes((0, 0, _IDX_BYTES, len(shape)))
     if content[:4] != magic or len(content) < head:
         raise FileFormatError(
@@ -185,12 +187,14 @@ def read_idx(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Array:
     if sizes != shape:
         raise FileFormatError(f"{where}: expected sizes {shape}, got {sizes}")
     if len(content) != head + math.prod(shape):
-        raise FileFormatError(f"{where}: expected {math.prod(shape)} values, got {len(content) - head}")
+        more = " or more" * (len(content) > head + math.prod(shape))
+        raise FileFormatError(f"{where}: expected {math.prod(shape)} values, got {len(content) - head}{more}")
     return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
 
 
 def _read_letter(path: Path) -> Rows:
     where = f"path: {str(path)!r}"
+    demand_plain(path, "path")
     lines = path.read_bytes().splitlines()
     if len(lines) != _LETTER_ROWS:
         raise FileFormatError(f"{where}: expected {_LETTER_ROWS} lines, got {len(lines)}")

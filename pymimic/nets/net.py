@@ -208,6 +208,10 @@ class Net(ABC):
         """Let these be the weights."""
         self.__dict__.update({"_arrays": arrays, "_rounding": rounding})  # in one piece, for other threads
 
+    def _demand_finite(self) -> None:
+        for name, array in self._arrays.items():
+            _check.finite(name, to("cpu", array))
+
     def set_standardisation(self, mean: Array | None, scale: Array | None) -> None:
         """Let the net see (x - mean) * scale; None and None for x itself.
 
@@ -252,8 +256,11 @@ class Net(ABC):
         ------
         OSError
             The file cannot be written; what was there before is untouched.
+        ValueError
+            A weight is NaN or infinite: `load` refuses such files.
         """
         net, standardisation = self.as_it_is(), None
+        net._demand_finite()
         if net.mean is not None and net.scale is not None:
             standardisation = {"mean": net.mean.tolist(), "scale": net.scale.tolist()}
         own = {"kind": self.file_kind, "configuration": self.configuration(), "input_standardisation": standardisation, "bits": net.bits}
@@ -294,6 +301,7 @@ class Net(ABC):
             self._arrays = {name: arrays[name] for name in self.shapes}
             if bits is not None:
                 self.set_integers(bits, **restored(arrays, self.shapes, bits))
+            self._demand_finite()
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"path: {str(path)!r}: expected a {self.file_kind}'s configuration and weights, got: {error}") from error
 

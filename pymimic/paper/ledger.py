@@ -55,6 +55,8 @@ class Ledger:
                     if tuple(reader.fieldnames or ()) != COLUMNS:
                         raise ValueError("other columns")
                     self.lines = list(reader)
+                if any(None in line or None in line.values() for line in self.lines):  # as the reader has too many values and missing ones
+                    raise ValueError("lines of other lengths")
             except (ValueError, csv.Error):  # ValueError of bytes that are no text, too
                 raise ValueError(f"out: expected {self.path} to have the columns {', '.join(COLUMNS)}: choose another folder") from None
         demand_replaceable("out", self._openings, "a note of when test rows were opened", _is_note)

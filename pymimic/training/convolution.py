@@ -16,6 +16,7 @@ from ..devices import is_device, module
 from .layers import Layers, Stack, layer_key
 
 _MOST = 1 << 31
+_MOST_VALUES = 1 << 30  # that a convolution makes or looks at in a row: 4 GiB
 _BLOCK_BYTES, _DEVICE_BLOCK_BYTES = 1 << 20, 64 << 20  # of windows laid out at once: on the host they stay in cache
 
 
@@ -125,6 +126,10 @@ class ConvolutionLayers(Stack):
         count, features = len(self.windows), channels * math.prod(size)
         if features >= _MOST:
             raise ValueError(f"convolutions: expected fewer than {_MOST} outputs of the last one, got {features}")
+        for i, (convolution, windows) in enumerate(zip(self.convolutions, self.windows)):
+            if (values := math.prod(windows.out) * max(convolution.channels, windows.columns)) > _MOST_VALUES:
+                what = f"expected at most 2^30 numbers in a row's outputs, and in the windows that make them, got {values}"
+                raise ValueError(f"convolutions[{i}]: {what}")
         self.dense = Layers([features, *self.hidden, self.outputs], activation, dropout, dropout, seed, first=count)
         self.seed, self.dropout = self.dense.seed, self.dense.dropout
         arguments.mask(input_dropout, 0, 0, (0, 0), name="input_dropout")

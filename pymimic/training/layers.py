@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,6 @@ class Layers(Stack):
             arguments.mask(p, 0, 0, (0, 0), name=name)
         self.dropout, self.input_dropout = float(dropout), float(input_dropout)
         self.count = len(self.layer_sizes) - 1
-        self.keys = [layer_key(self.seed, first + i) for i in range(self.count + 1)]  # the last one is the inputs'
 
     def configuration(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("layer_sizes", "activation", "dropout", "input_dropout", "seed")}
@@ -101,7 +101,7 @@ class Layers(Stack):
     ) -> list[Array]:
         """The layers' inputs, and at the end the logits."""
         if step is not None and self.input_dropout:
-            x = ops.dropout(x, self.input_dropout, seed=self.keys[-1], offset=step, origin=(row, 0), backend=backend)
+            x = ops.dropout(x, self.input_dropout, seed=self._key(self.count), offset=step, origin=(row, 0), backend=backend)
         outs = [x]
         for i in range(self.count):
             weight, bias = arrays[f"weight{self.first + i}"], arrays[f"bias{self.first + i}"]
@@ -128,15 +128,19 @@ class Layers(Stack):
             gradients |= {weight: layer.weight, bias: layer.bias}
             dy = dy if layer.x is None else layer.x
         if need_x and self.input_dropout:
-            dy = ops.dropout_backward(dy, self.input_dropout, seed=self.keys[-1], offset=step, origin=(row, 0), backend=backend)
+            dy = ops.dropout_backward(dy, self.input_dropout, seed=self._key(self.count), offset=step, origin=(row, 0), backend=backend)
         return gradients, dy
+
+    def _key(self, layer: int) -> int:
+        """Of a layer's masks; that after the last one's is the inputs'."""
+        return layer_key(self.seed, self.first + layer)
 
     def _keywords(self, layer: int, step: int | None, row: int, backend: str | None) -> dict[str, Any]:
         """The arguments of `linear_dropout` for a layer."""
         last = layer == self.count - 1
         return {
             "activation": "identity" if last else self.activation, "dropout": 0.0 if last or step is None else self.dropout,
-            "seed": self.keys[layer], "offset": step or 0, "origin": (row, 0), "backend": backend,
+            "seed": self._key(layer), "offset": step or 0, "origin": (row, 0), "backend": backend,
         }  # fmt: skip
 
 
@@ -151,6 +155,7 @@ def fresh_arrays(stack: Stack) -> dict[str, Array]:
     return arrays
 
 
+@lru_cache(1 << 10)
 def layer_key(seed: int, layer: int) -> int:
     """The key of a layer's dropout masks: the first 64 bits of Philox4x32-7 with key `seed`, counter (layer, 0, 0, 0)."""
     words = philox4x32(np.array([layer, 0, 0, 0], np.uint32), (seed & 0xFFFFFFFF, seed >> 32))

@@ -1,0 +1,220 @@
+"""What strangers made: files without end, JSON without bottom, text that a terminal would obey."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import pymimic as pm
+from pymimic.data.mapped import map_npy
+from pymimic.demo import datasets
+from pymimic.errors import FileFormatError, ManifestError
+from pymimic.files import read_metadata
+from pymimic.foreign import parsed, printable
+
+DEEP = {
+    "lists": "[" * 3000,
+    "closed lists": "[" * 3000 + "]" * 3000,
+    "objects": '{"a":' * 3000,
+    "below Python's own limit": '{"a":' * 300 + "1" + "}" * 300,
+    "mixed": '[{"a":' * 100 + "1" + "}]" * 100,
+}
+
+
+def nested(levels):
+    return json.loads("[" * levels + "]" * levels)
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_json_without_bottom_is_a_value_error(text):
+    with pytest.raises(ValueError, match="at most 100 levels"):
+        parsed(text)
+    with pytest.raises(ValueError, match="at most 100 levels"):
+        parsed(text.encode())
+
+
+def test_json_of_a_hundred_levels_is_read():
+    assert parsed(json.dumps(nested(100))) == nested(100)
+    assert parsed('{"a": [1, {"b": [2]}], "c": "[[["}') == {"a": [1, {"b": [2]}], "c": "[[["}
+    with pytest.raises(ValueError, match="at most 100 levels"):
+        parsed(json.dumps(nested(101)))
+
+
+def test_text_can_be_printed():
+    assert printable("plain, \u00e4\u00f6\u00fc and \u4e2d") == "plain, \u00e4\u00f6\u00fc and \u4e2d"
+    assert printable("a\x1b[31mb\nc\u202ed\ud800") == "a\\x1b[31mb\\nc\\u202ed\\ud800"
+    assert len(printable("\x1b" * 10**6)) < 10_000
+    assert printable("a" * 2000) == "a" * 2000
+    assert printable("a" + "b" * 3000 + "c").startswith("abb")
+    assert printable("a" + "b" * 3000 + "c").endswith("bbc")
+
+
+def header(path, inner, described=""):
+    """A safetensors file of nothing but a header."""
+    text = ('{"__metadata__":{"pymimic":' + json.dumps(inner) + "}" + described + "}").encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    return path
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize("read", [pm.Student.load, pm.DeepNet.load, pm.ConvNet.load, read_metadata])
+def test_a_nets_metadata_without_bottom_is_a_file_format_error(tmp_path, read, text):
+    with pytest.raises(FileFormatError, match=r"path: .*f': expected"):
+        read(header(tmp_path / "f", text))
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_a_manifest_without_bottom_is_a_manifest_error(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    for call in (pm.TransferSet.open, lambda folder: pm.TransferSet.create(folder, pm.Student(2, 3, 2), np.ones((3, 2), np.float32))):
+        with pytest.raises(ManifestError, match=r"manifest\.json: expected"):
+            call(tmp_path)
+
+
+NAMES = {
+    "escapes": "\x1b]0;x\x07\x1b[2J",
+    "right to left": "\u202etxt.exe",
+    "half of a pair": "\ud800",
+    "a long one": "x" * 3_000_000,
+    "lines": "\n" * 99,
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_messages_about_files_are_a_line_that_can_be_printed(tmp_path, name):
+    configuration = {"inputs": 2, "hidden": 3, "outputs": 2, name: 1}
+    metadata = {"format": 1, "kind": "student", "configuration": configuration, "input_standardisation": None}
+    kinds = [metadata, metadata | {"kind": name}, metadata | {"format": name}, {name: metadata}, name]
+    for content in kinds:
+        with pytest.raises(FileFormatError) as caught:
+            pm.Student.load(header(tmp_path / "f", json.dumps(content)))
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 10_000
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, name: 2}))
+    with pytest.raises(ManifestError) as caught:
+        pm.TransferSet.open(tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 10_000
+
+
+def test_a_file_whose_name_a_terminal_would_obey(tmp_path):
+    pytest.importorskip("typer")
+    path = tmp_path / "\x1b[31mred\n\x07"
+    path.write_bytes(b"nothing")
+    with pytest.raises(FileFormatError, match=r"\\x1b\[31mred\\n\\x07") as caught:
+        pm.Student.load(path)
+    assert str(caught.value).isprintable()
+    for option in (["--student", path, "--inputs", path], ["--student", tmp_path / "\x1b[2J", "--inputs", path]):
+        ended = subprocess.run(
+            [sys.executable, "-m", "pymimic", "predict", *option, "--out", tmp_path / "y"], capture_output=True, text=True
+        )
+        assert ended.returncode in (1, 2)
+        assert ended.stderr.removesuffix("\n").isprintable(), ended.stderr
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    """A pipe that nobody writes to: opening it would wait for ever."""
+    os.mkfifo(tmp_path / "fifo.gz")
+    return tmp_path / "fifo.gz"
+
+
+READERS = {
+    "Student": pm.Student.load,
+    "DeepNet": pm.DeepNet.load,
+    "metadata": read_metadata,
+    "npy": lambda path: map_npy("x", path),
+    "idx": lambda path: datasets.read_idx(path, (2, 3)),
+    "letter": datasets._read_letter,
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_pipe_is_not_waited_for(fifo, read):
+    with pytest.raises(OSError, match="expected a plain file"):
+        read(fifo)
+    with pytest.raises(OSError, match="expected a plain file"):
+        read("/dev/zero" if read is not datasets._read_letter else fifo.parent)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("name", ["manifest.json", "inputs-00000.npy"])
+def test_a_pipe_in_a_set_is_not_waited_for(tmp_path, name, compress):
+    pm.TransferSet.create(tmp_path, pm.from_callable(lambda x: x, "t"), np.ones((3, 2), np.float32), progress=False, compress=compress)
+    (place,) = tmp_path.glob(name + "*")
+    size = place.stat().st_size
+    place.unlink()
+    os.mkfifo(place)
+    with pytest.raises((OSError, ManifestError), match=f"expected (a plain file|{size} bytes)"):
+        pm.TransferSet.open(tmp_path).batch([0])
+
+
+def test_a_packed_idx_file_takes_no_more_memory_than_was_asked_for(tmp_path):
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(bytes((0, 0, 8, 1, 0, 0, 0, 9)) + bytes(40 << 20), 9))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match="expected 9 values, got 10 or more"):
+            datasets.read_idx(path, (9,))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20  # bytes; zlib's window and gzip's buffers are below 1 MiB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_that_asks_for_layers_without_end_costs_no_more_than_its_own_length(tmp_path):
+    sizes, metadata = [1] * 5000, {"format": 1, "kind": "deepnet", "input_standardisation": None}
+    configuration = {"layer_sizes": sizes, "activation": "relu", "dropout": 0.0, "input_dropout": 0.0, "seed": 0}
+    path = header(tmp_path / "f", json.dumps(metadata | {"configuration": configuration}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match="weight0: expected"):
+            pm.DeepNet.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1000 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("sizes", [[2**30, 2**30], [2**31 - 1, 2**31 - 1, 2], [10**9] * 9])
+def test_a_header_that_asks_for_gigabytes_is_refused_before_they_are_taken(tmp_path, sizes):
+    metadata = {"format": 1, "kind": "deepnet", "input_standardisation": None}
+    configuration = {"layer_sizes": sizes, "activation": "relu", "dropout": 0.0, "input_dropout": 0.0, "seed": 0}
+    path = header(tmp_path / "f", json.dumps(metadata | {"configuration": configuration}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match="weight0: expected"):
+            pm.DeepNet.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_convolution_whose_rows_take_gigabytes_is_refused():
+    layers = [(1, 1, 1, 2**20), (1, 1, 2**20)]  # weights of four bytes, and outputs that its stride makes few again
+    with pytest.raises(ValueError, match=r"convolutions\[0\]: expected at most 2\^30 numbers in a row's outputs"):
+        pm.ConvNet((1, 4, 4), layers, 1)
+    with pytest.raises(ValueError, match=r"convolutions\[1\]: expected at most 2\^30 numbers"):
+        pm.ConvNet((1, 2**15, 2**15), [(1, 1), (4, 3, 1, 1), (1, 2, 2**14)], 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, value):
+    from safetensors.numpy import load_file, save_file
+
+    net = pm.Student(2, 3, 2)
+    net.save(tmp_path / "f")
+    before = (tmp_path / "f").read_bytes()
+    net.set_arrays(U=np.array([[0, 0], [0, value], [0, 0]]))
+    with pytest.raises(ValueError, match=rf"U: expected finite values, got {value} in row 1"):
+        net.save(tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == before
+    metadata = json.loads(json.loads(before[8 : 8 + int.from_bytes(before[:8], "little")])["__metadata__"]["pymimic"])
+    save_file(
+        load_file(tmp_path / "f") | {"b": np.float32([0, 0, value])}, tmp_path / "f", {"pymimic": json.dumps(metadata | {"format": 1})}
+    )
+    with pytest.raises(FileFormatError, match=rf"b: expected finite values, got {value} in row 2"):
+        pm.Student.load(tmp_path / "f")
