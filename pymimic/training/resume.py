@@ -14,6 +14,7 @@ from ..data.cases import Cases, Rows, both, read
 from ..differences import short
 from ..errors import FileFormatError
 from ..files import Path, read_safetensors
+from ..foreign import printable
 from ..targets import demand_writable
 
 _ROWS, _VALUES = 256, 1 << 21  # of a sample
@@ -63,7 +64,8 @@ class OtherRunError(ValueError):
         self.where, self.found, self.may_differ = where, found, may_differ
         names = [name for name, _, _ in found]
         hint = f"; to go on with this run's all the same, pass resume_with={names}" if may_differ else ""
-        super().__init__(f"resume: expected a checkpoint of a run with the same settings, got {where!r}: {in_words(found)}{hint}")
+        message = f"resume: expected a checkpoint of a run with the same settings, got {where!r}: {in_words(found)}{hint}"
+        super().__init__(printable(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.where, self.found, self.may_differ)  # by default it would be the message alone
@@ -150,7 +152,8 @@ def demand_place(checkpoint: Path, resume: Path | None, overwrite: bool) -> None
     except FileFormatError as error:
         raise ValueError(f"checkpoint: expected a file that is not there yet, or a checkpoint, got another file: {error}") from error
     if not metadata.get("finished", False) and not overwrite:
-        step = metadata.get("counters", {}).get("step")
+        counters = metadata.get("counters")
+        step = short(counters.get("step") if isinstance(counters, dict) else None)
         raise ValueError(
             f"checkpoint: expected a file that is not there yet, got {where!r}, which has an unfinished run after step {step}; "
             f"fit(resume={where!r}) goes on with it; fit(overwrite=True) starts anew in its place"

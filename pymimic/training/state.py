@@ -17,6 +17,7 @@ from ..errors import FileFormatError, TrainingDivergedError
 from ..files import Path
 from .history import History
 from .learner import Learner
+from .restored import demand_counters, demand_groups
 from .resume import demand_epochs, demand_same_run, other_measure
 
 _COUNTERS = ("epoch", "position", "step", "loss_sum", "seconds")
@@ -97,29 +98,29 @@ class TrainingState:
         """
         flat, metadata = learner.net.read_file(path, "checkpoint", "resume")
         demand_same_run(path, metadata.get("configuration"), configuration, resume_with)
+        have = metadata["configuration"]
         with _whole(path):
             history = History.from_dict(metadata["history"])
             state = cls(**metadata["counters"], history=history)
-            reached = state.reached
-        demand_epochs(path, reached, epochs)
-        groups: dict[str, dict[str, Array]] = {}
-        for key, array in flat.items():
-            group, _, name = key.partition(".")
-            groups.setdefault(group, {})[name] = array
-        with _whole(path):
-            for name, array in learner.arrays.items():
-                array[...] = like(array, groups["weights"][name])
-                if learner.average is not None:
-                    learner.average[name][...] = like(array, groups.get("average", groups["weights"])[name])
-            learner.changed()
-            learner.optimizer.load_state(groups["optimizer"])
-            inputs, targets = groups.get("inputs", {}), groups.get("targets", {})
-            learner.net.set_standardisation(inputs.get("mean"), inputs.get("scale"))
-            state.best = groups.get("best")
-            if other_measure(metadata["configuration"], configuration):
-                state.best = None
-                state.history.forget_best()
-            state.target_mean, state.target_scale = targets.get("mean"), targets.get("scale")
+            demand_counters(metadata["counters"], history, configuration["rows"])
+            averaged = learner.average is not None and have.get("ema") is not None
+            standardised = {name: bool(configuration[f"standardise_{name}"]) for name in ("inputs", "targets")}
+            best = configuration["keep_best"] and history.best_epoch is not None
+            groups = demand_groups(flat, learner, state.step, best, standardised, averaged)
+        demand_epochs(path, state.reached, epochs)
+        inputs, targets = groups["inputs"], groups["targets"]
+        for name, array in learner.arrays.items():
+            array[...] = like(array, groups["weights"][name])
+            if learner.average is not None:
+                learner.average[name][...] = like(array, (groups["average"] or groups["weights"])[name])
+        learner.changed()
+        learner.optimizer.load_state(groups["optimizer"])
+        learner.net.set_standardisation(inputs.get("mean"), inputs.get("scale"))
+        state.best = groups["best"] or None
+        if other_measure(have, configuration):
+            state.best = None
+            state.history.forget_best()
+        state.target_mean, state.target_scale = targets.get("mean"), targets.get("scale")
         learner.hand_over()
         return state
 
@@ -134,6 +135,6 @@ def _whole(path: Path) -> Iterator[None]:
     """Let errors of what is in a checkpoint say that it is not whole."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"expected a whole checkpoint in {os.fspath(path)!r}, got one that lacks or misplaces {error}"
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"expected a whole checkpoint in {os.fspath(path)!r}, got one that lacks or misplaces something: {error}"
         raise FileFormatError(f"resume: {what}") from error
