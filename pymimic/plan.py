@@ -9,11 +9,13 @@ from typing import Literal, cast
 FEW_ROWS = 8  # up to so many, reading the weights takes the time, and other ways are faster
 PANEL = 32  # rows that one tile of h holds; also the units of one Philox tile
 _H = Literal["recompute", "keep", "keep-bf16"]
+_KEPT = ("auto", "recompute", "keep", "keep-bf16")
 _ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 4}  # bfloat16 weights are packed in two forms while a slab is in use
 _SLAB_BYTES = 512 << 10  # U and W of one slab: half of a common 1 MiB L2
 _TILE_BYTES = 4 << 20  # h and da of one slab and row block, double-buffered
 _MAX_SLAB = 512
 _MAX_ROW_BLOCK = 1024
+_MOST_PLANNED = 1 << 20  # hidden units of a slab and rows of a block, in any plan
 _LONG = 512  # k above which bfloat16 products take longer than keeping h, measured with AMX
 
 
@@ -39,6 +41,16 @@ class Plan:
     row_block: int
     saved_bytes: int
     workspace_bytes: int
+
+    def __post_init__(self) -> None:
+        for name in ("B", "D", "k", "H", "C", "slab", "row_block", "saved_bytes", "workspace_bytes"):
+            _demand_size(name, getattr(self, name))
+        _demand_name("dtype", self.dtype, tuple(_ITEMSIZE))
+        _demand_name("h", self.h, _KEPT[1:])
+        for name in ("slab", "row_block"):
+            value = getattr(self, name)
+            if not PANEL <= value <= _MOST_PLANNED or value % PANEL:
+                raise ValueError(f"{name}: expected a multiple of {PANEL} of at most 2^20, got {value}")
 
     @property
     def rounds_h(self) -> bool:
@@ -76,14 +88,9 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
         A negative size or budget, an unknown dtype or h, or "keep-bf16" without float32.
     """
     for name, value in (("B", B), ("D", D), ("k", k), ("H", H), ("C", C), ("memory_budget", memory_budget)):
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-        if value < 0:
-            raise ValueError(f"{name}: expected a size of at least 0, got {value}")
-    if not isinstance(dtype, str) or dtype not in _ITEMSIZE:
-        raise ValueError(f"dtype: expected one of {', '.join(_ITEMSIZE)}, got {dtype!r}")
-    if not isinstance(h, str) or h not in ("auto", "recompute", "keep", "keep-bf16"):
-        raise ValueError(f"h: expected 'auto', 'recompute', 'keep' or 'keep-bf16', got {h!r}")
+        _demand_size(name, value)
+    _demand_name("dtype", dtype, tuple(_ITEMSIZE))
+    _demand_name("h", h, _KEPT)
     if h == "keep-bf16" and dtype != "float32":
         raise ValueError(f"h: expected 'keep-bf16' with dtype 'float32' only, got {dtype!r}")
     itemsize = _ITEMSIZE[dtype]
@@ -101,6 +108,18 @@ def plan(B: int, D: int, k: int, H: int, C: int, dtype: str = "float32", memory_
     else:
         workspace = (rows * (2 * k + k32 + C + C32) + 4 * slab * row_block + slab * (k + C)) * itemsize
     return Plan(B, D, k, H, C, dtype, cast(_H, chosen), slab, row_block, saved, workspace)
+
+
+def _demand_size(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if int(value) < 0:
+        raise ValueError(f"{name}: expected a size of at least 0, got {value}")
+
+
+def _demand_name(name: str, value: object, names: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name}: expected one of {', '.join(names)}, got {value!r}")
 
 
 def _multiple(value: int, unit: int, most: int) -> int:
