@@ -28,6 +28,10 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=pri
 export OPENBLAS_NUM_THREADS=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 LD_PRELOAD="$runtime" python tools/exercise_core.py "$work"
+# Wrong calls, thousands of them; an input that is refused is fine, and so is one that takes long.
+case $sanitizers in
+  *address*) LD_PRELOAD="$runtime" python tools/fuzz --target core --target ops --runs "${PYMIMIC_FUZZ_RUNS:-2000}" --plain --package "$work" --seconds 300 ;;
+esac
 
 # The CUDA kernels in the emulator; its fibers are beyond ThreadSanitizer.
 case $sanitizers in
