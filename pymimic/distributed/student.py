@@ -153,6 +153,18 @@ class ShardedStudent(Student):
             start += len(slab)
         return y
 
+    def save(self, path: Path) -> None:
+        """Write the net, by all processes: `path`, and a file of units for each of them beside it.
+
+        Raises
+        ------
+        OSError, ValueError
+            As `Student.save`, on the process that finds it; GroupError on the others.
+        """
+        with self.group.together():
+            self._demand_finite()
+        super().save(path)
+
     def write_file(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
         error: Exception | None = None
         if self.group.rows.rank == 0:

@@ -97,6 +97,15 @@ class TrainingState:
             The file cannot be read.
         """
         flat, metadata = learner.net.read_file(path, "checkpoint", "resume")
+        with learner.group.together():
+            return cls._taken(path, flat, metadata, learner, configuration, epochs, resume_with)
+
+    @classmethod
+    def _taken(
+        cls, path: Path, flat: dict[str, Array], metadata: dict[str, Any], learner: Learner, configuration: dict[str, Any], epochs: int,
+        resume_with: Iterable[str],
+    ) -> TrainingState:  # fmt: skip
+        """What was read, once it is known to suit the run."""
         demand_same_run(path, metadata.get("configuration"), configuration, resume_with)
         have = metadata["configuration"]
         with _whole(path):
