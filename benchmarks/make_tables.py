@@ -1,14 +1,15 @@
-"""Write results/*.json into docs/performance.md, one table a machine, and the demo's figures into README.md.
+"""Write what is in results/ into README.md and the documents, between marks that name it.
 
     python benchmarks/make_tables.py
 
 With --check it writes nothing, and fails if a page differs. The demo's figures are those that
-`pymimic demo --json benchmarks/results/demo/mnist1d.json` wrote. Those that the defaults were chosen by, in docs/howto/choose.md, are
-`choose_defaults.py`'s.
+`pymimic demo --json benchmarks/results/demo/mnist1d.json` wrote, those of the paper's experiments are `pymimic paper`'s, and those that
+AdamW's defaults were chosen by `choose_defaults.py`'s.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -19,10 +20,14 @@ from pymimic.bench.report import best_peer, call_time, ours, races
 from pymimic.bench.shapes import SHAPES
 from pymimic.demo.measure import Model, Size
 from pymimic.demo.report import cells, plain_table
+from pymimic.paper.answers import Figures, answers, reproduced
+from pymimic.paper.experiment import TEACHER
 
 HERE = Path(__file__).parent
-PAGE, README, CHOOSE = (HERE.parent / path for path in ("docs/performance.md", "README.md", "docs/howto/choose.md"))
-BEGIN, END = "<!-- made by benchmarks/make_tables.py: begin -->", "<!-- made by benchmarks/make_tables.py: end -->"
+README, PERFORMANCE, CHOOSE, PAPER = (
+    HERE.parent / path for path in ("README.md", "docs/performance.md", "docs/howto/choose.md", "docs/howto/paper.md")
+)
+BEGIN, END = "<!-- {}: made by a script of benchmarks/ -->", "<!-- {}: end -->"
 WORK = {"forward": "forward", "step": "step", "adamw": "step with AdamW", "serving": "serve one row"}
 OPS = (  # title, test in test_kernels.py, rival there
     ("`factorized_matmul` beside NumPy", "test_factorized_matmul[{}]", "numpy"),
@@ -32,6 +37,21 @@ OPS = (  # title, test in test_kernels.py, rival there
     ("`dropout_backward` beside torch's", "test_dropout[{}-backward]", "torch"),
 )
 COLUMNS_OF_README = 8  # of the demo's: the others are times
+SETS = {"MNIST-1D": "mnist1d", "UCI Letter": "letter", "MNIST": "mnist"}  # by their experiments
+LABELS, MIMICS = "the best on labels", "the best mimic"
+NETS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {  # of each set: the part, and the runs to choose from by validation rows
+    "mnist1d": {
+        LABELS: ("table", ("labels", "labels, dropout and noise", "labels, rows rolled at random")),
+        MIMICS: ("table", ("mimic, MUNGE", "T = 3, MUNGE", "mimic, unlabelled rows", "T = 3, unlabelled rows")),
+    },
+    "letter": {LABELS: ("width, labels", ("H = 1,024",)), MIMICS: ("width, mimic", ("H = 1,024",))},
+    "mnist": {
+        LABELS: ("table", ("labels", "labels, dropout and weight decay", "labels, deformed images")),
+        MIMICS: ("table", ("mimic, deformed images", "T = 3, deformed images")),
+    },
+}
+LOSSES = {"squared error of logits": ("table", "mimic, unlabelled rows"), "T = 3": ("table", "T = 3, unlabelled rows")}
+LOSSES |= {name: ("loss", name) for name in ("T = 1", "T = 10", "squared error of probabilities")}
 COLUMNS = (
     "shape", "B", "work", "pymimic", "of the ceiling", "fastest other", "its time", "ratio", "pymimic bf16", "other bf16", "pymimic int8",
     "MiB: pymimic", "MiB: other",
@@ -120,19 +140,19 @@ def with_tables(text: str, folder: Path) -> str:
     parts = [section(run) for run in runs(folder)]
     parts += [ops_section(json.loads(path.read_text())) for path in sorted((folder / "ops").glob("*.json"))[-1:]]
     parts += [loops_section(json.loads(path.read_text())) for path in sorted((folder / "loops").glob("*.json"))[-1:]]
-    return between_marks(text, "\n\n".join(parts or ["No results yet."]))
+    return between_marks(text, "benchmarks", "\n\n".join(parts or ["No results yet."]))
 
 
-def with_demo(text: str, run: dict[str, Any]) -> str:
-    """README with the demo's table made anew, without the columns of times."""
+def demo_table(run: dict[str, Any]) -> str:
+    """The demo's, without the columns of times."""
     rows = ", ".join(f"{count:,} {name}" for name, count in run["rows"].items())
     models = [Model(**model | {"size": Size(**model["size"])}) for model in run["models"].values()]
-    table = plain_table([cells(model) for model in models], COLUMNS_OF_README)
-    return between_marks(text, f"```text\n{run['data']}, seed {run['seed']}: {rows} rows; backend {run['backend']}\n{table}\n```")
+    plain = plain_table([cells(model) for model in models], COLUMNS_OF_README)
+    return f"```text\n{run['data']}, seed {run['seed']}: {rows} rows; backend {run['backend']}\n{plain}\n```"
 
 
-def with_defaults(text: str, results: Sequence[dict[str, Any]]) -> str:
-    """The page with validation accuracy by rate, beta2 and running average, a line for each set and rate."""
+def defaults_table(results: Sequence[dict[str, Any]]) -> str:
+    """Validation accuracy by rate, beta2 and running average, a line for each set and rate."""
     ways = list(dict.fromkeys((result["beta2"], result["ema"]) for result in results))
     columns = ["set", "rows x epochs", "B", "k", "H", "rate"]
     columns += [f"beta2 {beta2}{', average' if ema else ''}" for beta2, ema in ways]
@@ -144,24 +164,60 @@ def with_defaults(text: str, results: Sequence[dict[str, Any]]) -> str:
             f"{result['learning_rate']:g}",
         )  # fmt: skip
         lines.setdefault(key, []).append(f"{100 * result['validation_accuracy']:.2f} %")
-    return between_marks(text, table(columns, [[*key, *cells] for key, cells in lines.items()]))
+    return table(columns, [[*key, *cells] for key, cells in lines.items()])
 
 
-def between_marks(text: str, content: str) -> str:
-    """The text with that between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
+def sets_table(figures: Figures) -> str:
+    """Each set's teacher and shallow nets, on test rows."""
+    lines = []
+    for title, name in SETS.items():
+        chosen = {what: (part, figures.best(name, part, runs)) for what, (part, runs) in NETS[name].items()}
+        net = figures.of(name, *chosen[MIMICS])[0]
+        shares = [figures.share(name, TEACHER, TEACHER), *(figures.share(name, *run) for run in chosen.values())]
+        lines.append([title, str(shares[-1].seeds), net["rank"] or "none", f"{int(net['hidden']):,}", *map(str, shares)])
+    return table(["set", "seeds", "k", "H", "teacher", *(f"shallow net: {what}" for what in (LABELS, MIMICS))], lines)
+
+
+def losses_table(figures: Figures) -> str:
+    """A mimic's accuracy by its loss, on MNIST-1D and Letter."""
+    lines = [
+        [loss, str(figures.share("mnist1d", *run, "validation_accuracy")), str(figures.share("mnist1d", *run))]
+        for loss, run in LOSSES.items()
+    ]
+    return table(["loss", "validation rows", "test rows"], lines)
+
+
+def answers_list(figures: Figures) -> str:
+    """The eight answers, then what became of the paper's claims."""
+    told = [f"**{answer.question}** {answer.text}" for answer in answers(figures)]
+    claims = [f"- *{claim.question}* {claim.text}" for claim in reproduced(figures)]
+    return "\n\n".join(
+        [*told, "The paper's claims (a difference counts if it is more than twice its standard error over seeds):", "\n".join(claims)]
+    )
+
+
+def between_marks(text: str, name: str, content: str) -> str:
+    """The text with that between the marks of that name."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"expected the marks {begin} and {end}")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
 
 
 def wanted() -> dict[Path, str]:
     """Each page as it should be."""
-    demo = json.loads((HERE / "results" / "demo" / "mnist1d.json").read_text())
-    defaults = json.loads((HERE / "results" / "defaults" / "adamw.json").read_text())
+    results = HERE / "results"
+    demo = json.loads((results / "demo" / "mnist1d.json").read_text())
+    defaults = json.loads((results / "defaults" / "adamw.json").read_text())
+    figures = Figures({path.stem: list(csv.DictReader(path.open(newline=""))) for path in (results / "paper").glob("*.csv")})
+    readme, choose = README.read_text(), CHOOSE.read_text()
     return {
-        PAGE: with_tables(PAGE.read_text(), HERE / "results"),
-        README: with_demo(README.read_text(), demo),
-        CHOOSE: with_defaults(CHOOSE.read_text(), defaults),
+        README: between_marks(between_marks(readme, "demo", demo_table(demo)), "paper", sets_table(figures)),
+        PERFORMANCE: with_tables(PERFORMANCE.read_text(), results),
+        CHOOSE: between_marks(between_marks(choose, "defaults", defaults_table(defaults)), "losses", losses_table(figures)),
+        PAPER: between_marks(PAPER.read_text(), "answers", answers_list(figures)),
     }
 
 

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,9 @@ class Group:
         except Exception as raised:
             error = raised
         everyone = self.everyone.told(None if error is None else f"{type(error).__name__}: {error}")
+        if any(said is not None for said in everyone):
+            with suppress(GroupError):
+                self.everyone.told(None)  # so that all have heard it before the first of them ends
         if error is not None:
             raise error
         for rank, said in enumerate(everyone):
