@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 SUPPORT = Path(__file__).parent / "support"
+CSRC = Path(__file__).parents[1] / "csrc"
+COMPILER = next(filter(shutil.which, ("g++", "c++", "clang++")), None)
+FLAGS = ("-std=c++17", "-O1")
 FILES = ("open", "read", "write", "fsync", "close", "rename", "mmap")
 READ = ("open", "read", "close", "mmap")
 ALL = {
@@ -23,6 +26,8 @@ ALL = {
     **{f"load {net}": READ for net in ("student", "student of 4 bits", "deep net", "convolutional net")},
     "train": FILES,
     "train on": FILES,
+    "train on threads": ("allocate", "thread"),
+    "train bfloat16": ("allocate",),
     "create": FILES,
     "create compressed": FILES,
     "distill": FILES,
@@ -30,6 +35,7 @@ ALL = {
 }
 SAMPLE = {
     "save student": ("open:1,2,3", "read:1,2", "write:1", "fsync:1,2", "close:1,2", "rename:1", "mmap:1"),
+    "train on threads": ("allocate:1,2,3,5,8,12,20", "thread:1,2"),
     "train on": ("open:3,9", "write:2", "fsync:2", "rename:2"),
     "create": ("open:4,7,12", "read:3,6", "write:2,5", "fsync:5", "close:9", "rename:3,5", "mmap:2"),
 }
@@ -38,12 +44,19 @@ SAMPLE = {
 @pytest.fixture(scope="module")
 def preload(tmp_path_factory):
     """The library that makes calls fail."""
-    compiler = next(filter(shutil.which, ("g++", "c++", "clang++")), None)
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc" or compiler is None:
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc" or COMPILER is None:
         pytest.skip("calls of the system are made to fail by a library that takes Linux, glibc and a C++ compiler")
     library = tmp_path_factory.mktemp("faults") / "libfaults.so"
-    subprocess.run([compiler, "-std=c++17", "-O1", "-shared", "-fPIC", "-o", library, SUPPORT / "faults.cpp", "-ldl"], check=True)
+    subprocess.run([COMPILER, *FLAGS, "-shared", "-fPIC", "-o", library, SUPPORT / "faults.cpp", "-ldl"], check=True)
     return library
+
+
+def test_an_exception_of_any_member_of_a_team_reaches_the_caller(tmp_path):
+    if COMPILER is None:
+        pytest.skip("this takes a C++ compiler")
+    parallel = CSRC / "cpu" / "parallel.cpp"
+    subprocess.run([COMPILER, *FLAGS, f"-I{CSRC}", SUPPORT / "team.cpp", parallel, "-pthread", "-o", tmp_path / "team"], check=True)
+    assert subprocess.run([tmp_path / "team"], check=True, capture_output=True, text=True, timeout=100).stdout == "whole\n"
 
 
 def results_of(preload, scenario, kinds):

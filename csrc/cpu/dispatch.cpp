@@ -1,7 +1,8 @@
 #include "dispatch.h"
 
 #include <cstdlib>
-#include <new>
+
+#include "cpu/own_memory.h"
 
 #if defined(MIMIC_X86) && defined(__linux__)
 #include <cpuid.h>
@@ -81,25 +82,24 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-struct Scratch {
-  void* memory = nullptr;
-  size_t size = 0;
-  ~Scratch() { std::free(memory); }
+// In front of a thread's scratch memory, as long as its alignment.
+struct alignas(kAlignment) ScratchHeader {
+  size_t size;
 };
 
 }  // namespace
 
 void* scratch(size_t bytes) {
-  thread_local Scratch mine;
-  if (bytes > mine.size) {
-    std::free(mine.memory);
-    mine.size = 0;
-    const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    mine.memory = std::aligned_alloc(kAlignment, rounded);
-    if (!mine.memory) throw std::bad_alloc();
-    mine.size = rounded;
+  static const OwnMemory own;
+  auto* mine = static_cast<ScratchHeader*>(own.get());
+  if (!mine || bytes > mine->size) {
+    const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment, whole = sizeof(ScratchHeader) + rounded;
+    if (whole < bytes) throw OutOfMemory(bytes);
+    own.free();
+    mine = static_cast<ScratchHeader*>(own.take(std::aligned_alloc(kAlignment, whole), whole));
+    mine->size = rounded;
   }
-  return mine.memory;
+  return mine + 1;
 }
 
 }  // namespace mimic

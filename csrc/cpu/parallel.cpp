@@ -4,8 +4,9 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
-#include <system_error>
+#include <new>
 #include <thread>
 
 namespace mimic {
@@ -50,20 +51,44 @@ class Generation {
   std::condition_variable changed_;
 };
 
+struct Abandoned {};  // by a member that failed: the others leave their bodies too
+
+// Where the members of one run meet, and where the first that fails leaves its exception.
 class Barrier {
  public:
   void wait(int members) {
     const uint64_t seen = generation_.now();
+    if (failed_.load(std::memory_order_acquire)) throw Abandoned();
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
       arrived_.store(0, std::memory_order_relaxed);
       generation_.advance();
     } else {
       generation_.wait_past(seen);
     }
+    if (failed_.load(std::memory_order_acquire)) throw Abandoned();
+  }
+
+  // In a handler: keeps the exception, and wakes who waits for this member.
+  void fail() {
+    if (!noted_.exchange(true, std::memory_order_acq_rel)) error_ = std::current_exception();
+    failed_.store(true, std::memory_order_release);
+    generation_.advance();
+  }
+
+  // Once all members are through: ready for the next run, and throws what one of this run threw.
+  void settle() {
+    if (!failed_.load(std::memory_order_acquire)) return;
+    const std::exception_ptr error = error_;
+    error_ = nullptr;
+    arrived_.store(0, std::memory_order_relaxed);
+    noted_.store(false, std::memory_order_relaxed), failed_.store(false, std::memory_order_relaxed);
+    std::rethrow_exception(error);
   }
 
  private:
   std::atomic<int> arrived_{0};
+  std::atomic<bool> noted_{false}, failed_{false};
+  std::exception_ptr error_;
   Generation generation_;
 };
 
@@ -71,6 +96,13 @@ struct Member final : Team {
   Barrier* meeting = nullptr;
   void barrier() override {
     if (size > 1) meeting->wait(size);
+  }
+  void run(void (*body)(Team&, void*), void* context) {
+    try {
+      body(*this, context);
+    } catch (...) {
+      meeting->fail();
+    }
   }
 };
 
@@ -89,7 +121,7 @@ class Pool {
     finished_.store(0, std::memory_order_relaxed);
     seats_.store(self.size - 1, std::memory_order_release);
     start_.advance();
-    body(self, context);
+    self.run(body, context);
     const int left_empty = all_must_come ? 0 : seats_.exchange(0, std::memory_order_acq_rel);
     const int came = self.size - 1 - left_empty;
     uint64_t seen = done_.now();
@@ -97,6 +129,7 @@ class Pool {
       done_.wait_past(seen);
       seen = done_.now();
     }
+    barrier_.settle();
   }
 
  private:
@@ -104,8 +137,8 @@ class Pool {
     while (workers_ < workers) {
       try {
         std::thread(&Pool::work, this, start_.now()).detach();
-      } catch (const std::system_error&) {
-        return;  // no more threads to be had: a smaller team gives the same bits
+      } catch (const std::exception&) {
+        return;  // no more threads to be had, or no memory for one: a smaller team gives the same bits
       }
       ++workers_;
     }
@@ -121,7 +154,7 @@ class Pool {
       if (seat <= 0) continue;
       Member self;
       self.rank = seat, self.size = team_size_, self.meeting = &barrier_;
-      body_(self, context_);
+      self.run(body_, context_);
       finished_.fetch_add(1, std::memory_order_acq_rel);
       done_.advance();
     }
@@ -147,17 +180,17 @@ void openmp_member(void* argument) {
   Call& call = *static_cast<Call*>(argument);
   Member self;
   self.rank = call.openmp->rank(), self.size = call.openmp->size(), self.meeting = &call.barrier;
-  call.body(self, call.context);
+  self.run(call.body, call.context);
 }
 
 std::atomic<int> g_threads{1};
-std::atomic<Pool*> g_pool{nullptr};
-std::atomic<const OpenMp*> g_openmp{nullptr};  // never freed: another thread may be reading it
+alignas(Pool) unsigned char g_pool[sizeof(Pool)];  // made in place: a child may find no memory when it is forked
+std::atomic<const OpenMp*> g_openmp{nullptr};      // never freed: another thread may be reading it
 std::atomic<bool> g_openmp_has_threads{false};
 
 // The parent's threads do not exist in a forked child, and its locks may be held by them.
 void forget_pool() {
-  g_pool.store(new Pool);
+  new (g_pool) Pool;
   g_openmp_has_threads.store(false);
 }
 
@@ -166,6 +199,12 @@ void forget_pool() {
   forget_pool();
   return pthread_atfork(nullptr, nullptr, forget_pool) == 0;
 }();
+
+// Gives the pool back, also where a body throws.
+struct Borrowed {
+  Pool& pool;
+  ~Borrowed() { pool.release(); }
+};
 
 }  // namespace
 
@@ -182,15 +221,16 @@ void run_team(int64_t most_members, bool all_must_come, void (*body)(Team&, void
   int members = num_threads() < most_members ? num_threads() : int(most_members);
   const OpenMp* const openmp = members > 1 ? g_openmp.load() : nullptr;
   if (openmp && openmp->most() < members) members = openmp->most();
-  Pool& pool = *g_pool.load();
+  Pool& pool = *std::launder(reinterpret_cast<Pool*>(g_pool));
   if (members > 1 && pool.try_acquire()) {
+    const Borrowed borrowed = {pool};
     if (openmp && g_openmp_has_threads.load()) {
       Call call = {body, context, openmp, {}};
       openmp->parallel(openmp_member, &call, unsigned(members), 0);
+      call.barrier.settle();
     } else {
       pool.run(members, all_must_come, body, context);
     }
-    pool.release();
     return;
   }
   Member alone;

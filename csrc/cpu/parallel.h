@@ -49,7 +49,7 @@ static inline int threads_for(int64_t work, int64_t worth) {
 }
 
 // Calls body on min(num_threads(), most_members) threads, at least one; unless all must come, on those that wake in
-// time.
+// time. What a body throws on any of them is thrown here, when all have left: at a barrier the others leave as well.
 void run_team(int64_t most_members, bool all_must_come, void (*body)(Team&, void*), void* context);
 
 // Run f(team) on min(num_threads(), most_members) threads, at least one.

@@ -1,6 +1,9 @@
 #include "cpu/plan.h"
 
 #include <algorithm>
+#include <cstdlib>
+
+#include "cpu/own_memory.h"
 
 namespace mimic {
 namespace {
@@ -53,8 +56,9 @@ ShallowPlan plan_shallow(const ShallowCall& call, int64_t slab, int64_t row_bloc
 }
 
 ShallowRun& shallow_run() {
-  thread_local ShallowRun run = {};
-  return run;
+  static const OwnMemory own;
+  void* const run = own.get();
+  return *static_cast<ShallowRun*>(run ? run : own.take(std::calloc(1, sizeof(ShallowRun)), sizeof(ShallowRun)));
 }
 
 }  // namespace mimic

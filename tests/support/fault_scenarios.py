@@ -93,7 +93,7 @@ DATA = pm.TransferSet(rows(60), says(rows(60)))
 def trainer(folder, epochs, threads=1, dtype="float32", hidden=70, every=2):
     pm.set_num_threads(threads)
     return pm.Trainer(
-        student(hidden=hidden), pm.AdamW(1e-2), epochs=epochs, batch_size=20, checkpoint=folder / "run", checkpoint_every=every,
+        student(hidden=hidden), pm.AdamW(1e-3), epochs=epochs, batch_size=20, checkpoint=folder / "run", checkpoint_every=every,
         progress=False, standardise_inputs=True, dtype=dtype,
     )  # fmt: skip
 

@@ -25,9 +25,9 @@ extern "C" void* __libc_memalign(size_t, size_t);
 
 namespace {
 
-enum Kind { kOpen, kRead, kWrite, kFsync, kClose, kTruncate, kRename, kMap, kAllocate, kArray, kThread, kKinds };
-const char* const kNames[kKinds] = {"open",   "read", "write",    "fsync", "close", "ftruncate",
-                                    "rename", "mmap", "allocate", "array", "thread"};
+enum Kind { kOpen, kRead, kWrite, kFsync, kClose, kTruncate, kRename, kMap, kAllocate, kThread, kKinds };
+const char* const kNames[kKinds] = {"open",      "read",   "write", "fsync",    "close",
+                                    "ftruncate", "rename", "mmap",  "allocate", "thread"};
 
 std::atomic<int> g_kind{-1};
 std::atomic<long> g_seen{0}, g_failed{0};
@@ -57,12 +57,11 @@ struct Code {
     }
   }
 };
-Code g_core, g_numpy, g_runtime;  // runtime: the C and C++ libraries and this one
+Code g_core, g_runtime;  // runtime: the C and C++ libraries and this one
 
 int note_code(dl_phdr_info* info, size_t, void*) {
   const char* const name = info->dlpi_name;
   if (strstr(name, "/pymimic/_core.")) g_core.add(info);
-  if (strstr(name, "/_multiarray_umath.")) g_numpy.add(info);
   for (const char* part : {"/libc.so", "/ld-linux", "/libstdc++", "/libgcc_s", "/libpthread", "libfaults.so"})
     if (strstr(name, part)) g_runtime.add(info);
   return 0;
@@ -111,11 +110,8 @@ bool core_called(uintptr_t caller) {
   return found;
 }
 
-bool fails_to_allocate(size_t size, void* from) {
-  const int kind = g_kind.load(std::memory_order_relaxed);
-  const uintptr_t caller = uintptr_t(from);
-  if (kind != kAllocate && kind != kArray) return false;
-  if (kind == kAllocate ? !core_called(caller) : !g_numpy.holds(caller)) return false;
+bool fails_to_allocate(size_t size, void* caller) {
+  if (g_kind.load(std::memory_order_relaxed) != kAllocate || !core_called(uintptr_t(caller))) return false;
   char what[64];
   snprintf(what, sizeof what, "%zu bytes", size);
   return fails(what);
@@ -129,7 +125,7 @@ extern "C" {
 
 // From now on calls of that kind on files below `folder` are counted. 0, or -1 where there is no such kind.
 int faults_start(const char* kind, long first, int lasting, int error, const char* folder) {
-  g_core.count = g_numpy.count = g_runtime.count = 0;
+  g_core.count = g_runtime.count = 0;
   dl_iterate_phdr(note_code, nullptr);
   g_seen = 0, g_failed = 0, g_first = first, g_lasting = lasting, g_error = error, g_where[0] = 0;
   snprintf(g_folder, sizeof g_folder, "%s", folder);

@@ -11,18 +11,18 @@ import gc
 import itertools
 import json
 import os
-import pickle
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
+from fault_scenarios import SCENARIOS
+from forks import ChildError, in_child
+
 ERRORS = {"open": errno.EMFILE, "write": errno.ENOSPC, "thread": errno.EAGAIN}
-MEMORY = {"mmap", "allocate", "array"}
+MEMORY = {"mmap", "allocate"}
 MOST_PROBLEMS = 50
-PATIENCE = 60  # seconds, of a child that takes far less than one
 
 
 class Faults:
@@ -44,45 +44,6 @@ class Faults:
     @property
     def where(self):
         return self._library.faults_where().decode()
-
-
-class ChildError(Exception):
-    """A forked child raised something, died or hung."""
-
-
-def in_child(work):
-    """What `work()` returns in a forked child."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        try:
-            result = work(), None
-        except BaseException:
-            result = None, traceback.format_exc()
-        with os.fdopen(write, "wb") as pipe:
-            pickle.dump(result, pipe)
-        os._exit(0)
-    os.close(write)
-    signal.alarm(PATIENCE)
-    try:
-        with os.fdopen(read, "rb") as pipe:
-            content = pipe.read()
-        status = os.waitpid(child, 0)[1]
-    except TimeoutError:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise ChildError("it hangs") from None
-    finally:
-        signal.alarm(0)
-    result, error = pickle.loads(content) if content else (None, f"it dies, status {status}")
-    if error is not None:
-        raise ChildError(error)
-    return result
-
-
-def _too_long(*_):
-    raise TimeoutError
 
 
 def open_files():
@@ -164,9 +125,6 @@ def one_fault(scenario, start, kind, first, lasting, reference, folder):
 
 
 def main(name, *kinds):
-    signal.signal(signal.SIGALRM, _too_long)
-    from fault_scenarios import SCENARIOS
-
     parts = [kind.partition(":") for kind in kinds]
     wanted = {kind: [int(place) for place in places.split(",") if place] for kind, _, places in parts}
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
