@@ -352,13 +352,23 @@ def test_fewer_epochs_than_were_done_are_refused(files, capsys, monkeypatch):
 
 
 def test_a_device_that_is_not_there_is_the_options_fault(files, capsys, monkeypatch):
+    get = pymimic.backends.get
+
     def missing(name):
-        raise pymimic.BackendUnavailableError(f"backend: {name!r} is not available: none here")
+        if name == "cuda":
+            raise pymimic.BackendUnavailableError(f"backend: {name!r} is not available: none here")
+        return get(name)
 
     monkeypatch.setattr("pymimic.backends.get", missing)
     Student(D, 8, C).save(files / "s.st")
-    assert call("predict", files / "s.st", "--inputs", files / "x.npy", "--out", files / "y.npy", "--device", "cuda") == 1
-    assert only_line(capsys) == "pymimic: device: 'cuda' is not available: none here\n"
+    pymimic.TransferSet(np.load(files / "x.npy"), np.load(files / "t.npy")).save(files / "set", progress=False)
+    for asked in (
+        ("predict", files / "s.st", "--inputs", files / "x.npy", "--out", files / "y.npy"),
+        ("distill", "--set", files / "set", "--out", files / "d.st", *SIZES),
+        ("compress", files / "s.st", "--prune", "0.5", "--transfer", files / "set", "--out", files / "c.st"),
+    ):
+        assert call(*asked, "--device", "cuda") == 1
+        assert only_line(capsys) == "pymimic: device: 'cuda' is not available: none here\n"
 
 
 def test_a_wrong_dtype_names_option_and_file(files, capsys):

@@ -12,6 +12,7 @@ from command_line import ROWS, SIZES, STEPS, C, D, adamw, assert_same_nets, call
 import pymimic
 from pymimic import Student
 from pymimic.files import read_safetensors
+from pymimic.training.state import TrainingState
 
 
 def fast(schedule):
@@ -122,6 +123,19 @@ def test_validation_and_patience(files, capsys):
     assert f"{student.parameter_count} parameters, {ROWS} rows in {len(history)} epochs" in said
     assert f"validation loss {history[history.best_epoch - 1].validation_loss:.5g}" in said
     assert not list(files.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize(("options", "steps"), [(("--checkpoint-every", "7"), [7, 14, 21, 28, 33]), ((), [33])])
+def test_a_checkpoint_is_written_as_often_as_asked_for(files, monkeypatch, options, steps):
+    seen, save = [], TrainingState.save
+
+    def watched(state, *arguments, **keywords):
+        seen.append(state.step)
+        save(state, *arguments, **keywords)
+
+    monkeypatch.setattr(TrainingState, "save", watched)
+    assert distil(files, *options) == 0
+    assert sorted(set(seen)) == steps
 
 
 def test_threads_are_those_asked_for(files, threads):

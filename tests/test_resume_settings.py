@@ -13,6 +13,7 @@ import pymimic as pm
 from pymimic import SGD, AdamW, Student, Trainer, TransferSet, ops
 from pymimic.files import read_safetensors, write_safetensors
 from pymimic.training.deepnet import DeepNet
+from pymimic.training.history import History, Record
 
 
 def steady(y, t, weights, factor=1.0):
@@ -194,6 +195,20 @@ def test_a_best_epoch_by_another_measure_is_forgotten(tmp_path, first, then, req
     assert history["best_epoch"] == 2 + values.index(best)
     again, _ = fit(resume=path, epochs=4, **shared | then)  # what was forgotten stays so
     assert any(array.any() for array in again.arrays().values())
+
+
+def test_a_history_comes_back_whole():
+    """As a checkpoint holds it, in JSON."""
+    history = History()
+    for epoch, loss in enumerate((1.0, 3.0, 2.0), 1):
+        if epoch == 2:
+            history.forget_best()
+        history.add(Record(epoch, 3 * epoch, loss, loss, 0.5, 0.1, 9.0), "loss")
+    history.stopped_early = True
+    again = History.from_dict(json.loads(json.dumps(history.as_dict())))
+    assert list(again) == list(history)
+    assert vars(again) == vars(history) == {"best_epoch": 3, "stopped_early": True, "compared_from": 1}
+    assert again.add(Record(4, 12, 1.5, 1.5, 0.5, 0.1, 9.0), "loss")  # the best of those that are compared
 
 
 @pytest.mark.parametrize("then", [{"loss": "distillation"}, {"seed": 8}])

@@ -145,3 +145,12 @@ def test_mean_and_scale_are_read_together():
     x = np.random.default_rng(0).standard_normal((20, 6), np.float32)
     assert np.array_equal(net.standardise(x), x)
     assert np.array_equal(net.standardise(x), (x - 1) * 9)
+
+
+@pytest.mark.parametrize(("cores", "quota", "most"), [(8, 3, 3), (2, 3, 2), (8, 0, 1), (4000, 5000, 1024)])
+def test_a_quota_and_the_cores_at_hand_limit_the_threads(monkeypatch, cores, quota, most):
+    for variable in ("PYMIMIC_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(threads, "_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(cores), raising=False)
+    assert threads.default_num_threads() == most
