@@ -13,6 +13,7 @@ from command_line import ROWS, SIZES, WARNING, C, D, call, distil, only_line, ru
 
 import pymimic
 from pymimic import Student, formats
+from pymimic.exits import option
 
 SIZE = 128 + 4 * ROWS * D  # bytes of x.npy
 
@@ -375,6 +376,30 @@ def test_a_wrong_dtype_names_option_and_file(files, capsys):
     np.save(files / "t.npy", np.ones((ROWS, C), int))
     assert distil(files) == 1
     assert re.search(r"pymimic: logits: expected .*, got int64: pass .astype\(np.float32\) \(in '.*t.npy'\)\n", only_line(capsys))
+
+
+def test_inputs_that_are_too_far_apart_name_the_option(files, capsys):
+    x = np.load(files / "x.npy")
+    x[:, 2] = np.where(np.arange(ROWS) == 5, 3e38, -3e38)
+    np.save(files / "x.npy", x)
+    assert distil(files) == 1
+    assert only_line(capsys).startswith("pymimic: inputs: expected inputs that float32 still holds when their mean is subtracted")
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ("path: no such thing", "student: no such thing"),  # the library's name of the argument
+        ("folder: full", "out: full"),
+        ("student: gone", "student: gone"),
+        ("others: say this", "student: others: say this"),
+        ("gone", "student: gone"),
+    ],
+)
+def test_an_option_is_named_in_place_of_the_librarys_argument(message, says):
+    with pytest.raises(OSError, match=re.escape(says)) as caught, option("student", path="student", folder="out"):
+        raise OSError(2, message, "f")
+    assert (caught.value.errno, caught.value.strerror, caught.value.filename) == (2, says, "f")
 
 
 def test_the_version(capsys):

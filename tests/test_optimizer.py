@@ -333,3 +333,11 @@ def test_descriptions_of_optimizers():
         "optimizer": "AdamW", "slots": ["mean", "square"], "learning_rate": "cosine(learning_rate=0.5, steps=9, final=0.0)",
         "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8,
     }  # fmt: skip
+
+
+def test_a_handle_says_what_its_dtype_is_that_of():
+    args = shallow({"B": 4, "k": 3, "H": 5, "C": 2}, "float64")
+    weights = ShallowWeights(*args.forward[1:], backend="cpu")
+    for call in (lambda: weights.forward(args.z), lambda: weights.step(args.dy.astype("float32"), args.z, SGD(0.1))):
+        with pytest.raises(TypeError, match=r"^z: expected dtype float32 as U has, got float64"):
+            call()

@@ -260,9 +260,13 @@ def test_bad_arrays_change_nothing():
         Student(4, 8, 3).set_arrays(V=np.zeros((4, 4)))
 
 
-def test_predict_proba_asks_the_backend_that_it_is_told():
+@pytest.mark.parametrize("ask", ["predict", "logits", "predict_proba"])
+@pytest.mark.parametrize(
+    "net", [Student(5, 4, 3), pymimic.DeepNet([5, 4, 3]), pymimic.ConvNet((1, 5), [(4, 2)], 3)], ids=lambda net: net.file_kind
+)
+def test_a_net_asks_the_backend_that_it_is_told(net, ask):
     with pytest.raises(ValueError, match="backend: expected one of"):
-        Student(5, 4, 3).predict_proba(np.ones((2, 5), np.float32), backend="tpu")
+        getattr(net, ask)(np.ones((2, 5), np.float32), backend="tpu")
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 0.05, 2.0])

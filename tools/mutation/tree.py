@@ -104,7 +104,7 @@ class Tree:
         if code == 0:
             return Outcome("lived", seconds)
         said = self.log.read_text(errors="replace")
-        failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR ", "ImportError while loading conftest"))]
         if code > 2 and not failed:  # pytest itself, or this program, is at fault
             raise RuntimeError(f"pytest ended with {code}: {said[-2000:]}")
         return Outcome("killed", seconds, failed[0][:200] if failed else "the process ended")
