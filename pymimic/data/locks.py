@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..targets import naming
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -26,7 +28,8 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+        with naming(os.fspath(path)):
+            self._descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
         _open.add(self._descriptor)
 
     def take(self, shared: bool = False, wait: bool = False) -> bool | None:
@@ -59,7 +62,8 @@ class Lock:
         self.release()
         if self._descriptor in _open:
             _open.discard(self._descriptor)
-            os.close(self._descriptor)
+            with suppress(OSError):  # nothing was written to it
+                os.close(self._descriptor)
 
 
 @contextmanager
