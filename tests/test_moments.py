@@ -9,7 +9,7 @@ from slope_teacher import rows, says
 import pymimic as pm
 from pymimic import _check
 from pymimic.data.cases import demand_values, finite_in_order, in_order
-from pymimic.data.moments import TINY, moments, standardisation
+from pymimic.data.moments import TINY, mean_and_spread, moments, standardisation
 
 KINDS = {
     "constant": lambda n: np.full(n, 0.3),
@@ -74,6 +74,16 @@ def test_in_order_gives_every_row_once():
     assert [len(slab[0]) for slab in slabs] == [5295, 5295, n - 2 * 5295]
     assert np.array_equal(np.concatenate([slab[0][:, 0] for slab in slabs]), np.arange(n))
     assert np.array_equal(np.concatenate([slab[1] for slab in slabs]), np.arange(n) % 7)
+
+
+def test_a_covariance_can_be_inverted_whatever_the_rows():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3000, 4)).astype(np.float32) * np.float32([1, 2, 3, 0]) + 5  # three blocks
+    mean, spread = mean_and_spread(x, 0.25)
+    want = np.cov(x.astype(np.float64).T, bias=True)
+    np.testing.assert_allclose(mean, x.mean(axis=0, dtype=np.float64))
+    np.testing.assert_allclose(spread, want + 0.25 * np.trace(want) / 4 * np.eye(4), atol=1e-12)
+    assert np.array_equal(mean_and_spread(np.ones((3, 4), np.float32), 0.25)[1], np.eye(4))  # of rows that don't vary
 
 
 class Wide:
