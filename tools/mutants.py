@@ -70,7 +70,7 @@ def judge(tree: Tree, known: Map, fault: Fault, budget: float) -> Outcome:
         chosen = known.within(tests, budget)
         outcome = Outcome("lived", 0, "no test runs it")
         for part in filter(None, (chosen[:FIRST], chosen[FIRST:])):  # most faults die before pytest has read all files
-            outcome = tree.test(part, 30 + 5 * sum(known.seconds[test] for test in part))
+            outcome = tree.test(part, 60 + 10 * sum(known.seconds[test] for test in part))
             if outcome.status != "lived":
                 break
         if outcome.status == "lived" and tests:
@@ -139,6 +139,8 @@ def main() -> None:
         print(*(fault.name for fault in faults), sep="\n")
         return
     preload()
+    there = tree.collected()  # tests may have gone since they were recorded
+    known.seconds = {test: seconds for test, seconds in known.seconds.items() if test in there}
     if asked.language == "cpp" and not tree.build():
         sys.exit(f"the core does not compile, see {tree.log}")
     for i, fault in enumerate(faults, 1):

@@ -20,6 +20,7 @@ _ARITHMETIC = {
 _TWINS = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
 # calls whose arguments are text
 _SAYS_ONLY = {"warn", "print", "repr", "describe", "Progress", "echo", "set_postfix", "TypeVar"}
+_OUT_OF_REACH = 31  # 1 << 31 and more are bounds that no array reaches
 _QUIET = {"__repr__", "__str__", "__dir__"}
 
 
@@ -138,6 +139,8 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
+        if isinstance(node.op, ast.LShift) and isinstance(node.right, ast.Constant) and node.right.value >= _OUT_OF_REACH:
+            return
         if type(node.op) in _ARITHMETIC and not any(_is_text(side) for side in (node.left, node.right)):
             self.swap("arithmetic", node, node.left, node.right, *_ARITHMETIC[type(node.op)])
         self.generic_visit(node)

@@ -82,6 +82,12 @@ class Tree:
         finally:
             file.write_bytes(before)
 
+    def collected(self) -> set[str]:
+        """The tests that there are."""
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider", "tests"]
+        said = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True).stdout
+        return {line for line in said.splitlines() if "::" in line}
+
     def test(self, tests: Sequence[str], limit: float) -> Outcome:
         """The tests, until the first that fails. A fork of this process, which has read what takes long to read."""
         began = time.monotonic()
@@ -104,7 +110,9 @@ class Tree:
         if code == 0:
             return Outcome("lived", seconds)
         said = self.log.read_text(errors="replace")
-        failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR ", "ImportError while loading conftest"))]
+        failed = [
+            line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR ", "ERROR: not found", "ImportError while loading"))
+        ]
         if code > 2 and not failed:  # pytest itself, or this program, is at fault
             raise RuntimeError(f"pytest ended with {code}: {said[-2000:]}")
         return Outcome("killed", seconds, failed[0][:200] if failed else "the process ended")
