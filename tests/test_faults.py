@@ -30,6 +30,7 @@ ALL = {
     "train bfloat16": ("allocate",),
     "create": FILES,
     "create compressed": FILES,
+    "create in parts": FILES,
     "distill": FILES,
     "distill with a set": FILES,
 }

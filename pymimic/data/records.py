@@ -12,7 +12,7 @@ from typing import Any
 
 from ..backends.interface import Array
 from ..errors import ManifestError
-from ..targets import replacing
+from ..targets import naming, replacing
 from .locks import Lock
 from .manifest import MANIFEST, UNDER_WAY, Manifest, read_manifest
 from .shards import Part, demand_room, finish, open_file, write_array
@@ -91,8 +91,9 @@ class Records:
         demand_room_beside(self._folder, there, self.manifest.kinds)
         files = [self.of(shard)[kind] for shard in self.shards() for kind in self.manifest.kinds]
         for file in files[len(there) :]:
-            with suppress(FileNotFoundError):  # it was moved before
-                os.replace(self.path / file["name"], self._folder / file["name"])
+            target = self._folder / file["name"]
+            with suppress(FileNotFoundError), naming(os.fspath(target)):  # not there: it was moved before
+                os.replace(self.path / file["name"], target)
         self.manifest.files, self.manifest.unfinished = files, None
         finish(self._folder, self.manifest, standardise)
 
@@ -129,8 +130,10 @@ def remove(path: Path, keep: tuple[str, ...] = ()) -> None:
 
 
 def _record(path: Path, shard: int) -> dict[str, dict[str, Any]]:
+    file = path / f"{shard:05d}.json"
     try:
-        record: dict[str, dict[str, Any]] = json.loads((path / f"{shard:05d}.json").read_bytes())
+        with naming(os.fspath(file)):
+            record: dict[str, dict[str, Any]] = json.loads(file.read_bytes())
     except FileNotFoundError:
         return {}
     return record

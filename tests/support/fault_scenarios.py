@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from slope_teacher import TEACHER, C, D, contents, rows, says
 
 import pymimic as pm
 from pymimic import cli
-from pymimic.data.manifest import MANIFEST, read_manifest
+from pymimic.data.manifest import MANIFEST, UNDER_WAY, read_manifest
 from pymimic.files import read_safetensors
 from pymimic.nets.integers import integers
 
@@ -135,11 +136,16 @@ def training(prepare=lambda folder: None, **settings):
 
 def look_at_set(folder):
     folder = folder / "set"
-    if not (folder / MANIFEST).exists():
-        return strangers(folder, []) if folder.exists() else []
-    manifest = read_manifest(folder)
-    wrong = [file["name"] for file in manifest.files if hashlib.sha256((folder / file["name"]).read_bytes()).hexdigest() != file["sha256"]]
-    return [f"{name} is not whole" for name in wrong] + strangers(folder, [MANIFEST, *(file["name"] for file in manifest.files)])
+    manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    files = manifest.files if manifest else []
+    wrong = [file["name"] for file in files if hashlib.sha256((folder / file["name"]).read_bytes()).hexdigest() != file["sha256"]]
+    expected = [MANIFEST] * bool(manifest) + [file["name"] for file in files]
+    if not (manifest and manifest.complete):
+        under_way = [path for path in (folder / UNDER_WAY).rglob("*") if not path.name.endswith(".part")]
+        records = [json.loads(path.read_text()) for path in under_way if path.suffix == ".json" and path.name != MANIFEST]
+        expected += [os.fspath(path.relative_to(folder)) for path in under_way]
+        expected += [file["name"] for record in records for file in record.values()]  # some may have been moved into the set
+    return [f"{name} is not whole" for name in wrong] + (strangers(folder, expected) if folder.exists() else [])
 
 
 def labelling(**settings):
@@ -229,6 +235,7 @@ SCENARIOS = {
     "train bfloat16": training(threads=4, hidden=300, dtype="bfloat16", every=1),
     "create": labelling(),
     "create compressed": labelling(compress=True, inputs_dtype="float16", top_logits=2),
+    "create in parts": labelling(part=(0, 1)),
     "distill": distilling(),
     "distill with a set": distilling("--set", "./set"),
 }
