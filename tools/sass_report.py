@@ -187,6 +187,12 @@ def run(tools: tuple[str, dict[str, str]], *command: str | Path) -> subprocess.C
     return subprocess.run(command, env=tools[1], check=True, capture_output=True, text=True)
 
 
+def compile_source(source: Path, gencode: str, cubin: Path, tools: tuple[str, dict[str, str]]) -> str:
+    """What ptxas says. Raises subprocess.CalledProcessError where it fails."""
+    flags = ("-std=c++17", f"-I{ROOT / 'csrc'}", f"-I{KERNELS}", f"-gencode={gencode}", "-Xptxas", "-v", "-cubin", "-o")
+    return run(tools, tools[0], *flags, cubin, source).stderr
+
+
 def read(source: str, architecture: str, cubin: Path, ptxas: str, tools: tuple[str, dict[str, str]]) -> Iterator[Kernel]:
     """The kernels of one cubin."""
     spills, serialized, shared = parse_spills(ptxas), parse_serialized(ptxas), parse_static_shared(ptxas)
@@ -213,10 +219,9 @@ def report(sources: list[Path], tools: tuple[str, dict[str, str]]) -> tuple[list
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(JOBS) as pool:
         for architecture, gencode in ARCHITECTURES.items():
             cubins = [Path(folder) / f"{source.stem}.{architecture}.cubin" for source in sources]
-            flags = ("-std=c++17", f"-I{ROOT / 'csrc'}", f"-I{KERNELS}", f"-gencode={gencode}", "-Xptxas", "-v", "-cubin", "-o")
             start = processor_seconds()
-            logs = [pool.submit(run, tools, tools[0], *flags, cubin, source) for source, cubin in zip(sources, cubins)]
-            printed = [log.result().stderr for log in logs]
+            logs = [pool.submit(compile_source, source, gencode, cubin, tools) for source, cubin in zip(sources, cubins)]
+            printed = [log.result() for log in logs]
             seconds[architecture] = (processor_seconds() - start) / JOBS
             for source, cubin, ptxas in zip(sources, cubins, printed):
                 kernels += read(source.name, architecture, cubin, ptxas, tools)

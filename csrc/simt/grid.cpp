@@ -14,7 +14,8 @@ std::string error;
 // Exactly as large as the launch says, so that AddressSanitizer sees plain accesses beyond it.
 std::vector<unsigned char> shared_memory;
 size_t largest_shared = 0;
-std::vector<dim3> grids;
+std::vector<Launch> launches;
+bool runs = true;
 int capability = 80, processors = 132;
 
 size_t shared_limit = 227 * 1024;
@@ -44,7 +45,10 @@ void* shared(uint32_t at, size_t bytes, const Location& where) {
   return shared_memory.data() + at;
 }
 
-cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument) {
+cudaError_t launch(const Launch& asked, void (*body)(const void*), const void* argument) {
+  const dim3 grid = asked.grid;
+  const unsigned threads = asked.threads;
+  const size_t shared_bytes = asked.shared_bytes;
   const uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
   if (blocks == 0 || grid.y > 65535 || grid.z > 65535 || threads == 0 || threads > unsigned(kMaxThreads) ||
       threads % kLanes || shared_bytes > shared_limit) {
@@ -52,7 +56,8 @@ cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body
     return cudaErrorInvalidValue;
   }
   largest_shared = std::max(largest_shared, shared_bytes);
-  grids.push_back(grid);
+  launches.push_back(asked);
+  if (!runs) return cudaSuccess;
   shared_memory = std::vector<unsigned char>(shared_bytes);
   gridDim = grid;
   blockDim = dim3(threads);
@@ -74,12 +79,22 @@ extern "C" {
 void simt_seed(uint64_t seed) {
   simt::random_blocks.seed(seed);
   simt::largest_shared = 0;
-  simt::grids.clear();
+  simt::launches.clear();
 }
-// The grid of a launch, counted since simt_seed; null beyond the last.
-const dim3* simt_grid(int64_t launch) {
-  return size_t(launch) < simt::grids.size() ? &simt::grids[size_t(launch)] : nullptr;
+// A launch, counted since simt_seed: whether there is one. `parameters` stays valid until the next launch.
+struct simt_launched {
+  unsigned grid[3], threads;
+  size_t shared_bytes, parameter_bytes;
+  const void *kernel, *parameters;
+};
+int simt_launch(int64_t number, simt_launched* to) {
+  if (size_t(number) >= simt::launches.size()) return 0;
+  const simt::Launch& l = simt::launches[size_t(number)];
+  *to = {{l.grid.x, l.grid.y, l.grid.z}, l.threads, l.shared_bytes, l.parameters.size(), l.kernel, l.parameters.data()};
+  return 1;
 }
+// Whether launches that follow run, or are only kept.
+void simt_run(int runs) { simt::runs = runs != 0; }
 const char* simt_error() { return simt::error.c_str(); }
 void simt_compute_capability(int capability) { simt::capability = capability; }
 void simt_multiprocessors(int count) { simt::processors = count; }

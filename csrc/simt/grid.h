@@ -1,12 +1,23 @@
 // launch() of kernels/tile/launch.cuh on the host.
 #pragma once
 
+#include <vector>
+
 #include "cuda_runtime_api.h"
 #include "tile/recent.h"
 
 namespace simt {
 
-cudaError_t launch(dim3 grid, unsigned threads, size_t shared_bytes, void (*body)(const void*), const void* argument);
+// What a launcher asked for. The parameters are as a device has them in constant memory.
+struct Launch {
+  dim3 grid;
+  unsigned threads;
+  size_t shared_bytes;
+  const void* kernel;
+  std::vector<unsigned char> parameters;
+};
+
+cudaError_t launch(const Launch& asked, void (*body)(const void*), const void* argument);
 size_t most_shared_bytes();
 
 int multiprocessors();
@@ -32,11 +43,20 @@ int blocks_at_once(void (*)(P...), unsigned threads, size_t shared_bytes) {
   return simt::blocks_at_once(threads, shared_bytes);
 }
 
+template <class P>
+void append_parameter(std::vector<unsigned char>& to, const P& parameter) {
+  to.resize((to.size() + alignof(P) - 1) / alignof(P) * alignof(P));
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(&parameter);
+  to.insert(to.end(), bytes, bytes + sizeof(P));
+}
+
 template <class... P, class... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, cudaStream_t, A... args) {
-  remember_launch(reinterpret_cast<const void*>(kernel));
+  simt::Launch asked = {grid, threads, shared_bytes, reinterpret_cast<const void*>(kernel), {}};
+  remember_launch(asked.kernel);
+  (append_parameter<P>(asked.parameters, args), ...);
   const auto call = [=] { kernel(P(args)...); };
-  return simt::launch(grid, threads, shared_bytes, [](const void* c) { (*static_cast<decltype(&call)>(c))(); }, &call);
+  return simt::launch(asked, [](const void* c) { (*static_cast<decltype(&call)>(c))(); }, &call);
 }
 
 inline int multiprocessors() { return simt::multiprocessors(); }

@@ -87,6 +87,15 @@ class CServing(ct.Structure):
     )  # fmt: skip
 
 
+class CLaunched(ct.Structure):
+    """simt_launched of csrc/simt/grid.cpp."""
+
+    _fields_ = (
+        ("grid", ct.c_uint * 3), ("threads", ct.c_uint), ("shared_bytes", ct.c_size_t), ("parameter_bytes", ct.c_size_t),
+        ("kernel", ct.c_void_p), ("parameters", ct.c_void_p),
+    )  # fmt: skip
+
+
 def c_update(update: Update) -> CUpdate:
     """One step's numbers as the kernels take them."""
     return CUpdate(
@@ -208,12 +217,18 @@ class Emulator:
 
     def grids(self) -> list[tuple[int, int, int]]:
         """Of the launches since `seed`."""
-        grid = self.lib.simt_grid
-        grid.restype = ct.POINTER(ct.c_uint * 3)
-        grids: list[tuple[int, int, int]] = []
-        while found := grid(ct.c_int64(len(grids))):
-            grids.append(tuple(found.contents))
-        return grids
+        return [tuple(launch.grid) for launch in self.launches()]
+
+    def launches(self) -> list[CLaunched]:
+        """Those since `seed`; their parameters are valid until the next one."""
+        found: list[CLaunched] = []
+        while self.lib.simt_launch(ct.c_int64(len(found)), ct.byref(launch := CLaunched())):
+            found.append(launch)
+        return found
+
+    def run_kernels(self, run: bool) -> None:
+        """Whether launches that follow run, or are only kept."""
+        self.lib.simt_run(int(run))
 
     def visited(self, *files: str) -> Iterator[Mutant]:
         """The mutants of the sites that were visited since `forget_visits`, of these files or of all."""
