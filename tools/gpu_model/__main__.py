@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sass_report import MissingToolError, find_tools
 
 from gpu_model import ROOT
-from gpu_model.page import model, page
+from gpu_model.page import page
+from gpu_model.tables import model
 
 PAGE = ROOT / "docs" / "inside" / "gpu.md"
 BEGIN, END = "<!-- made by tools/gpu_model: begin -->", "<!-- made by tools/gpu_model: end -->"

@@ -90,10 +90,8 @@ def padded(columns: int) -> int:
 
 def problem(B: int, shape: Shape, threshold: int = ALL_KEPT, splits: int = 0) -> CShallow:
     """In bfloat16 with relu."""
-    mask = CMask(threshold, 1, 1, None, None, 0, 0)
-    return CShallow(
-        B, shape.k, shape.H, shape.C, 0, 0, NOWHERE, padded(shape.k), NOWHERE, padded(shape.k), NOWHERE, NOWHERE, padded(shape.C), mask, splits,
-    )  # fmt: skip
+    mask, ldu, ldw = CMask(threshold, 1, 1, None, None, 0, 0), padded(shape.k), padded(shape.C)
+    return CShallow(B, shape.k, shape.H, shape.C, 0, 0, NOWHERE, ldu, NOWHERE, ldu, NOWHERE, NOWHERE, ldw, mask, splits)
 
 
 def parameter(columns: int) -> CParameter:

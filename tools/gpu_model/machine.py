@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from gpu_model.integers import EVALUATED, Registers, destinations, guard, operand, predicate
+from gpu_model.integers import EVALUATED
+from gpu_model.registers import Registers, destinations, guard, operand, predicate
 from gpu_model.sass import Instruction
 
 Step = Callable[[Registers], int | None]

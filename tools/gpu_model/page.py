@@ -1,231 +1,59 @@
-"""The tables of docs/inside/gpu.md."""
+"""The part of docs/inside/gpu.md that is made of the model."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
-
-from gpu_model import ROOT
-from gpu_model.counts import Blocks, Counts
-from gpu_model.launches import ALL_KEPT, HALF_KEPT, Launchers, Shape
-from gpu_model.rates import Call, memory_bytes
-from gpu_model.steps import TORCH_RATES, Step
-from gpu_model.units import CLOCK, HBM_BYTES, L2_BYTES, LANES_A_CYCLE, MULTIPROCESSORS, RATE, SHARED_BYTES, UNITS
-from pymimic.bench.shapes import SHAPES
-
-BATCHES = (8192, 512)
-WIDE = "k = C = 128"
-GOALS = {
-    WIDE: Shape(128, 100_000, 128),
-    **{name: Shape(SHAPES[name].rank, SHAPES[name].H, SHAPES[name].C) for name in ("wide-100k", "timit-400k", "mnist-8k")},
-}  # fmt: skip
-OPS = {"forward": "forward", "rows": "rows", "units": "units", "step": "units, AdamW"}
-BACKWARD, STEP = ("rows", "units"), ("forward", "rows", "step")
-RATE_GOALS = {"forward": (0.70, 0.65), "backward": (0.60, 0.55)}  # of RATE, at BATCHES, for WIDE and timit-400k
-STEP_GOALS = {("wide-100k", 8192): 2.5, ("mnist-8k", 8192): 2.5, ("timit-400k", 8192): 1.2, ("timit-400k", 512): 1.35}
-MEASURED = ROOT / "benchmarks" / "results" / "gpu"
-
-
-class Model(NamedTuple):
-    """The work of all kernels, and the calls that are made of it."""
-
-    work: dict[tuple[str, str, int], Blocks]  # by kernel, shape, threshold of the mask
-    calls: dict[tuple[str, str, int, int], Call]  # by kernel, shape, batch, threshold
-
-
-def model() -> Model:
-    """Compiles the kernels; raises what sass_report's `find_tools` does."""
-    launchers = Launchers()
-    counts, work, calls = Counts(launchers), {}, {}
-    for op in OPS:
-        for name, shape in GOALS.items():
-            for threshold in (ALL_KEPT, HALF_KEPT):
-                work[op, name, threshold] = counts.blocks(op, shape, threshold)
-                for B in BATCHES:
-                    grid = launchers.launch(op, B, shape, threshold).grid
-                    blocks = grid[0] * grid[1] * grid[2]
-                    calls[op, name, B, threshold] = Call(op, B, shape, launchers.plan(op, B, shape), blocks, work[op, name, threshold])
-    return Model(work, calls)
-
-
-def measured() -> dict[tuple[str, str, int], float]:
-    """Operations a second by kernel, shape and batch, from the newest session of benchmarks/gpu_session.py that is kept."""
-    sessions = sorted(MEASURED.glob("*.json"))
-    records = json.loads(sessions[-1].read_text())["tasks"].values() if sessions else ()
-    rows = [row for record in records for row in record["rows"] if row.get("precision") == "bf16" and "gflops" in row]
-    return {(row["kernel"], row["shape"], row["B"]): row["gflops"] * 1e9 for row in rows}
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """In Markdown."""
-    lines = [list(header), *map(list, rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def percent(part: float) -> str:
-    return f"{100 * part:.0f} %"
-
-
-def number(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def counts_table(found: Model) -> str:
-    """A slab's instructions and bytes."""
-    header = ("kernel", "shape", "dropout", "products", "multiply-adds", *LANES_A_CYCLE, "shared memory, bytes", "L2, bytes")
-    keys = ("products", "multiply-adds", *LANES_A_CYCLE, "shared", "L2")
-    return table(header, (
-        (OPS[op], name, "no" if threshold == ALL_KEPT else "yes", *(number(blocks.slab.get(key, 0)) for key in keys))
-        for (op, name, threshold), blocks in found.work.items()
-    ))  # fmt: skip
-
-
-def cycles_table(found: Model) -> str:
-    """A slab's cycles, the tightest in bold, and those of a block's beginning and end."""
-    rows = []
-    for (op, name, B, threshold), call in found.calls.items():
-        if B == BATCHES[0]:
-            slab, rest = call.slab_cycles, call.rest_cycles
-            cells = [f"**{number(slab[unit])}**" if unit == call.unit else number(slab[unit]) for unit in UNITS]
-            last = max(rest, key=lambda unit: rest[unit])
-            dropout = "no" if threshold == ALL_KEPT else "yes"
-            rows.append((OPS[op], name, dropout, *cells, f"{number(rest[last])} ({last})"))
-    return table(("kernel", "shape", "dropout", *UNITS, "begin and end of a block"), rows)
-
-
-def rates_table(found: Model) -> str:
-    """Predicted rates, and measured ones."""
-    seen, rows = measured(), []
-    for (op, name, B, threshold), call in found.calls.items():
-        if threshold != ALL_KEPT:
-            continue
-        dropped = found.calls[op, name, B, HALF_KEPT]
-        real = seen.get((op, name, B))
-        rows.append((
-            OPS[op], name, str(B), f"{call.needed / 1e12:.3g}", f"{2 * call.total('multiply-adds') / 1e12:.3g}", f"{call.plan.splits}",
-            f"{call.blocks:,}", str(call.waves), f"{call.plan.workspace / 1e6:.0f}",
-            f"{memory_bytes(op, B, call.shape, call.plan) / 1e6:.0f}", f"{call.total('L2') / 1e9:.1f}", f"{call.total('shared') / 1e9:.0f}",
-            f"{call.rate(True) * RATE / 1e12:.0f}", f"{percent(call.rate(False))} to {percent(call.rate(True))}",
-            f"{percent(dropped.rate(False))} to {percent(dropped.rate(True))}", call.limit, dropped.limit,
-            f"{real / 1e12:.0f} ({percent(real / RATE)})" if real else "",
-        ))  # fmt: skip
-    return table((
-        "kernel", "shape", "B", "TFLOP needed", "executed", "parts of H", "blocks", "waves", "parts, MB", "HBM, MB", "L2, GB",
-        "shared memory, GB", "predicted, at most: TFLOP/s", f"of {RATE / 1e12:.0f}", "with dropout", "what costs most", "with dropout",
-        "measured: TFLOP/s",
-    ), rows)  # fmt: skip
-
-
-def factors_table(found: Model) -> str:
-    """What the predicted rate is a product of."""
-    rows = []
-    for (op, name, B, threshold), call in found.calls.items():
-        if threshold == ALL_KEPT:
-            padding, waves, unit, rest, memory = call.factors.values()
-            cells = [padding, waves, rest, memory]
-            rows.append(
-                (OPS[op], name, str(B), percent(padding), percent(waves), f"{percent(unit)} ({call.unit})", *map(percent, cells[2:]))
-            )
-    header = (
-        "kernel",
-        "shape",
-        "B",
-        "padding, products made twice",
-        "waves",
-        "a slab's tightest unit",
-        "begin and end of blocks",
-        "HBM, sum",
-    )
-    return table(header, rows)
-
-
-def backward(found: Model, name: str, B: int, overlap: bool) -> float:
-    """Of RATE: both kernels of a backward pass."""
-    calls = [found.calls[op, name, B, ALL_KEPT] for op in BACKWARD]
-    return sum(call.needed for call in calls) / sum(call.seconds(overlap) for call in calls) / RATE
-
-
-def goals_table(found: Model) -> str:
-    """Rates that are asked for."""
-    rows = []
-    for name in (WIDE, "timit-400k"):
-        for number_, B in enumerate(BATCHES):
-            forward, worse = found.calls["forward", name, B, ALL_KEPT], [found.calls[op, name, B, ALL_KEPT] for op in BACKWARD]
-            slower = min(worse, key=lambda call: call.rate(True))
-            for what, low, high, limit in (
-                ("forward", forward.rate(False), forward.rate(True), forward.limit),
-                ("backward", backward(found, name, B, False), backward(found, name, B, True), f"{OPS[slower.op]}: {slower.limit}"),
-            ):
-                goal = RATE_GOALS[what][number_]
-                rows.append((what, name, str(B), percent(goal), f"{percent(low)} to {percent(high)}", verdict(goal, low, high), limit))
-    return table(("pass", "shape", "B", "goal", "predicted", "goal met", "what costs most"), rows)
-
-
-def steps_table(found: Model) -> str:
-    """Steps of AdamW beside torch.compile."""
-    rows = []
-    for name in ("wide-100k", "mnist-8k", "timit-400k"):
-        for B in BATCHES:
-            step = Step(name, B, SHAPES[name].D, [found.calls[op, name, B, ALL_KEPT] for op in STEP])
-            ours, torch = [step.ours(overlap) for overlap in (True, False)], [step.torch(slow) for slow in (False, True)]
-            goal, ratios = STEP_GOALS.get((name, B)), (torch[0] / ours[1], torch[1] / ours[0])
-            rows.append((
-                name, str(B), f"{ours[0] * 1e3:.2f} to {ours[1] * 1e3:.2f}", f"{torch[0] * 1e3:.2f} to {torch[1] * 1e3:.2f}",
-                percent(step.torch_products), f"{ratios[0]:.1f} to {ratios[1]:.1f}", f"{goal}" if goal else "",
-                verdict(goal, *ratios) if goal else "", f"{OPS[step.longest.op]}: {step.longest.limit}",
-            ))  # fmt: skip
-    return table((
-        "shape", "B", "ours, ms", "torch.compile, ms", "of which products bind", "ratio", "goal", "goal met", "our longest call: what costs most",
-    ), rows)  # fmt: skip
-
-
-def verdict(goal: float, low: float, high: float) -> str:
-    """Of a predicted range."""
-    return "yes" if low >= goal else "perhaps" if high >= goal else "no"
+from gpu_model.steps import TORCH_RATES
+from gpu_model.tables import Model, counts_table, cycles_table, factors_table, goals_table, percent, rates_table, steps_table
+from gpu_model.units import CLOCK, HBM_BYTES, L2_BYTES, LANES_A_CYCLE, MULTIPROCESSORS, RATE, SHARED_BYTES, TENSOR_MULTIPLY_ADDS
 
 
 def page(found: Model) -> str:
     """All between the marks."""
-    l2 = L2_BYTES * MULTIPROCESSORS
+    lanes = ", ".join(f"{count} {unit}" for unit, count in LANES_A_CYCLE.items())
+    processors, multiply_adds = MULTIPROCESSORS, f"{TENSOR_MULTIPLY_ADDS:,}"
+    l2, clock, rate = f"{L2_BYTES * MULTIPROCESSORS:,.0f}", f"{CLOCK / 1e9:.2f} GHz", f"{RATE / 1e12:.0f}"
     empty = max(blocks.slab.get("empty products", 0) for blocks in found.work.values())
+    torch = f"{percent(TORCH_RATES[1])} to {percent(TORCH_RATES[0])}"
     return f"""## Predicted speed on an H200
 
-Made by `python tools/gpu_model --write` from the machine code of the sm_90a kernels and from the plans of the launchers. All figures
-below are **predicted**, in bf16 with relu. The column "measured" stays empty until there is a session of `benchmarks/gpu_session.py` in
-`benchmarks/results/gpu/`.
+Made by `python tools/gpu_model --write` from the machine code of the sm_90a kernels and from the launchers' plans. All figures below are
+**predicted**, in bf16 with relu. The column "measured" stays empty until a session of `benchmarks/gpu_session.py` is kept in the folder
+`gpu` of `benchmarks/results/`. "units" stores gradients; "units, AdamW" takes the step instead.
 
-**How the work is counted.** The script asks the launchers for their grid and for the parameters of the kernel, and walks each warp of a
-block through the machine code: integers, predicates and branches are computed, data are unknown. The difference of two blocks of
-different lengths is a slab; what is left is a block's beginning and end. Instructions whose predicate is false count: they take a turn.
+**How the work is counted.** The script asks the launchers for their grids and for the kernels' parameters. Then it walks each warp of a
+block through the machine code: integers, predicates and branches are computed; data are unknown. The difference between blocks of
+different lengths is a slab. What is left is a block's begin and end. An instruction whose predicate is false counts: it takes its turn.
 
-**What a unit can do** in a cycle of a multiprocessor: tensor cores 2,048 multiply-adds; shared memory {SHARED_BYTES} bytes; the second-level
-cache {l2:,.0f} bytes for all {MULTIPROCESSORS}; lanes: {", ".join(f"{lanes} {unit}" for unit, lanes in LANES_A_CYCLE.items())}. FMA is FP32 and IMAD
-together, and IMAD has half of it. The tensor cores of a device that reaches {RATE / 1e12:.0f} TFLOP/s under its power limit are busy at
-{CLOCK / 1e9:.2f} GHz; all units are taken to run at that clock. HBM: {HBM_BYTES / 1e12:.1f} TB/s.
-Sources: [arithmetic throughput, column 9.0](https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions),
-[which pipes IMAD and FP32 use](https://forums.developer.nvidia.com/t/separate-cuda-core-pipeline-for-fp16-and-fp32/302018/7),
-[wgmma and 128 bytes of shared memory a cycle](https://forums.developer.nvidia.com/t/question-about-wgmma-instruction-in-hopper/311023),
-[bandwidths of Hopper's levels](https://pmc.ncbi.nlm.nih.gov/articles/PMC10448217/table/t0015),
+**What the units can do** in a cycle of a multiprocessor:
+
+- tensor cores {multiply_adds} multiply-adds; shared memory {SHARED_BYTES} bytes; the second-level cache (L2) {l2} bytes for all
+  {processors} multiprocessors together;
+- lanes: {lanes}. FMA is FP32 and IMAD together, IMAD has half of it.
+  ALU is the other integer instructions, comparisons, selections and conversions to bf16; special is reciprocals and roots.
+
+All run at {clock}: at that clock busy tensor cores give the {rate} TFLOP/s that an H200 reaches in bf16 under its power limit.
+HBM has {HBM_BYTES / 1e12:.1f} TB/s. The sources:
+[throughput of instructions](https://docs.nvidia.com/cuda/cuda-c-programming-guide/#arithmetic-instructions) (column 9.0),
+[pipes of FP32 and IMAD](https://forums.developer.nvidia.com/t/separate-cuda-core-pipeline-for-fp16-and-fp32/302018/7),
+[products and shared memory](https://forums.developer.nvidia.com/t/question-about-wgmma-instruction-in-hopper/311023),
+[bandwidth of L2](https://pmc.ncbi.nlm.nih.gov/articles/PMC10448217/table/t0015),
 [Hopper by microbenchmarks](https://arxiv.org/abs/2501.12084).
 
-**From – to.** The higher figure is what the tightest unit allows if it never waits. The lower one adds what warps do between products to
-the time of the products, as if nothing overlapped, and lets all blocks update their weights at the same moment.
+**Two figures.** The higher one is what the tightest unit allows if it never waits. For the lower one nothing overlaps: products wait for
+what warps do between them, and all blocks write their results to HBM at the same moment.
 
-**What the model leaves out:** latency (of memory, of barriers, of products), the filling of the ring, bank conflicts, launches and the
-host, other clocks than {CLOCK / 1e9:.2f} GHz, and that no memory reaches its peak. The compiler ends groups of products by empty ones
-(at most {empty:.0f} a slab); they count as issued and cost nothing else here.
+**What the model leaves out:** latency (of memory, barriers and products), the filling of the ring, bank conflicts, launches and the host,
+and other clocks. It takes every memory at its peak. The compiler ends groups of products by empty ones, at most {empty:.0f} a slab; they
+count as issued and cost nothing else.
 
 ### A slab
 
-Instructions of the busiest quarter of a multiprocessor, for all of its warps; products and bytes of the whole block. A slab is
-128 hidden units for 128 rows in the forward kernel, 64 units for 128 rows in the rows kernel, 64 rows for 64 units in the units kernel.
+Forward: 128 hidden units for 128 rows. Rows: 64 units for 128 rows. Units: 64 rows for 64 units. Instructions are those of all warps in
+the busiest quarter of a multiprocessor; products and bytes are those of the block.
 
 {counts_table(found)}
 
-Cycles of each unit for a slab. The tightest is bold.
+Cycles of each unit. The tightest is bold.
 
 {cycles_table(found)}
 
@@ -233,7 +61,7 @@ Cycles of each unit for a slab. The tightest is bold.
 
 {rates_table(found)}
 
-The predicted rate without dropout is the product of these:
+The higher figure without dropout is the product of these:
 
 {factors_table(found)}
 
@@ -241,10 +69,10 @@ The predicted rate without dropout is the product of these:
 
 {goals_table(found)}
 
-A step of AdamW beside `torch.compile`. Torch is taken to run its products, 3k + 3C multiply-adds a row and unit, at {percent(TORCH_RATES[1])} to
-{percent(TORCH_RATES[0])} of {RATE / 1e12:.0f} TFLOP/s or at the speed of HBM, whichever is slower; h and da in memory in 16 bits; bias and relu in the
-first product or on their own; one fused AdamW over float32 weights. Ours is the three kernels, the bottleneck's products in tf32 and the
-loss. Launches and the host are left out on both sides; at mnist-8k they matter.
+A step of AdamW beside `torch.compile`. Torch is taken to do 3k + 3C multiply-adds a row and unit at {torch} of {rate} TFLOP/s, or at the
+speed of HBM where that is slower. It keeps h and da in memory in 16 bits, has bias and relu in the first product or on their own, and one
+fused AdamW over float32 weights. Ours is the three kernels, the bottleneck's products in tf32 and the loss. Launches and the host are left
+out on both sides; at mnist-8k they matter.
 
 {steps_table(found)}
 """

@@ -79,7 +79,7 @@ class Step(NamedTuple):
     def torch_products(self) -> float:
         """The part of a fast torch's time that is bound by operations."""
         parts = list(torch_parts(self.B, self.D, self.calls[0].shape, True))
-        bound = [part.seconds(TORCH_RATES[0]) for part in parts if part.operations / (TORCH_RATES[0] * RATE) > part.bytes_ / HBM_BYTES]
+        bound = [part for part in parts if part.operations / (TORCH_RATES[0] * RATE) > part.bytes_ / HBM_BYTES]
         return sum(part.seconds(TORCH_RATES[0]) for part in bound) / self.torch(False)
 
     @property
