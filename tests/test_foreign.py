@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import pymimic as pm
+from pymimic import ops
 from pymimic.data.mapped import map_npy
 from pymimic.demo import datasets
 from pymimic.errors import FileFormatError, ManifestError
@@ -109,7 +110,7 @@ def test_a_file_whose_name_a_terminal_would_obey(tmp_path):
     with pytest.raises(FileFormatError, match=r"\\x1b\[31mred\\n\\x07") as caught:
         pm.Student.load(path)
     assert str(caught.value).isprintable()
-    for option in (["--student", path, "--inputs", path], ["--student", tmp_path / "\x1b[2J", "--inputs", path]):
+    for option in ([path, "--inputs", path], [tmp_path / "\x1b[2J", "--inputs", path]):
         ended = subprocess.run(
             [sys.executable, "-m", "pymimic", "predict", *option, "--out", tmp_path / "y"], capture_output=True, text=True
         )
@@ -152,6 +153,62 @@ def test_a_pipe_in_a_set_is_not_waited_for(tmp_path, name, compress):
     os.mkfifo(place)
     with pytest.raises((OSError, ManifestError), match=f"expected (a plain file|{size} bytes)"):
         pm.TransferSet.open(tmp_path).batch([0])
+
+
+def test_a_pipe_is_no_model(fifo):
+    pytest.importorskip("onnxruntime")
+    from pymimic.onnx import teacher
+
+    with pytest.raises(OSError, match="model: expected a plain file"):
+        teacher(fifo)
+
+
+@pytest.mark.parametrize("there", ["nothing", "a file", "a set that is not complete"])
+def test_a_link_at_the_manifests_name_is_not_followed_out_of_the_folder(tmp_path, there):
+    x, teacher, (victim, folder) = np.ones((3, 2), np.float32), pm.from_callable(lambda x: x, "t"), (tmp_path / "v", tmp_path / "set")
+    if there == "a set that is not complete":
+        pm.TransferSet.create(tmp_path / "other", teacher, x, progress=False)
+        manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
+        victim.write_text(json.dumps(manifest | {"complete": False, "files": []}))
+    elif there == "a file":
+        victim.write_text("mine")
+    before = victim.read_bytes() if victim.exists() else None
+    folder.mkdir()
+    (folder / "manifest.json").symlink_to(victim)
+    with pytest.raises((OSError, ManifestError), match="expected"):
+        pm.TransferSet.create(folder, teacher, x, progress=False)
+    assert (victim.read_bytes() if victim.exists() else None) == before
+    assert os.listdir(folder) == ["manifest.json"]
+
+
+class Lying(np.ndarray):
+    """Says of itself what it is not."""
+
+    shape = property(lambda self: (1 << 20, 1 << 20))
+    ndim = property(lambda self: 3)
+    size = property(lambda self: 1 << 40)
+    dtype = property(lambda self: np.dtype(np.float64))
+
+    def __len__(self):
+        return 1 << 30
+
+
+def test_what_an_array_says_of_itself_is_not_believed():
+    a, student = np.arange(16, dtype=np.float32).reshape(4, 4), pm.Student(4, 6, 3, seed=1)
+    lying = a.view(Lying)
+    for call in (
+        lambda x: ops.dropout(x, 0.5, seed=0),
+        lambda x: ops.shallow_forward(x, *(student.arrays()[name] for name in "UbWc")),
+        lambda x: ops.mimic_loss(x, 2 * a)[1],
+        student.predict,
+        pm.Predictor(student).predict,
+        lambda x: pm.TransferSet(x, a).batch([1, 2])[0],
+        lambda x: pm.label(pm.from_callable(lambda rows: 2 * rows, "t"), x),
+    ):
+        assert np.array_equal(call(lying), call(a))
+    out = np.zeros((4, 4), np.float32)
+    assert ops.linear_dropout(a, a, np.zeros(4, np.float32), out=out.view(Lying)).shape == (4, 4)
+    assert out.any()
 
 
 def test_a_packed_idx_file_takes_no_more_memory_than_was_asked_for(tmp_path):

@@ -114,7 +114,7 @@ def host_array(name: str, value: object) -> Array:
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ndarray) and not isinstance(value, (np.ma.MaskedArray, np.matrix)) and not is_device(value):
-        return value
+        return np.asarray(value)  # whatever a class of its own says of its shape
     if not is_device(value) and (shared_memory := others.view(name, value)) is not None:
         return shared_memory
     kind = f"{type(value).__module__}.{type(value).__qualname__}"

@@ -29,7 +29,9 @@ Part = Array | CompressedFile  # the inputs, logits or weights of a shard, or of
 
 
 def demand_room(directory: Path, files: list[dict[str, Any]] | None, kinds: Sequence[str]) -> None:
-    """Demand a folder without files of shards' names, other than those of the manifest; None where there is none."""
+    """Demand a folder without files of shards' names, other than those of the manifest; None where there is none, and no link may be."""
+    if (directory / MANIFEST).is_symlink():  # it would be followed, out of the folder
+        raise FileExistsError(errno.EEXIST, f"directory: expected a folder whose {MANIFEST} is a file, got a link", os.fspath(directory))
     known = {file["name"] for file in files or ()}
     strange = sorted(
         name for name in os.listdir(directory) if re.fullmatch(rf"({'|'.join(kinds)})-\d{{5,}}\.npy(\.gz)?", name) and name not in known

@@ -15,6 +15,7 @@ from ..backends.interface import Array
 from ..data.classes import distinct
 from ..data.classifier import demand_probabilities, log_probabilities
 from ..data.teacher import FunctionTeacher, Teacher
+from ..foreign import demand_plain
 from ..targets import expanded, naming
 from ..threads import get_num_threads
 from .packages import package
@@ -132,8 +133,10 @@ class _Model:
 
 def _opened(runtime: Any, path: str) -> Any:
     """A session on the CPU with the library's number of threads."""
-    with naming(path, "model: "), open(path, "rb"):
-        pass
+    with naming(path, "model: "):
+        demand_plain(path)
+        with open(path, "rb"):
+            pass
     options = runtime.SessionOptions()
     options.intra_op_num_threads = get_num_threads()
     try:
@@ -193,6 +196,7 @@ def _sha256(path: str) -> str:
     model = onnx.load(path, load_external_data=False)
     apart = {entry.value for tensor in _tensors(model.graph) for entry in tensor.external_data if entry.key == "location"}
     for file in (path, *(os.path.join(os.path.dirname(path), name) for name in sorted(apart))):
+        demand_plain(file, "model")
         with naming(file, "model: "), open(file, "rb") as opened:
             while block := opened.read(1 << 20):
                 digest.update(block)
