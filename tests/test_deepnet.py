@@ -15,6 +15,8 @@ from pymimic.errors import FileFormatError, TrainingDivergedError
 from pymimic.files import write_safetensors
 from pymimic.nets.student import Student
 from pymimic.optimizer import SGD, AdamW, cosine
+from pymimic.training import layered
+from pymimic.training.convnet import ConvNet
 from pymimic.training.deepnet import DeepNet
 from pymimic.training.layers import Layers
 
@@ -231,6 +233,31 @@ def test_fit_trains_by_the_backend_that_it_is_told(monkeypatch):
     monkeypatch.setattr(ops, "linear_dropout", lambda *arrays, **keywords: (seen.add(keywords["backend"]), real(*arrays, **keywords))[1])
     DeepNet([6, 4, 3]).fit(x, labels, validation=(x, labels), epochs=1, backend="reference")
     assert seen == {"reference"}
+
+
+@pytest.mark.parametrize("net", [lambda: DeepNet([6, 4, 3], seed=4), lambda: ConvNet((1, 6), [(4, 2)], 3, seed=4)])
+def test_fit_hands_every_argument_to_its_trainer(net, monkeypatch, tmp_path):
+    x, labels = problem(50)
+    given = {
+        "epochs": 3, "batch_size": 7, "optimizer": SGD(0.1), "augment": lambda x, targets, rng: (x, targets), "ema": 0.5, "keep_best": True,
+        "patience": 2, "monitor": "accuracy", "checkpoint": tmp_path / "c", "checkpoint_every": 9, "progress": False,
+        "backend": "reference",
+    }  # fmt: skip
+    asked, told, student = {}, {}, net()
+
+    class Seen(layered.Trainer):
+        def __init__(self, student, optimizer, **keywords):
+            asked.update(keywords, student=student, optimizer=optimizer)
+            super().__init__(student, optimizer, **keywords)
+
+        def fit(self, data, validation=None, **keywords):
+            told.update(keywords, data=data.x, validation=validation.x)
+
+    monkeypatch.setattr(layered, "Trainer", Seen)
+    student.fit(x, labels, validation=(x[:9], labels[:9]), standardise="all", resume="r", resume_with="seed", overwrite=True, **given)
+    assert asked == given | {"student": student, "seed": 4, "loss": "cross_entropy", "standardise_inputs": "all", "device": "cpu"}
+    assert [told.pop(name).shape for name in ("data", "validation")] == [(50, 6), (9, 6)]
+    assert told == {"resume": "r", "resume_with": "seed", "overwrite": True}
 
 
 def test_a_deep_net_does_what_its_weights_say():
