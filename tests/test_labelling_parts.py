@@ -136,6 +136,14 @@ def test_a_worker_that_comes_late_compares_and_opens_the_set(tmp_path):
     assert contents(tmp_path) == expected
 
 
+def test_a_set_is_saved_by_several(tmp_path):
+    whole = TransferSet(rows(N), says(rows(N)), np.ones(N, np.float32))
+    more = {"rows_per_shard": SHARD, "progress": False, "compress": True}
+    whole.save(tmp_path / "one", **more)
+    in_threads(2, lambda i: whole.save(tmp_path / "set", part=(i, 2), **more))
+    assert contents(tmp_path / "set") == contents(tmp_path / "one")
+
+
 # Stopping, dying, going on
 
 
@@ -229,6 +237,24 @@ def test_killed_at_any_step_it_goes_on_to_the_same_files(tmp_path, call):
                 TransferSet.open(folder)
         TransferSet.create(folder, TEACHER, rows(25), rows_per_shard=10, part=after)
         assert contents(folder) == contents(tmp_path / "one")
+
+
+@needs_fork
+@pytest.mark.parametrize("part", [(0, 2), None])
+def test_what_a_worker_left_that_was_killed_at_the_very_end_is_removed(tmp_path, part):
+    expected = whole(tmp_path / "one")
+
+    def work():
+        os.unlink = dies
+        create(tmp_path / "set", (0, 2))
+
+    killed = forked(work)
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert (tmp_path / "set" / UNDER_WAY).is_dir()
+    assert len(TransferSet.open(tmp_path / "set")) == N
+    create(tmp_path / "set", part)
+    assert contents(tmp_path / "set") == expected
 
 
 @needs_fork

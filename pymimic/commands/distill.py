@@ -137,7 +137,7 @@ def distill(
     group, resume = joined(), resume or (restarted() and state.exists())
     with group.together():
         demand_clear_start(state, resume, resume_with, fresh)
-    cases = _cases(inputs, logits, folder, kept)
+    cases = _cases(inputs, logits, folder, kept, group)
     validation = None
     if val_inputs is not None and val_logits is not None:
         validation = _transfer_set("val-inputs", val_inputs, "val-logits", val_logits)
@@ -225,14 +225,15 @@ def _demand_rows(inputs: Path | None, logits: Path | None, folder: Path | None, 
     Storage.of(**kept)
 
 
-def _cases(inputs: Path | None, logits: Path | None, folder: Path | None, kept: dict[str, Any]) -> TransferSet:
+def _cases(inputs: Path | None, logits: Path | None, folder: Path | None, kept: dict[str, Any], group: Group) -> TransferSet:
     """The rows to train on; where there are files and a folder, the files' rows as the folder keeps them."""
     cases = None if inputs is None or logits is None else _transfer_set("inputs", inputs, "logits", logits)
     if folder is None:
         assert cases is not None
         return cases
     with option("set", directory="set"):
-        return TransferSet.open(folder) if cases is None else cases.save(folder, **kept)
+        part = (group.rank, group.size) if group.size > 1 else None
+        return TransferSet.open(folder) if cases is None else cases.save(folder, part=part, **kept)
 
 
 def _demand_partners(

@@ -17,6 +17,7 @@ from .asking import Answers, packed_logits
 from .given import Given, plain
 from .locks import alone
 from .manifest import MANIFEST, UNDER_WAY, Manifest, read_manifest
+from .records import clear
 from .shards import demand_room, finish, open_shard, remove_unfinished, write_shard
 from .storage import Storage
 from .together import demand_part, label_together
@@ -47,6 +48,8 @@ def label_into(
                 if label_together(folder, answers, given, described, worker, standardise, progress):
                     return
                 manifest = _manifest(folder, described)
+        elif (folder / UNDER_WAY).is_dir():  # of workers that were killed at the very end
+            clear(folder)
         remove_unfinished(folder, manifest)
         if manifest is None or not manifest.complete:
             kinds = ("inputs", "logits", "weights") if given.weighted else ("inputs", "logits")

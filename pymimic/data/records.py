@@ -18,6 +18,7 @@ from .manifest import MANIFEST, UNDER_WAY, Manifest, read_manifest
 from .shards import Part, demand_room, finish, open_file, write_array
 
 TURN, PRESENT = "turn.lock", "present.lock"  # who may change what all rely on; who labels
+FIRST = "first"  # a set of the first rows, on which all workers must agree
 _OURS = rf"\.?(?:(?:inputs|logits|weights)-\d+\.npy(?:\.gz)?|\d+\.(?:json|lock)|{re.escape(MANIFEST)}|{TURN}|{PRESENT})(?:\.\w+\.part)?"
 _RECORD = r"(\d{5,})\.json"
 
@@ -116,6 +117,12 @@ def demand_room_beside(folder: Path, files: list[dict[str, Any]], kinds: tuple[s
     written = [file for shard in recorded(folder) for file in _record(path, shard).values()]
     known = files + [file for file in written if not (path / file["name"]).exists()]
     demand_room(folder, known if known or (folder / MANIFEST).exists() else None, kinds)
+
+
+def clear(folder: Path) -> None:
+    """Remove the records of a set that is complete, or of none."""
+    remove(folder / UNDER_WAY / FIRST)
+    remove(folder / UNDER_WAY)
 
 
 def remove(path: Path, keep: tuple[str, ...] = ()) -> None:

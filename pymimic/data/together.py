@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..backends.interface import Array
+from ..errors import ManifestError
 from ..progress import Progress
 from ..targets import remove_parts
 from .agreement import AGAIN, demand_alike, demand_same
@@ -23,11 +24,10 @@ from .asking import Answers, packed_logits
 from .given import Given
 from .locks import Lock
 from .manifest import MANIFEST, UNDER_WAY, Manifest, read_manifest
-from .records import PRESENT, TURN, Records, begun, demand_room_beside, remove
+from .records import FIRST, PRESENT, TURN, Records, begun, clear, demand_room_beside, remove
 from .shards import finish, open_shard, remove_unfinished, write_shard
 
 _PAUSE = 0.05  # seconds between looks at what others do
-_FIRST = "first"  # the first rows, labelled: what all workers must agree on
 
 
 def demand_part(part: object) -> tuple[int, int] | None:
@@ -62,10 +62,12 @@ def label_together(
     """
     first_rows = [array[:AGAIN].copy() for array in given.first()]
     with closing(_turn(folder, needed=part is not None)) as turn, closing(Lock(turn.path.with_name(PRESENT))) as present:
+        complete = False
         try:
             try:
                 manifest = _agreed(folder, answers, first_rows, described, nobody_else=present.take() is not False)
                 if manifest is None:
+                    complete = True
                     return False
                 present.take(shared=True)
             finally:
@@ -74,10 +76,11 @@ def label_together(
             rows = _Worker(records, answers, given, part or (0, 1)).work(progress)
             present.release()
             _complete(folder, records, rows, turn, present, standardise)
+            complete = True
             return True
         finally:
             present.release()
-            _leave(folder, turn, present)
+            _leave(folder, turn, present, complete)
 
 
 def _turn(folder: Path, needed: bool) -> Lock:
@@ -111,7 +114,7 @@ def _agreed(folder: Path, answers: Answers, arrays: list[Array], described: dict
     if manifest is not None and manifest.shards:
         demand_alike(folder / MANIFEST, manifest, described)
     path = folder / UNDER_WAY
-    first = path / _FIRST
+    first = path / FIRST
     if nobody_else:
         remove_unfinished(folder, manifest)
         remove_parts(path, r".*")
@@ -162,13 +165,13 @@ def _complete(folder: Path, records: Records, rows: int, turn: Lock, present: Lo
         time.sleep(_PAUSE)
 
 
-def _leave(folder: Path, turn: Lock, present: Lock) -> None:
-    """Remove the records of a set that is complete, or of none: nobody else is there."""
+def _leave(folder: Path, turn: Lock, present: Lock, complete: bool) -> None:
+    """Remove the records of a set that is complete, or of none, where nobody else is there; what is left the next one removes."""
     if turn.take() is False or not turn.there() or present.take() is False:
         return
-    if not begun(folder) or ((folder / MANIFEST).exists() and read_manifest(folder).complete):
-        remove(folder / UNDER_WAY / _FIRST)
-        remove(folder / UNDER_WAY)
+    with suppress(OSError, ManifestError):
+        if complete or not begun(folder) or ((folder / MANIFEST).exists() and read_manifest(folder).complete):
+            clear(folder)
 
 
 class _Worker:

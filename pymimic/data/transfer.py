@@ -214,12 +214,12 @@ class TransferSet:
         self, directory: str | os.PathLike[str], *, rows_per_shard: int = 16384, source: Any = None, standardise: bool = False,
         progress: bool = True, inputs_dtype: DType = "float32", logits_dtype: DType = "float32",
         inputs_range: tuple[float, float] = (0.0, 1.0), top_logits: int | None = None, compress: bool | int = False,
+        part: tuple[int, int] | Literal["auto"] | None = None,
     ) -> TransferSet:  # fmt: skip
         """Write the set into a folder, in as few bytes as `create` would, and open it there; no teacher is asked.
 
-        Arguments, errors and warnings are those of `create`, without `part`, and it goes on where it was stopped too. The manifest of a
-        set that is from a folder gives the teacher's description. Labels and standardisations are not written: a set that has them is
-        refused.
+        Arguments, errors and warnings are those of `create`, and it goes on where it was stopped too. The manifest of a set that is from a
+        folder gives the teacher's description. Labels and standardisations are not written: a set that has them is refused.
         """
         if self._labels is not None or self._undo is not None:
             kind = "labels" if self._undo is None else "standardised logits"
@@ -229,7 +229,7 @@ class TransferSet:
         teacher = read_manifest(self._opened[0]).teacher if self._opened else {"kind": "logits"}
         inputs = self._rows.slabs("inputs")
         weights = self._rows.slabs("weights") if "weights" in self._rows.kinds else None
-        label_into(folder, Recorded(self._rows, teacher), inputs, weights, rows_per_shard, source, standardise, progress, storage)
+        label_into(folder, Recorded(self._rows, teacher), inputs, weights, rows_per_shard, source, standardise, progress, storage, part)
         return TransferSet.open(directory, verify=False)
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from command_line import ROWS, C, D, write_inputs_and_logits
+from slope_teacher import contents
 
 import pymimic as pm
 
@@ -109,6 +110,16 @@ def test_two_processes_write_what_one_does(files, undisturbed):
         assert out == f"{files / f'y{size}.npy'}: {ROWS} rows of {C} logits\n"
         both.append(np.load(files / f"y{size}.npy"))
     np.testing.assert_allclose(*both, atol=1e-5)
+
+
+def test_two_processes_write_one_set(files, tmp_path):
+    """And train on it; the same files as one process writes, which other tests compare with the rows."""
+    done = torchrun(2, files, "--set", str(files / "set"), "--logits-dtype", "float16")
+    assert done.wait(SECONDS) == 0, done.stderr.read()
+    one = pm.TransferSet(np.load(files / "x.npy"), np.load(files / "t.npy"))
+    one.save(tmp_path / "one", logits_dtype="float16", progress=False)
+    assert contents(files / "set") == contents(tmp_path / "one")
+    assert np.isfinite(weights(files)["W"]).all()
 
 
 def test_a_mistake_is_one_line(files):
