@@ -72,7 +72,12 @@ struct Erfc {
   T gauss, erfc;
 };
 
-MIMIC_HD Erfc<float> complementary_error(float x) {
+// erfc(x) = e^-x^2 t q
+struct ErfcFactors {
+  float t, q;
+};
+
+MIMIC_HD ErfcFactors erfc_factors(float x) {
   const float t = reciprocal(1.0f + 0.4f * x);
   float q = 0.0412533315f;
   q = q * t - 0.140320631f;
@@ -83,8 +88,13 @@ MIMIC_HD Erfc<float> complementary_error(float x) {
   q = q * t + 0.201887802f;
   q = q * t + 0.226443083f;
   q = q * t + 0.225634233f;
+  return {t, q};
+}
+
+MIMIC_HD Erfc<float> complementary_error(float x) {
+  const ErfcFactors f = erfc_factors(x);
   const float gauss = exponential(-x * x);
-  return {gauss, gauss * t * q};
+  return {gauss, gauss * f.t * f.q};
 }
 MIMIC_HD Erfc<double> complementary_error(double x) { return {__builtin_exp(-x * x), __builtin_erfc(x)}; }
 

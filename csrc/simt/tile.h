@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include <cmath>
+
 #include "common/bfloat16.h"
 #include "simt/tensor_core.h"
 
@@ -80,6 +82,14 @@ inline void load_matrices(uint32_t (&to)[4], uint32_t at, Site site = Site::curr
 
 inline void load_matrices_transposed(uint32_t (&to)[4], uint32_t at, Site site = Site::current()) {
   simt::load_matrices({at, to}, true, site);
+}
+
+// With an error that the x decides on, up to the 2^-22 that the hardware may make.
+inline float exp2_approx(float x) {
+  const uint32_t scrambled = __builtin_bit_cast(uint32_t, x) * 0x9E3779B9u;
+  const double error = (double(scrambled >> 8) / double(1 << 23) - 1) / double(1 << 22);
+  const float power = float(std::exp2(double(x)) * (1 + error));
+  return power < 0x1p-126f ? 0.0f : power;
 }
 
 struct Bf16 {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/activation.h"
+#include "hidden/activate_16bit.cuh"
 #include "launch.h"
 
 namespace mimic {
@@ -23,7 +24,15 @@ __device__ __forceinline__ void each_in_turn(float (&a)[tiles][4], F f) {
   }
 }
 
-template <int tiles>
+// a = f(a), in one go: for short f.
+template <int tiles, class F>
+__device__ __forceinline__ void each_at_once(float (&a)[tiles][4], F f) {
+#pragma unroll
+  for (int j = 0; j < 4 * tiles; ++j) a[j / 4][j % 4] = f(a[j / 4][j % 4]);
+}
+
+// With to_16bit the result will be rounded to 16 bits.
+template <bool to_16bit = false, int tiles>
 __device__ __forceinline__ void activate(pymimic_activation activation, float (&a)[tiles][4]) {
   switch (activation) {
     case PYMIMIC_RELU:
@@ -32,9 +41,15 @@ __device__ __forceinline__ void activate(pymimic_activation activation, float (&
         a[j / 4][j % 4] = a[j / 4][j % 4] < 0 ? 0.0f : a[j / 4][j % 4];  // NaN stays NaN
       return;
     case PYMIMIC_IDENTITY: return;
-    case PYMIMIC_TANH: return each_in_turn(a, [](float x) { return activate_tanh(x).value; });
-    case PYMIMIC_SIGMOID: return each_in_turn(a, [](float x) { return activate_sigmoid(x).value; });
-    case PYMIMIC_GELU: return each_in_turn(a, [](float x) { return activate_gelu(x).value; });
+    case PYMIMIC_TANH:
+      if constexpr (to_16bit) return each_at_once(a, [](float x) { return tanh_16bit(x).value; });
+      return each_in_turn(a, [](float x) { return activate_tanh(x).value; });
+    case PYMIMIC_SIGMOID:
+      if constexpr (to_16bit) return each_at_once(a, [](float x) { return sigmoid_16bit(x).value; });
+      return each_in_turn(a, [](float x) { return activate_sigmoid(x).value; });
+    case PYMIMIC_GELU:
+      if constexpr (to_16bit) return each_at_once(a, [](float x) { return gelu_16bit(x).value; });
+      return each_in_turn(a, [](float x) { return activate_gelu(x).value; });
   }
 }
 
@@ -57,8 +72,15 @@ __device__ __forceinline__ void each_in_turn(float (&a)[rows][tiles][4], float (
   }
 }
 
+template <int rows, int tiles, class F>
+__device__ __forceinline__ void each_at_once(float (&a)[rows][tiles][4], float (&d)[rows][tiles][4], F f) {
+#pragma unroll
+  for (int j = 0; j < 4 * rows * tiles; ++j)
+    f(a[j / 4 / tiles][j / 4 % tiles][j % 4], d[j / 4 / tiles][j / 4 % tiles][j % 4]);
+}
+
 // a = f(a) and d *= f'(a).
-template <int rows, int tiles>
+template <bool to_16bit = false, int rows, int tiles>
 __device__ __forceinline__ void activate_and_differentiate(pymimic_activation activation, float (&a)[rows][tiles][4],
                                                            float (&d)[rows][tiles][4]) {
   const auto both = [](Activated<float> f, float& x, float& slope) { x = f.value, slope *= f.slope; };
@@ -72,10 +94,16 @@ __device__ __forceinline__ void activate_and_differentiate(pymimic_activation ac
       }
       return;
     case PYMIMIC_IDENTITY: return;
-    case PYMIMIC_TANH: return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_tanh(x), x, slope); });
+    case PYMIMIC_TANH:
+      if constexpr (to_16bit) return each_at_once(a, d, [&](float& x, float& slope) { both(tanh_16bit(x), x, slope); });
+      return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_tanh(x), x, slope); });
     case PYMIMIC_SIGMOID:
+      if constexpr (to_16bit)
+        return each_at_once(a, d, [&](float& x, float& slope) { both(sigmoid_16bit(x), x, slope); });
       return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_sigmoid(x), x, slope); });
-    case PYMIMIC_GELU: return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_gelu(x), x, slope); });
+    case PYMIMIC_GELU:
+      if constexpr (to_16bit) return each_at_once(a, d, [&](float& x, float& slope) { both(gelu_16bit(x), x, slope); });
+      return each_in_turn(a, d, [&](float& x, float& slope) { both(activate_gelu(x), x, slope); });
   }
 }
 

@@ -41,7 +41,7 @@ __device__ __forceinline__ void make_hidden(uint32_t (&h)[tiles * 8 / kDepth<Ele
                                             uint32_t bias, pymimic_activation activation, const MaskState& mask,
                                             int lane, int64_t row, int64_t unit) {
   add_bias(s, bias, lane);
-  activate(activation, s);
+  activate<kElementBytes<Element> == 2>(activation, s);
   if (mask.threshold < 256) {
 #pragma unroll
     for (int part = 0; part < tiles * 8 / kMaskUnits; ++part) {

@@ -34,7 +34,7 @@ struct BackwardRows {
 };
 
 // dh becomes da. s is z U^T, 16 kWarpRowTiles rows by half a slab; its bias is at the offset `bias`.
-template <int tiles>
+template <class Element, int tiles>
 __device__ __forceinline__ void to_da(float (&dh)[kWarpRowTiles][tiles][4], float (&s)[kWarpRowTiles][tiles][4],
                                       uint32_t bias, pymimic_activation activation, bool has_mask, uint32_t mask_at,
                                       uint32_t mask_bits, int lane) {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void to_da(float (&dh)[kWarpRowTiles][tiles][4], floa
 #pragma unroll
     for (int j = 0; j < 4 * kWarpRowTiles; ++j) s[j / 4][n][j % 4] += j % 2 ? b.y : b.x;
   }
-  activate_and_differentiate(activation, s, dh);
+  activate_and_differentiate<kElementBytes<Element> == 2>(activation, s, dh);
   if (has_mask) apply_mask(dh, mask_bits, load_shared<MaskState>(mask_at).scale);
 }
 
@@ -129,8 +129,8 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows(const Backw
     if (has_rows) {
       const int thread = fresh_thread(), my_lane = thread % 32, my_half = thread / 32 % 2;
       const int my_row = thread / 64 * kWarpRows, my_unit = my_half * 8 * kUnitTiles;
-      to_da(dh, s, bias_at + slab % kMostStages * kBiasBytes + my_unit * sizeof(float), f.activation,
-            f.mask.threshold < 256, mask_at, mask_bits, my_lane);
+      to_da<Element>(dh, s, bias_at + slab % kMostStages * kBiasBytes + my_unit * sizeof(float), f.activation,
+                     f.mask.threshold < 256, mask_at, mask_bits, my_lane);
 #pragma unroll
       for (int r = 0; r < kWarpRowTiles; ++r)
         store_fragments<Element>(da_at + (my_row + 16 * r) * kPieceRowBytes, 4 * my_half, dh[r], my_lane);

@@ -127,7 +127,7 @@ __device__ __forceinline__ void consume(const BackwardRows& f, const Part& part,
     release(first_U);
 
     add_bias(s[0], shared.bias(slab), lane);
-    activate_and_differentiate(f.activation, s, dh);
+    activate_and_differentiate<true>(f.activation, s, dh);
     if (f.mask.threshold < 256) mask_bits.apply(dh[0], load_shared<MaskState>(shared.mask).scale);
     to_fragments<Bf16>(da, dh[0]);
     wgmma_fence();

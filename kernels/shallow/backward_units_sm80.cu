@@ -37,7 +37,7 @@ struct BackwardUnits {
 };
 
 // s becomes h and dh becomes da: s is U z^T, 16 kWarpUnitTiles units by 8 tiles rows.
-template <int tiles>
+template <class Element, int tiles>
 __device__ __forceinline__ void to_h_and_da(float (&s)[kWarpUnitTiles][tiles][4], float (&dh)[kWarpUnitTiles][tiles][4],
                                             uint32_t bias, pymimic_activation activation, bool has_mask,
                                             uint32_t mask_at, uint32_t mask_bits, int lane) {
@@ -47,7 +47,7 @@ __device__ __forceinline__ void to_h_and_da(float (&s)[kWarpUnitTiles][tiles][4]
 #pragma unroll
     for (int n = 0; n < tiles; ++n) s[w / 2][n][w % 2 * 2] += b, s[w / 2][n][w % 2 * 2 + 1] += b;
   }
-  activate_and_differentiate(activation, s, dh);
+  activate_and_differentiate<kElementBytes<Element> == 2>(activation, s, dh);
   if (!has_mask) return;
   const float scale = load_shared<MaskState>(mask_at).scale;
   apply_mask(s, mask_bits, scale);
@@ -139,8 +139,8 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units(const Back
     {  // All warps have read the tiles of the slab before: this slab's pieces had barriers since.
       const int thread = fresh_thread(), my_lane = thread % 32, my_quarter = thread / 32 % kQuarters;
       const int my_unit = thread / (32 * kQuarters) * kWarpUnits;
-      to_h_and_da(s, dh, bias_at + my_unit * sizeof(float), f.activation, f.mask.threshold < 256, mask_at, mask_bits,
-                  my_lane);
+      to_h_and_da<Element>(s, dh, bias_at + my_unit * sizeof(float), f.activation, f.mask.threshold < 256, mask_at,
+                           mask_bits, my_lane);
 #pragma unroll
       for (int w = 0; w < 2 * kWarpUnitTiles; ++w) {
         float sum = 0;

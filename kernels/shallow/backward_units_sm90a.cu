@@ -52,9 +52,9 @@ __device__ __forceinline__ void consume(const BackwardUnits& f, const SharedLayo
     add_unit_bias(s[0], shared.bias + warp_unit() * uint32_t(sizeof(float)), lane);
     if constexpr (makes_dU) {
       wgmma_done(dh[0]);
-      activate_and_differentiate(f.activation, s, dh);
+      activate_and_differentiate<true>(f.activation, s, dh);
     } else {
-      activate(f.activation, s[0]);
+      activate<true>(f.activation, s[0]);
     }
     float (&made)[kSlabTiles][4] = makes_dU ? dh[0] : s[0];
     if (f.mask.threshold < 256) mask_bits.apply(made, load_shared<MaskState>(shared.mask).scale);

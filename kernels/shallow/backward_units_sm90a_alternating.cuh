@@ -34,7 +34,7 @@ __device__ __forceinline__ void consume_alternating(const BackwardUnits& f, cons
     wgmma_done(dh[0]);
     wgmma_done(s[0]);
     add_unit_bias(s[0], shared.bias + warp_unit() * uint32_t(sizeof(float)), lane);
-    activate_and_differentiate(f.activation, s, dh);
+    activate_and_differentiate<true>(f.activation, s, dh);
     if (f.mask.threshold < 256) {
       const MaskState mask = load_shared<MaskState>(shared.mask);
       const MaskBits<kSlabTiles> mask_bits = mask_bits_of_slab(mask, lane, slab * kSlab, warp_unit());

@@ -127,7 +127,7 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
     wgmma_done(s);
     release();
     add_bias(s, shared.bias(slab), lane);
-    activate(f.activation, s);
+    activate<true>(f.activation, s);
     if (f.mask.threshold < 256) mask_bits.apply(s, load_shared<MaskState>(shared.mask).scale);
     to_fragments<Element>(h, s);
     wgmma_fence();

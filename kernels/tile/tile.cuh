@@ -99,6 +99,13 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], uint
                : "memory");
 }
 
+// 2^x within 2^-22 of it; zero instead of subnormal numbers.
+__device__ __forceinline__ float exp2_approx(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
 // Types of 16-bit elements.
 struct Bf16 {};
 struct Fp16 {};
