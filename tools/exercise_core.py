@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,52 @@ def exercise_predictors(shape, activation, rng):
         cpu_serving._PANEL_BYTES = limit
 
 
+def at_once(*calls):
+    """Each in a Python thread of its own; what one raises is raised here."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        for call in [threads.submit(call) for call in calls]:
+            call.result()
+
+
+def exercise_nets(rng):
+    """Nets that several threads ask at once, quantised ones and one of convolutions too: the bits that each gives alone."""
+    student, x = pm.Student(11, 203, 7, 5, "tanh"), rng.standard_normal((70, 11), dtype=np.float32)
+    small = [pm.compress(student, bits=bits) for bits in (8, 4)]
+    nets = [student, *small, pm.DeepNet([11, 40, 7]), pm.ConvNet((1, 11), [(8, 3, 1, 1), (8, 3, 2, 1)], 7)]
+    asks = [net.predict for net in nets] + [pm.Predictor(net, dtype).predict for net in (student, *small) for dtype in DTYPES]
+    alone = [[ask(x[:rows]) for rows in (1, 8, 70)] for ask in asks]
+
+    def ask_all():
+        for ask, answers in zip(asks, alone):
+            assert all(np.array_equal(ask(x[: len(y)]), y) for y in answers)
+
+    at_once(*[ask_all] * 4)
+
+
+def exercise_training(rng):
+    """Training runs at once, with h kept between the passes and made again, over dense layers and convolutions: the bits of one alone."""
+    x = rng.standard_normal((70, 11), dtype=np.float32)
+    cases = pm.TransferSet(x, np.tanh(x[:, :3]))
+    wide = {"float32": {}, "made again": {"memory_budget": 0}, "kept in bfloat16": {"keep": "bfloat16"}, "bfloat16": {"dtype": "bfloat16"}}
+
+    def learn(net, **how):
+        pm.Trainer(net, pm.AdamW(1e-3), epochs=2, batch_size=33, ema=0.9, seed=3, progress=False, **how).fit(cases)
+        return net.arrays()
+
+    def runs():
+        return [
+            *(partial(learn, pm.Student(11, 203, 3, 5, dropout=0.4), **how) for how in wide.values()),
+            partial(learn, pm.DeepNet([11, 40, 3], dropout=0.4)),
+            partial(learn, pm.ConvNet((1, 11), [(8, 3, 1, 1), (8, 3, 2, 1)], 3, dropout=0.4)),
+        ]
+
+    def repeat(run, expected):
+        assert all(np.array_equal(array, expected[name]) for name, array in run().items())
+
+    alone = [run() for run in runs()]
+    at_once(*(partial(repeat, run, expected) for run, expected in zip(runs(), alone)))
+
+
 def main():
     """All of it, and several Python threads at once."""
     assert FOLDER in Path(_core.__file__).resolve().parents, f"{_core.__file__} is not in {FOLDER}"
@@ -130,11 +177,9 @@ def main():
             exercise_bf16x3(shape, activation, p, rng)
         for shape, activation in itertools.product(SHAPES, ACTIVATIONS):
             exercise_predictors(shape, activation, rng)
-        others = [threading.Thread(target=exercise, args=(SHAPES[4], "relu", 0.4, np.random.default_rng(i))) for i in range(4)]
-        for thread in others:
-            thread.start()
-        for thread in others:
-            thread.join()
+        at_once(*(partial(exercise, SHAPES[4], "relu", 0.4, np.random.default_rng(i)) for i in range(4)))
+        exercise_nets(rng)
+        exercise_training(rng)
         refused = wrong_calls.main() if threads == 1 else 0
         agree = len(SHAPES) * len(ACTIVATIONS) * 2
         print(f"{isa}, {threads} threads: {agree} cases agree with the reference, {refused} wrong calls are refused", flush=True)

@@ -78,7 +78,8 @@ def array(draw: Draw, like: np.ndarray) -> Any:
     if way == 8:
         return like.reshape(draw.one(((-1,), (1, -1), (-1, 1), (1, -1, 1)))) if like.size else like[None]
     if way == 9:
-        return np.zeros(draw.one(((0, 2**40), (2**40, 0), (0, 2**60), (0,), (), (0, 0))), np.float32)
+        empty = [np.zeros(shape, np.float32) for shape in ((0, 2**40), (0, 2**60), (0,), (), (0, 0))]
+        return draw.one((*empty, *wrong_calls.ENDLESS))
     if way == 10:
         return np.broadcast_to(np.float32(0), draw.one(((2**40, 2**20), (2**31, 2**31), (2**20, 2**20), (2**40,))))
     if way == 11:
