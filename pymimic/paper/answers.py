@@ -109,7 +109,7 @@ def _equal_parameters(f: Figures) -> str:
 
 def _rank(f: Figures) -> str:
     parts = []
-    for name in f.names("mnist", "rank"):
+    for name in sorted(f.names("mnist", "rank"), key=lambda name: f.number("mnist", "rank", name, "parameters")):
         figures = f.share("mnist", "rank", name)
         count, seconds = (f.number("mnist", "rank", name, column) for column in ("parameters", "cpu_seconds"))
         parts.append(f"{name}: {figures}, {count / 1e6:.2f} M parameters, {seconds:.0f} CPU s")
@@ -231,8 +231,8 @@ def _mimic_beats_labels(f: Figures) -> str:
 
 def _as_good_as_the_teacher(f: Figures) -> str:
     said = []
-    for experiment, part in (("mnist1d", "width"), ("letter", "width, mimic"), ("mnist", "table")):
-        names = [name for name in f.names(experiment, part) if "labels" not in name]
+    for experiment, part in (("mnist1d", "table"), ("letter", "width, mimic"), ("mnist", "table")):
+        names = [name for name in f.names(experiment, part) if name.startswith(("mimic", "T = ", "H = "))]
         if names:
             mimic, teacher = f.share(experiment, part, f.best(experiment, part, names)), f.share(experiment, TEACHER, TEACHER)
             said.append(f"{experiment}: mimic {mimic}, teacher {teacher}, {mimic.mean - teacher.mean:+.2f} points")
