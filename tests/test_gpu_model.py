@@ -145,6 +145,10 @@ def test_what_depends_on_data_is_unknown_unless_it_does_not_matter():
     made = "LDS R0, [R9]; LOP3.LUT R1, R0, 0xff, RZ, 0xc0, !PT; LOP3.LUT R2, RZ, R0, RZ, 0xc0, !PT"
     found = after(f"{made}; PLOP3.LUT P0, PT, PT, PT, PT, 0x8, 0x0")
     assert (found["R0"], found["R1"], found["R2"], found["P0"]) == (None, None, 0, 0)
+    kept = "LDS R0, [R9]; LOP3.LUT R0, R0, 0xfffffffd, RZ, 0xc0, !PT; LOP3.LUT P0, RZ, R0, 0x2, RZ, 0xc0, !PT"
+    assert after(kept)["P0"] == 0
+    assert after(f"{kept}; LOP3.LUT R0, R0, 0x6, RZ, 0xfc, !PT; LOP3.LUT P1, R1, R0, 0x7, RZ, 0xc0, !PT")["P1"] == 1
+    assert after("LDS R0, [R9]; LOP3.LUT P0, RZ, R0, 0x2, RZ, 0xc0, !PT")["P0"] is None
 
 
 def counted() -> dict[tuple[str, str, str], dict[str, float]]:

@@ -10,24 +10,29 @@ from gpu_model.sass import Instruction
 
 
 def logic(i: Instruction) -> Act:
-    """LOP3.LUT: each bit looks up its result in 8 bits of a number."""
+    """LOP3.LUT: each bit looks up its result in 8 bits of a number. Some bits of a result may be known: predicates are kept so."""
     outs = [text for text in i.operands[:1] if is_predicate(text)]
-    to, a, b, c, table = i.operands[len(outs) : len(outs) + 5]
-    lookup, sources = int(table, 0), [operand(text) for text in (a, b, c)]
+    to, *names, table = i.operands[len(outs) : len(outs) + 5]
+    lookup, sources = int(table, 0), [(name, operand(name)) for name in names]
 
     def act(r: Registers) -> None:
-        values = [source(r) for source in sources]
-        result: Value = None
-        x, y, z = (value if value is not None else 0 for value in values)
-        if None not in values or (lookup == 0xC0 and 0 in values[:2]):
-            result = 0
-            for bits in range(8):
-                if lookup >> bits & 1:
-                    result |= (x if bits & 4 else ~x) & (y if bits & 2 else ~y) & (z if bits & 1 else ~z)
-            result &= MASK
-        r.set(to, result)
+        can_be = [0, 0]  # the bits of the result that can be 0, and those that can be 1
+        known = []
+        for name, source in sources:
+            value = source(r)
+            known.append(r.partial.get(name, (0, 0)) if value is None else (value, MASK))
+        for combination in range(8):
+            bits = MASK
+            for n, (value, mask) in enumerate(known):
+                bits &= ~mask | (value if combination & 4 >> n else ~value)
+            can_be[lookup >> combination & 1] |= bits & MASK
+        zeros, ones = can_be[0] & ~can_be[1], can_be[1] & ~can_be[0]
+        unknown = can_be[0] & can_be[1]
+        r.set(to, None if unknown else ones)
+        if unknown and to != "RZ":
+            r.partial[to] = (ones, zeros | ones)
         for out in outs:
-            r.set(out, None if result is None else int(result != 0))
+            r.set(out, 1 if ones else None if unknown else 0)
 
     return act
 

@@ -20,6 +20,7 @@ class Registers:
 
     def __init__(self, constants: Mapping[int, bytes], thread: int, block: tuple[int, int, int]) -> None:
         self.values: dict[str, Value] = {"RZ": 0, "URZ": 0, "SRZ": 0, "PT": 1, "UPT": 1}
+        self.partial: dict[str, tuple[int, int]] = {}  # of unknown values: bits, and which of them are known
         self.constants = constants
         self.special = {"SR_TID.X": thread, "SR_TID.Y": 0, "SR_TID.Z": 0, "SR_LANEID": thread % 32, "SR_CgaCtaId": 0}
         self.special |= {f"SR_CTAID.{axis}": number for axis, number in zip("XYZ", block)}
@@ -28,6 +29,7 @@ class Registers:
         """RZ and PT stay as they are."""
         if name not in ("RZ", "URZ", "PT", "UPT"):
             self.values[name] = value
+            self.partial.pop(name, None)
 
     def constant(self, bank: int, offset: int) -> Value:
         """32 bits of a constant bank."""
