@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from ..backends.interface import Array
 from ..errors import GroupError
 
+_MADE: weakref.WeakSet[ProcessGroup] = weakref.WeakSet()
 _LOOKS = 20  # at whether other processes are alive, after one has been lost
 _PAUSE = 0.1  # seconds between them
 
@@ -128,7 +131,8 @@ class ProcessGroup(Group):
         self._torch, self._distributed = torch, distributed
         if not (distributed.is_available() and distributed.is_initialized()):
             raise RuntimeError("group: expected torch.distributed to be initialised: call torch.distributed.init_process_group first")
-        self._group = distributed.group.WORLD if group is None else group
+        self._group = group
+        _MADE.add(self)
         self.rank = distributed.get_rank(self._group)
         if self.rank < 0:
             raise RuntimeError("group: expected one that this process is in, got another")
@@ -200,6 +204,12 @@ class ProcessGroup(Group):
         return f"rank {', '.join(map(str, gone))}, which is gone" if gone else "another one, which is on another host or does not answer"
 
 
+def _let_go() -> None:
+    """Forget torch's groups while Python still runs: their threads end with them, and after it that ends the process by SIGABRT."""
+    for group in list(_MADE):
+        group._group = None
+
+
 def _is_alive(number: int) -> bool:
     """Whether the process runs: one that has ended, and that nobody has asked after, does not."""
     try:
@@ -210,6 +220,9 @@ def _is_alive(number: int) -> bool:
         return False
     except OSError:  # another user's, or a system without /proc
         return True
+
+
+atexit.register(_let_go)
 
 
 def _bytes(value: Any) -> bytes:
