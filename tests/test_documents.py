@@ -263,4 +263,4 @@ ValueError
 
 
 def test_readme_can_be_finished():
-    assert len((ROOT / "README.md").read_text().splitlines()) < 135
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 135
