@@ -140,11 +140,10 @@ def look_at_set(folder):
     files = manifest.files if manifest else []
     wrong = [file["name"] for file in files if hashlib.sha256((folder / file["name"]).read_bytes()).hexdigest() != file["sha256"]]
     expected = [MANIFEST] * bool(manifest) + [file["name"] for file in files]
-    if not (manifest and manifest.complete):
-        under_way = [path for path in (folder / UNDER_WAY).rglob("*") if not path.name.endswith(".part")]
-        records = [json.loads(path.read_text()) for path in under_way if path.suffix == ".json" and path.name != MANIFEST]
-        expected += [os.fspath(path.relative_to(folder)) for path in under_way]
-        expected += [file["name"] for record in records for file in record.values()]  # some may have been moved into the set
+    under_way = [path for path in (folder / UNDER_WAY).rglob("*") if not path.name.endswith(".part")]  # the next run removes them
+    records = [json.loads(path.read_text()) for path in under_way if path.suffix == ".json" and path.name != MANIFEST]
+    expected += [os.fspath(path.relative_to(folder)) for path in under_way]
+    expected += [file["name"] for record in records for file in record.values()]  # some may have been moved into the set
     return [f"{name} is not whole" for name in wrong] + (strangers(folder, expected) if folder.exists() else [])
 
 
