@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from roundings import assert_within_roundings
 from small_students import SIZES, inputs, of_sizes, rows_and_logits, same, trained
 
 import pymimic
 from pymimic import LabelledSet, Predictor, Student, TransferSet, compress
 from pymimic.backends.interface import quantised
+from pymimic.nets.fitted import rounded
 
 QUIET = {"progress": False}
 
@@ -123,6 +125,17 @@ def test_what_is_rounded_later_makes_good_for_what_was(rank):
     x, y, _ = rows_and_logits(student, 500, 7).batch(np.arange(500))  # rows that it has not seen
     losses = [np.square(small.predict(x) - y).mean() for small in (nearest, fed_back)]
     assert losses[1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("rank", [None, 5])
+def test_rounding_leaves_the_average_of_each_units_argument(rank):
+    """Of inputs whose mean is far from 0, which b makes good for."""
+    student, x = trained(rank=rank), inputs(400, 11) + 3
+    before = student.weights()
+    after, _ = rounded(before, "relu", 4, x, student.predict(x), progress=False)
+    means = [(x.astype(np.float64) @ w["V"].T if rank else x).mean(axis=0) @ w["U"].T + w["b"] for w in (after, before)]
+    assert not np.array_equal(after["U"], before["U"])
+    assert_within_roundings(*means, 64)  # b's own, and those of sums of 11, 5 and 400
 
 
 def test_training_wins_more_than_fitting():

@@ -184,6 +184,12 @@ def test_memory_budget_and_keep_reach_the_wide_layer():
     assert same(nets[0], nets[2])
 
 
+@pytest.mark.parametrize(("keep", "dtype"), [("float16", "float32"), ("bfloat16", "bfloat16"), (None, "float32")])
+def test_a_type_that_h_cannot_have_is_found_at_construction(keep, dtype):
+    with pytest.raises((TypeError, ValueError), match="keep: expected"):
+        Trainer(Student(D, H, C), SGD(0.1), epochs=1, keep=keep, dtype=dtype)
+
+
 @pytest.mark.skipif(default_host().name == "reference", reason="there is no other backend to forget it for")
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 @pytest.mark.parametrize(
