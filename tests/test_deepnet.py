@@ -52,6 +52,16 @@ def test_a_rows_logits_have_the_same_bits_in_any_batch_and_slab(monkeypatch):
     assert np.array_equal(net.logits(x), want)
 
 
+@pytest.mark.parametrize(("activation", "gain"), [("relu", 2), ("tanh", 1)])
+def test_fresh_weights_are_drawn_one_after_the_other(activation, gain):
+    rng = np.random.default_rng(np.random.SeedSequence(3, spawn_key=(0,)))
+    arrays = DeepNet([6, 5, 4, 3], activation, seed=3).arrays()
+    for i, (rows, columns) in enumerate(((5, 6), (4, 5), (3, 4))):
+        want = rng.standard_normal((rows, columns), np.float32) * np.float32(np.sqrt((gain if i < 2 else 1) / columns))
+        assert np.array_equal(arrays[f"weight{i}"], want)
+        assert not arrays[f"bias{i}"].any()
+
+
 def test_fresh_weights_keep_the_scale_of_the_signal():
     net = DeepNet([400, 1000, 1000, 300])
     x = np.random.default_rng(0).standard_normal((100, 400), np.float32)

@@ -120,6 +120,19 @@ def test_each_argument_takes_numpys_scalars_and_no_other_kind(call, name, good):
             call(value)
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        *((call, name) for call, name, _ in ARGUMENTS if name in ("weight_decay", "temperature", "learning_rate", "final")),
+        (lambda value: AdamW(epsilon=value), "epsilon"),
+    ],
+)
+def test_what_ends_as_float32_must_be_held_by_it(call, name):
+    call(3e38)
+    with pytest.raises(ValueError, match=rf"^{name}: expected .+ as float32.*, got 1e\+39"):
+        call(1e39)
+
+
 def test_no_number_of_the_trainers_is_forgotten():
     kinds = {name: parameter.annotation for name, parameter in inspect.signature(Trainer).parameters.items()}
     numbers = {name for name, kind in kinds.items() if any(word in kind for word in ("int", "float", "bool"))}

@@ -37,6 +37,21 @@ def test_the_papers_shapes(shape, dtype):
     assert str(plan).startswith(f"B={B} D={shape[1]} k={k} H={H} C={C} {dtype}: ")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_the_workspace_is_what_the_passes_hold(dtype):
+    """Part by part, k and C being whole panels or not."""
+    for k, C in ((64, 32), (70, 10)):
+        plan = pymimic.plan(1000, k, k, 5000, C, dtype)
+        rows, k32, C32 = 1024, -(-k // 32) * 32, -(-C // 32) * 32
+        if dtype == "bfloat16":
+            z_and_dy, dz = 2 * 2 * rows * (k32 + C32), 4 * 4 * rows * k32
+            h_and_da, weights, gradients = 2 * 2 * 2 * plan.slab * plan.row_block, 3 * 2 * 2, 2 * 4
+            assert plan.workspace_bytes == z_and_dy + dz + h_and_da + (weights + gradients) * plan.slab * (k32 + C32)
+        else:
+            z_and_dy, dz, tiles = rows * (k + k32 + C + C32), rows * k, 2 * 2 * plan.slab * plan.row_block
+            assert plan.workspace_bytes == (z_and_dy + dz + tiles + plan.slab * (k + C)) * (4 if dtype == "float32" else 8)
+
+
 def test_it_depends_on_its_arguments_alone():
     shape = PAPER[1]
     before = pymimic.plan(*shape)

@@ -164,6 +164,19 @@ def test_a_teacher_that_cannot_teach_is_refused(teacher, error, message):
         MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
 
 
+def test_a_fitted_teacher_knows_the_columns_by_their_names():
+    pandas = pytest.importorskip("pandas")
+    frame, other = (pandas.DataFrame(IRIS, columns=list(names)) for names in ("abcd", "abdc"))
+    knows = logistic().fit(frame, KIND)
+    said = r"^teacher: expected the feature names of X, \['a', 'b', 'd', 'c'\], in that order, got \['a', 'b', 'c', 'd'\]$"
+    with pytest.raises(ValueError, match=said):
+        MimicClassifier(knows, **QUICK).fit(other, KIND)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        MimicClassifier(knows, **QUICK).fit(frame, KIND)
+        MimicClassifier(logistic().fit(IRIS, KIND), **QUICK).fit(frame, KIND)  # it knows no names
+
+
 def test_a_classifier_does_not_teach_a_regressor():
     with pytest.raises(TypeError, match="teacher: expected a regressor, got LogisticRegression"):
         MimicRegressor(logistic(), **QUICK).fit(BODY, GROWTH)

@@ -44,6 +44,14 @@ def test_initial_weights_have_the_documented_variances():
         assert not arrays["c"].any()
 
 
+def test_initial_weights_are_drawn_as_documented():
+    streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(7).spawn(3)]
+    arrays = Student(6, 9, 4, rank=3, seed=7).arrays()
+    for name, stream, variance in zip("VUW", streams, (1 / 6, 2 / 3, 2 / 13)):
+        want = stream.standard_normal(arrays[name].shape, np.float32) * np.float32(math.sqrt(variance))
+        assert np.array_equal(arrays[name], want), name
+
+
 def test_the_seed_decides_the_weights_and_each_array_has_its_own_stream():
     first, again, other = (Student(8, 32, 8, rank=8, seed=seed).arrays() for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
