@@ -34,9 +34,9 @@ FAULTS = {  # what a file of another seed does, and what is said of it
 FAST = ("an exception", "a dead process")
 
 
-def fuzz(folder, *options, put_in=""):
+def fuzz(folder, *options, put_in="", target="nets"):
     (first := folder / "first.py").write_text(put_in)
-    command = [sys.executable, FUZZ, "--target=nets", "--runs=300", "--seconds=2", f"--keep={folder / 'kept'}", f"--first={first}"]
+    command = [sys.executable, FUZZ, f"--target={target}", "--runs=300", "--seconds=2", f"--keep={folder / 'kept'}", f"--first={first}"]
     return subprocess.run([*command, *options], capture_output=True, text=True)
 
 
@@ -54,10 +54,11 @@ def test_a_fault_that_is_put_in_is_found(tmp_path, fault, engine):
     assert "ArithmeticError" in again.stderr
 
 
-def test_the_library_as_it_is_has_none_of_them(tmp_path):
-    ended = fuzz(tmp_path, "--plain")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert re.search(r"nets: \d+ inputs in \d+ s, 0 kinds of failure", ended.stdout)
+@pytest.mark.parametrize("target", ["nets", "checkpoints", "labelling", "ops"])  # .ci/full has all of them
+def test_the_library_as_it_is_has_none_of_them(tmp_path, target):
+    ended = fuzz(tmp_path, "--plain", "--seconds=60", target=target)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert re.search(rf"{target}: \d+ inputs in \d+ s, 0 kinds of failure", ended.stdout)
     assert "without coverage: as asked" in ended.stdout
     assert not (tmp_path / "kept").exists()
 
