@@ -181,6 +181,44 @@ def test_a_link_at_the_manifests_name_is_not_followed_out_of_the_folder(tmp_path
     assert os.listdir(folder) == ["manifest.json"]
 
 
+RECORDS = {
+    "a file elsewhere": lambda record: record["inputs"].update(name="../../mine"),
+    "a path from the root": lambda record: record["inputs"].update(name="/etc/hostname"),
+    "another shard's file": lambda record: record["inputs"].update(name="inputs-00002.npy"),
+    "another kind of file": lambda record: record.update(mine=record["inputs"]),
+    "no inputs": lambda record: record.pop("inputs"),
+    "rows below 0": lambda record: record["inputs"].update(rows=-1),
+    "rows that are True": lambda record: record["inputs"].update(rows=True),
+    "a sum that is none": lambda record: record["inputs"].update(sha256=3),
+    "no sum": lambda record: record["inputs"].pop("sha256"),
+}
+
+
+@pytest.mark.parametrize("change", RECORDS.values(), ids=RECORDS)
+def test_notes_of_labelling_in_parts_lead_to_no_other_files(tmp_path, change):
+    folder, mine, x = tmp_path / "set", tmp_path / "mine", np.ones((6, 2), np.float32)
+    answers = iter([1, 1])
+
+    def stops(rows):
+        next(answers)
+        return rows
+
+    def label(function):
+        pm.TransferSet.create(folder, pm.from_callable(function, "t"), x, rows_per_shard=2, progress=False, part=(0, 1))
+
+    with pytest.raises((StopIteration, RuntimeError)):
+        label(stops)
+    note = folder / ".labelling" / "00001.json"
+    record = json.loads(note.read_text())
+    change(record)
+    note.write_text(json.dumps(record))
+    mine.write_text("mine")
+    with pytest.raises(ManifestError, match=r"00001\.json: expected a note of shard 1's files"):
+        label(lambda rows: rows)
+    assert mine.read_text() == "mine"
+    assert not (folder / "manifest.json").exists()
+
+
 class Lying(np.ndarray):
     """Says of itself what it is not."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..backends.interface import Array
 from ..errors import ManifestError
+from ..foreign import demand_plain, parsed
 from ..targets import naming, replacing
 from .locks import Lock
 from .manifest import MANIFEST, UNDER_WAY, Manifest, read_manifest
@@ -137,10 +138,26 @@ def remove(path: Path, keep: tuple[str, ...] = ()) -> None:
 
 
 def _record(path: Path, shard: int) -> dict[str, dict[str, Any]]:
+    """What is noted of a shard, nothing where there is no note; ManifestError where it is none of ours."""
     file = path / f"{shard:05d}.json"
     try:
         with naming(os.fspath(file)):
-            record: dict[str, dict[str, Any]] = json.loads(file.read_bytes())
+            demand_plain(file)
+            text = file.read_bytes()
     except FileNotFoundError:
         return {}
+    try:
+        record: dict[str, dict[str, Any]] = parsed(text)
+        if not all(_is_file_of(kind, shard, noted) for kind, noted in record.items()) or "inputs" not in record:
+            raise ValueError("other files")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ManifestError(f"{file}: expected a note of shard {shard}'s files, got {error}") from error
     return record
+
+
+def _is_file_of(kind: str, shard: int, noted: dict[str, Any]) -> bool:
+    """Whether that is what `write_array` notes of a file, in the folder and nowhere else."""
+    sizes = [noted["rows"], *([noted["size"]] if "size" in noted else [])]
+    numbers = all(type(size) is int and size > 0 for size in sizes)
+    known = kind in ("inputs", "logits", "weights") and re.fullmatch(rf"{kind}-{shard:05d}\.npy(\.gz)?", noted["name"]) is not None
+    return numbers and known and isinstance(noted["sha256"], str)

@@ -25,7 +25,7 @@ from typing import Any
 
 import watch
 
-NAMES = ("nets", "sets", "labelling", "checkpoints", "npy", "idx", "idx.gz", "letter", "ledger", "core", "ops")
+NAMES = ("nets", "sets", "labelling", "parts", "checkpoints", "npy", "idx", "idx.gz", "letter", "ledger", "core", "ops")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # no disk has to be waited for
 

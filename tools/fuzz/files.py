@@ -105,9 +105,39 @@ def sets() -> Iterator[bytes]:
                 yield mutate.pack(files)
 
 
+def parts() -> Iterator[bytes]:
+    """Folders that one of several processes has labelled two shards of three in."""
+    x = np.linspace(0, 1, 18, dtype=np.float32).reshape(6, 3)
+    for compress in (False, True):
+        asked = 0
+
+        def answer(rows: np.ndarray) -> np.ndarray:
+            nonlocal asked
+            asked += 1
+            if asked > 2:
+                raise KeyboardInterrupt
+            return _teacher(rows)
+
+        with tempfile.TemporaryDirectory() as folder:
+            with suppress(KeyboardInterrupt):
+                teacher = pm.from_callable(answer, "t")
+                pm.TransferSet.create(folder, teacher, x, rows_per_shard=2, progress=False, part=(0, 2), compress=compress)
+            yield mutate.pack(
+                {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*.*")) if path.is_file()}
+            )
+
+
+def _label_part(data: bytes, folder: Path) -> None:
+    """Label what is left."""
+    _write_all(data, folder)
+    x = np.linspace(0, 1, 18, dtype=np.float32).reshape(6, 3)
+    pm.TransferSet.create(folder, pm.from_callable(_teacher, "t"), x, rows_per_shard=2, progress=False, part=(0, 1))
+
+
 def _write_all(data: bytes, folder: Path) -> None:
     for name, content in mutate.unpack(data).items():
-        (folder / os.path.basename(name)).write_bytes(content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def _read_set(data: bytes, folder: Path) -> None:
@@ -231,6 +261,7 @@ TARGETS = {
     "nets": Target(lambda: (_saved(net.save) for net in nets()), mutate.safetensors, _read_net, _READ),
     "sets": Target(sets, mutate.folder, _read_set, (ManifestError, FileNotFoundError)),
     "labelling": Target(sets, mutate.folder, _label, (ManifestError, FileExistsError)),
+    "parts": Target(parts, mutate.folder, _label_part, (ManifestError, FileExistsError)),
     "checkpoints": Target(checkpoints, mutate.safetensors, _resume, (ValueError,)),
     "npy": Target(_npy, mutate.npy, _map, _READ),
     "idx": Target(lambda: [IDX], mutate.damaged, _read_idx("f"), _READ),

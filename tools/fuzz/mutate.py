@@ -241,12 +241,12 @@ def folder(data: bytes, rng: random.Random) -> bytes:
     files = unpack(data)
     if not files:
         return data
-    name = "manifest.json" if "manifest.json" in files and rng.random() < 0.6 else rng.choice(list(files))
+    name = rng.choice([name for name in files if name.endswith(".json") or rng.random() < 0.2] or list(files))
     if rng.random() < 0.04:
         del files[name]
         return pack(files)
     files[name] = {"json": as_json, "gz": gz(npy)}.get(name.rpartition(".")[2], npy)(files[name], rng)
-    if name != "manifest.json" and rng.random() < 0.95:
+    if not name.endswith(".json") and rng.random() < 0.95:
         _vouch(files, name)
     return pack(files)
 
