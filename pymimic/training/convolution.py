@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .. import _check, arguments, ops
 from ..backends.interface import Array
 from ..devices import is_device, module
-from .layers import Layers, Stack, layer_key
+from .layers import MOST_LAYERS, Layers, Stack, layer_key
 
 _MOST = 1 << 31
 _MOST_VALUES = 1 << 30  # that a convolution makes or looks at in a row: 4 GiB
@@ -215,6 +215,8 @@ def _demanded(value: Any) -> list[Convolution]:
         raise TypeError(f"convolutions: expected a sequence of Convolution, got {value!r}")
     if not value:
         raise ValueError("convolutions: expected at least one Convolution, got none; a DeepNet has dense layers alone")
+    if len(value) > MOST_LAYERS:
+        raise ValueError(f"convolutions: expected at most {MOST_LAYERS}, got {len(value)}")
     for i, entry in enumerate(value):
         if not isinstance(entry, (list, tuple)) or not 2 <= len(entry) <= 4:
             raise TypeError(f"convolutions[{i}]: expected a Convolution(channels, kernel, stride=1, padding=0), got {entry!r}")

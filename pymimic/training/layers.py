@@ -15,6 +15,8 @@ from ..backends.interface import Array
 from ..nets.net import products
 from ..numerics import philox4x32
 
+MOST_LAYERS = 10_000  # no net has as many; a file may say so
+
 
 class Stack(ABC):
     """The layers of a net without their weights, which are arrays `weight0 (out, in), bias0 (out,), weight1, ...` by name.
@@ -74,6 +76,8 @@ class Layers(Stack):
         self.layer_sizes = _check.integers("layer_sizes", layer_sizes, 1, 1 << 31)
         if len(self.layer_sizes) < 2:
             raise ValueError(f"layer_sizes: expected [D, hidden units ..., C], got {self.layer_sizes}")
+        if len(self.layer_sizes) > MOST_LAYERS:
+            raise ValueError(f"layer_sizes: expected at most {MOST_LAYERS} sizes, got {len(self.layer_sizes)}")
         self.inputs, self.outputs, self.first = self.layer_sizes[0], self.layer_sizes[-1], first
         self.activation = arguments.activation(activation)
         self.seed = _check.integer("seed", seed, 0, 1 << 64)
