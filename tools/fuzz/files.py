@@ -261,7 +261,7 @@ TARGETS = {
     "nets": Target(lambda: (_saved(net.save) for net in nets()), mutate.safetensors, _read_net, _READ),
     "sets": Target(sets, mutate.folder, _read_set, (ManifestError, FileNotFoundError)),
     "labelling": Target(sets, mutate.folder, _label, (ManifestError, FileExistsError)),
-    "parts": Target(parts, mutate.folder, _label_part, (ManifestError, FileExistsError)),
+    "parts": Target(parts, mutate.folder, _label_part, (ManifestError, FileExistsError, FileNotFoundError)),
     "checkpoints": Target(checkpoints, mutate.safetensors, _resume, (ValueError,)),
     "npy": Target(_npy, mutate.npy, _map, _READ),
     "idx": Target(lambda: [IDX], mutate.damaged, _read_idx("f"), _READ),
