@@ -96,6 +96,7 @@ def main() -> None:
         print(f"{what}: " + ", ".join(f"{value:.3g} {term}" for term, value in zip(TERMS, terms)))
         print(f"  {2e-9 / terms[0]:.0f} GFLOP/s a thread; off by {np.median(off):.0%} in the median, {off.max():.0%} at worst")
     if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(as_text(result))
 
 

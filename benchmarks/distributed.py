@@ -89,6 +89,7 @@ def main() -> None:
         result = {"shape": dict(zip("BDkHC", (B, D, k, H, C))), "reproducible": given.reproducible, "machine": machine, "ranks": everyone}
         print(json.dumps(result, indent=1))
         if given.json:
+            given.json.parent.mkdir(parents=True, exist_ok=True)
             given.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

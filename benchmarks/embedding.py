@@ -111,7 +111,8 @@ def main() -> None:
         name, shape = given.one
         print(json.dumps(timed(name, ALL[shape])))
         return
-    results = []
+    results: list[dict[str, Any]] = []
+    machine = {"cpu": cpu_model(), "threads": get_num_threads()}
     for shape in given.shapes.split(","):
         runs = [name for name in CONTESTANTS if ALL[shape].k is None or name != "MLPRegressor"]
         seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -121,12 +122,12 @@ def main() -> None:
                 seconds[name] += json.loads(done.stdout)
         medians = {name: 1e3 * statistics.median(found) for name, found in seconds.items()}
         results.append({"shape": ALL[shape]._asdict(), "milliseconds": medians})
+        if given.json:
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+            given.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
     told = [[result["milliseconds"].get(name) for name in CONTESTANTS] for result in results]
     lines = [[result["shape"]["name"], *("-" if ms is None else f"{ms:.2f}" for ms in found)] for result, found in zip(results, told)]
     print_table(Console(), ["shape", *CONTESTANTS], lines)
-    if given.json:
-        machine = {"cpu": cpu_model(), "threads": get_num_threads()}
-        given.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
