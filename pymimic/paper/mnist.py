@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ _DEEPNET = DeepRecipe(
 _LARGE, _SMALL = Shape(8192, 128), Shape(2048, 64)
 _MIMIC = Training("mimic", 3e-3, 2, 512, ema=0.995)  # of two million cases
 _SMALL_MIMIC = replace(_MIMIC, learning_rate=5e-3)
+_SOFT: dict[str, Any] = {"loss": "distillation", "temperature": 3.0}
 _PLAIN = Training("cross_entropy", 1e-3, 20, 512, ema=0.995)
 _REGULARISED = [replace(_PLAIN, dropout=0.5), replace(_PLAIN, weight_decay=0.1, dropout=0.2)]
 _DEFORMED = replace(_MIMIC, loss="cross_entropy", epochs=80, augment=_DEFORM)  # as many as the mimic sees
@@ -60,8 +62,9 @@ class MNIST(Experiment):
             self.student("table", "labels, dropout and weight decay", labels, _REGULARISED),
             self.student("table", "labels, deformed images", labels, [_DEFORMED]),
             self.student("table", "mimic, deformed images", cases, [_MIMIC]),
-            self.student("table", "T = 3, deformed images", cases, [replace(_MIMIC, loss="distillation", temperature=3.0)]),
+            self.student("table", "T = 3, deformed images", cases, [replace(_MIMIC, **_SOFT)]),
             self.student("table, small", "labels, deformed images", labels, [replace(_DEFORMED, learning_rate=5e-3)], shape=_SMALL),
+            self.student("table, small", "T = 3, deformed images", cases, [replace(_SMALL_MIMIC, **_SOFT)], shape=_SMALL),
         ]
         once = [
             self.student("table, small", "mimic, V random", cases, [_SMALL_MIMIC], shape=_SMALL._replace(whitened=False)),
