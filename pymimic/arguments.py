@@ -79,7 +79,7 @@ def plan(given: Plan | None, dims: _check.Dims, saved: Saved | None = None, dtyp
 def save(given: bool | Saved) -> tuple[bool, Array | None]:
     """Whether to save h, and memory for it."""
     if isinstance(given, Saved):
-        return True, given.array
+        return True, _array_of("save", given)
     if not isinstance(given, (bool, np.bool_)):
         raise TypeError(f"save: expected a bool, or what an earlier call saved, got {type(given).__name__}")
     return bool(given), None
@@ -96,6 +96,13 @@ def saved(given: Saved | None, backend: str, act: Activation, mask: Mask, plan: 
         named = zip(_settings(*want).items(), _settings(*have).values())
         found = "; ".join(f"{name} = {here}, got {there}" for (name, here), there in named if not _same(here, there))
         raise ValueError(f"saved: expected what shallow_forward(save=True) returned for the same {found}")
+    return _array_of("saved", given)
+
+
+def _array_of(name: str, given: Saved) -> Array:
+    """Its array; one that somebody put together may hold anything, and the kernels look at sizes and types only."""
+    if not isinstance(given.array, np.ndarray) and not is_device(given.array):
+        raise TypeError(f"{name}: expected an array in it, as shallow_forward(save=True) returned it, got {type(given.array).__name__}")
     return given.array
 
 

@@ -253,6 +253,19 @@ def test_saved_of_another_kind():
     refuses(TypeError, "saved", call, "shallow_backward", saved=np.ones((4, 5), "float32"))
 
 
+@pytest.mark.parametrize("backend", ["cpu", "numba", "reference"])
+def test_saved_with_another_array_in_it(backend):
+    if backend == "numba":
+        pytest.importorskip("numba")
+    _, saved = call("shallow_forward", save=True, backend=backend)
+    for bad in (None, "keep", [1.0]):
+        forged = dataclasses.replace(saved, array=bad)
+        refuses(TypeError, "saved", call, "shallow_backward", saved=forged, backend=backend)
+        refuses(TypeError, "save", call, "shallow_forward", save=forged, backend=backend)
+    if backend != "reference":  # NumPy's own errors are good enough there
+        refuses(ValueError, "saved", call, "shallow_backward", saved=dataclasses.replace(saved, array=saved.array[:1]), backend=backend)
+
+
 @pytest.mark.parametrize("labels", [[0, 1, 2, 0], [0, -1, 0, 0]])
 def test_labels_outside_the_classes(labels):
     refuses(ValueError, "labels", call, "cross_entropy", labels=np.array(labels))

@@ -529,6 +529,30 @@ def test_files_of_the_users_own_are_neither_overwritten_nor_removed(tmp_path):
     assert contents(tmp_path / UNDER_WAY) == {"notes.txt": b"mine"}
 
 
+@pytest.mark.parametrize("name", [UNDER_WAY, f"{UNDER_WAY}/first", f"{UNDER_WAY}/turn.lock"])
+def test_a_link_leads_to_no_other_folder(tmp_path, name):
+    folder, other, link = tmp_path / "set", tmp_path / "other", tmp_path / "set" / name
+    TransferSet.create(other, TEACHER, rows(N), rows_per_shard=SHARD, progress=False)
+    (other / "00000.json").write_text("mine")
+    (other / "00000.lock").write_text("mine")
+    before = contents(other)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(other / "00000.lock" if name.endswith("lock") else other)
+    with pytest.raises(OSError, match=r"got a link|symbolic links") as caught:
+        create(folder, (0, 2))
+    assert caught.value.filename == str(link)
+    assert contents(other) == before
+
+
+def test_a_complete_set_removes_nothing_through_a_link(tmp_path):
+    whole(tmp_path / "set")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "logits-00000.npy").write_text("mine")
+    (tmp_path / "set" / UNDER_WAY).symlink_to(tmp_path / "other")
+    create(tmp_path / "set", teacher=TEACHER)
+    assert contents(tmp_path / "other") == {"logits-00000.npy": b"mine"}
+
+
 def test_where_there_are_no_locks_there_are_no_parts(tmp_path, monkeypatch):
     import fcntl
 

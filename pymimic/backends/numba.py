@@ -134,6 +134,9 @@ def _forward(arrays: tuple[Array, ...], activation: Activation, mask: Mask, slab
 
 def _shallow_backward(dy: Array, net: Shallow, saved: Array | None) -> _Backward:
     _demand_one_type(net.plan)
+    shape = (len(net.z), len(net.U))
+    if saved is not None and saved.shape != shape:  # the kernels do not look
+        raise ValueError(f"saved: expected an array of shape {shape}, got {saved.shape}")
     source = kernels.RECOMPUTE if saved is None else kernels.OUTPUT if net.activation == "relu" else kernels.PRE_ACTIVATION
     return _Backward(dy, None, net.z, net.activation, net.mask, net.plan.slab, net.plan.row_block, saved, source)
 

@@ -24,12 +24,18 @@ class Lock:
     Parameters
     ----------
     path : a file that is not there is made
+
+    Raises
+    ------
+    OSError
+        There is neither a file nor a folder of that name, but a link, or no folder around it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with naming(os.fspath(path)):
-            self._descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+            flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            self._descriptor = os.open(path, flags, 0o666)
         _open.add(self._descriptor)
 
     def take(self, shared: bool = False, wait: bool = False) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -120,6 +121,13 @@ def demand_room_beside(folder: Path, files: list[dict[str, Any]], kinds: tuple[s
     demand_room(folder, known if known or (folder / MANIFEST).exists() else None, kinds)
 
 
+def demand_own_folders(path: Path) -> None:
+    """Demand that the folder of records, and what is in it, are no links: files would be written, and removed, in another folder."""
+    for folder in (path, path / FIRST):
+        if folder.is_symlink():
+            raise FileExistsError(errno.EEXIST, "directory: expected a folder for what is under way, got a link", os.fspath(folder))
+
+
 def clear(folder: Path) -> None:
     """Remove the records of a set that is complete, or of none."""
     remove(folder / UNDER_WAY / FIRST)
@@ -129,7 +137,7 @@ def clear(folder: Path) -> None:
 def remove(path: Path, keep: tuple[str, ...] = ()) -> None:
     """Remove files of ours from a folder of records, and the folder where nothing else is in it; whoever waits for a turn finds it gone."""
     with suppress(OSError):
-        for name in sorted(os.listdir(path), key=lambda name: name == TURN):
+        for name in () if path.is_symlink() else sorted(os.listdir(path), key=lambda name: name == TURN):
             if re.fullmatch(_OURS, name) and name not in keep:
                 with suppress(OSError):
                     os.unlink(path / name)

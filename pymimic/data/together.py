@@ -24,7 +24,7 @@ from .asking import Answers, packed_logits
 from .given import Given
 from .locks import Lock
 from .manifest import MANIFEST, UNDER_WAY, Manifest, read_manifest
-from .records import FIRST, PRESENT, TURN, Records, begun, clear, demand_room_beside, remove
+from .records import FIRST, PRESENT, TURN, Records, begun, clear, demand_own_folders, demand_room_beside, remove
 from .shards import finish, open_shard, remove_unfinished, write_shard
 
 _PAUSE = 0.05  # seconds between looks at what others do
@@ -86,6 +86,7 @@ def label_together(
 def _turn(folder: Path, needed: bool) -> Lock:
     """The lock under which workers come and go, taken."""
     path = folder / UNDER_WAY
+    demand_own_folders(path)
     while True:
         path.mkdir(exist_ok=True)
         with ExitStack() as stack:
@@ -140,7 +141,7 @@ def _agreed(folder: Path, answers: Answers, arrays: list[Array], described: dict
 
 def _write_first(first: Path, answers: Answers, arrays: list[Array], described: dict[str, Any]) -> None:
     """A set of the first rows."""
-    first.mkdir()
+    first.mkdir(exist_ok=True)
     manifest = Manifest(inputs=arrays[0].shape[1], outputs=0, **described)
     logits, manifest.outputs = packed_logits(answers, manifest.stored, arrays[0], 0, [])
     write_shard(first, manifest, [arrays[0], logits, *arrays[1:]])
