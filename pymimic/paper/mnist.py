@@ -23,7 +23,7 @@ from ..nets.student import Student
 from ..training.convolution import Convolution
 from .cases import named
 from .experiment import Experiment, Run
-from .ledger import KEY, Ledger
+from .ledger import Ledger
 
 _DEFORM = Deform(28, thicken=0.2)  # keeps classes
 _CASES = Deform(28, thicken=0.2, blend=0.1, stitch=0.1)  # only a teacher can label these
@@ -81,9 +81,8 @@ class MNIST(Experiment):
 
     def images(self, ledger: Ledger) -> dict[str, Array]:
         """The first rows of V, and of U V those of the units that weigh most in the answers."""
-        key = ("0", "table", "mimic, deformed images")
         for line in ledger.lines:
-            if tuple(line[column] for column in KEY) == key and isinstance(net := ledger.net(line), Student):
+            if (line["part"], line["name"]) == ("table", "mimic, deformed images") and isinstance(net := ledger.net(line), Student):
                 a = net.arrays()
                 units = np.argsort(-np.linalg.norm(a["U"] @ a["V"], axis=1) * np.linalg.norm(a["W"], axis=1))[:64]
                 return {"V": a["V"][:64].reshape(-1, 28, 28), "U V": (a["U"][units] @ a["V"]).reshape(-1, 28, 28)}
