@@ -37,17 +37,13 @@ FIRST = 20  # tests of the first round
 COUNTED = ("killed", "timed out", "lived")
 
 
-def all_faults(tree: Tree, language: str, only: str) -> list[Fault]:
-    """Every fault of the language in the files that fit."""
+def all_faults(tree: Tree, language: str) -> list[Fault]:
+    """Every fault of the language."""
     folder, make = ("pymimic", python_faults) if language == "python" else ("csrc/cpu", cpp_faults)
     faults = []
     for file in sorted((tree.folder / folder).rglob("*")):
         path = str(file.relative_to(tree.folder))
-        if (
-            file.suffix in (".py", ".h", ".cpp")
-            and fnmatch.fnmatch(path, only)
-            and not any(fnmatch.fnmatch(path, one) for one in LEFT_ALONE)
-        ):
+        if file.suffix in (".py", ".h", ".cpp") and not any(fnmatch.fnmatch(path, one) for one in LEFT_ALONE):
             faults += make(path, file.read_text())
     return faults
 
@@ -99,6 +95,18 @@ def report(results: dict[str, dict], reasons: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def drawn(asked: argparse.Namespace, faults: list[Fault], results: dict[str, dict]) -> list[Fault]:
+    """Those of the faults that are asked for."""
+    # without a kind none of those that only slow tests of gigabytes see
+    fitting = [fault for fault in faults if (fault.kind == asked.kind if asked.kind else fault.kind != "int64_t")]
+    fitting = [fault for fault in fitting if fnmatch.fnmatch(fault.path, asked.only)]
+    random.Random(asked.seed).shuffle(fitting)
+    if asked.again:
+        fitting = [fault for fault in fitting if results.get(fault.name, {}).get("status") == "lived"]
+    part, parts = map(int, asked.part.split("/"))
+    return fitting[: asked.count][part - 1 :: parts]
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,13 +116,11 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the faults that would be made")
     parser.add_argument("--language", choices=("python", "cpp"), default="python")
     parser.add_argument("--only", default="*", metavar="GLOB", help="files, as in 'pymimic/data/*'")
-    parser.add_argument(
-        "--kind", help="comparison, condition, arithmetic, constant, default, argument, statement, twin; operator, int64_t in C++"
-    )
+    parser.add_argument("--kind", help="such as condition, default, argument or statement; int64_t in C++")
     parser.add_argument("--count", type=int, help="how many to draw; all without")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", default="1/1", metavar="I/N")
-    parser.add_argument("--again", action="store_true", help="those too that lived before")
+    parser.add_argument("--again", action="store_true", help="those that lived before, instead of a draw")
     parser.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="of tests for one fault, as recorded")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mutants", metavar="FOLDER", help="copy, map and results")
     asked = parser.parse_args()
@@ -129,12 +135,11 @@ def main() -> None:
     if asked.record:
         known.record(tree, asked.tests)
         return
-    faults = [fault for fault in all_faults(tree, asked.language, asked.only) if fault.kind == asked.kind or not asked.kind]
-    if not asked.kind:
-        faults = [fault for fault in faults if fault.kind != "int64_t"]  # only slow tests of gigabytes see those
-    random.Random(asked.seed).shuffle(faults)
-    part, parts = map(int, asked.part.split("/"))
-    faults = faults[: asked.count][part - 1 :: parts]
+    faults = all_faults(tree, asked.language)
+    kept = {fault.name for fault in faults}
+    ours = "csrc/" if asked.language == "cpp" else "pymimic/"
+    results = {name: result for name, result in results.items() if name in kept or not name.startswith(ours)}  # code changes
+    faults = drawn(asked, faults, results)
     if asked.list:
         print(*(fault.name for fault in faults), sep="\n")
         return
@@ -144,8 +149,7 @@ def main() -> None:
     if asked.language == "cpp" and not tree.build():
         sys.exit(f"the core does not compile, see {tree.log}")
     for i, fault in enumerate(faults, 1):
-        before = results.get(fault.name)
-        if fault.name in reasons or (before and not (asked.again and before["status"] == "lived")):
+        if fault.name in reasons or (fault.name in results and not asked.again):
             continue
         results[fault.name] = judge(tree, known, fault, asked.budget)._asdict()
         part_file = file.with_suffix(".part")
