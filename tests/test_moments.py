@@ -62,6 +62,7 @@ def test_logits_of_such_a_column_are_standardised_and_folded_back(kind):
     assert np.isfinite(student.predict(x)).all()
     with pytest.raises(ValueError, match=r"^scale: expected finite means and scales above 0, 1.2e-38 and more, got others"):
         ts.standardised(mean, np.array([1, 1e-40, 1]))
+    ts.standardised(mean, np.array([1, TINY, 1]))  # the least
 
 
 def test_in_order_gives_every_row_once():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from slope_teacher import rows
 
 from pymimic import AdamW, ManifestError, Student, Trainer, TransferSet, from_callable
+from pymimic.data import largest
 from pymimic.data.storage import Storage
 
 D, C, K = 5, 12, 4
@@ -196,3 +197,19 @@ def test_a_student_learns_a_teachers_probabilities_from_the_largest_logits(tmp_p
     agreement = (student.predict(x).argmax(axis=1) == says(x).argmax(axis=1)).mean()
     assert agreement > 0.95
     assert np.abs(softmax(student.predict(x)) - softmax(says(x))).mean() < 0.01
+
+
+@pytest.mark.parametrize("scale", [1.0, 400.0])
+def test_the_share_of_the_others_is_their_probability(scale):
+    """Also of logits whose exponentials no float holds."""
+    logits = (np.random.default_rng(0).standard_normal((50, 7)) * scale).astype(np.float32)
+    classes = largest.largest(logits, 3)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf).astype(np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    np.put_along_axis(p, classes, 0, axis=1)
+    assert largest.share_of_others(largest.reduced(logits, classes), 4) == pytest.approx(p.sum(axis=1).mean(), rel=1e-5)
+
+
+def test_no_rows_are_no_rows():
+    values, classes = np.zeros((0, 4), np.float32), np.zeros((0, 3), np.int64)
+    assert largest.dense(values, classes, 7).shape == (0, 7)
