@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mutation.cpp_faults import cpp_faults
 from mutation.faults import Fault
 from mutation.python_faults import python_faults
-from mutation.tests_of_lines import Map
+from mutation.tests_of_lines import Map, files_of_tests
 from mutation.tree import ROOT, Outcome, Tree, preload
 
 EQUIVALENT = Path(__file__).with_name("mutants-equivalent.txt")
@@ -146,8 +146,11 @@ def main() -> None:
     preload()
     there = tree.collected()  # tests may have gone since they were recorded
     known.seconds = {test: seconds for test, seconds in known.seconds.items() if test in there}
-    if asked.language == "cpp" and not tree.build():
-        sys.exit(f"the core does not compile, see {tree.log}")
+    if asked.language == "cpp":
+        if not tree.build():
+            sys.exit(f"the core does not compile, see {tree.log}")
+        for test in tree.failing(files_of_tests()):  # with one instruction set
+            known.seconds.pop(test, None)
     for i, fault in enumerate(faults, 1):
         if fault.name in reasons or (fault.name in results and not asked.again):
             continue

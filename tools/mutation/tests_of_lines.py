@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +32,11 @@ _COMPILED = {
     "pymimic/backends/_numba_kernels.py": ("shallow", "linear", "factorized", "layers", "dropout", "determinism", "numba", "memory"),
 }  # fmt: skip
 _NEAR = 3  # files
+
+
+def files_of_tests(names: Sequence[str] = _COMPILED["csrc/cpu/"]) -> list[str]:
+    """The files of those subjects; by default those that try all of `csrc/cpu/`."""
+    return [f"tests/test_{name}.py" for name in names]
 
 
 class Map:
@@ -67,7 +73,7 @@ class Map:
         """The tests that concern a fault."""
         compiled = next((names for path, names in _COMPILED.items() if fault.path.startswith(path)), None)
         if compiled is not None:
-            files = {f"tests/test_{name}.py" for name in compiled}
+            files = files_of_tests(compiled)
             chosen = {test for test in self.seconds if test.partition("::")[0] in files}
         else:
             by_line = self._by_line(fault.path)

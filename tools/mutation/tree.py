@@ -31,6 +31,7 @@ class Tree:
     """The copy at `folder`: as the tree is, but for the compiled core, which is the installed one or built from the copy."""
 
     def __init__(self, folder: Path) -> None:
+        folder = folder.resolve()
         self.folder, self.log = folder / "tree", folder / "log.txt"
         self._build = folder / "build"
         listed = _said(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "-z"])
@@ -87,6 +88,12 @@ class Tree:
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider", "tests"]
         said = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True).stdout
         return {line for line in said.splitlines() if "::" in line}
+
+    def failing(self, tests: Sequence[str]) -> set[str]:
+        """Those of the tests, or of the tests in these files, that fail as the tree is."""
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb=no", *tests]
+        said = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True).stdout
+        return {line.partition(" ")[2].partition(" - ")[0] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))}
 
     def test(self, tests: Sequence[str], limit: float) -> Outcome:
         """The tests, until the first that fails. A fork of this process, which has read what takes long to read."""
