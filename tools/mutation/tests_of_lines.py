@@ -31,6 +31,7 @@ _COMPILED = {
     ),
     "pymimic/backends/_numba_kernels.py": ("shallow", "linear", "factorized", "layers", "dropout", "determinism", "numba", "memory"),
 }  # fmt: skip
+_OF_DEFAULTS = "tests/test_defaults.py"  # which reads them, and runs none of the lines behind them
 _NEAR = 3  # files
 
 
@@ -80,6 +81,8 @@ class Map:
             static = {line for statement in statements((tree.folder / fault.path).read_text()) for line in _lines(statement)}
             lines = set(by_line) if static.issuperset(fault.lines) else fault.lines
             chosen = {test for line in lines for test in by_line.get(line, ())}
+        if fault.kind == "default":
+            chosen |= {test for test in self.seconds if test.startswith(_OF_DEFAULTS)}
         return sorted(test for test in chosen if self.seconds.get(test, math.inf) != math.inf)
 
     def within(self, tests: list[str], budget: float) -> list[str]:
