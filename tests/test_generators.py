@@ -209,3 +209,10 @@ def test_a_run_on_fresh_cases_resumes_bit_for_bit_and_knows_its_generator_and_te
     for other in others:
         with pytest.raises(ValueError, match=r"resume: .* the checkpoint has augment = .*fresh_cases\(Munge"):
             resumed(other)
+
+
+@pytest.mark.parametrize("sigma", [0.5, np.array([0.0, 1.0, 2.0])])
+def test_noise_is_added_as_it_is_drawn(sigma):
+    x = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32)
+    want = x + np.asarray(sigma, np.float32) * np.random.default_rng(4).standard_normal((9, 3), dtype=np.float32)
+    np.testing.assert_array_equal(pm.Noise(sigma)(x, np.random.default_rng(4)), want)

@@ -127,6 +127,7 @@ def test_each_argument_takes_numpys_scalars_and_no_other_kind(call, name, good):
         (lambda value: AdamW(epsilon=value), "epsilon"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_what_ends_as_float32_must_be_held_by_it(call, name):
     call(3e38)
     with pytest.raises(ValueError, match=rf"^{name}: expected .+ as float32.*, got 1e\+39"):

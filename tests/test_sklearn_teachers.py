@@ -18,6 +18,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 import pymimic as pm
 from pymimic.sklearn import MimicClassifier, MimicRegressor
+from pymimic.sklearn.compression import size
 
 
 def test_a_fitted_teacher_is_asked_and_one_that_is_not_is_fitted_out_of_fold():
@@ -209,3 +210,17 @@ def test_boosted_trees_teach_by_the_same_call(library):
         spaced = frame.rename(columns="of {}".format)
         knows = classifier(n_estimators=30, **quiet).fit(spaced, KIND)
         assert MimicClassifier(knows, **QUICK).fit(spaced, KIND).score(spaced, KIND) > 0.9
+
+
+def test_the_size_of_a_model_is_that_of_its_pickle_and_of_what_it_has_learned():
+    network = pytest.importorskip("sklearn.neural_network")
+    linear = logistic().fit(IRIS, KIND)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layers = network.MLPClassifier((7, 5), max_iter=2).fit(IRIS, KIND)
+    products, biases = 4 * 7 + 7 * 5 + 5 * 3, 7 + 5 + 3
+    for model, multiply_adds, parameters in ((linear, 4 * 3, 5 * 3), (layers, products, products + biases)):
+        said = size(model)
+        assert said == {"bytes": len(pickle.dumps(model, protocol=5)), "parameters": parameters, "multiply_adds": multiply_adds}
+    assert size(lambda x: x) == {"bytes": None, "parameters": None, "multiply_adds": None}
+    assert size(None)["bytes"] is None
