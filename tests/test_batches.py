@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from toy import NETS, C, D, Logits, trained
+from toy import NETS, C, D, Logits, same, trained
 
 import pymimic as pm
 from pymimic import LabelledSet, Student, Targets, TransferSet
@@ -24,6 +24,12 @@ class Own(Logits):
 
     def batch(self, indices):
         return self.change(X[indices], self.targets[indices], None)
+
+
+def test_logits_of_float64_are_taken_as_float32():
+    """As they are rounded, not as the loss would refuse them."""
+    wide = Own(lambda x, t, weights: (x, t.astype(np.float64), weights))
+    assert same(trained(wide)[0], trained(Own(lambda *given: given))[0])
 
 
 def at(array, row, value):

@@ -208,6 +208,8 @@ def test_a_history_comes_back_whole():
     again = History.from_dict(json.loads(json.dumps(history.as_dict())))
     assert list(again) == list(history)
     assert vars(again) == vars(history) == {"best_epoch": 3, "stopped_early": True, "compared_from": 1}
+    old = {name: value for name, value in history.as_dict().items() if name != "compared_from"}
+    assert History.from_dict(old).compared_from == 0  # of an earlier version
     assert again.add(Record(4, 12, 1.5, 1.5, 0.5, 0.1, 9.0), "loss")  # the best of those that are compared
 
 
@@ -404,6 +406,13 @@ def test_seconds_go_on(tmp_path, net):
     trainer = Trainer(again, FIRST["optimizer"](), **{k: v for k, v in FIRST.items() if k not in ("net", "optimizer")} | {"epochs": 2})
     trainer.fit(Logits(), resume=tmp_path / "c")
     assert trainer.history[0].seconds < 1000 < trainer.history[1].seconds < 1900
+
+
+def test_seconds_begin_at_0(monkeypatch):
+    monkeypatch.setattr("pymimic.training.loop.time.perf_counter", lambda: 5.0)
+    trainer = Trainer(Student(D, H, C), SGD(0.1), epochs=1)
+    trainer.fit(Logits())
+    assert trainer.history[0].seconds == 0
 
 
 def test_a_run_that_stopped_early_stays_stopped(tmp_path):

@@ -154,3 +154,12 @@ def test_a_quota_and_the_cores_at_hand_limit_the_threads(monkeypatch, cores, quo
     monkeypatch.setattr(threads, "_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(cores), raising=False)
     assert threads.default_num_threads() == most
+
+
+def test_threads_are_1_to_1024(threads):
+    with pytest.raises(ValueError, match=r"^n: expected an int in \[1, 1025\), got 1025"):
+        threads(1025)
+    with pytest.raises(ValueError, match=r"^n: expected"):
+        threads(0)
+    threads(1024)
+    assert pm.get_num_threads() == 1024
