@@ -72,6 +72,10 @@ def test_every_fault_of_the_package_can_be_parsed_and_named(path):
 
 
 CPP = """// a < b
+#if defined(__AVX512F__)
+int wide = 1 < 2;
+#else
+#endif
 #define LESS 1 < 2
 void sum(const float* x, int64_t n, float* to) {
   for (int64_t i = 0; i < n; ++i) to[i] = x[i] * 2 + 1;

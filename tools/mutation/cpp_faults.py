@@ -34,9 +34,14 @@ _WIDE = re.compile(r"\bint64_t\b")
 _FUNCTION = re.compile(r"\b(\w+)\([^;{}]*\)(?: const)?(?: noexcept)?(?: override)? \{$", re.MULTILINE)
 
 
+_OTHER_SET = re.compile(r"^#if[^\n]*__(?:AVX|aarch64)[^\n]*\n.*?(?=^#el|^#endif)", re.DOTALL | re.MULTILINE)  # of instructions
+
+
 def cpp_faults(path: str, text: str) -> list[Fault]:
     """All faults of a file, in order of their place. Some of them do not compile."""
-    silent = re.sub(_SILENT, lambda found: re.sub(r"[^\n]", "\0", found[0]), text)
+    silent = text
+    for pattern in (_OTHER_SET, _SILENT):  # what is compiled for one instruction set alone
+        silent = pattern.sub(lambda found: re.sub(r"[^\n]", "\0", found[0]), silent)
     functions = [(found.start(), found[1]) for found in _FUNCTION.finditer(silent) if found[1] not in _NO_FUNCTIONS]
     faults = []
 
