@@ -219,6 +219,8 @@ class Optimizer(ABC):
 
     def update(self, name: str, param: Array, grad: Array, backend: str | None = None) -> None:
         """Update `param` in place from its gradient, on the unfused path; `backend` as in `pymimic.ops`."""
+        if not isinstance(name, str):
+            raise TypeError(f"name: expected a str, got {type(name).__name__}")
         owner, param, grad = param, _check.any_array(name, param), _check.any_array("grad", grad)
         if grad.shape != param.shape or grad.dtype != param.dtype:
             raise ValueError(f"grad: expected {param.shape} {param.dtype} as {name} has, got {grad.shape} {grad.dtype}")
@@ -232,10 +234,26 @@ class Optimizer(ABC):
         return {"steps": np.array(self.steps, np.int64), **arrays}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Take over what `state()` gave."""
-        names = {key.rpartition(".")[0] for key in state if key != "steps"}
-        self.steps, self._owner = int(state["steps"]), None
-        self.slots = {name: tuple(np.array(state[f"{name}.{slot}"]) for slot in self.slot_names) for name in names}
+        """Take over what `state()` of an optimizer of the same kind gave.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is something else; nothing is taken over.
+        """
+        if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+            raise TypeError(f"state: expected a mapping of arrays by name, as state() gives it, got {type(state).__name__}")
+        names = {key.rpartition(".")[0]: None for key in state if key != "steps"}
+        wanted = {"steps", *(f"{name}.{slot}" for name in names for slot in self.slot_names)}
+        if other := sorted(wanted ^ state.keys()):
+            lack = "nothing" if other[0] in wanted else "it"
+            raise ValueError(f"state: expected what state() of {type(self).__name__} gives, got {lack} by the name of {other[0]!r}")
+        steps = np.asarray(state["steps"])
+        if steps.shape != () or steps.dtype.kind not in "iu" or steps < 0:
+            value = f": {steps}" if steps.shape == () else ""
+            raise ValueError(f"state: expected a count in 'steps', got {steps.dtype} of shape {steps.shape}{value}")
+        slots = {name: tuple(np.array(state[f"{name}.{slot}"]) for slot in self.slot_names) for name in names}
+        self.slots, self.steps, self._owner = slots, int(steps), None
 
 
 class SGD(Optimizer):

@@ -1,6 +1,7 @@
 """SGD, AdamW and their schedules; ShallowWeights.step against the backward pass followed by an update."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -315,6 +316,40 @@ def test_an_optimizer_is_of_one_handle():
     optimizer.reset()
     first.step(args.dy, args.z, optimizer)
     assert optimizer.steps == 1
+
+
+STEPS = {"steps": np.array(1)}
+BOTH = {"U.mean": np.zeros(2), "U.square": np.zeros(2)}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ([1], "expected a mapping of arrays by name, as state() gives it, got list"),
+        ({1: np.zeros(2)}, "expected a mapping of arrays by name"),
+        ({}, "expected what state() of AdamW gives, got nothing by the name of 'steps'"),
+        (BOTH, "got nothing by the name of 'steps'"),
+        ({**STEPS, "U.mean": np.zeros(2)}, "got nothing by the name of 'U.square'"),
+        ({**STEPS, "U.momentum": np.zeros(2)}, "got nothing by the name of 'U.mean'"),
+        ({**STEPS, **BOTH, "U.momentum": np.zeros(2)}, "got it by the name of 'U.momentum'"),
+        ({"steps": np.array(-1)}, "expected a count in 'steps', got int64 of shape (): -1"),
+        ({"steps": np.array(1.5)}, "expected a count in 'steps', got float64 of shape (): 1.5"),
+        ({"steps": np.zeros(2, np.int64)}, "expected a count in 'steps', got int64 of shape (2,)"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused(state, message):
+    optimizer = AdamW()
+    optimizer.update("U", np.ones(2), np.ones(2))
+    before = optimizer.state()
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        optimizer.load_state(state)
+    assert optimizer.state().keys() == before.keys()
+    assert optimizer.steps == before["steps"]
+
+
+def test_an_update_by_no_name_is_refused():
+    with pytest.raises(TypeError, match="name: expected a str, got dict"):
+        AdamW().update({}, np.ones(2), np.ones(2))
 
 
 @pytest.mark.parametrize("rate", [math.nan, -1.0, math.inf, None, "1", True])
