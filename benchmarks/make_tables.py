@@ -24,8 +24,9 @@ from pymimic.paper.answers import Figures, answers, reproduced
 from pymimic.paper.experiment import TEACHER
 
 HERE = Path(__file__).parent
-README, PERFORMANCE, CHOOSE, PAPER = (
-    HERE.parent / path for path in ("README.md", "docs/performance.md", "docs/howto/choose.md", "docs/howto/paper.md")
+README, PERFORMANCE, CHOOSE, PAPER, COMPRESS = (
+    HERE.parent / path
+    for path in ("README.md", "docs/performance.md", "docs/howto/choose.md", "docs/howto/paper.md", "docs/howto/compress.md")
 )
 BEGIN, END = "<!-- {}: made by a script of benchmarks/ -->", "<!-- {}: end -->"
 WORK = {"forward": "forward", "step": "step", "adamw": "step with AdamW", "serving": "serve one row"}
@@ -187,6 +188,20 @@ def losses_table(figures: Figures) -> str:
     return table(["loss", "validation rows", "test rows"], lines)
 
 
+def compressed_tables(figures: Figures) -> str:
+    """A student and a deep net of each set, made smaller."""
+    parts = []
+    for title, name in (("UCI Letter", "compress-letter"), ("MNIST", "compress-mnist")):
+        lines = []
+        for run in figures.names(name, "bytes"):
+            counts = [f"{figures.number(name, 'bytes', run, column):,.0f}" for column in ("parameters", "bytes", "multiply_adds")]
+            lines.append([run, *counts, str(figures.share(name, "bytes", run)), str(figures.share(name, "bytes", run, "agreement"))])
+        student = figures.of(name, "bytes", "student: as trained")
+        about = f"{title}: k = {student[0]['rank'] or 'none'}, H = {int(student[0]['hidden']):,}, {len(student)} seeds."
+        parts.append(f"{about}\n\n{table(['', 'parameters', 'bytes', 'multiply-adds', 'test rows', 'agreement with the teacher'], lines)}")
+    return "\n\n".join(parts)
+
+
 def answers_list(figures: Figures) -> str:
     """The eight answers, then what became of the paper's claims."""
     told = [f"**{answer.question}** {answer.text}" for answer in answers(figures)]
@@ -217,6 +232,7 @@ def wanted() -> dict[Path, str]:
         README: between_marks(between_marks(readme, "demo", demo_table(demo)), "paper", sets_table(figures)),
         PERFORMANCE: with_tables(PERFORMANCE.read_text(), results),
         CHOOSE: between_marks(between_marks(choose, "defaults", defaults_table(defaults)), "losses", losses_table(figures)),
+        COMPRESS: between_marks(COMPRESS.read_text(), "compressed", compressed_tables(figures)),
         PAPER: between_marks(PAPER.read_text(), "answers", answers_list(figures)),
     }
 
