@@ -16,6 +16,7 @@ from pymimic import Student, formats
 from pymimic.exits import option
 
 SIZE = 128 + 4 * ROWS * D  # bytes of x.npy
+WITHOUT_BYTES = b"\x93NUMPY\x01\x00\x49\x00{'descr': '<U0', 'fortran_order': False, 'shape': (4, 9007199254740993)}\n"
 
 
 def test_info_says_what_runs_here(capsys):
@@ -89,6 +90,7 @@ def test_a_prediction_that_fails_leaves_the_old_file(files, monkeypatch, capsys)
         (lambda f: (f / "x.npy").write_bytes(pickle.dumps([1.0])), "got a pickle"),
         (lambda f: (f / "t.npy").write_bytes(b""), "logits: expected a .npy file of numbers, as numpy.save writes it, got an empty file"),
         (lambda f: np.save(f / "t.npy", np.array([{}], object)), "got an array of Python objects (make numbers of them"),
+        (lambda f: (f / "t.npy").write_bytes(WITHOUT_BYTES), "got an array of <U0, which takes no bytes"),
         (lambda f: np.savez((f / "x.npy").open("wb"), a=np.ones(3)), "got an archive, as numpy.savez writes it (save each array in a file"),
         (
             lambda f: np.save(f / "x.npy", np.ones((ROWS, D), int)),

@@ -52,6 +52,14 @@ def test_the_manifest_vouches_for_each_file(tmp_path):
     assert np.allclose(manifest["standardisation"]["mean"], says(x).mean(0), atol=1e-6)
 
 
+def test_moments_that_are_whole_numbers_of_many_digits_are_numbers(made):
+    path = made[0] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["standardisation"] = {"mean": [0] * manifest["outputs"], "scale": [1 << 64] * manifest["outputs"]}
+    path.write_text(json.dumps(manifest))
+    assert TransferSet.open(made[0]).standardised().scale.tolist() == [2.0**64] * manifest["outputs"]
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1

@@ -72,7 +72,7 @@ def map_npy(name: str, path: Path) -> Array:
         raise OSError(error.errno, f"{name}: {error.strerror or error}", where) from error
     except Exception:  # a damaged header can raise almost anything
         array = None
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or array.dtype.itemsize == 0:
         raise FileFormatError(f"{name}: expected a .npy file of numbers, as numpy.save writes it, got {kind_of(where)}: {where!r}")
     return array
 
@@ -114,6 +114,8 @@ def _flaw(file: BinaryIO) -> str:
         return "one with a damaged header"
     if dtype.hasobject:
         return "an array of Python objects (make numbers of them, such as by .astype(np.float32))"
+    if dtype.itemsize == 0:  # any shape fits into a file of any size
+        return f"an array of {dtype}, which takes no bytes"
     have, whole = os.fstat(file.fileno()).st_size, file.tell() + dtype.itemsize * math.prod(shape)
     return f"a truncated one, of {have} bytes instead of {whole}" if have < whole else "one that cannot be mapped"
 

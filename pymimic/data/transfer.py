@@ -311,5 +311,5 @@ class TransferSet:
 
     def _adopt(self, rows: StoredRows, known: dict[str, list[float]] | None) -> None:
         self._rows = rows
-        self._moments = None if known is None else (np.array(known["mean"]), np.array(known["scale"]))
+        self._moments = None if known is None else tuple(np.array(known[name], np.float64) for name in ("mean", "scale"))
         self._undo = self._opened = self._labels = None
