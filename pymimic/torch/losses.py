@@ -18,7 +18,7 @@ class MimicLoss(nn.Module):
 
     def forward(self, y: Tensor, t: Tensor, weights: Tensor | None = None) -> Tensor:
         """Of the student's logits y and the teacher's t, both (B, C), with weights (B,) of rows, or None for ones."""
-        _demand("t", t, y.shape)
+        _demand_logits(y, t)
         return _mean((_sums(y) - _sums(t)).square().sum(1) / 2, weights)
 
 
@@ -40,7 +40,7 @@ class DistillationLoss(nn.Module):
 
     def forward(self, y: Tensor, t: Tensor, labels: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """Of the student's logits y and the teacher's t, both (B, C); labels (B,) of int64, needed where alpha is below 1; weights (B,)."""
-        _demand("t", t, y.shape)
+        _demand_logits(y, t)
         T = self.temperature
         log_p, log_q = torch.log_softmax(_sums(t) / T, 1), torch.log_softmax(_sums(y) / T, 1)
         p = log_p.exp()
@@ -51,6 +51,8 @@ class DistillationLoss(nn.Module):
         if labels is None:
             raise ValueError(f"labels: expected (B,) integers, as alpha = {self.alpha} leaves them a share, got None")
         _demand("labels", labels, y.shape[:1])
+        if labels.dtype not in (torch.int64, torch.uint8):
+            raise RuntimeError(f"labels: expected dtype int64, got {str(labels.dtype).removeprefix('torch.')}")
         try:
             hard = _mean(nn.functional.cross_entropy(_sums(y), labels, reduction="none", ignore_index=_NO_LABEL), weights)
         except IndexError as error:
@@ -75,7 +77,18 @@ def _mean(rows: Tensor, weights: Tensor | None) -> Tensor:
     return rows.sum() / max(len(rows), 1)
 
 
-def _demand(name: str, given: Tensor, shape: torch.Size) -> None:
-    """Demand a shape, lest torch broadcasts."""
-    if given.shape != shape:
+def _demand_logits(y: Tensor, t: Tensor) -> None:
+    """Demand two tensors of one shape (B, C): of other axes nobody knows which are rows."""
+    _demand("y", y)
+    if y.dim() != 2:
+        cure = ": pass y.flatten(0, -2), and t likewise" if y.dim() > 2 else ""
+        raise ValueError(f"y: expected shape (B, C), got {tuple(y.shape)}{cure}")
+    _demand("t", t, y.shape)
+
+
+def _demand(name: str, given: Tensor, shape: torch.Size | None = None) -> None:
+    """Demand a tensor, and its shape if there is one, lest torch broadcasts."""
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(given).__name__}")
+    if shape is not None and given.shape != shape:
         raise ValueError(f"{name}: expected shape {tuple(shape)}, got {tuple(given.shape)}")

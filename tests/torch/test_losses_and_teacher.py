@@ -74,6 +74,25 @@ def test_wrong_arguments_of_losses():
         pt.DistillationLoss(1.0, alpha=0.5)(y, y, y.softmax(1))
 
 
+@pytest.mark.parametrize("loss", [pt.MimicLoss(), pt.DistillationLoss(2.0)], ids=["mimic", "distillation"])
+def test_logits_of_other_axes_are_refused(loss):
+    y = torch.tensor(Y)
+    for other, shape in ((y[None], r"\(1, 7, 4\): pass y.flatten\(0, -2\), and t likewise"), (y[0], r"\(4,\)")):
+        with pytest.raises(ValueError, match=rf"^y: expected shape \(B, C\), got {shape}$"):
+            loss(other, other)
+    with pytest.raises(TypeError, match=r"^t: expected a tensor, got ndarray$"):
+        loss(y, Y)
+    with pytest.raises(TypeError, match=r"^y: expected a tensor, got ndarray$"):
+        loss(Y, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.bool])
+def test_labels_of_another_dtype_are_refused(dtype):
+    y = torch.tensor(Y)
+    with pytest.raises(RuntimeError, match=rf"^labels: expected dtype int64, got {str(dtype)[6:]}$"):
+        pt.DistillationLoss(1.0, alpha=0.5)(y, y, torch.ones(7, dtype=dtype))
+
+
 def module():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 4))
