@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 
 from .. import _check
 from ..backends.interface import Saved
@@ -109,6 +110,8 @@ class FusedOptimizer(torch.optim.Optimizer):
         """y (B, C) of z (B, k): what the net calls. In training, its backward pass updates the weights."""
         net = self._net
         training = net.training and torch.is_grad_enabled()
+        if torch._C._are_functorch_transforms_active() and (training or any(_wrapped(getattr(net, name)) for name in _WIDE)):
+            raise RuntimeError(f"fused_optimizer: expected a forward pass outside of torch.func's transforms of the weights; {ONCE}")
         for name, address in self._memory.items():
             param = getattr(net, name)
             if training:
@@ -131,7 +134,7 @@ class FusedOptimizer(torch.optim.Optimizer):
         if waiting is not None:
             waiting.done = True  # it was skipped
         self._may_skip = False
-        y: Tensor = _fused_pass(self, rows.to(self._dtype), mask)
+        y: Tensor = _fused_pass(self, rows.to(self._dtype), mask)  # autocast may have made them bfloat16
         return y
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -154,6 +157,7 @@ class FusedOptimizer(torch.optim.Optimizer):
                     f"V: expected its gradient as the backward pass left it, got {'none' if V.grad is None else 'another'}; {ONCE}"
                 )
             self._optimizer.update("V", array(V), array(V.grad))
+            increment_version(V)
         self._updated = False
         for name in _WIDE:
             getattr(self._net, name).grad = None
@@ -211,8 +215,10 @@ class FusedOptimizer(torch.optim.Optimizer):
             awaited = "step()" if self._updated else "a forward pass"
             raise RuntimeError(f"fused_optimizer: expected {awaited} before another backward pass; {ONCE}")
         net = self._net
-        for name in _WIDE:
-            demand_plain(name, getattr(net, name))
+        for name, version in zip(_WIDE, waiting.versions):
+            demand_plain(name, param := getattr(net, name))
+            if param._version != version:
+                raise RuntimeError(f"{name}: expected the values that the forward pass saw, got some that were changed in place since")
         if not reached(self._leaf):
             raise RuntimeError("fused_optimizer: expected a backward pass to the weights, got one to others; use evaluation mode for it")
         for name in _WIDE:
@@ -227,6 +233,7 @@ class FusedOptimizer(torch.optim.Optimizer):
         dz = self._handle.step(
             array(dy.contiguous()), array(z), self._optimizer, saved=waiting.saved, need_dz=need_dz, **waiting.mask
         )  # fmt: skip
+        increment_version([getattr(net, name) for name in _WIDE])  # other graphs that saved them refuse to go back
         self._saved, waiting.saved, waiting.done = waiting.saved, None, True
         self._waiting, self._updated = None, True
         for name in _WIDE:
@@ -238,8 +245,9 @@ class FusedOptimizer(torch.optim.Optimizer):
 class _Pass:
     """A forward pass, as its backward pass finds it."""
 
-    def __init__(self, mask: dict[str, Any]) -> None:
-        self.mask, self.done, self.saved = mask, False, None  # type: tuple[dict[str, Any], bool, Saved | None]
+    def __init__(self, mask: dict[str, Any], versions: list[int]) -> None:
+        self.mask, self.versions, self.done = mask, versions, False
+        self.saved: Saved | None = None
 
 
 @torch._disable_dynamo  # type: ignore[attr-defined]  # `torch.compiler.disable` imports the compiler at once
@@ -253,7 +261,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, leaf: Tensor, optimizer: FusedOptimizer, mask: dict[str, Any]) -> Tensor:
         numbers = {"seed": number("seed", mask["seed"], 64), "offset": number("offset", mask["offset"], 32)} if mask else {}
-        z, ctx.waiting, ctx.optimizer = rows.contiguous(), _Pass(mask | numbers), optimizer
+        versions = [getattr(optimizer._net, name)._version for name in _WIDE]
+        z, ctx.waiting, ctx.optimizer = rows.contiguous(), _Pass(mask | numbers, versions), optimizer
         handle, y = optimizer._handle, z.new_empty((len(z), len(optimizer._net.c)))
         save: bool | Saved = handle.keeps(len(z)) and (optimizer._saved or True)
         made = handle.forward(array(z), save=save, out=array(y), **ctx.waiting.mask)
@@ -266,6 +275,11 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, None, None]:
         return ctx.optimizer._backward(ctx.waiting, dy, *ctx.saved_tensors, ctx.needs_input_grad[0]), None, None, None
+
+
+def _wrapped(param: Tensor) -> bool:
+    """Whether it is a transform's, of `torch.func`, and has no memory."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(param))  # type: ignore[attr-defined]
 
 
 def _listed(names: set[str]) -> str:

@@ -122,3 +122,38 @@ def test_copies(net, copied):
     with pytest.raises(TypeError, match=r"^fused_optimizer: expected not to be copied or pickled; save state_dict\(\)"):
         copied(optimizer)
     copy.deepcopy(net).fused_optimizer().load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_weights_that_change_before_the_backward_pass(net, name):
+    net.fused_optimizer("sgd", lr=1e-2)
+    loss = fit(net)
+    with torch.no_grad():
+        getattr(net, name).mul_(2)
+    before = {name: param.detach().clone() for name, param in net.named_parameters()}
+    with refused(rf"^{name}: expected the values that the forward pass saw, got some that were changed in place since"):
+        loss.backward()
+    assert all(torch.equal(param, before[name]) for name, param in net.named_parameters())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_graph_from_before_the_step_is_stale(net, fused):
+    """As with torch's own optimizers: its saved weights are gone."""
+    optimizer = net.fused_optimizer("sgd", lr=1e-2) if fused else torch.optim.SGD(net.parameters(), 1e-2)
+    x = X.clone().requires_grad_()
+    wide, bottleneck = net.eval()(x).sum(), torch.nn.functional.linear(x, net.V).sum()
+    fit(net.train()).backward()
+    optimizer.step()
+    for early in (wide, bottleneck):
+        with refused(r"modified by an inplace operation"):
+            torch.autograd.grad(early, x)
+
+
+def test_transforms_of_the_weights(net):
+    net.fused_optimizer()
+    with refused(r"^fused_optimizer: expected a forward pass outside of torch.func's transforms"):
+        torch.vmap(net)(X.reshape(4, 8, D))
+    params = dict(net.eval().named_parameters())
+    with refused(r"^fused_optimizer: expected a forward pass outside of torch.func's transforms"):
+        torch.func.grad(lambda params: torch.func.functional_call(net, params, X).sum())(params)
+    assert torch.allclose(torch.vmap(net)(X.reshape(4, 8, D)), net(X).reshape(4, 8, C), atol=1e-6)
