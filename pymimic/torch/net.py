@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nets.student import Student
-from .operators import first_offset, shallow
+from .operators import demand_tensor, first_offset, shallow
 
 if TYPE_CHECKING:
     from .fused import FusedOptimizer
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _LAYERS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU, "identity": nn.Identity, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU,
 }  # fmt: skip
+_CAST = (torch.float32, torch.float16, torch.bfloat16)  # by `torch.autocast`, each to its own dtype
 _MOST_TICKETS = 4096  # forward passes of checkpoints that wait for their backward pass
 
 
@@ -83,10 +84,16 @@ class MimicNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits y (..., C) of x (..., D); float32 where the weights are bfloat16, and inside `torch.autocast`."""
+        first = self.U if self.V is None else self.V
+        demand_tensor("x", x, sparse=self.V is not None)
         if x.shape[-1:] != (self.inputs,):
             raise RuntimeError(f"x: expected shape (..., {self.inputs}), got {tuple(x.shape)}")
+        if x.device != first.device:
+            raise RuntimeError(f"x: expected a tensor on {first.device} as the weights are, got one on {x.device}")
         if self.mean is not None and self.scale is not None:
             x = (x - self.mean) * self.scale
+        if x.dtype != first.dtype and not (x.dtype in _CAST and torch.is_autocast_enabled(x.device.type)):
+            raise RuntimeError(f"x: expected dtype {_name(first)} as the weights have, got {_name(x)}: pass x.to({first.dtype})")
         z = x if self.V is None else nn.functional.linear(x, self.V)
         rows = z if z.dim() == 2 else z.reshape(-1, z.shape[-1])
         mask = self._mask() if self.training and self.dropout else {}
@@ -99,7 +106,7 @@ class MimicNet(nn.Module):
     def _mask(self) -> dict[str, Any]:
         """The operators' keywords for the next mask, or for the one of the first pass where a checkpoint makes a second one."""
         again = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-        ticket = None if torch.compiler.is_compiling() else int(torch.randint(1 << 62, ()))
+        ticket = None if torch.compiler.is_compiling() else _drawn()
         if not again:
             offset = first_offset(self.offset) if torch.compiler.is_compiling() else self.offset.clone()
             self.offset.add_(1)
@@ -163,11 +170,12 @@ class MimicNet(nn.Module):
         if not isinstance(layers, nn.Sequential):
             raise TypeError(f"layers: expected a Sequential, got {type(layers).__name__}")
         found = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
-        linear = [layer for layer in found if isinstance(layer, nn.Linear)]
+        linear = [layer for layer in found if _says_what(layer, nn.Linear)]
         names = [name for name, kind in _LAYERS.items() if len(found) > 2 and type(found[-2]) is kind]
         gelu = names == ["gelu"] and found[-2].approximate != "none"
         behind = len(layers) > 1 and isinstance(layers[-2], nn.Dropout)
-        if len(linear) != len(found) - 1 or len(found) not in (3, 4) or not names or gelu or len(layers) - len(found) != behind:
+        other = not _says_what(layers, nn.Sequential) or len(found) not in (3, 4) or len(linear) != len(found) - 1
+        if other or not names or gelu or len(layers) - len(found) != behind:
             kinds = ", ".join(_LAYERS[name].__name__ for name in _LAYERS)
             raise ValueError(
                 f"layers: expected Linear, Linear, one of {kinds}, Linear, perhaps with a Dropout before the last, got {layers}"
@@ -243,6 +251,23 @@ class _Ticket:
 
     offset: Tensor | None  # None where another pass has the ticket too
     found: bool = False  # by a second pass
+
+
+def _drawn() -> int:
+    """A number from torch's random generator."""
+    number = torch.randint(1 << 62, ())
+    if torch._C._functorch.is_batchedtensor(number):  # type: ignore[attr-defined]
+        raise RuntimeError("randomness: expected 'same' for a net with dropout, which has one mask for all of a vmap, got 'different'")
+    return int(number)
+
+
+def _says_what(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module is of that kind, with the kind's own forward pass, as parametrized ones have it."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -91,11 +91,16 @@ def linear_dropout(
 def _contiguous(**tensors: Any) -> list[Tensor]:
     """The tensors, copied where they are not contiguous."""
     for name, given in tensors.items():
-        if not isinstance(given, Tensor):
-            raise RuntimeError(f"{name}: expected a tensor, got {type(given).__name__}")
-        if given.layout != torch.strided or given.is_nested:
-            raise RuntimeError(f"{name}: expected a dense tensor, got one that is {'nested' if given.is_nested else given.layout}")
+        demand_tensor(name, given)
     return [given.contiguous() for given in tensors.values()]
+
+
+def demand_tensor(name: str, given: Any, sparse: bool = False) -> None:
+    """Demand a tensor, dense if `sparse` is not allowed."""
+    if not isinstance(given, Tensor):
+        raise RuntimeError(f"{name}: expected a tensor, got {type(given).__name__}")
+    if given.is_nested or (given.layout != torch.strided and not sparse):
+        raise RuntimeError(f"{name}: expected a dense tensor, got one that is {'nested' if given.is_nested else given.layout}")
 
 
 def _named(seed: Tensor | None, offset: Tensor | None, activation: str, dropout: float, origin: Any) -> dict[str, Any]:

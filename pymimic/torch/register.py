@@ -90,8 +90,8 @@ def _of_one_place(call: Any, fake: Kernel) -> Kernel:
     def checked(*arguments: Any) -> Any:
         place = arguments[0].device
         for name, given in zip(names, arguments):
-            if isinstance(given, Tensor) and given.device.type == "meta" != place.type:
-                raise RuntimeError(f"{name}: expected a tensor on {place} as {names[0]} is, got one on meta")
+            if isinstance(given, Tensor) and (given.device.type == "meta") != (place.type == "meta"):
+                raise RuntimeError(f"{name}: expected a tensor on {place} as {names[0]} is, got one on {given.device}")
         return fake(*arguments)
 
     return checked

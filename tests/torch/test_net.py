@@ -126,6 +126,16 @@ def test_a_sequential_of_torchs():
     assert layers[1].weight.any()
 
 
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Halved(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
 @pytest.mark.parametrize(
     "layers",
     [
@@ -135,11 +145,22 @@ def test_a_sequential_of_torchs():
         [nn.Linear(D, H), nn.ReLU(), nn.Linear(H, H), nn.ReLU(), nn.Linear(H, C)],
         [nn.Dropout(), nn.Linear(D, H), nn.ReLU(), nn.Linear(H, C)],
         [],
+        [Doubled(D, H), nn.ReLU(), nn.Linear(H, C)],
     ],
 )
 def test_other_sequentials_are_refused(layers):
     with pytest.raises(ValueError, match=r"^layers: expected Linear, Linear, one of ReLU"):
         pt.MimicNet.from_sequential(nn.Sequential(*layers))
+
+
+def test_a_sequential_with_a_forward_pass_of_its_own_is_refused():
+    with pytest.raises(ValueError, match=r"^layers: expected Linear, Linear, one of ReLU"):
+        pt.MimicNet.from_sequential(Halved(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, C)))
+
+
+def test_a_parametrized_layer_has_the_weights_that_it_computes():
+    layers = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(D, H)), nn.ReLU(), nn.Linear(H, C))
+    assert torch.allclose(pt.MimicNet.from_sequential(layers)(X), layers(X), atol=1e-5)
 
 
 def test_what_is_no_sequential_is_refused():
@@ -220,6 +241,16 @@ def test_functional_calls_give_gradients_for_each_row():
     each = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(params, X[:4])
     whole = torch.func.grad(loss)(params, X[:4])
     assert all(torch.allclose(each[name].sum(0), whole[name], atol=1e-4) for name in params)
+
+
+def test_a_vmap_has_one_mask():
+    net, twin = (pt.MimicNet(D, H, C, K, dropout=0.5) for _ in range(2))
+    x = X[:16].expand(2, 16, D)
+    first, second = torch.vmap(net, randomness="same")(x)
+    assert torch.equal(first, second)
+    assert torch.allclose(first, twin(X[:16]), atol=1e-5)
+    with pytest.raises(RuntimeError, match=r"^randomness: expected 'same' for a net with dropout"):
+        torch.vmap(net, randomness="different")(x)
 
 
 def test_arguments_are_the_students():

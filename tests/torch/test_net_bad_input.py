@@ -1,5 +1,7 @@
 """What a MimicNet refuses."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,44 @@ def standardised(mean=0.0, scale=1.0):
 def test_inputs_of_another_width(net, x):
     with pytest.raises(RuntimeError, match=rf"^x: expected shape \(\.\.\., {D}\), got \({', '.join(map(str, x.shape))}\)$"):
         net(x)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("rank", [None, 4])
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (X.double(), "expected dtype float32 as the weights have, got float64: pass x.to(torch.float32)"),
+        (X.half(), "expected dtype float32 as the weights have, got float16: pass x.to(torch.float32)"),
+        (X.long(), "expected dtype float32 as the weights have, got int64: pass x.to(torch.float32)"),
+        (X.cfloat(), "expected dtype float32 as the weights have, got complex64: pass x.to(torch.float32)"),
+        (X.to("meta"), "expected a tensor on cpu as the weights are, got one on meta"),
+        (X.numpy(), "expected a tensor, got ndarray"),
+        (X.tolist(), "expected a tensor, got list"),
+    ],
+    ids=["float64", "float16", "int64", "complex64", "meta", "array", "list"],
+)
+def test_inputs_of_another_kind(x, says, rank, fused):
+    net = pt.MimicNet(D, H, C, rank)
+    optimizer = net.fused_optimizer() if fused else None
+    with pytest.raises(RuntimeError, match=rf"^x: {re.escape(says)}$"):
+        net(x)
+    assert optimizer is None or net._fused is optimizer
+
+
+def test_sparse_inputs():
+    assert torch.allclose(pt.MimicNet(D, H, C, 4)(X.to_sparse()), pt.MimicNet(D, H, C, 4)(X))
+    with pytest.raises(RuntimeError, match=r"^x: expected a dense tensor, got one that is torch.sparse_coo$"):
+        pt.MimicNet(D, H, C)(X.to_sparse())
+
+
+def test_autocast_takes_what_it_casts():
+    for rank in (None, 4):
+        net = pt.MimicNet(D, H, C, rank)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert all(net(X.to(dtype)).dtype == torch.float32 for dtype in (torch.float32, torch.float16, torch.bfloat16))
+            with pytest.raises(RuntimeError, match=r"^x: expected dtype float32 as the weights have, got float64"):
+                net(X.double())
 
 
 def test_all_follow_the_device_context():

@@ -99,6 +99,12 @@ def test_tensors_on_meta_beside_others(name):
         pt.shallow(**given, dropout=0.5)
 
 
+def test_a_first_tensor_on_meta_alone():
+    z, *rest = tensors()
+    with pytest.raises(RuntimeError, match=r"^U: expected a tensor on meta as z is, got one on cpu$"):
+        pt.shallow(z.to("meta"), *rest)
+
+
 @pytest.mark.parametrize("kind", ["to_sparse", "to_sparse_csr", "to_mkldnn"])
 def test_layouts_that_are_not_dense(kind):
     z, *rest = tensors()
