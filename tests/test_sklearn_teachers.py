@@ -9,11 +9,13 @@ import pytest
 pytest.importorskip("sklearn", minversion="1.6")
 from mimics import BODY, GROWTH, IRIS, KIND, QUICK, Noted, logistic
 from sklearn.base import clone
-from sklearn.ensemble import StackingRegressor
+from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsRegressor
-from sklearn.svm import LinearSVC
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeRegressor
 
 import pymimic as pm
@@ -154,6 +156,8 @@ def three_of_four(labels):
         (logistic().fit(IRIS[:, :3], KIND), ValueError, "X has 4 features, but teacher LogisticRegression is expecting 3"),
         (LinearRegression(), TypeError, "teacher: expected a classifier with predict_proba, got LinearRegression"),
         (LinearSVC(), TypeError, "teacher: expected a classifier with predict_proba, got LinearSVC"),
+        (SVC(), TypeError, "teacher: expected a classifier with predict_proba, got SVC"),
+        (SVC().fit(IRIS, KIND), TypeError, "teacher: expected a classifier with predict_proba, got SVC"),
         (LogisticRegression, TypeError, "got the class LogisticRegression"),
         (3, TypeError, "teacher: expected a classifier with predict_proba, got int"),
         (pm.from_callable(lambda x: x[:, :2]), ValueError, "teacher: expected 3 outputs, as y has, got 2"),
@@ -163,6 +167,15 @@ def three_of_four(labels):
 def test_a_teacher_that_cannot_teach_is_refused(teacher, error, message):
     with pytest.raises(error, match=message):
         MimicClassifier(teacher, **QUICK).fit(IRIS, KIND)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_stack_that_shows_its_probabilities_once_it_is_fitted(wrapped):
+    stack = StackingClassifier([("logistic", logistic())], cv=2)
+    assert not hasattr(stack, "predict_proba")
+    mimic = MimicClassifier(make_pipeline(StandardScaler(), stack) if wrapped else stack, **QUICK).fit(IRIS, KIND)
+    assert mimic.teacher_.predict_proba(IRIS).shape == (150, 3)
+    assert mimic.score(IRIS, KIND) > 0.8
 
 
 def test_a_fitted_teacher_knows_the_columns_by_their_names():

@@ -54,6 +54,7 @@ class Lesson(NamedTuple):
             return self._fitted(clone(teacher).set_params(**seed), numbers)
 
         fitted = fit(np.arange(len(self.x)))
+        self._demand_kind(fitted)  # which an estimator may not show before
         made = self._as_teacher(fitted)
         return Taught(fitted, made, self._out_of_fold(lambda numbers: self._as_teacher(fit(numbers)), made))
 
@@ -96,16 +97,10 @@ class Lesson(NamedTuple):
 
     def _demand(self, teacher: Any) -> None:
         """Demand a teacher for these rows, before it is fitted."""
-        name, features = type(teacher).__name__, self.rows.x.shape[1]
-        wanted = "a regressor" if self.classes is None else "a classifier with predict_proba"
-        if not is_teacher(teacher):
-            suits = is_regressor(teacher) if self.classes is None else hasattr(teacher, "predict_proba") and not is_regressor(teacher)
-            if isinstance(teacher, type) or not suits:
-                raise TypeError(f"teacher: expected {wanted}, got {f'the class {teacher.__name__}' if isinstance(teacher, type) else name}")
-            if not (_has_learned(teacher) or hasattr(teacher, "fit")):
-                raise TypeError(f"teacher: expected {wanted} that is fitted or has fit, got {name}")
+        self._demand_kind(teacher)
         if not _has_learned(teacher):
             return
+        name, features = type(teacher).__name__, self.rows.x.shape[1]
         expects = getattr(teacher, "n_features_in_", getattr(teacher, "inputs", features))
         if expects != features:
             raise ValueError(f"X has {features} features, but teacher {name} is expecting {expects} features as input")
@@ -116,6 +111,19 @@ class Lesson(NamedTuple):
         if self.classes is not None and known is not None and set(known) != set(self.classes):
             difference = difference_of(known, "the teacher", self.classes, "y")
             raise ValueError(f"teacher: expected the classes of y, {difference}")
+
+    def _demand_kind(self, teacher: Any) -> None:
+        """Demand a classifier or a regressor. One that is not fitted may get `predict_proba` by that, as a stack of estimators does."""
+        if is_teacher(teacher):
+            return
+        wanted = "a regressor" if self.classes is None else "a classifier with predict_proba"
+        answers = hasattr(teacher, "predict_proba") or (hasattr(type(teacher), "predict_proba") and not _has_learned(teacher))
+        suits = is_regressor(teacher) if self.classes is None else answers and not is_regressor(teacher)
+        if isinstance(teacher, type) or not suits:
+            got = f"the class {teacher.__name__}" if isinstance(teacher, type) else type(teacher).__name__
+            raise TypeError(f"teacher: expected {wanted}, got {got}")
+        if not (_has_learned(teacher) or hasattr(teacher, "fit")):
+            raise TypeError(f"teacher: expected {wanted} that is fitted or has fit, got {type(teacher).__name__}")
 
 
 def is_teacher(teacher: Any) -> bool:
