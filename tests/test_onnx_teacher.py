@@ -81,6 +81,28 @@ def test_batches_are_no_larger_than_asked(path, shape, monkeypatch):
     assert sizes == ([10, 10, 10, 7] if shape[0] == "N" else [8] * 5)
 
 
+@pytest.mark.parametrize(
+    ("x", "error", "says"),
+    [
+        (X[0], ValueError, r"x: expected shape \(B, D\), got \(12,\)"),
+        (X[:, :, None], ValueError, r"x: expected shape \(B, D\), got \(37, 12, 1\)"),
+        (X.astype(str), TypeError, "x: expected rows of real numbers, got <U"),
+        (X.astype(np.complex64), TypeError, "x: expected rows of real numbers, got complex64"),
+        (None, TypeError, "x: expected a NumPy array, got builtins.NoneType"),
+    ],
+    ids=["row", "cube", "text", "complex", "none"],
+)
+def test_what_is_no_rows_is_refused(path, x, error, says):
+    with pytest.raises(error, match=f"^{says}"):
+        teacher(linear(path)).logits(x)
+
+
+@pytest.mark.parametrize("give", [np.ndarray.tolist, np.asfortranarray, lambda x: x.astype(np.float64)], ids=["list", "columns", "float64"])
+def test_rows_in_other_forms(path, give):
+    taught = teacher(linear(path))
+    assert np.array_equal(taught.logits(give(X)), taught.logits(X))
+
+
 def test_rows_of_another_size_are_refused(path):
     taught = teacher(linear(path, ("N", 1, 3, 4)))
     with pytest.raises(ValueError, match=r"x: expected rows for an input of shape \(B, 1, 3, 4\), as 't.onnx' has, got rows of 6 values"):

@@ -94,6 +94,7 @@ class _Model:
             raise ValueError(f"model: expected {self.path!r} as it was when the teacher was pickled, got another model")
 
     def __call__(self, x: Array) -> Array:
+        x = _rows(x)
         parts = [self._checked(self._run(batch)[: len(rows)], len(rows)) for rows, batch in self._batches(x)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -129,6 +130,15 @@ class _Model:
             return y
         p = demand_probabilities("probabilities", y.astype(np.float64), repr(self.name))
         return log_probabilities(p, self.floor)
+
+
+def _rows(x: Any) -> Array:
+    """Rows as whoever asks the teacher itself may bring them: (B, D) numbers."""
+    rows = _check.data_array("x", x)
+    if rows.dtype.kind not in "fiub":
+        raise TypeError(f"x: expected rows of real numbers, got {rows.dtype}")
+    _check.Dims().shape("x", rows.shape, ("B", "D"))
+    return rows
 
 
 def _opened(runtime: Any, path: str) -> Any:

@@ -34,6 +34,10 @@ class ModuleTeacher:
     def logits(self, x: Array) -> Array:
         """Logits (B, C) float32 of rows x (B, D)."""
         rows = _check.contiguous(_check.host_array("x", x))
+        if rows.dtype.kind not in "fiub":
+            raise TypeError(f"x: expected rows of real numbers, got {rows.dtype}")
+        if rows.ndim < 2:
+            raise ValueError(f"x: expected shape (B, D), got {_check.shape_text(rows.shape)}")
         first = next((given for given in self.module.parameters() if given.is_floating_point()), torch.empty(0))
         device, dtype = self.device or first.device, self.dtype or first.dtype
         if self.input_shape is not None:

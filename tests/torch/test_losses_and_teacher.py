@@ -171,6 +171,15 @@ def test_what_is_not_a_teacher():
         pt.teacher(Pair()).logits(X)
 
 
+def test_what_is_no_rows():
+    taught = pt.teacher(module())
+    with pytest.raises(ValueError, match=r"^x: expected shape \(B, D\), got \(12,\)$"):
+        taught.logits(X[0])
+    for kind in (np.complex64, str, object):
+        with pytest.raises(TypeError, match=rf"^x: expected rows of real numbers, got {'<U' if kind is str else np.dtype(kind)}"):
+            taught.logits(X.astype(kind))
+
+
 def test_a_module_cannot_write_to_the_rows(tmp_path):
     np.save(tmp_path / "x.npy", X)
     net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(12, 4))
