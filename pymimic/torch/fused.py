@@ -279,7 +279,7 @@ class _Fused(torch.autograd.Function):
 
 def _wrapped(param: Tensor) -> bool:
     """Whether it is a transform's, of `torch.func`, and has no memory."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(param))  # type: ignore[attr-defined]
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(param))
 
 
 def _listed(names: set[str]) -> str:

@@ -170,11 +170,11 @@ class MimicNet(nn.Module):
         if not isinstance(layers, nn.Sequential):
             raise TypeError(f"layers: expected a Sequential, got {type(layers).__name__}")
         found = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
-        linear = [layer for layer in found if _says_what(layer, nn.Linear)]
+        linear = [layer for layer in found if isinstance(layer, nn.Linear) and _is_plain(layer, nn.Linear)]
         names = [name for name, kind in _LAYERS.items() if len(found) > 2 and type(found[-2]) is kind]
         gelu = names == ["gelu"] and found[-2].approximate != "none"
         behind = len(layers) > 1 and isinstance(layers[-2], nn.Dropout)
-        other = not _says_what(layers, nn.Sequential) or len(found) not in (3, 4) or len(linear) != len(found) - 1
+        other = not _is_plain(layers, nn.Sequential) or len(found) not in (3, 4) or len(linear) != len(found) - 1
         if other or not names or gelu or len(layers) - len(found) != behind:
             kinds = ", ".join(_LAYERS[name].__name__ for name in _LAYERS)
             raise ValueError(
@@ -256,14 +256,14 @@ class _Ticket:
 def _drawn() -> int:
     """A number from torch's random generator."""
     number = torch.randint(1 << 62, ())
-    if torch._C._functorch.is_batchedtensor(number):  # type: ignore[attr-defined]
+    if torch._C._functorch.is_batchedtensor(number):
         raise RuntimeError("randomness: expected 'same' for a net with dropout, which has one mask for all of a vmap, got 'different'")
     return int(number)
 
 
-def _says_what(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a module is of that kind, with the kind's own forward pass, as parametrized ones have it."""
-    return isinstance(module, kind) and type(module).forward is kind.forward
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module of that kind has the kind's forward pass, as parametrized ones do."""
+    return type(module).forward is kind.forward
 
 
 def _name(tensor: Tensor) -> str:
