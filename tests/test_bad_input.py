@@ -224,6 +224,8 @@ def test_a_bad_out_of_gradients():
 def test_unknown_needs(op, known):
     refuses(ValueError, "needs", call, op, needs=("V" if "V" not in known else "W",))
     refuses(ValueError, "needs", call, op, needs=(*known, "everything"))
+    refuses(ValueError, "needs", call, op, needs=[[known[0]]])
+    refuses(TypeError, "needs", call, op, needs=1)
 
 
 @pytest.mark.parametrize("op", ["shallow_forward", "shallow_backward"])

@@ -135,6 +135,10 @@ def test_the_message_says_what_each_has(checkpoint):
 def test_names_that_are_none_are_refused(checkpoint):
     with pytest.raises(ValueError, match=r"resume_with: expected names among accumulate, .*, got everything"):
         fit(resume=checkpoint, resume_with=["everything", "seed"])
+    with pytest.raises(ValueError, match=r"resume_with: expected names among accumulate, .*, got \['seed'\]"):
+        fit(resume=checkpoint, resume_with=[["seed"]])
+    with pytest.raises(TypeError, match="resume_with: expected a sequence of names of settings, got int"):
+        fit(resume=checkpoint, resume_with=1)
 
 
 def test_functions_of_one_name_are_told_apart_by_their_rates(tmp_path):

@@ -71,7 +71,8 @@ def integers(name: str, value: object, low: int, high: int) -> list[int]:
 
 def needs(value: Iterable[str], known: Sequence[str]) -> frozenset[str]:
     """Demand a set of argument names."""
-    chosen = frozenset([value] if isinstance(value, str) else value)
-    if not chosen <= set(known):
-        raise ValueError(f"needs: expected names among {', '.join(known)}, got {', '.join(sorted(chosen - set(known)))}")
-    return chosen
+    names = [value] if isinstance(value, str) else sequence("needs", value, "names")
+    other = [name for name in names if not one_of(name, known)]
+    if other:
+        raise ValueError(f"needs: expected names among {', '.join(known)}, got {', '.join(sorted(map(str, other)))}")
+    return frozenset(names)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _check
 from ..data.cases import Cases, Rows, both, read
 from ..differences import short
 from ..errors import FileFormatError
@@ -93,9 +94,9 @@ def demand_same_run(path: Path, have: Any, want: dict[str, Any], resume_with: It
     if "learning_rate" not in given:  # of an earlier version, which kept less of functions
         wanted |= {"loss": wanted["loss"].rpartition(".")[2], "augment": wanted["augment"] is not None}
     free = changeable(wanted)
-    asked = set(resume_with)
-    if not asked <= free:
-        raise ValueError(f"resume_with: expected names among {', '.join(sorted(free))}, got {', '.join(sorted(map(str, asked - free)))}")
+    asked = list(resume_with)
+    if other := [name for name in asked if not _check.one_of(name, free)]:
+        raise ValueError(f"resume_with: expected names among {', '.join(sorted(free))}, got {', '.join(sorted(map(str, other)))}")
     common = [name for name in wanted if name in given and name not in asked]
     found = [(name, short(given[name]), short(wanted[name])) for name in common if wanted[name] != given[name]]
     if have["student"].keys() != want["student"].keys():  # nets of two kinds
