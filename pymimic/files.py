@@ -99,6 +99,8 @@ def read_safetensors(path: Path, kind: str | None = None, name: str = "path") ->
             arrays = {name: _array(file, entry["dtype"], entry["shape"]) for name, entry in entries}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise FileFormatError(f"{where}: expected a whole file that pymimic wrote, got another ({error})") from error
+        except MemoryError as error:
+            raise OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}: its arrays do not fit in memory") from error
     if metadata["format"] > 1:
         wanted = metadata.get("sha256")
         digest = hashlib.sha256(_DIGEST.sub(lambda found: found[0].replace(found[1], _NO_DIGEST), header, 1))

@@ -10,8 +10,10 @@ import numpy as np
 from .. import _check
 from ..backends import choose
 from ..backends.interface import Array
+from ..errors import FileFormatError
 from ..files import Path, read_metadata
 from ..nets.student import Student
+from ..targets import expanded
 from ..unit_files import read_arrays
 from ..weights import ShallowWeights
 from .group import Group
@@ -88,8 +90,7 @@ class ShardedStudent(Student):
         """
         part, group = cls.__new__(cls), group or Group()
         with group.together():
-            metadata = read_metadata(path, cls.file_kind)
-            part.hidden = _check.integer("path: hidden", metadata.get("configuration", {}).get("hidden"), 1, 1 << 31)
+            part.hidden = _hidden_of(path, read_metadata(path, cls.file_kind))
             part._take_part(group, shares, reproducible)
             part._fill(path, *read_arrays(path, cls.file_kind, units=part.units))
         part._meet()
@@ -181,6 +182,14 @@ class ShardedStudent(Student):
         with self.group.together():
             found = read_arrays(path, kind, name, self.units)
         return found
+
+
+def _hidden_of(path: Path, metadata: Mapping[str, Any]) -> int:
+    """H, as a file's metadata has it."""
+    try:
+        return _check.integer("hidden", metadata["configuration"]["hidden"], 1, 1 << 31)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FileFormatError(f"path: {expanded(path)!r}: expected a student's configuration, got: {error}") from error
 
 
 def _cut(arrays: Mapping[str, Array], units: Units) -> dict[str, Array]:

@@ -1,14 +1,17 @@
 """Files that several processes wrote, read in any number of parts, and what is said of those that don't belong together."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
+from pymimic import Student
 from pymimic.distributed import Units
 from pymimic.distributed.group import Group
 from pymimic.distributed.saving import remove, write_arrays
+from pymimic.distributed.student import ShardedStudent
 from pymimic.errors import FileFormatError
 from pymimic.files import read_safetensors, write_safetensors
 from pymimic.unit_files import is_of_units, read_arrays
@@ -150,3 +153,86 @@ def test_a_reader_written_from_the_page(path):
         arrays[name] = np.concatenate([part[0][name] for part in parts])
     assert arrays.keys() == ARRAYS.keys()
     assert all(np.array_equal(arrays[name], array) for name, array in ARRAYS.items())
+
+
+TWO = {"token": "0123abcd", "units": [[0, 32], [32, 64]]}
+CONFIGURATION = Student(3, 64, 2).configuration()
+
+
+def forged(path, shards, *parts, **metadata):
+    """A student's file and those of its units, of which one may be left out."""
+    head = {"kind": "student", "configuration": CONFIGURATION, "input_standardisation": None, "bits": None, "shards": shards}
+    write_safetensors(path, {"c": np.zeros(2, np.float32)}, head | metadata)
+    for rank, part in enumerate(parts):
+        if part is not None:
+            write_safetensors(f"{path}.0123abcd-{rank}", part, {"kind": "shard", "token": "0123abcd", "units": shards["units"][rank]})
+    return path
+
+
+def units(**other):
+    arrays = {"U": np.ones((32, 3), np.float32), "b": np.ones(32, np.float32), "W": np.ones((32, 2), np.float32)}
+    return {name: array for name, array in (arrays | other).items() if array is not None}
+
+
+FORGED = {
+    "columns": units(U=np.ones((32, 4), np.float32)),
+    "one column": units(U=np.ones((32, 1), np.float32)),
+    "float64": units(U=np.full((32, 3), 1e300)),
+    "integers": units(W=np.ones((32, 2), np.int64)),
+    "no axes": units(b=np.float32(1)),
+    "a missing array": units(U=None),
+    "another array": units(V=np.ones((32, 3), np.float32)),
+}
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("other", FORGED.values(), ids=FORGED)
+def test_files_of_units_whose_arrays_are_not_alike(tmp_path, other, first):
+    path = forged(tmp_path / "s", TWO, *((other, units()) if first else (units(), other)))
+    for load in (Student.load, ShardedStudent.load):
+        with pytest.raises(FileFormatError, match=r"^path: '.*s': expected (the same arrays of all its units|its units \d+ to \d+)"):
+            load(path)
+    forged(path, TWO, units(), units())
+    assert np.array_equal(Student.load(path).arrays()["U"], np.ones((64, 3)))
+
+
+@pytest.mark.parametrize("end", [2**50, 2**70, float("inf"), float("nan"), 64.0, "64", True, None, 0, 31])
+def test_more_units_than_files_hold(tmp_path, end):
+    for parts in ([units()], [units(), units()]):
+        path = forged(tmp_path / "s", {"token": "0123abcd", "units": [[0, 32], [32, end]]}, *parts)
+        for load in (Student.load, ShardedStudent.load):
+            with pytest.raises(FileFormatError, match=r"^path: '.*s': expected"):
+                load(path)
+
+
+def test_a_claim_of_units_takes_no_memory(tmp_path):
+    many = {"token": "0123abcd", "units": [[0, 32], [32, 2**31 - 1]]}
+    path = forged(tmp_path / "s", many, units(), units())
+    with pytest.raises(FileFormatError, match=r"expected files for 2147483647 units, got \d+ bytes"):
+        Student.load(path)
+
+
+@pytest.mark.parametrize("configuration", [None, [], "x", 3, {}, {"hidden": "64"}, {"hidden": 10**400}, {"hidden": None}, {"hidden": [64]}])
+def test_a_forged_configuration_of_several_processes(tmp_path, configuration):
+    path = forged(tmp_path / "s", TWO, units(), units(), configuration=configuration)
+    for load in (Student.load, ShardedStudent.load):
+        with pytest.raises(FileFormatError, match=r"^path: '.*s': expected a student's configuration"):
+            load(path)
+
+
+def test_an_array_of_units_without_axes(tmp_path):
+    arrays = Student(3, 64, 2).arrays() | {"b": np.float32(1)}
+    write_safetensors(
+        tmp_path / "s", arrays, {"kind": "student", "configuration": CONFIGURATION, "input_standardisation": None, "bits": None}
+    )
+    for load in (Student.load, ShardedStudent.load):
+        with pytest.raises(FileFormatError, match=r"^path: '.*s': expected .*b: expected"):
+            load(tmp_path / "s")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+def test_a_pipe_in_the_place_of_units_is_not_waited_for(tmp_path):
+    path = forged(tmp_path / "s", TWO, units())
+    os.mkfifo(tmp_path / "s.0123abcd-1")
+    with pytest.raises(OSError, match=r"expected a plain file.*s.0123abcd-1"):
+        Student.load(path)
