@@ -151,3 +151,17 @@ def test_mnist_itself():
     assert data.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert np.bincount(data.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert 0.1 < data.train.x.mean() < 0.16
+
+
+@pytest.mark.parametrize("line", ["A" + ",1" * 15 + "," + "1" * 5000, "A," + "1" * 5000 + ",1" * 15, "A" + ",0000001" * 16])
+def test_long_numbers_in_letter_are_a_line_that_is_named(tmp_path, line):
+    with pytest.raises(FileFormatError, match=r"letter-recognition.data': expected a letter A-Z and 16 integers .* in line 3, got"):
+        datasets.letter(write_letter(tmp_path, [*letter_lines()[:2], line, *letter_lines()[3:]]), 0)
+
+
+def test_a_letter_file_of_any_size_is_not_read_whole(tmp_path):
+    path = write_letter(tmp_path, letter_lines())
+    with open(path / "letter-recognition.data", "ab") as file:
+        file.truncate(1 << 40)  # sparse: no room on disk
+    with pytest.raises(FileFormatError, match=r"letter-recognition.data': expected 20000 lines of at most 64 bytes, got more"):
+        datasets.letter(path, 0)

@@ -25,6 +25,8 @@ _LETTER_FILE = "letter-recognition.data"
 _MNIST_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
 FILES = {"letter": [_LETTER_FILE], "mnist": [f"{name}{suffix}" for name in _MNIST_FILES for suffix in ("", ".gz")]}  # that `load` may read
 _LETTER_ROWS, _LETTER_POOL, _LETTER_TRAIN, _LETTER_VALIDATION = 20_000, 16_000, 4_000, 2_000
+_LETTER_LINE = 64  # bytes at most
+_LETTER_BYTES = _LETTER_ROWS * _LETTER_LINE
 _MNIST_VALIDATION = 10_000
 _CURVES_TRAIN, _CURVES_VALIDATION, _CURVES_TEST, _CURVES_UNLABELLED = 4_000, 1_000, 10_000, 100_000
 _IDX_BYTES = 0x08  # the IDX format's code for unsigned bytes
@@ -195,13 +197,17 @@ def read_idx(path: str | os.PathLike[str], shape: tuple[int, ...]) -> Array:
 def _read_letter(path: Path) -> Rows:
     where = f"path: {str(path)!r}"
     demand_plain(path, "path")
-    lines = path.read_bytes().splitlines()
+    with open(path, "rb") as file:
+        content = file.read(_LETTER_BYTES + 1)
+    if len(content) > _LETTER_BYTES:
+        raise FileFormatError(f"{where}: expected {_LETTER_ROWS} lines of at most {_LETTER_LINE} bytes, got more")
+    lines = content.splitlines()
     if len(lines) != _LETTER_ROWS:
         raise FileFormatError(f"{where}: expected {_LETTER_ROWS} lines, got {len(lines)}")
     x, labels = np.empty((_LETTER_ROWS, 16), np.float32), np.empty(_LETTER_ROWS, np.int64)
     for i, line in enumerate(lines):
         letter, *values = line.split(b",")
-        numbers = [int(value) for value in values if value.isdigit()]
+        numbers = [int(value) for value in values if value.isdigit() and len(value) <= 2]
         if not (len(letter) == 1 and b"A" <= letter <= b"Z" and len(values) == len(numbers) == 16 and max(numbers) <= 15):
             shown = line[:80].decode(errors="replace")
             raise FileFormatError(f"{where}: expected a letter A-Z and 16 integers in [0, 15] in line {i + 1}, got {shown!r}")
