@@ -37,16 +37,17 @@ def expanded(path: Path, name: str = "path") -> str:
 
 
 @contextmanager
-def replacing(path: Path, check: Callable[[str], None] | None = None) -> Iterator[BinaryIO]:
+def replacing(path: Path, check: Callable[[str], None] | None = None, links: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` once it is whole and on disk; if it does not come to that, nothing is left of it.
 
     The data goes to `.NAME.TOKEN.part` beside `path`, with a random token: of several writers each writes a whole file, and the last stays.
-    A file that is replaced keeps its mode, and its owner where that is allowed; links are followed.
+    A file that is replaced keeps its mode, and its owner where that is allowed.
 
     Parameters
     ----------
     path : the file
     check : is called with the temporary file's path, once its data are on disk; what it raises keeps the file from taking the place
+    links : whether a link at `path` is followed; otherwise it is refused, as others may have put it there
 
     Raises
     ------
@@ -54,6 +55,8 @@ def replacing(path: Path, check: Callable[[str], None] | None = None) -> Iterato
         What went wrong on the way; it names `path`.
     """
     with naming(expanded(path)):
+        if not links and os.path.islink(expanded(path)):
+            raise FileExistsError(errno.EEXIST, "expected a file, or none, got a link")
         target, there = _resolve(expanded(path))
         _remove_stale(os.path.dirname(target), re.escape(_stem(target)))
         part, descriptor = _create(target, there)

@@ -544,6 +544,25 @@ def test_a_link_leads_to_no_other_folder(tmp_path, name):
     assert contents(other) == before
 
 
+@pytest.mark.parametrize("name", ["inputs-00002.npy", "logits-00002.npy"])
+def test_a_link_among_what_is_under_way_is_not_written_through(tmp_path, name):
+    def stopping():
+        yield rows(N)[: 2 * SHARD]
+        raise KeyboardInterrupt
+
+    folder, mine = tmp_path / "set", tmp_path / "mine"
+    with pytest.raises(KeyboardInterrupt):
+        create(folder, (0, 1), stopping())
+    mine.write_text("mine")
+    (folder / UNDER_WAY / name).symlink_to(mine)
+    with pytest.raises(FileExistsError, match="expected a file, or none, got a link") as caught:
+        create(folder, (0, 1))
+    assert caught.value.filename == str(folder / UNDER_WAY / name)
+    assert mine.read_text() == "mine"
+    (folder / UNDER_WAY / name).unlink()
+    assert len(create(folder, (0, 1))) == N
+
+
 def test_a_complete_set_removes_nothing_through_a_link(tmp_path):
     whole(tmp_path / "set")
     (tmp_path / "other").mkdir()

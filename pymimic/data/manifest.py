@@ -124,7 +124,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Put the manifest in place of the one before, atomically."""
-    with replacing(directory / MANIFEST) as file:
+    with replacing(directory / MANIFEST, links=False) as file:
         fields = asdict(manifest)
         for name in ("storage", "unfinished"):  # of which earlier versions know nothing
             if fields[name] is None:

@@ -73,9 +73,9 @@ class Records:
         record = self.of(shard)
         for kind, name in zip(self.manifest.kinds, self.manifest.names(shard)):
             if kind in arrays:
-                with replacing(self.path / name) as file:
+                with replacing(self.path / name, links=False) as file:
                     record[kind] = write_array(file, name, arrays[kind], self.manifest.stored.compress)
-        with replacing(self.path / f"{shard:05d}.json") as file:
+        with replacing(self.path / f"{shard:05d}.json", links=False) as file:
             file.write(json.dumps(record).encode())
 
     def open(self, shard: int) -> dict[str, tuple[Path, Part]]:

@@ -62,7 +62,7 @@ def write_shard(directory: Path, manifest: Manifest, arrays: list[Array]) -> Non
     try:
         with ExitStack() as stack:
             for name, array in zip(names, arrays):
-                files.append(write_array(stack.enter_context(replacing(directory / name)), name, array, level))
+                files.append(write_array(stack.enter_context(replacing(directory / name, links=False)), name, array, level))
             manifest.unfinished = [file["sha256"] for file in files]
             write_manifest(directory, manifest)
         manifest.files, manifest.unfinished = before + files, None
