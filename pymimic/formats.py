@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 
 from .errors import FileFormatError
-from .foreign import parsed
-from .targets import Path, expanded
+from .foreign import demand_plain, parsed
+from .targets import Path, expanded, naming
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -25,9 +25,15 @@ def demand_replaceable(name: str, path: Path, kind: str, is_one: Callable[[str],
     ------
     FileFormatError
         It is of another kind.
+    OSError
+        It is no plain file, and may have no end, or is a link to nothing.
     """
     where = expanded(path, name)
-    if os.path.exists(where) and os.path.getsize(where) and not is_one(where):
+    if not os.path.lexists(where):
+        return
+    with naming(where, f"{name}: "):
+        demand_plain(where)
+    if os.path.getsize(where) and not is_one(where):
         what = f"expected no file, or {kind} to be replaced, got another: {where!r}: remove it, or give another name"
         raise FileFormatError(f"{name}: {what}")
 

@@ -1,6 +1,7 @@
 """The paper's experiments: every run is kept at once, an interrupted experiment goes on, and the test rows are opened at the end."""
 
 import csv
+import os
 import re
 from dataclasses import replace
 
@@ -46,6 +47,12 @@ class Few(MNIST1D):
 
     def runs(self):
         return [one for one in super().runs() if one.part == "MUNGE" or one.name == "labels"]
+
+
+PLANTED = [
+    "report.html", "mnist1d-fast.csv", "mnist1d-fast-MUNGE.png", "mnist1d-fast-test-rows-opened.txt",
+    "nets/mnist1d-fast/0-MUNGE-labels.safetensors",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -254,11 +261,8 @@ def test_wrong_arguments(tmp_path):
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize(
     "name",
-    [
-        "report.html", "mnist1d-fast.csv", "mnist1d-fast-MUNGE.png", "mnist1d-fast-test-rows-opened.txt",
-        "nets/mnist1d-fast/0-MUNGE-labels.safetensors",
-    ],
-)  # fmt: skip
+    PLANTED,
+)
 @pytest.mark.parametrize("content", [b"mine", b"\xff\xfe\0\n\r", b"<!doctype html><p>mine"])
 def test_files_of_other_kinds_are_not_overwritten(tmp_path, name, content, monkeypatch):
     monkeypatch.setattr(Few, "setting", None)  # nothing is trained
@@ -267,6 +271,24 @@ def test_files_of_other_kinds_are_not_overwritten(tmp_path, name, content, monke
     with pytest.raises(ValueError, match=rf"^out: expected .*{re.escape(name)}"):
         run_paper("mnist1d", tmp_path, seeds=1, fast=True)
     assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes pipes")
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_pipes_and_links_to_nothing_are_refused_before_the_work(tmp_path, name, kind, monkeypatch):
+    monkeypatch.setattr(Few, "setting", None)  # nothing is trained
+    place = tmp_path / "out" / name
+    place.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"out: (expected a plain file|No such file)") as caught:
+        run_paper("mnist1d", tmp_path / "out", seeds=1, fast=True)
+    assert caught.value.filename == str(place)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_what_is_missing_is_named(monkeypatch, tmp_path):

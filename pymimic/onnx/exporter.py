@@ -14,8 +14,8 @@ import numpy as np
 from .. import __version__, _check
 from ..backends.interface import Activation, Array, quantised
 from ..devices import to
-from ..errors import FileFormatError
 from ..files import raw_bytes
+from ..formats import demand_replaceable
 from ..nets.student import Student
 from ..targets import Path, expanded, replacing
 from ..training.deepnet import DeepNet
@@ -84,14 +84,12 @@ def export(student: Student | DeepNet, path: Path, precision: Precision = "float
 
 def demand_model_or_none(name: str, path: Path) -> None:
     """Demand that a model that is to be written takes the place of none, of another that `export` wrote, or of an empty file."""
-    where = expanded(path, name)
-    if not os.path.exists(where):
-        return
-    with open(where, "rb") as file:
-        start = file.read(32)
-    if start and not _OURS.match(start):
-        what = f"expected no file, or an ONNX model that pymimic wrote, got another: {where!r}: remove it, or give another name"
-        raise FileFormatError(f"{name}: {what}")
+    demand_replaceable(name, path, "an ONNX model that pymimic wrote", _is_ours)
+
+
+def _is_ours(path: str) -> bool:
+    with open(path, "rb") as file:
+        return _OURS.match(file.read(32)) is not None
 
 
 class _Graph:

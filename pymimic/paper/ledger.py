@@ -48,6 +48,7 @@ class Ledger:
         self.path, self._nets, self._openings = folder / f"{name}.csv", folder / "nets" / name, folder / f"{name}-test-rows-opened.txt"
         self._nets.mkdir(parents=True, exist_ok=True)
         self.lines: list[Line] = []
+        demand_replaceable("out", self.path, "a table of runs", lambda _: True)
         if self.path.exists():
             try:
                 with self.path.open(newline="") as file:
@@ -91,8 +92,9 @@ class Ledger:
         left = [line for line in self.lines if not line["test_accuracy"]]
         if not left:
             return
-        with self._openings.open("a") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {len(left)} runs\n")
+        before = self._openings.read_bytes() if self._openings.exists() else b""
+        with replacing(self._openings) as file:
+            file.write(before + f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {len(left)} runs\n".encode())
         for line in left:
             line.update({column: _text(value) for column, value in measure(line, self.net(line)).items()})
             self._write()
