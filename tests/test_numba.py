@@ -35,3 +35,15 @@ def test_kernels_see_read_only_arrays_without_copies():
         assert (seen.shape, seen.dtype) == (array.shape, array.dtype)
         assert seen.flags.c_contiguous
         assert not array.flags.writeable
+
+
+def test_rows_that_take_no_memory_are_done_at_once():
+    pytest.importorskip("numba")
+    from pymimic import ops
+
+    B, H = 1 << 40, 2
+    z, U, b, W, c = (np.zeros(shape, np.float32) for shape in ((B, 0), (H, 0), H, (H, 0), 0))
+    assert ops.shallow_forward(z, U, b, W, c, backend="numba").shape == (B, 0)
+    grads = ops.shallow_backward(z, z, U, b, W, backend="numba", needs=("U", "b", "W", "z"))
+    assert not any(grad.any() for grad in grads[:4] if grad is not None)
+    assert ops.linear_dropout(z, U[:0], b[:0], backend="numba").shape == (B, 0)

@@ -376,3 +376,23 @@ def test_memory_of_another_type_is_not_used_again(backend, first):
         ops.shallow_backward(*args.backward, saved=got, backend=backend), ops.shallow_backward(*args.backward, saved=want, backend=backend)
     ):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("H", [0, 1, 64])
+def test_any_number_of_rows_that_take_no_memory_is_done_at_once(H):
+    B = 1 << 40
+    z, dy, U, b, W, c = (np.zeros(shape, np.float32) for shape in ((B, 0), (B, 0), (H, 0), H, (H, 0), 0))
+    assert ops.shallow_forward(z, U, b, W, c).shape == (B, 0)
+    assert [grad.shape for grad in ops.shallow_backward(dy, z, U, b, W)] == [(B, 0), (H, 0), (H,), (H, 0), (0,)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("B", "k", "H"), [(4, 3, 64), (100, 3, 64), (100, 0, 1), (70, 5, 3000)])
+def test_without_outputs_every_gradient_is_zero(B, k, H, dtype):
+    z, dy, U, b, W, c = (np.full(shape, 7, dtype) for shape in ((B, k), (B, 0), (H, k), H, (H, 0), 0))
+    y, saved = ops.shallow_forward(z, U, b, W, c, activation="tanh", save=True)
+    assert y.shape == (B, 0)
+    for kept in (None, saved):
+        out = ops.ShallowGrads(z + 1, U + 1, b + 1, W + 1, c + 1)
+        grads = ops.shallow_backward(dy, z, U, b, W, activation="tanh", saved=kept, out=out)
+        assert not any(grad.any() for grad in grads)

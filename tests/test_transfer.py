@@ -259,3 +259,8 @@ def test_a_set_shows_its_size_and_where_it_is(tmp_path):
     made = TransferSet.create(tmp_path / "s", teacher, x, progress=False)
     assert repr(made) == f"<TransferSet: 5 rows, 4 inputs -> 3 outputs, in {str(tmp_path / 's')!r}>"
     assert repr(LabelledSet(x, np.zeros(5, int), 2)) == "<LabelledSet: 5 rows, 4 inputs -> labels of 2 classes>"
+
+
+def test_rows_without_columns_are_taken_at_once():
+    empty = np.zeros((1 << 40, 0), np.float32)
+    assert len(TransferSet(empty, empty)) == 1 << 40

@@ -1,4 +1,6 @@
 // The shallow ops, in float32 or float64 and with bfloat16 operands.
+#include <algorithm>
+
 #include "bindings/arguments.h"
 
 namespace mimic {
@@ -19,30 +21,50 @@ Multiplier multiplier_of(int terms) {
   return terms == 3 ? Multiplier::tiles_x3 : kernels_of_terms(terms).linear ? Multiplier::tiles : Multiplier::pairs;
 }
 
-ShallowPlan checked_plan(const ShallowCall& call, int64_t slab, int64_t row_block) {
+void demand_plan(const ShallowCall& call, int64_t slab, int64_t row_block) {
   if (slab < 32 || slab % 32 || slab > kMostPlanned || row_block < 32 || row_block % 32 || row_block > kMostPlanned) {
     throw py::value_error("plan: expected slab and row_block to be multiples of 32, at most 2^20");
   }
   demand_sizes("B, k, H", {call.B, call.k, call.H}), demand_sizes("B, H, C", {call.B, call.H, call.C});
   demand_sizes("slab, k", {slab, call.k}), demand_sizes("slab, C", {slab, call.C});
-  return plan_shallow(call, slab, row_block);
+}
+
+// How many rows a pass looks at. Where there are no outputs, rows have no part in y or in a gradient: a pass over one
+// gives the same at once, and there may be any number of such rows in no memory.
+int64_t rows_of(int64_t B, int64_t H, int64_t C, bool saves_h) {
+  return C == 0 && !(saves_h && H > 0) ? std::min<int64_t>(B, 1) : B;
+}
+
+// The call's shape, of as many rows as the pass looks at.
+ShallowShape run_shape(ShallowShape s, bool saves_h) {
+  s.B = rows_of(s.B, s.H, s.C, saves_h);
+  return s;
+}
+
+template <class T>
+void clear(T* array, int64_t size) {
+  if (array) std::fill(array, array + size, T(0));
 }
 
 ShallowShape shape_of(const py::array& z, const py::array& right, int64_t H, int activation, const MaskTuple& mask,
                       int64_t slab, int64_t row_block, int terms, bool backward, bool dz, bool saves_h) {
   demand_axes("z", z, 2), demand_axes("W", right, 2);
   const Mask drawn = mask_of(mask);
-  const ShallowCall call = {
+  ShallowCall call = {
       z.shape(0), z.shape(1), H,       right.shape(1), multiplier_of(terms), !py::isinstance<py::array_t<double>>(z),
       backward,   dz,         saves_h, drawn.drops()};
+  demand_plan(call, slab, row_block);
   shallow_run() = {};
-  return {checked_plan(call, slab, row_block), call.B, call.k, H, call.C, activation_of(activation), drawn};
+  const int64_t B = call.B;
+  call.B = rows_of(B, H, call.C, saves_h);
+  return {plan_shallow(call, slab, row_block), B, call.k, H, call.C, activation_of(activation), drawn};
 }
 
 py::dict shallow_plan(int64_t B, int64_t k, int64_t H, int64_t C, int64_t slab, int64_t row_block, bool float32,
                       int terms, bool backward, bool dz, bool saves_h, bool dropout) {
   const ShallowCall call = {B, k, H, C, multiplier_of(terms), float32, backward, dz, saves_h, dropout};
-  const ShallowPlan plan = checked_plan(call, slab, row_block);
+  demand_plan(call, slab, row_block);
+  const ShallowPlan plan = plan_shallow(call, slab, row_block);
   return py::dict("by"_a = name_of(call.by), "few_rows"_a = plan.few_rows, "slab"_a = plan.slab,
                   "row_block"_a = plan.row_block, "parts"_a = plan.parts, "k_run"_a = 32 * plan.k_run);
 }
@@ -97,14 +119,10 @@ void shallow_forward(const py::array& z, const py::array& U, const py::array& b,
   with_operands(z, terms, [&](const auto& operand) {
     using Operands = std::decay_t<decltype(operand)>;
     using T = typename Operands::Value;
-    const ShallowForward<T, typename Operands::Operand> f = {s,
-                                                             operand("z", z, s.B * s.k),
-                                                             operand("U", U, s.H * s.k),
-                                                             operand("W", W, s.H * s.C),
-                                                             in<T>("b", b, s.H),
-                                                             in<T>("c", c, s.C),
-                                                             out<T>("y", y, s.B * s.C),
-                                                             saved_of<T>(saved, s, true)};
+    const ShallowForward<T, typename Operands::Operand> f = {
+        run_shape(s, saved.has_value()), operand("z", z, s.B * s.k), operand("U", U, s.H * s.k),
+        operand("W", W, s.H * s.C),      in<T>("b", b, s.H),         in<T>("c", c, s.C),
+        out<T>("y", y, s.B * s.C),       saved_of<T>(saved, s, true)};
     const WithoutGil released;
     operand.kernels.forward(f);
   });
@@ -118,19 +136,13 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
   with_operands(z, terms, [&](const auto& operand) {
     using Operands = std::decay_t<decltype(operand)>;
     using T = typename Operands::Value;
-    const ShallowBackward<T, typename Operands::Operand> f = {s,
-                                                              operand("dy", dy, s.B * s.C),
-                                                              operand("z", z, s.B * s.k),
-                                                              operand("U", U, s.H * s.k),
-                                                              operand("W", W, s.H * s.C),
-                                                              in<T>("b", b, s.H),
-                                                              saved_of<T>(saved, s, false),
-                                                              out<T>("dz", dz, s.B * s.k),
-                                                              out<T>("dU", dU, s.H * s.k),
-                                                              out<T>("db", db, s.H),
-                                                              out<T>("dW", dW, s.H * s.C),
-                                                              out<T>("dc", dc, s.C)};
+    const ShallowBackward<T, typename Operands::Operand> f = {
+        run_shape(s, false),          operand("dy", dy, s.B * s.C), operand("z", z, s.B * s.k),
+        operand("U", U, s.H * s.k),   operand("W", W, s.H * s.C),   in<T>("b", b, s.H),
+        saved_of<T>(saved, s, false), out<T>("dz", dz, s.B * s.k),  out<T>("dU", dU, s.H * s.k),
+        out<T>("db", db, s.H),        out<T>("dW", dW, s.H * s.C),  out<T>("dc", dc, s.C)};
     const WithoutGil released;
+    if (f.shape.B < s.B) clear(f.dz, s.B * s.k);
     operand.kernels.backward(f);
   });
 }
@@ -143,7 +155,7 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
   with_operands(z, terms, [&](const auto& operand) {
     using Operands = std::decay_t<decltype(operand)>;
     using T = typename Operands::Value;
-    const ShallowStep<T, typename Operands::Operand> f = {s,
+    const ShallowStep<T, typename Operands::Operand> f = {run_shape(s, false),
                                                           operand("dy", dy, s.B * s.C),
                                                           operand("z", z, s.B * s.k),
                                                           saved_of<T>(saved, s, false),
@@ -154,6 +166,7 @@ void shallow_step(const py::array& dy, const py::array& z, const ParameterTuple&
                                                           parameter<T>("W", W, s.H * s.C),
                                                           parameter<T>("c", c, s.C)};
     const WithoutGil released;
+    if (f.shape.B < s.B) clear(f.dz, s.B * s.k);
     operand.kernels.step(f);
   });
 }

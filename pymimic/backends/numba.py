@@ -58,7 +58,8 @@ class Numba(Reference):
         _demand_one_type(plan)
         y = np.empty((len(z), W.shape[1]), z.dtype) if out is None else out
         saved = memory_for((len(z), len(U)), z.dtype, room) if save else np.empty((0, 0), z.dtype)
-        _forward((z, U, b, W, c), activation, mask, plan.slab, y, saved, activation == "relu")
+        if y.size or saved.size:
+            _forward((z, U, b, W, c), activation, mask, plan.slab, y, saved, activation == "relu")
         return y, to_save_dtype(saved, plan) if save else None
 
     def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
@@ -67,6 +68,8 @@ class Numba(Reference):
         for grad in grads:
             if grad is not None:
                 grad.fill(0)  # parts are added
+        if dy.size == 0:
+            return grads
         backward = _shallow_backward(dy, net, saved)
         for slab in backward.slabs(len(U)):
             dU, db, dW = (None if grad is None else grad[slab] for grad in (grads.U, grads.b, grads.W))
@@ -95,7 +98,8 @@ class Numba(Reference):
         out = np.empty((len(x), len(weight)), x.dtype) if out is None else out
         bias = np.zeros(len(weight), x.dtype) if bias is None else bias
         no_W, no_c, no_y = (np.empty(shape, x.dtype) for shape in ((len(weight), 0), 0, (len(x), 0)))
-        _forward((x, weight, bias, no_W, no_c), activation, mask, _LINEAR_SLAB, no_y, out, True)
+        if out.size:
+            _forward((x, weight, bias, no_W, no_c), activation, mask, _LINEAR_SLAB, no_y, out, True)
         return out
 
     def linear_dropout_backward(

@@ -201,12 +201,14 @@ def finite_in_order(name: str, cases: Cases, ruled_out: bool) -> Iterator[Rows]:
 
 def demand_values(name: str, array: Array, first_row: int = 0) -> None:
     """Demand values that are finite as float32, in which batches come, and no negative weights."""
-    step = max(1, (4 << 20) // max(1, math.prod(array.shape[1:])))
+    if array.size == 0:
+        return
+    step = max(1, (4 << 20) // math.prod(array.shape[1:]))
     for start in range(0, len(array), step):
         with np.errstate(over="ignore"):
             slab = array[start : start + step].astype(np.float32, copy=False)
         _check.finite(name, slab, first_row + start)
-    if name == "weights" and array.size and array.min() < 0:
+    if name == "weights" and array.min() < 0:
         raise ValueError(f"weights: expected values of at least 0, got {array.min()} in row {first_row + int(array.argmin())}")
 
 
