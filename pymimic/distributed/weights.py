@@ -119,7 +119,7 @@ class ShardedWeights(ShallowWeights):
         z = dims.array("z", z, "B", "k")
         out = dims.output("out", out, ("B", "C"), (z, *self._arrays.values()))
         mask = arguments.mask(dropout, seed, offset, origin, dims.on_device)
-        rooms: Sequence[Saved | bool] = save if isinstance(save, tuple) else [bool(save)] * len(self._parts)
+        rooms: Sequence[Any] = self._demand_parts("save", save) if isinstance(save, tuple) else [save] * len(self._parts)
         sums, kept = [], []
         for part, room in zip(self._parts, rooms):
             plan = self._plan(len(z), self.plan(len(z)).h, part.units)
@@ -185,12 +185,19 @@ class ShardedWeights(ShallowWeights):
 
     def _backward_nets(self, z: Array, mask: Mask, saved: Any) -> list[tuple[_Part, Shallow, Array | None]]:
         """Each part, what its backward pass reads, and what its forward pass saved."""
-        given: Sequence[Saved | None] = [None] * len(self._parts) if saved is None else saved
+        given: Sequence[Saved | None] = [None] * len(self._parts) if saved is None else self._demand_parts("saved", saved)
         found = []
         for part, kept in zip(self._parts, given):
             net = part.net(z, self.activation, mask, self._plan(len(z), self.plan(len(z)).h, part.units))
             found.append((part, net, arguments.saved(kept, self.backend, self.activation, net.mask, net.plan)))
         return found
+
+    def _demand_parts(self, name: str, saved: Any) -> tuple[Any, ...]:
+        """Demand one of what a forward pass saved for each part of this process's units."""
+        if not isinstance(saved, tuple) or len(saved) != len(self._parts):
+            got = f"a tuple of {len(saved)}" if isinstance(saved, tuple) else type(saved).__name__
+            raise TypeError(f"{name}: expected the tuple of {len(self._parts)} that forward(save=True) returned, got {got}")
+        return saved
 
     def _gradient_of_c(self, dy: Array) -> Array:
         return np.asarray(dy.sum(axis=0, dtype=np.float64), self._arrays["c"].dtype)

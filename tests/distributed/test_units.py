@@ -101,3 +101,18 @@ def test_agreement_in_one_process():
     assert (group.told([1, "a"]), group.anyone(True), group.anyone(False)) == ([[1, "a"]], True, False)
     with pytest.raises(KeyError, match="x"), group.together():
         raise KeyError("x")
+
+
+@pytest.mark.parametrize("cut", [lambda kept: (), lambda kept: kept[:1], lambda kept: kept * 2, lambda kept: kept[0], list, lambda kept: 5])
+def test_what_was_saved_is_of_all_parts(cut):
+    weights = ShardedWeights(*(np.ones(shape, np.float32) for shape in ((64, 3), 64, (64, 2), 2)), group=Group(), reproducible=True)
+    z, dy = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
+    _, kept = weights.forward(z, save=True)
+    assert len(kept) == 2
+    given = cut(kept)
+    for call in (weights.backward, lambda *of, **how: weights.step(*of, pm.SGD(0.1), **how)):
+        with pytest.raises(TypeError, match=r"^saved: expected the tuple of 2 that forward\(save=True\) returned, got"):
+            call(dy, z, saved=given)
+    if not isinstance(given, pm.ops.Saved):
+        with pytest.raises(TypeError, match=r"^save: expected"):
+            weights.forward(z, save=given)
