@@ -317,3 +317,16 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, valu
     )
     with pytest.raises(FileFormatError, match=rf"b: expected finite values, got {value} in row 2"):
         pm.Student.load(tmp_path / "f")
+
+
+def test_what_a_command_says_of_its_file_can_be_printed(tmp_path):
+    pytest.importorskip("typer")
+    np.save(tmp_path / "x.npy", np.ones((3, 2), np.float32))
+    pm.Student(2, 3, 2).save(tmp_path / "s")
+    out = tmp_path / "\x1b[2Jred\n\x07.npy"
+    command = [sys.executable, "-m", "pymimic", "predict", tmp_path / "s", "--inputs", tmp_path / "x.npy", "--out", out]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert out.exists()
+    assert ended.stdout.removesuffix("\n").isprintable()
+    assert r"\x1b[2Jred\n\x07.npy: 3 rows" in ended.stdout

@@ -15,6 +15,7 @@ from ..data.transfer import TransferSet
 from ..errors import TrainingDivergedError
 from ..exits import counted, option
 from ..files import demand_kind_or_none
+from ..foreign import printable
 from ..nets.student import Student
 from ..tables import print_table
 from ..targets import demand_distinct, demand_writable
@@ -80,7 +81,7 @@ def compress(
     else:
         others = f"the other {len(rest)} were there to fit and train on"
         typer.echo(f"agreement and loss: on {counted(len(held), 'row')} held out by seed {seed}; {others}")
-    typer.echo(f"{out}: {made.parameter_count} parameters in {made.stored_nbytes} bytes")
+    typer.echo(f"{printable(out)}: {made.parameter_count} parameters in {made.stored_nbytes} bytes")
 
 
 def _line(name: str, net: Student, held: Part | None) -> list[str]:

@@ -11,6 +11,7 @@ import typer
 from ..errors import FileFormatError
 from ..exits import option
 from ..files import read_metadata
+from ..foreign import printable
 from ..nets.student import Student
 from ..onnx import exporter
 from ..onnx.packages import package
@@ -40,4 +41,4 @@ def export(
         loaded = _NETS[kind].load(net)
     with option("out", student="net"):
         exporter.export(loaded, out, cast(exporter.Precision, precision))
-    typer.echo(f"{out}: {os.path.getsize(out)} bytes, opset {exporter.OPSETS[precision][0]}")
+    typer.echo(f"{printable(out)}: {os.path.getsize(out)} bytes, opset {exporter.OPSETS[precision][0]}")
