@@ -38,13 +38,13 @@ void linear(const py::array& x, const py::array& weight, const Optional& bias, i
   if (terms) {
     const auto f = layer_of<float>(x, weight, bias, activation, mask, out, true);
     const auto run = layer_kernels(terms).forward;
-    const WithoutGil released;
+    const Interruptible released;
     return run(f);
   }
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const auto f = layer_of<T>(x, weight, bias, activation, mask, out, true);
-    const WithoutGil released;
+    const Interruptible released;
     kernels<T>().linear->forward(f);
   });
 }
@@ -62,7 +62,7 @@ void linear_backward_with(void (*run)(const LinearBackward<T>&), const Linear<T>
     throw py::value_error("bias: expected it and da with gelu");
   if (!f.da && (l.activation != Activation::identity || l.mask.drops()))
     throw py::value_error("da: expected an array with an activation or dropout");
-  const WithoutGil released;
+  const Interruptible released;
   run(f);
 }
 
@@ -89,7 +89,7 @@ void dropout(const py::array& x, const py::array& result, const MaskTuple& mask)
     const T* from = in<T>("x", x, x.size());
     T* to = out<T>("out", result, x.size());
     if (outer == 0) return;
-    const WithoutGil released;
+    const Interruptible released;
     kernels<T>().elementwise->dropout(from, to, outer, rows, units, mask_of(mask));
   });
 }
@@ -107,7 +107,7 @@ void update(const py::array& param, const py::array& grad, const std::vector<py:
 
 double multiply_adds(const std::string& dtype, int64_t steps) {
   if (steps < 0 || steps > int64_t(1) << 40) throw py::value_error("steps: expected a number in [0, 2^40]");
-  const WithoutGil released;
+  const Interruptible released;
   if (dtype == "float32") return kernels<float>().elementwise->multiply_adds(steps, 0.5f, 1.0f);
   if (dtype == "float64") return kernels<double>().elementwise->multiply_adds(steps, 0.5, 1.0);
   if (dtype == "bfloat16" && isa_in_use->bf16_multiply_adds) return isa_in_use->bf16_multiply_adds(steps);
@@ -119,7 +119,7 @@ double sum_all(const py::array& x) {
   with_dtype(x, [&](auto zero) {
     using T = decltype(zero);
     const T* values = in<T>("x", x, x.size());
-    const WithoutGil released;
+    const Interruptible released;
     result = double(kernels<T>().elementwise->sum_all(x.size(), values));
   });
   return result;

@@ -42,7 +42,7 @@ class Predictor {
     f.x = in<float>("x", x, f.B * f.D);
     py::array_t<float> y({f.B, f.C});
     f.y = y.mutable_data();
-    const WithoutGil released;
+    const Interruptible released;
     isa_in_use->serve(f);
     return y;
   }

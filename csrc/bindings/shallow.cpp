@@ -123,7 +123,7 @@ void shallow_forward(const py::array& z, const py::array& U, const py::array& b,
         run_shape(s, saved.has_value()), operand("z", z, s.B * s.k), operand("U", U, s.H * s.k),
         operand("W", W, s.H * s.C),      in<T>("b", b, s.H),         in<T>("c", c, s.C),
         out<T>("y", y, s.B * s.C),       saved_of<T>(saved, s, true)};
-    const WithoutGil released;
+    const Interruptible released;
     operand.kernels.forward(f);
   });
 }
@@ -141,7 +141,7 @@ void shallow_backward(const py::array& dy, const py::array& z, const py::array& 
         operand("U", U, s.H * s.k),   operand("W", W, s.H * s.C),   in<T>("b", b, s.H),
         saved_of<T>(saved, s, false), out<T>("dz", dz, s.B * s.k),  out<T>("dU", dU, s.H * s.k),
         out<T>("db", db, s.H),        out<T>("dW", dW, s.H * s.C),  out<T>("dc", dc, s.C)};
-    const WithoutGil released;
+    const Interruptible released;
     if (f.shape.B < s.B) clear(f.dz, s.B * s.k);
     operand.kernels.backward(f);
   });

@@ -11,6 +11,8 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
+constexpr int64_t kBetweenLooks = 1 << 20;  // steps
+
 // `step` on each of the microkernel's accumulators in turn, `steps` times, on every thread: as many independent chains
 // hide the latency, and none leaves its register. Returns how often `step` was done.
 template <class T, class Step>
@@ -24,6 +26,7 @@ double run_chains(int64_t steps, Step step) {
       MIMIC_UNROLL for (int j = 0; j < kVectorsPerTile; ++j) chain[i][j] = Vector<T>{} + T(i * kVectorsPerTile + j);
     }
     for (int64_t s = 0; s < steps; ++s) {
+      if (s % kBetweenLooks == 0) team.look();
       MIMIC_UNROLL for (int i = 0; i < kTileRows; ++i) {
         MIMIC_UNROLL for (int j = 0; j < kVectorsPerTile; ++j) step(chain[i][j]);
       }
@@ -67,7 +70,10 @@ double tile_multiply_adds(int64_t steps) {
     TileBlock<AmxTiles, 2, 2> block;
     const TileMatrix both = {zeros, 0, 0};
     block.zero(), block.load_A(both, 0, 0), block.load_B(both, 0, 0);
-    for (int64_t s = 0; s < steps; ++s) block.multiply_add();
+    for (int64_t s = 0; s < steps; ++s) {
+      if (s % kBetweenLooks == 0) team.look();
+      block.multiply_add();
+    }
     AmxTiles::release();
     if (team.rank == 0) done = double(steps) * 4 * 2 * kTile * kTile * kStep * team.size;
   });

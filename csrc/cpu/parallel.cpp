@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -51,6 +52,11 @@ class Generation {
   std::condition_variable changed_;
 };
 
+using Clock = std::chrono::steady_clock;
+constexpr auto kBetweenChecks = std::chrono::milliseconds(50);
+thread_local void (*t_check)() = nullptr;
+thread_local Clock::time_point t_next_check;
+
 struct Abandoned {};  // by a member that failed: the others leave their bodies too
 
 // Where the members of one run meet, and where the first that fails leaves its exception.
@@ -67,6 +73,8 @@ class Barrier {
     }
     if (failed_.load(std::memory_order_acquire)) throw Abandoned();
   }
+
+  bool failed() const { return failed_.load(std::memory_order_acquire); }
 
   // In a handler: keeps the exception, and wakes who waits for this member.
   void fail() {
@@ -95,7 +103,14 @@ class Barrier {
 struct Member final : Team {
   Barrier* meeting = nullptr;
   void barrier() override {
+    look();
     if (size > 1) meeting->wait(size);
+  }
+  void look() override {
+    if (meeting && meeting->failed()) throw Abandoned();
+    if (!t_check || Clock::now() < t_next_check) return;
+    t_check();
+    t_next_check = Clock::now() + kBetweenChecks;
   }
   void run(void (*body)(Team&, void*), void* context) {
     try {
@@ -207,6 +222,10 @@ struct Borrowed {
 };
 
 }  // namespace
+
+Interrupts::Interrupts(void (*check)()) { t_check = check, t_next_check = Clock::now() + kBetweenChecks; }
+
+Interrupts::~Interrupts() { t_check = nullptr; }
 
 int num_threads() { return g_threads.load(std::memory_order_relaxed); }
 

@@ -19,6 +19,9 @@ struct Share {
 class Team : public Share {
  public:
   virtual void barrier() = 0;
+  // Now and then, in loops without barriers: leaves the body where another member has failed, or where the caller is to
+  // be interrupted.
+  virtual void look() = 0;
 
  protected:
   ~Team() = default;
@@ -41,6 +44,16 @@ struct OpenMp {
 // loops run on those, two pools would wait for each other's spinning threads. In a forked child the pool serves again,
 // as OpenMP's threads do not come along.
 void run_on(const OpenMp& openmp);
+
+// As long as one of these lives, the thread that made it calls `check` now and then while it waits for a team, or is
+// one of its members; what that throws ends the run. Not for what must not be left half done.
+class Interrupts {
+ public:
+  explicit Interrupts(void (*check)());
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+  ~Interrupts();
+};
 
 // As many threads as may be used, but none for less than `worth` of `work`.
 static inline int threads_for(int64_t work, int64_t worth) {
@@ -69,7 +82,10 @@ void share(int64_t most_members, int64_t tasks, F f) {
     while (first < tasks) {
       const int64_t run = (tasks - first) / (4 * members), end = first + (run > 0 ? run : 1);
       if (!__atomic_compare_exchange_n(&next, &first, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
-      for (int64_t task = first; task < end; ++task) f(task, team.rank);
+      for (int64_t task = first; task < end; ++task) {
+        team.look();
+        f(task, team.rank);
+      }
       first = __atomic_load_n(&next, __ATOMIC_RELAXED);
     }
   };

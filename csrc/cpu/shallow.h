@@ -92,6 +92,7 @@ void ByMicrokernel<Operands>::forward(const ShallowForward<T, M>& f) {
       count_slab(team);
       const auto weights = operands.weights(team, slab, f.U, f.W);
       for (int64_t panel = first; panel < last; ++panel) {
+        team.look();
         const int64_t at = saved_at(panels, slab, panel), n = slab.units * kPanel;
         T* const a = f.save.full ? f.save.full + at : tile;
         T* const h = relu ? a : tile;
@@ -163,6 +164,7 @@ void ByMicrokernel<Operands>::backward(const ShallowBackward<T, M>& f, Gradients
         const int64_t here = least(panels - first, block_panels);
         count_row_block(team);
         for (int64_t i = team.begin(here); i < team.end(here); ++i) {
+          team.look();
           const int64_t panel = first + i, at = saved_at(panels, slab, panel);
           E *const h_tile = w.h[buffer] + i * tile_elements, *const da_tile = w.da[buffer] + i * tile_elements;
           T *const h = operands.room(team, 0, h_tile), *const da = operands.room(team, 1, da_tile);

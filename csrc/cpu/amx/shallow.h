@@ -91,6 +91,7 @@ void ByTiles<F>::forward(const ShallowForward<T, M>& f) {
       weights.fill(seat.begin(blocks), seat.end(blocks), s, slab, f.U, f.W);
       seat.barrier();
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
+        team.look();
         const int64_t here = least(panels - first, block_panels);
         sums.make(s, seat, slab, f.U, z, first, here, row_turn);
         for (int64_t i = seat.begin(here); blocks > 0 && i < seat.end(here); ++i) {
@@ -180,6 +181,7 @@ void ByTiles<F>::backward(const ShallowBackward<T, M>& f, const Gradients<float>
       const int64_t my_units = least(kStep * seat.begin(blocks), slab.units),
                     my_end = least(kStep * seat.end(blocks), slab.units);
       for (int64_t first = 0; first < panels; first += block_panels, ++row_turn) {
+        team.look();
         const int64_t here = least(panels - first, block_panels);
         if (blocks > 0) count_row_block(team);
         const MadeTiles& made = w.made[long_made ? seat.team : seat.buffer(row_turn)];
