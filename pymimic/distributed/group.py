@@ -76,6 +76,7 @@ class Group:
         digests = {name: hashlib.sha256(_bytes(value)).hexdigest() for name, value in values.items()}
         all_of_them = self.everyone
         everyone = all_of_them.told(digests)
+        _demand_same_call(everyone, dict)
         for name in digests:
             groups: dict[str, list[int]] = {}
             for rank, theirs in enumerate(everyone):
@@ -97,6 +98,7 @@ class Group:
         except Exception as raised:
             error = raised
         everyone = self.everyone.told(None if error is None else f"{type(error).__name__}: {error}")
+        _demand_same_call(everyone, (str, type(None)))
         if any(said is not None for said in everyone):
             with suppress(GroupError):
                 self.everyone.told(None)  # so that all have heard it before the first of them ends
@@ -122,6 +124,8 @@ class ProcessGroup(Group):
         There is no PyTorch.
     RuntimeError
         torch.distributed is not initialised, or this process is not in the group.
+    ValueError
+        The group's backend is for GPUs alone, or the groups are not those of a mesh.
     """
 
     def __init__(self, group: Any = None, rows: Any = None) -> None:
@@ -131,6 +135,9 @@ class ProcessGroup(Group):
         self._torch, self._distributed = torch, distributed
         if not (distributed.is_available() and distributed.is_initialized()):
             raise RuntimeError("group: expected torch.distributed to be initialised: call torch.distributed.init_process_group first")
+        backends = distributed.get_backend_config(group)  # "cpu:gloo,cuda:nccl"
+        if "cpu" not in [named.partition(":")[0] for named in backends.split(",")]:
+            raise ValueError(f"group: expected one whose backend knows arrays on the CPU, as gloo does, got {backends}")
         self._group = group
         _MADE.add(self)
         self.rank = distributed.get_rank(self._group)
@@ -202,6 +209,13 @@ class ProcessGroup(Group):
                 break
             time.sleep(_PAUSE)
         return f"rank {', '.join(map(str, gone))}, which is gone" if gone else "another one, which is on another host or does not answer"
+
+
+def _demand_same_call(everyone: list[Any], kinds: Any) -> None:
+    """Demand of what all processes said that it belongs to one call."""
+    others = [rank for rank, said in enumerate(everyone) if not isinstance(said, kinds)]
+    if others:
+        raise GroupError(f"group: expected all processes to make the same calls, but rank {', '.join(map(str, others))} makes another")
 
 
 def _let_go() -> None:

@@ -19,7 +19,7 @@ from ..weights import ShallowWeights
 from .group import Group
 from .saving import write_arrays
 from .sums import Sums
-from .units import TILE, Units, dealt, part_grain
+from .units import PARTS, TILE, Units, dealt, part_grain
 from .weights import ShardedWeights
 
 
@@ -61,6 +61,8 @@ class ShardedStudent(Student):
 
     def _take_part(self, group: Group, shares: Sequence[float] | None, reproducible: bool) -> None:
         self.group, self.reproducible = group, _check.flag("reproducible", reproducible)
+        if reproducible and group.size > PARTS:
+            raise ValueError(f"reproducible: expected at most {PARTS} processes, as H is cut into so many parts, got {group.size}")
         self._ranges = dealt(self.hidden, group.size, shares, part_grain(self.hidden) if reproducible else TILE)
         self.units: Units = self._ranges[group.rank]
 

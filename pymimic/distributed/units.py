@@ -39,9 +39,12 @@ def dealt(hidden: int, ranks: int, shares: Sequence[float] | None = None, grain:
     grains = -(-hidden // grain)
     if grains < ranks:
         raise ValueError(f"hidden: expected at least {grain * (ranks - 1) + 1} units, {grain} for each of {ranks} processes, got {hidden}")
-    given = [1.0] * ranks if shares is None else [_check.number("shares", share, above=0) for share in shares]
+    given = [1.0] * ranks
+    if shares is not None:
+        given = [_check.number("shares", share, above=0) for share in _check.sequence("shares", shares, "numbers")]
     if len(given) != ranks:
         raise ValueError(f"shares: expected one for each of {ranks} processes, got {len(given)}")
+    given = [share / max(given) for share in given]  # whose sum is finite
     whole, ends, so_far = sum(given), [0], 0.0
     for rank, share in enumerate(given):
         so_far += share

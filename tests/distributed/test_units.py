@@ -32,6 +32,7 @@ def test_all_units_are_dealt_out_in_whole_tiles(hidden, ranks, shares, reproduci
 def test_units_follow_the_shares():
     assert [len(units) for units in dealt(3200, 3, [1, 2, 1])] == [800, 1600, 800]
     assert dealt(100, 2) == [Units(0, 64), Units(64, 100)]
+    assert dealt(3200, 2, [1e308, 1e308]) == dealt(3200, 2)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,18 @@ def test_units_follow_the_shares():
 def test_wrong_shares(shares, said):
     with pytest.raises(ValueError, match=said):
         dealt(100, 2, shares)
+
+
+def test_shares_are_a_sequence():
+    with pytest.raises(TypeError, match=r"^shares: expected a sequence of numbers, got int"):
+        dealt(100, 2, 5)
+
+
+def test_fixed_parts_are_for_as_many_processes():
+    group = Group()
+    group.size = PARTS + 1
+    with pytest.raises(ValueError, match=r"^reproducible: expected at most 16 processes, as H is cut into so many parts, got 17"):
+        ShardedStudent(4, 100_000, 3, group=group, reproducible=True)
 
 
 @pytest.mark.parametrize("reproducible", [False, True])
@@ -84,6 +97,16 @@ def test_a_group_is_to_be_initialised():
     pytest.importorskip("torch")
     with pytest.raises(RuntimeError, match=r"^group: expected torch.distributed to be initialised"):
         ProcessGroup()
+
+
+def test_a_group_of_devices_alone_is_refused():
+    distributed = pytest.importorskip("torch.distributed")
+    distributed.init_process_group("cuda:gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match=r"^group: expected one whose backend knows arrays on the CPU, as gloo does, got cuda:gloo"):
+            ProcessGroup()
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_what_a_trainer_takes():
