@@ -78,6 +78,9 @@ class Learner(ABC):
         """`gradients` and `apply` in one."""
         self.apply(self.gradients(done, dy))
 
+    def demand_in_step(self) -> None:  # noqa: B027 - a process alone is in step with itself
+        """Demand that weights that several processes have are the same on all of them; ValueError, which names the data, on each."""
+
     def changed(self) -> None:  # noqa: B027 - only learners that have other copies act on it
         """Note that `arrays` were written to."""
 

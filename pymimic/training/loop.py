@@ -64,7 +64,13 @@ class Run:
             self.configuration = trainer.configuration() | {"rows": len(data), "data": fingerprint(rows)}
             if trainer.keep_best and held_out is not None:
                 self.configuration["validation"] = fingerprint(held_out)
-        demand_agreement(trainer.group, net, trainer.optimizer, self.configuration, trainer.epochs, resume)
+        if trainer.group.everyone.size > 1:
+            watched = None if validation is None or held_out is None else [len(validation), fingerprint(held_out)]
+            demand_agreement(
+                trainer.group, net, trainer.optimizer, self.configuration | {"validation": watched}, epochs=trainer.epochs,
+                patience=trainer.patience, resume=resume is not None, checkpoint=trainer.checkpoint is not None,
+                checkpoint_every=trainer.checkpoint_every,
+            )  # fmt: skip
         if resume is None:
             self.state = TrainingState()
             self._standardise()
@@ -276,6 +282,7 @@ class Run:
 
     def _demand_useful(self) -> None:
         """Demand weights that may be kept."""
+        self.learner.demand_in_step()
         self.state.consistent = self.learner.useful(self._tried)
         if not self.state.consistent:
             got = "NaN or infinity in them or in what they make of some rows"

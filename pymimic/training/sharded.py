@@ -30,21 +30,30 @@ class ShardedLearner(ShallowLearner):
         of_all = {name: gradient for name, gradient in gradients.items() if name in ("V", "c")}
         return math.sqrt(sum_of_squares(of_all) + self.wide.sum_of_squares(gradients))
 
+    def demand_in_step(self) -> None:
+        try:
+            self.group.agree(**{name: self.arrays[name] for name in ("V", "c") if name in self.arrays})
+        except ValueError as error:
+            found = f"got others, as their weights came to differ: {error}"
+            raise ValueError(f"data: expected the same rows on all processes, {found}") from None
 
-def demand_agreement(group: Group, net: Net, optimizer: Optimizer, configuration: dict[str, Any], epochs: int, resume: str | None) -> None:
+
+def demand_agreement(group: Group, net: Net, optimizer: Optimizer, configuration: dict[str, Any], **more: Any) -> None:
     """Demand that all processes of the group begin the same run, with the same library.
+
+    Parameters
+    ----------
+    configuration, more : what has to be the same, of what a checkpoint keeps and of what it does not
 
     Raises
     ------
     ValueError
         On every process: what differs.
     """
-    if group.everyone.size == 1:
-        return
     shared = {name: array for name, array in net.weights().items() if name in ("V", "c")}
     slots = {name: array for name, array in optimizer.state().items() if name.partition(".")[0] in ("V", "c", "steps")}
     group.agree(
-        pymimic=__version__, numpy=np.__version__, instruction_set=instruction_set(), epochs=epochs, resume=resume is not None,
-        **configuration, **shared,
+        pymimic=__version__, numpy=np.__version__, instruction_set=instruction_set(), **configuration, **more,
+        mean=net.mean, scale=net.scale, **shared,
         **{f"optimizer.{name}": array for name, array in slots.items()},
     )  # fmt: skip

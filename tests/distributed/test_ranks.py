@@ -97,10 +97,17 @@ def test_a_sharded_student_is_saved_by_all_and_read_by_one(tmp_path):
         ("rate", "learning_rate: expected the same on all 2 processes"),
         ("weights", "student: expected the same on all 2 processes"),
         ("shares", "units: expected the same on all 2 processes"),
+        ("one row", "data: expected the same rows on all processes, got others, as their weights came to differ: V: "),
+        ("standardisation", "mean: expected the same on all 2 processes"),
+        ("validation", "validation: expected the same on all 2 processes"),
+        ("checkpoint", "checkpoint: expected the same on all 2 processes"),
+        ("checkpoint_every", "checkpoint_every: expected the same on all 2 processes"),
+        ("patience", "patience: expected the same on all 2 processes"),
+        ("calls", "group: expected all processes to make the same calls, but rank "),
         ("units", "hidden: expected at least 33 units, 32 for each of 2 processes, got 32"),
     ],
 )
-def test_ranks_that_differ_are_told_so_at_the_start(tmp_path, what, said):
+def test_ranks_that_differ_are_told_so(tmp_path, what, said):
     for own in ranks.together(2, there.refused, tmp_path, what=what):
         assert said in str(own["error"])
 

@@ -97,19 +97,32 @@ def saved(group, folder):
 def refused(group, folder, what):
     """The error of a run in which rank 1 has something else."""
     odd = group.rank == 1
-    data = pm.TransferSet(X[:999] if odd and what == "data" else X[:1000], T[: 999 if odd and what == "data" else 1000])
-    net = pm.Student(D, H, C, K, seed=4 if odd and what == "weights" else 3)
-    rate = 2e-2 if odd and what == "rate" else 1e-2
+    differs = odd and what
+    x = X[:1000].copy()
+    x[502] += differs == "one row"  # which no sample has
+    data = pm.TransferSet(x[:999] if differs == "data" else x, T[: 999 if differs == "data" else 1000])
+    net = pm.Student(D, H, C, K, seed=4 if differs == "weights" else 3)
+    if differs == "standardisation":
+        net.set_standardisation(np.zeros(D, np.float32), np.ones(D, np.float32))
+    more = {
+        "checkpoint": None if differs == "checkpoint" else folder / "run", "checkpoint_every": 2 if differs == "checkpoint_every" else 3,
+        "patience": 2 if differs == "patience" else 3,
+    }  # fmt: skip
+    optimizer = pm.AdamW(2e-2 if differs == "rate" else 1e-2)
     try:
         if what == "units":
             ShardedStudent(D, 40, C, K, group=group, shares=[1, 2]).whole()
             ShardedStudent(D, 32, C, K, group=group)
         elif what == "shape":
-            pm.Trainer(net, pm.AdamW(rate), epochs=1, group=group).fit(pm.TransferSet(X[:, : D - odd], T))
+            pm.Trainer(net, optimizer, epochs=1, group=group).fit(pm.TransferSet(X[:, : D - odd], T))
         elif what == "shares":
             ShardedStudent(D, H, C, K, group=group, shares=[1, 1 + odd])
+        elif what == "calls":
+            _ = group.agree(a=1) if odd else ShardedStudent(D, H, C, K, group=group)
+        elif what == "validation":
+            pm.Trainer(net, optimizer, epochs=1, group=group).fit(data, None if odd else data)
         else:
-            pm.Trainer(net, pm.AdamW(rate), epochs=1, group=group).fit(data)
+            pm.Trainer(net, optimizer, epochs=1, group=group, **more).fit(data, cases()[1])
     except (ValueError, RuntimeError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"error": "none"}
