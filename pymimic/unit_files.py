@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,14 @@ def shards_of(path: Path) -> list[str]:
     shape = re.compile(re.escape(base) + r"\.[0-9a-f]{8}-\d+")
     beside = (os.path.join(folder, name) for name in os.listdir(folder or ".") if shape.fullmatch(name))
     return [name for name in beside if _is_shard(name)]
+
+
+def remove_shards(path: Path, but: Sequence[str] = ()) -> None:
+    """Remove the files of units that earlier writings left beside `path`."""
+    for name in shards_of(path):
+        if name not in but:
+            with suppress(OSError):
+                os.unlink(name)
 
 
 def _is_shard(path: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from ..backends.interface import Array
 from ..files import write_safetensors
 from ..targets import Path
-from ..unit_files import KIND, is_of_units, shard_path, shards_of
+from ..unit_files import KIND, is_of_units, remove_shards, shard_path
 from .group import Group
 from .units import Units
 
@@ -36,7 +36,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str,
     """
     if group.size == 1:
         write_safetensors(path, arrays, metadata)
-        _remove_shards(path, [])
+        remove_shards(path)
         return
     token = group.told(secrets.token_hex(4))[0]
     own = {name: array for name, array in arrays.items() if is_of_units(name)}
@@ -66,7 +66,7 @@ def remove(path: Path, group: Group) -> None:
         if group.rank == 0:
             with suppress(FileNotFoundError):
                 os.unlink(path)
-            _remove_shards(path, [])
+            remove_shards(path)
 
 
 def _finish(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], token: str, ranges: list[list[int]]) -> None:
@@ -76,12 +76,4 @@ def _finish(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]
         if not os.path.exists(name):
             raise FileNotFoundError(f"path: expected {name!r}, which another process wrote, in a folder that all processes share")
     write_safetensors(path, arrays, {**metadata, "shards": {"token": token, "units": ranges}})
-    _remove_shards(path, new)
-
-
-def _remove_shards(path: Path, but: list[str]) -> None:
-    """Remove the files of units that earlier writings left."""
-    for name in shards_of(path):
-        if name not in but:
-            with suppress(OSError):
-                os.unlink(name)
+    remove_shards(path, new)

@@ -17,7 +17,7 @@ from ..devices import DEVICES, kind, module, to, wait
 from ..errors import FileFormatError
 from ..files import Path, write_safetensors
 from ..numerics import log_softmax
-from ..unit_files import read_arrays
+from ..unit_files import read_arrays, remove_shards
 from .integers import Integers, Rounding, demand_forms, demand_integers, forms, matrices, product, restored, stored
 
 AnyNet = TypeVar("AnyNet", bound="Net")
@@ -269,6 +269,7 @@ class Net(ABC):
     def write_file(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
         """`pymimic.files.write_safetensors`, or what stands for it where a net is in several processes."""
         write_safetensors(path, arrays, metadata)
+        remove_shards(path)
 
     def read_file(self, path: Path, kind: str, name: str = "path") -> tuple[dict[str, Array], dict[str, Any]]:
         """`pymimic.unit_files.read_arrays`, of this process's part of a net that is in several."""

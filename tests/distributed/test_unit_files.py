@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+import pymimic as pm
 from pymimic import Student
 from pymimic.distributed import Units
 from pymimic.distributed.group import Group
@@ -94,6 +95,23 @@ def test_a_file_of_other_units(path):
     shutil.copy(path.with_name("run.0123abcd-0"), path.with_name("run.0123abcd-1"))
     with pytest.raises(FileFormatError, match=r"expected its units 32 to 64 in '.*', got others"):
         read_arrays(path, "checkpoint")
+
+
+def test_a_file_of_fewer_arrays(path):
+    where = path.with_name("run.0123abcd-1")
+    arrays, metadata = read_safetensors(where)
+    write_safetensors(where, {"weights.U": arrays["weights.U"]}, metadata)
+    said = r"expected the same arrays of all its units, got others in .*run.0123abcd-1': optimizer.b.mean: expected 'float64 \(\)', got nothing"
+    with pytest.raises(FileFormatError, match=said):
+        read_arrays(path, "checkpoint")
+
+
+def test_one_process_alone_leaves_no_files_of_units(tmp_path):
+    student = pm.Student(3, H, 4)
+    path = tmp_path / "run"
+    write(path, [32, 64, H])
+    student.save(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_damaged_file_of_units(path):
