@@ -24,10 +24,14 @@ FAILED, MISUSED, _BY_SIGNAL = 1, 2, 128  # as shells have it: 128 and the signal
 _SIGINT, _SIGPIPE = 2, 13
 
 
-def complain(message: object, code: int) -> int:
-    """Print one line, of several processes that have the same to say the first; returns `code`."""
-    if speaks():
-        typer.echo(f"pymimic: {printable(' '.join(str(message).split()))}", err=True)
+def complain(message: object, code: int, alone: bool = False) -> int:
+    """Print one line, of several processes that have the same to say the first; returns `code`.
+
+    alone : whether this process may be the only one to say it
+    """
+    if speaks() or alone:
+        who = "" if speaks() else f"rank {os.environ['RANK']}: "
+        typer.echo(f"pymimic: {who}{printable(' '.join(str(message).split()))}", err=True)
     return code
 
 
@@ -46,7 +50,8 @@ def one_line(command: Callable[P, None]) -> Callable[P, None]:
             where = f": {str(error.filename)!r}" if error.filename else ""
             raise typer.Exit(complain(_dashed(f"{error.strerror or error}{where}"), FAILED)) from None
         except (ValueError, TypeError, MemoryError, ImportError, GroupError) as error:
-            raise typer.Exit(complain(_dashed(str(error) or "out of memory"), FAILED)) from None
+            message = _dashed(str(error) or "out of memory")
+            raise typer.Exit(complain(message, FAILED, alone=isinstance(error, MemoryError))) from None
 
     return wrapped
 

@@ -118,33 +118,34 @@ def distill(
     Started by torchrun, each process trains some of the hidden units; a run that torchrun restarts goes on from the checkpoint.
     """
     use_threads(threads)
-    state = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint))
-    kept: dict[str, Any] = {
-        "inputs_dtype": inputs_dtype, "inputs_range": _range(inputs_range), "logits_dtype": logits_dtype, "top_logits": top_logits,
-        "compress": compress or None,
-    }  # fmt: skip
-    kept = {name: value for name, value in kept.items() if value is not None}
-    _demand_rows(inputs, logits, folder, kept)
-    _demand_partners(val_inputs, val_logits, patience, keep_best, pca, rank)
-    _check.integer("epochs", epochs, 1, 1 << 31)
-    demand_loss(loss)
-    reads = {"inputs": inputs, "logits": logits, "val-inputs": val_inputs, "val-logits": val_logits}
-    demand_distinct(reads, {"out": out, "checkpoint": state})
-    demand_distinct({"inputs": inputs}, {"logits": logits})
-    demand_distinct({"val-inputs": val_inputs}, {"val-logits": val_logits})
-    demand_writable("out", out)
-    demand_writable("checkpoint", state)
-    demand_kind_or_none("out", out, "student")
-    group, resume = joined(), resume or (restarted() and state.exists())
-    with group.together():
-        demand_clear_start(state, resume, resume_with, fresh)
-    cases = _cases(inputs, logits, folder, kept, group)
-    validation = None
-    if val_inputs is not None and val_logits is not None:
-        validation = _transfer_set("val-inputs", val_inputs, "val-logits", val_logits)
+    state, group, resumes = Path(expanded(f"{out}.checkpoint" if checkpoint is None else checkpoint)), joined(), resume
+    with group.together():  # what one process finds, all say
+        kept: dict[str, Any] = {
+            "inputs_dtype": inputs_dtype, "inputs_range": _range(inputs_range), "logits_dtype": logits_dtype, "top_logits": top_logits,
+            "compress": compress or None,
+        }  # fmt: skip
+        kept = {name: value for name, value in kept.items() if value is not None}
+        _demand_rows(inputs, logits, folder, kept)
+        _demand_partners(val_inputs, val_logits, patience, keep_best, pca, rank)
+        _check.integer("epochs", epochs, 1, 1 << 31)
+        demand_loss(loss)
+        reads = {"inputs": inputs, "logits": logits, "val-inputs": val_inputs, "val-logits": val_logits}
+        demand_distinct(reads, {"out": out, "checkpoint": state})
+        demand_distinct({"inputs": inputs}, {"logits": logits})
+        demand_distinct({"val-inputs": val_inputs}, {"val-logits": val_logits})
+        demand_writable("out", out)
+        demand_writable("checkpoint", state)
+        demand_kind_or_none("out", out, "student")
+        restarts = restarted() and state.exists()
+        demand_clear_start(state, resume or restarts, resume_with, fresh and not restarts)
+        resumes = resume or restarts
+        cases = _cases(inputs, logits, folder, kept, group)
+        validation = None
+        if val_inputs is not None and val_logits is not None:
+            validation = _transfer_set("val-inputs", val_inputs, "val-logits", val_logits)
     sizes = (cases.inputs, hidden, cases.outputs, rank, activation, dropout, seed)
+    dealt = _shares(shares, group, rank or cases.inputs, cases.outputs, batch_size)
     if group.size > 1 or reproducible:
-        dealt = _shares(shares, group, rank or cases.inputs, cases.outputs, batch_size)
         student: Student = ShardedStudent(*sizes, group=group, shares=dealt, reproducible=reproducible)
     else:
         student = Student(*sizes)
@@ -161,7 +162,12 @@ def distill(
     may_differ = settings_of(trainer, resume_with)
     try:
         with option("checkpoint", data="inputs", validation="val-inputs"):
-            history = trainer.fit(cases, validation, resume=state if resume else None, resume_with=may_differ, overwrite=fresh)
+            try:
+                history = trainer.fit(cases, validation, resume=state if resumes else None, resume_with=may_differ, overwrite=fresh)
+            except OtherRunError:
+                if not (fresh and resumes):
+                    raise
+                history = trainer.fit(cases, validation, overwrite=True)  # torchrun began anew before this run had a checkpoint
     except OtherRunError as error:
         raise ValueError(other_run(error)) from None
     except TrainingDivergedError as error:
@@ -187,11 +193,14 @@ def _shares(text: str | None, group: Group, rank: int, outputs: int, batch_size:
     if text is None:
         return None
     if text == "measured":
-        return measured_shares(group, rank, outputs, batch_size)
+        return measured_shares(group, rank, outputs, batch_size) if group.size > 1 else None
     try:
-        return [float(share) for share in text.split(",")]
+        given = [float(share) for share in text.split(",")]
     except ValueError:
         raise ValueError(f"shares: expected measured, or numbers such as 1,2,1, got {text!r}") from None
+    if len(given) != group.size:
+        raise ValueError(f"shares: expected one for each of {group.size} process{'es' * (group.size > 1)}, got {text!r}")
+    return given
 
 
 def _summary(history: History, keep_best: bool) -> str:

@@ -39,18 +39,20 @@ def predict(
     """
     use_threads(threads)
     group = joined()
-    demand_distinct({"student": student, "inputs": inputs}, {"out": out})
-    demand_writable("out", out)
-    demand_npy_or_none("out", out)
+    with group.together():
+        demand_distinct({"student": student, "inputs": inputs}, {"out": out})
+        demand_writable("out", out)
+        demand_npy_or_none("out", out)
     with option("student", path="student"):
         net = Student.load(student) if group.size == 1 else ShardedStudent.load(student, group=group)
-    if group.size > 1 and device != "cpu":
-        raise ValueError(f"device: expected cpu in {group.size} processes, got {device!r}")
-    net.to(device)
-    x = map_npy("inputs", inputs)
-    _check.float_dtype("inputs", x)
-    if x.ndim != 2 or x.shape[1] != net.inputs:
-        raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")
+    with group.together():
+        if group.size > 1 and device != "cpu":
+            raise ValueError(f"device: expected cpu in {group.size} processes, got {device!r}")
+        net.to(device)
+        x = map_npy("inputs", inputs)
+        _check.float_dtype("inputs", x)
+        if x.ndim != 2 or x.shape[1] != net.inputs:
+            raise ValueError(f"inputs: expected shape (N, {net.inputs}), as the student has, got {x.shape}")
     form = {"descr": "<f4", "fortran_order": False, "shape": (len(x), net.outputs)}
     answer, bad = net.predict_proba if proba else net.predict, BadRows()
     place = replacing(out) if group.rank == 0 else open(os.devnull, "wb")  # noqa: SIM115  (it is entered below)

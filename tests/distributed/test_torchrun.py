@@ -41,7 +41,7 @@ def torchrun(size, folder, *more, restarts=0):
     return started(size, folder, command(folder, *more), restarts)
 
 
-def started(size, folder, words, restarts=0):
+def started(size, folder, words, restarts=0, program=("-m", "pymimic")):
     launcher = [
         sys.executable,
         "-m",
@@ -54,7 +54,7 @@ def started(size, folder, words, restarts=0):
     ]
     launcher += ["--monitor-interval", "0.1"]
     return subprocess.Popen(
-        [*launcher, "-m", "pymimic", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+        [*launcher, *program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -128,6 +128,43 @@ def test_a_mistake_is_one_line(files):
     assert done.returncode != 0
     assert err.count("pymimic: ") == 1
     assert "pymimic: hidden: expected at least 33 units" in err
+
+
+def test_what_one_process_alone_finds_is_said(files):
+    """The second one looks for inputs where there are none."""
+    script = files / "inputs_of_rank_0.py"
+    script.write_text(
+        "import os, sys\nfrom pymimic.cli import run\n"
+        "run([word.replace('x.npy', 'none.npy') if os.environ['RANK'] == '1' else word for word in sys.argv[1:]])\n"
+    )
+    for words in (command(files), ["predict", str(files / "s"), "--inputs", str(files / "x.npy"), "--out", str(files / "y.npy")]):
+        pm.Student(D, 64, C).save(files / "s")
+        _, err = started(2, files, words, program=[str(script)]).communicate(timeout=SECONDS)
+        assert err.count("pymimic: ") == 1
+        assert "rank 1 stopped with FileNotFoundError: [Errno 2] inputs: No such file or directory" in err
+
+
+def test_a_fresh_run_is_restarted_too(files, undisturbed):
+    """After one with other options, whose checkpoint is there, and of which nothing is to be left."""
+    first = torchrun(1, files, "--checkpoint", str(files / "run"), "--checkpoint-every", "1", "--lr", "0.01")
+    until = time.monotonic() + SECONDS
+    while not (files / "run").exists():
+        assert first.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.kill(workers(first)[0], signal.SIGKILL)
+    first.communicate(timeout=SECONDS)
+    environment = {"TORCHELASTIC_RUN_ID": "x", "TORCHELASTIC_RESTART_COUNT": "1"}
+    words = [sys.executable, "-m", "pymimic", *command(files, "--checkpoint", str(files / "run"), "--fresh")]
+    subprocess.run(words, check=True, capture_output=True, env=os.environ | environment)
+    assert weights(files) == undisturbed
+    assert not list(files.glob("run*"))
+
+
+def test_shares_are_looked_at_in_one_process_too(files):
+    for shares, said in (("1,2", "expected one for each of 1 process, got '1,2'"), ("much", "expected measured, or numbers such as")):
+        words = [sys.executable, "-m", "pymimic", *command(files, "--shares", shares)]
+        assert f"pymimic: shares: {said}" in subprocess.run(words, capture_output=True, text=True, check=False).stderr
 
 
 def workers(launcher):
