@@ -61,6 +61,11 @@ void wgmma_along(float (&d)[tiles][4], uint64_t a, uint64_t b, bool add, Site si
 }
 
 template <class Element>
+void wgmma_along_first(float (&d)[8][4], uint64_t a, uint64_t b, Site site = Site::current()) {
+  wgmma_along<Element>(d, a, b, false, site);
+}
+
+template <class Element>
 void wgmma_down(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b, Site site = Site::current()) {
   simt::wgmma({Element::operand, 8, d[0], a, 0, b, true, true}, "wgmma_down", site);
 }

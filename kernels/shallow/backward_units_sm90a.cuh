@@ -16,10 +16,14 @@ constexpr int kThreads = kConsumerThreads + 128, kStages = 20, kPieces = kBackwa
 constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes;
 // All of dU and all of dW, which are stored over the ring at the end.
 constexpr uint32_t kTileStride = (kBackwardUnitsSm90aColumns + 8) * sizeof(float), kTileBytes = kUnits * kTileStride;
-constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
-// The slower warpgroup may still need a whole slab while it waits for the next one.
-static_assert(kUnits == kSlab && kStages >= 2 * 2 * kPieces && 2 * kTileBytes <= kStages * kPieceBytes);
-constexpr int kAlternatingPieces = 3;  // of U and W together: one warpgroup has registers for the sums of so many
+constexpr uint32_t kTilePieceBytes = kBoxColumns * sizeof(float);  // of a row
+constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;          // in descriptors
+// Where the warpgroups trade fragments, these take a slot of the ring. All pieces of two slabs must fit beside them: a
+// slot's phase that a warpgroup does not wait for then ends before it waits for the next one.
+constexpr int kTradingStages = kStages - 1, kFragmentBytes = 4 * sizeof(uint32_t);
+static_assert(kConsumerThreads / 2 * (kSlab / 16) * kFragmentBytes <= kPieceBytes);
+static_assert(kUnits == kSlab && kTradingStages >= 2 * 2 * kPieces && 2 * kTileBytes <= kTradingStages * kPieceBytes);
+constexpr int kAlternatingPieces = 4;  // of U and W together: one warpgroup has registers for the sums of so many
 // Prefetches begin so many slabs before the last one, but not before the ring is full: after kFirstSlabs.
 constexpr int kPrefetchSlabs = 4, kFirstSlabs = 2;
 // Each of 384 threads starts with 168 registers.
@@ -34,13 +38,13 @@ struct BackwardUnits {
   pymimic_mask mask;
 };
 
-// Whether the warpgroups alternate: each makes all of every other slab.
+// Whether each warpgroup makes dU and dW of every other slab; otherwise they trade h and da.
 MIMIC_HD bool alternates(int pieces) { return pieces <= kAlternatingPieces; }
 
-// W, then U, then the ring.
+// W, then U, then the ring. `given`: barriers of the first warpgroup's warps, then of the second's.
 struct SharedLayout {
   PieceRing ring;
-  uint32_t U, mask, bias, db, weights_barrier, bytes;
+  uint32_t U, traded, mask, bias, db, weights_barrier, given, bytes;
 };
 
 MIMIC_HD SharedLayout shared_layout(int U_pieces, int W_pieces) {
@@ -48,14 +52,16 @@ MIMIC_HD SharedLayout shared_layout(int U_pieces, int W_pieces) {
   s.U = W_pieces * kPieceBytes;
   const int pieces = U_pieces + W_pieces;
   // Where the warpgroups alternate, a slot always belongs to the same one: it then waits for each of the slot's phases.
-  s.ring = {alternates(pieces) ? kStages - kStages % (2 * pieces) : kStages, s.U + U_pieces * kPieceBytes, kPieceBytes,
-            0};
+  s.ring = {alternates(pieces) ? kStages - kStages % (2 * pieces) : kTradingStages, s.U + U_pieces * kPieceBytes,
+            kPieceBytes, 0};
+  s.traded = s.ring.slots + kTradingStages * kPieceBytes;
   s.mask = s.ring.slots + kStages * kPieceBytes;
   s.bias = s.mask + uint32_t(sizeof(MaskState));
   s.db = s.bias + kUnits * uint32_t(sizeof(float));
   s.ring.barriers = s.db + kUnits * uint32_t(sizeof(float));
   s.weights_barrier = s.ring.barriers + kStages * 16;
-  s.bytes = s.weights_barrier + 8;
+  s.given = s.weights_barrier + 8;
+  s.bytes = s.given + kConsumerThreads / 32 * 8;
   return s;
 }
 
@@ -109,12 +115,22 @@ __device__ __forceinline__ MaskBits<kSlabTiles> mask_bits_of_slab(const MaskStat
   return mask_bits;
 }
 
-// Starts products = or += weights times a piece of the ring, along their rows; waits for that piece.
-__device__ __forceinline__ void start_along(float (&products)[kSlabTiles][4], const SharedLayout& shared,
-                                            const RingPosition& position, uint32_t weights, int piece, int groups) {
-  mbarrier_wait(shared.ring.filled(position.slot), position.parity);
-  start_multiply_along<Bf16>(products, weights + piece * kPieceBytes, shared.ring.slot(position.slot),
-                             groups - piece * kPieceGroups, piece > 0);
+// Starts products = weights times the pieces of a slab, along their rows, each when it has come, from the second one on
+// as +=. `next` moves on.
+__device__ __forceinline__ void start_first_piece(float (&products)[kSlabTiles][4], const SharedLayout& shared,
+                                                  RingPosition& next, uint32_t weights, int groups) {
+  mbarrier_wait(shared.ring.filled(next.slot), next.parity);
+  start_multiply_along<Bf16>(products, weights, shared.ring.slot(next.slot), groups);
+  next.advance();
+}
+
+__device__ __forceinline__ void start_other_pieces(float (&products)[kSlabTiles][4], const SharedLayout& shared,
+                                                   RingPosition& next, uint32_t weights, int pieces, int groups) {
+  for (int piece = 1; piece < pieces; ++piece, next.advance()) {
+    mbarrier_wait(shared.ring.filled(next.slot), next.parity);
+    start_multiply_along<Bf16>(products, weights + piece * kPieceBytes, shared.ring.slot(next.slot),
+                               groups - piece * kPieceGroups, true);
+  }
 }
 
 // s += bias, which is in shared memory: rows are units here.
@@ -138,6 +154,51 @@ __device__ __forceinline__ void add_up(float (&db)[2], const float (&da)[tiles][
 __device__ __forceinline__ float sum_of_quad(float x) {
   x += shuffle_xor(x, 1);
   return x + shuffle_xor(x, 2);
+}
+
+// From z U^T and dy W^T of this warp's units by a slab of rows: h and da as A operands. Adds to db.
+__device__ __forceinline__ void make_h_and_da(const BackwardUnits& f, const SharedLayout& shared,
+                                              float (&s)[1][kSlabTiles][4], float (&dh)[1][kSlabTiles][4],
+                                              const MaskBits<kSlabTiles>& mask_bits, int lane, int warp_unit,
+                                              uint32_t (&h)[kSlab / 16][4], uint32_t (&da)[kSlab / 16][4],
+                                              float (&db)[2]) {
+  add_unit_bias(s[0], shared.bias + warp_unit * uint32_t(sizeof(float)), lane);
+  activate_and_differentiate<true>(f.activation, s, dh);
+  if (f.mask.threshold < 256) {
+    const float scale = load_shared<MaskState>(shared.mask).scale;
+    mask_bits.apply(s[0], scale);
+    mask_bits.apply(dh[0], scale);
+  }
+  add_up(db, dh[0]);
+  to_fragments<Bf16>(h, s[0]);
+  to_fragments<Bf16>(da, dh[0]);
+}
+
+// At the end sums go through shared memory, so that a warp's threads access neighbouring elements: 64 columns of a tile
+// of gradients are stored, or added to what is there.
+template <bool add>
+__device__ __forceinline__ void store_piece(uint32_t tile, const float (&sums)[8][4]) {
+  const int thread = fresh_thread();
+  tile += (thread / 32 % 4 * 16 + thread % 32 / 4) * kTileStride + thread % 4 * uint32_t(sizeof(float2));
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+      const uint32_t at = tile + 8 * i * kTileStride + 8 * n * uint32_t(sizeof(float));
+      const float2 before = add ? load_shared<float2>(at) : float2{0, 0};
+      store_shared(at, float2{before.x + sums[n][2 * i], before.y + sums[n][2 * i + 1]});
+    }
+}
+
+template <bool add>
+__device__ __forceinline__ void store_db(const SharedLayout& shared, const float (&db)[2]) {
+  const int thread = fresh_thread();
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float sum = sum_of_quad(db[i]);
+    const uint32_t at = shared.db + (thread / 32 % 4 * 16 + 8 * i + thread % 32 / 4) * uint32_t(sizeof(float));
+    if (thread % 4 == 0) store_shared(at, add ? load_shared<float>(at) + sum : sum);
+  }
 }
 
 }  // namespace

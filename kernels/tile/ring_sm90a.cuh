@@ -43,6 +43,24 @@ __device__ __forceinline__ void start_multiply_along(float (&sums)[tiles][4], ui
   }
 }
 
+// The same with sums = a b^T: sums that nobody reads before take no registers.
+template <class Element, int tiles>
+__device__ __forceinline__ void start_multiply_along(float (&sums)[tiles][4], uint32_t a, uint32_t b, int groups) {
+  constexpr uint64_t kStep = kGroupBytes >> 4;
+  const uint64_t a_at = piece_descriptor(a), b_at = piece_descriptor(b);
+  if (groups >= kPieceGroups) {
+    wgmma_along_first<Element>(sums, a_at, b_at);
+#pragma unroll
+    for (int i = 1; i < kPieceGroups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, true);
+    wgmma_commit();
+  } else {
+    wgmma_along_first<Element>(sums, a_at, b_at);
+#pragma unroll 1
+    for (int i = 1; i < groups; ++i) wgmma_along<Element>(sums, a_at + i * kStep, b_at + i * kStep, true);
+    wgmma_commit();
+  }
+}
+
 // The slabs of a part of H. Parts have `each` slabs, and the first ones one more where the division has a remainder.
 struct Slabs {
   int first, end;
@@ -60,6 +78,10 @@ struct RingPosition {
 
   __device__ void advance() {
     if (++slot == stages) slot = 0, parity ^= 1;
+  }
+  __device__ void advance(int by) {  // at most `stages`
+    slot += by;
+    if (slot >= stages) slot -= stages, parity ^= 1;
   }
 };
 

@@ -90,6 +90,7 @@ __device__ __forceinline__ void wgmma_done(float (&d)[tiles][4]) {
 }
 
 #define MIMIC_TILE(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define MIMIC_NEW_TILE(d, n) "=f"(d[n][0]), "=f"(d[n][1]), "=f"(d[n][2]), "=f"(d[n][3])
 #define MIMIC_4_TILES(d, n) MIMIC_TILE(d, n), MIMIC_TILE(d, n + 1), MIMIC_TILE(d, n + 2), MIMIC_TILE(d, n + 3)
 #define MIMIC_8_TILES(d, n) MIMIC_4_TILES(d, n), MIMIC_4_TILES(d, n + 4)
 
@@ -135,6 +136,22 @@ __device__ __forceinline__ void wgmma_along<Bf16>(float (&d)[8][4], uint64_t a, 
       "%32, %33, add, 1, 1, 0, 0; }"
       : MIMIC_8_TILES(d, 0)
       : "l"(a), "l"(b), "r"(int(add)));
+}
+
+// d (64 x 64) = a b^T, without a condition: before it, d takes no registers.
+template <class Element>
+__device__ __forceinline__ void wgmma_along_first(float (&d)[8][4], uint64_t a, uint64_t b);
+template <>
+__device__ __forceinline__ void wgmma_along_first<Bf16>(float (&d)[8][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{ .reg .pred add; setp.ne.b32 add, 0, 0; "
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "%32, %33, add, 1, 1, 0, 0; }"
+      : MIMIC_NEW_TILE(d, 0), MIMIC_NEW_TILE(d, 1), MIMIC_NEW_TILE(d, 2), MIMIC_NEW_TILE(d, 3), MIMIC_NEW_TILE(d, 4),
+        MIMIC_NEW_TILE(d, 5), MIMIC_NEW_TILE(d, 6), MIMIC_NEW_TILE(d, 7)
+      : "l"(a), "l"(b));
 }
 
 // d (64 x 64) += a (64 x 16) b, a in registers; b (16 x 64) are 16 rows of a piece.

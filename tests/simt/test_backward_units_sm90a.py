@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from pymimic.backends.interface import ACTIVATIONS, Mask
 
-FILES = ("backward_units_sm90a.cu", "backward_units_sm90a.cuh", "backward_units_sm90a_alternating.cuh", "ring_sm90a.cuh")
+FILES = (
+    "backward_units_sm90a.cu",
+    "backward_units_sm90a.cuh",
+    "backward_units_sm90a_alternating.cuh",
+    "backward_units_sm90a_trading.cuh",
+    "ring_sm90a.cuh",
+)
 
 
 @pytest.fixture
@@ -69,7 +75,9 @@ def test_any_shape(simt, size, activation, mask, more, seed):
     assert problem.is_right(simt, problem.expected(), seed)
 
 
-@pytest.mark.parametrize("size", [(130, 250, 70, 183), (33, 256, 130, 256), (900, 12, 200, 10), (64, 100, 70, 30), (200, 20, 70, 100)])
+@pytest.mark.parametrize("size", [
+    (130, 250, 70, 183), (330, 256, 70, 256), (900, 12, 200, 10), (64, 100, 70, 30), (200, 20, 70, 100), (700, 130, 70, 70),
+])  # fmt: skip
 def test_schedules_give_the_same_bits(simt, size):
     problem = Problem(*size, "gelu", Mask(200, 2**63 + 5, 7, 32, 64))
     assert problem.is_right(simt, problem.expected())
@@ -79,9 +87,9 @@ def test_schedules_give_the_same_bits(simt, size):
             np.testing.assert_array_equal(gradient, first[name])
 
 
-@pytest.mark.parametrize("size", [(1500, 100, 64, 20), (1500, 20, 64, 100), (1500, 20, 64, 10)])
+@pytest.mark.parametrize("size", [(1500, 100, 64, 20), (1500, 20, 64, 100), (1500, 20, 64, 10), (800, 20, 64, 200), (800, 20, 64, 250)])
 def test_a_late_copy_is_waited_for(simt, size):
-    """Each warpgroup takes every other slab, and a slot of the ring must be of one of them: else it may take an older phase for its own."""
+    """A warpgroup does not wait for all phases of a slot of the ring: it must not take an older one for its own."""
     problem = Problem(*size)
     expected = problem.expected()
     assert all(problem.is_right(simt, expected, seed) for seed in range(90))
@@ -116,8 +124,8 @@ def test_nan_propagates(simt):
 @pytest.mark.slow
 def test_mutants(simt):
     problems = [
-        Problem(500, 250, 64, 183, "gelu"), Problem(900, 130, 100, 20, "tanh", Mask(128)), Problem(1500, 64, 64, 10),
-        Problem(700, 20, 64, 100, "tanh"),
+        Problem(500, 250, 64, 183, "gelu"), Problem(700, 130, 100, 70, "tanh", Mask(128)), Problem(1500, 64, 64, 10),
+        Problem(700, 20, 64, 190, "tanh", Mask(128)),
     ]  # fmt: skip
     expected = [problem.expected() for problem in problems]
     assert all(problem.is_right(simt, right) for problem, right in zip(problems, expected))
