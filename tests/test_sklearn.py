@@ -25,6 +25,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from pymimic.data.regressor import with_names
 from pymimic.sklearn import MimicClassifier, MimicRegressor
 from pymimic.sklearn.compression import size
 
@@ -269,3 +270,13 @@ def test_wrong_parameters_are_refused_before_a_teacher_is_fitted(change, message
 
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         MimicClassifier(Never(), **QUICK | change).fit(IRIS, KIND)
+
+
+def test_one_row_is_too_few():
+    with pytest.raises(ValueError, match=r"1 sample.* while a minimum of 2 is required"):
+        MimicRegressor().fit(np.ones((1, 3)), np.ones(1))
+
+
+def test_names_for_other_columns_are_left_out():
+    x = np.ones((2, 3))
+    assert with_names(np.array(["a", "b"]), x) is x

@@ -264,3 +264,8 @@ def test_a_set_shows_its_size_and_where_it_is(tmp_path):
 def test_rows_without_columns_are_taken_at_once():
     empty = np.zeros((1 << 40, 0), np.float32)
     assert len(TransferSet(empty, empty)) == 1 << 40
+
+
+def test_blocks_of_another_dtype_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="^inputs: expected dtype float32 or float64, got int64"):
+        TransferSet.create(tmp_path, from_callable(lambda x: x, "same"), iter([np.ones((4, 3), np.int64)]), progress=False)
