@@ -13,12 +13,13 @@ PUT_IN = """
 import os, signal
 from pymimic.errors import FileFormatError
 from pymimic.nets.student import Student
-real = Student._configure
-def configure(self, *given, **named):
-    if named.get("seed", 0) != 0:
+real = Student._fill
+def fill(self, path, arrays, metadata):
+    configuration = metadata.get("configuration")
+    if isinstance(configuration, dict) and configuration.get("seed", 0) != 0:
         {fault}
-    real(self, *given, **named)
-Student._configure = configure
+    real(self, path, arrays, metadata)
+Student._fill = fill
 """
 FAULTS = {  # what a file of another seed does, and what is said of it
     "an exception": ("raise ZeroDivisionError('x')", "not a documented exception: ZeroDivisionError: x"),
@@ -26,7 +27,7 @@ FAULTS = {  # what a file of another seed does, and what is said of it
     "no end": ("while True: pass", "the process ended with -14 in this input"),  # SIGALRM
     "memory": ("bytearray(1 << 28)", "not a documented exception: MemoryError"),
     "another file": ("open('{elsewhere}', 'w').close()", "open outside of the folder: {elsewhere}"),
-    "a folder": ("os.mkdir('{elsewhere}')", "os.mkdir outside of the folder: {elsewhere}"),
+    "a folder": ("os.path.isdir('{elsewhere}') or os.mkdir('{elsewhere}')", "os.mkdir outside of the folder: {elsewhere}"),
     "a program": ("os.system('true')", "os.system"),
     "no reason": ("raise FileFormatError('path: no')", "a message that does not say what was expected"),
     "no file": ("raise FileFormatError('path: expected another')", "a message that names no file"),
