@@ -197,7 +197,8 @@ def compressed_tables(figures: Figures) -> str:
             counts = [f"{figures.number(name, 'bytes', run, column):,.0f}" for column in ("parameters", "bytes", "multiply_adds")]
             lines.append([run, *counts, str(figures.share(name, "bytes", run)), str(figures.share(name, "bytes", run, "agreement"))])
         student = figures.of(name, "bytes", "student: as trained")
-        about = f"{title}: k = {student[0]['rank'] or 'none'}, H = {int(student[0]['hidden']):,}, {len(student)} seed{'s' * (len(student) > 1)}."
+        seeds = f"{len(student)} seed{'s' * (len(student) > 1)}"
+        about = f"{title}: k = {student[0]['rank'] or 'none'}, H = {int(student[0]['hidden']):,}, {seeds}."
         parts.append(f"{about}\n\n{table(['', 'parameters', 'bytes', 'multiply-adds', 'test rows', 'agreement with the teacher'], lines)}")
     return "\n\n".join(parts)
 

@@ -267,5 +267,5 @@ def test_rows_without_columns_are_taken_at_once():
 
 
 def test_blocks_of_another_dtype_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="^inputs: expected dtype float32 or float64, got int64"):
+    with pytest.raises(TypeError, match=r"^inputs: expected dtype float32 or float64, got int64"):
         TransferSet.create(tmp_path, from_callable(lambda x: x, "same"), iter([np.ones((4, 3), np.int64)]), progress=False)
