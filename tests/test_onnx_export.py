@@ -279,8 +279,11 @@ def test_the_command_refuses_in_one_line(shell, onnx, capsys):
     onnx.save(other, "other.onnx")
     cases = [
         (("s.safetensors", "./s.safetensors"), "out: expected another file than net's"),
-        (("s.safetensors", "text.onnx"), "out: expected no file, or an ONNX model that pymimic wrote, got another: 'text.onnx'"),
-        (("s.safetensors", "other.onnx"), "out: expected no file, or an ONNX model that pymimic wrote, got another"),
+        (
+            ("s.safetensors", "text.onnx"),
+            "out: expected no file, or an ONNX model that pymimic wrote to be replaced, got another: 'text.onnx'",
+        ),
+        (("s.safetensors", "other.onnx"), "out: expected no file, or an ONNX model that pymimic wrote to be replaced, got another"),
         (("s.safetensors", "none/s.onnx"), "out: expected a file in a folder that exists"),
         (("none.safetensors", "s.onnx"), "net: No such file or directory: 'none.safetensors'"),
         (("text.onnx", "s.onnx"), "net: 'text.onnx': expected a whole safetensors file"),
