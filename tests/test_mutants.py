@@ -67,7 +67,7 @@ def test_every_fault_of_the_package_can_be_parsed_and_named(path):
     faults = python_faults(path, text)
     assert len(faults) > 30
     assert len({fault.name for fault in faults}) == len(faults)
-    for fault in faults[::7]:
+    for fault in faults if len(faults) < 500 else faults[::5]:
         ast.parse(fault.applied(text))
 
 

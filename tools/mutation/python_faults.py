@@ -154,7 +154,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
         if isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
-            self.add("arithmetic", node, self.start(node), self.start(node.operand), "")
+            self.add("arithmetic", node, self.start(node), self.start(node) + 1, "")
         elif isinstance(node.op, ast.Not):
             self.negate(node)
         self.generic_visit(node)
