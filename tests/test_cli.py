@@ -16,7 +16,7 @@ from pymimic import Student, formats
 from pymimic.exits import option
 
 SIZE = 128 + 4 * ROWS * D  # bytes of x.npy
-WITHOUT_BYTES = b"\x93NUMPY\x01\x00\x49\x00{'descr': '<U0', 'fortran_order': False, 'shape': (4, 9007199254740993)}\n"
+WITHOUT_BYTES = b"\x93NUMPY\x01\x00\x3b\x00{'descr': '<U0', 'fortran_order': False, 'shape': (-1,)}  \n"  # NumPy crashes
 
 
 def test_info_says_what_runs_here(capsys):

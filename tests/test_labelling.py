@@ -70,6 +70,11 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-4])
 
 
+def without_bytes(path):
+    """NumPy itself crashes there."""
+    path.write_bytes(b"\x93NUMPY\x01\x00\x3b\x00{'descr': '<U0', 'fortran_order': False, 'shape': (-1,)}  \n")
+
+
 def lengthen(path):
     path.write_bytes(path.read_bytes() + b"more")
 
@@ -91,7 +96,7 @@ def pickled(path):
 
 
 @pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize("damage", [flip, cut, lengthen, other_dtype, other_shape, text, pickled, os.unlink])
+@pytest.mark.parametrize("damage", [flip, cut, lengthen, without_bytes, other_dtype, other_shape, text, pickled, os.unlink])
 @pytest.mark.parametrize("name", ["inputs-00001.npy", "logits-00002.npy"])
 def test_a_file_that_is_not_the_manifests_is_named(made, name, damage, verify):
     folder, x = made

@@ -7,7 +7,7 @@ import math
 import os
 import zipfile
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -67,14 +67,32 @@ def map_npy(name: str, path: Path) -> Array:
     where = expanded(path, name)
     try:
         demand_plain(where)
-        array = np.load(where, mmap_mode="r", allow_pickle=False)
+        array = load_mapped(where)
     except OSError as error:
         raise OSError(error.errno, f"{name}: {error.strerror or error}", where) from error
     except Exception:  # a damaged header can raise almost anything
         array = None
-    if not isinstance(array, np.ndarray) or array.dtype.itemsize == 0:
+    if not isinstance(array, np.ndarray):
         raise FileFormatError(f"{name}: expected a .npy file of numbers, as numpy.save writes it, got {kind_of(where)}: {where!r}")
     return array
+
+
+def load_mapped(path: Path) -> Any:
+    """What `numpy.load` makes of the file, memory-mapped; ValueError for values without bytes, at some shapes of which NumPy crashes."""
+    with open(path, "rb") as file:
+        starts = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        file.seek(0)
+        if starts and _header(file)[1].itemsize == 0:
+            raise ValueError("values without bytes")
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of a .npy file; almost any exception where it is damaged."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    return shape, dtype
 
 
 def demand_npy_or_none(name: str, path: Path) -> None:
@@ -107,9 +125,7 @@ def kind_of(path: Path) -> str:
 def _flaw(file: BinaryIO) -> str:
     """What is the matter with a file that begins as .npy files do."""
     try:
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
+        shape, dtype = _header(file)
     except Exception:  # it can raise almost anything
         return "one with a damaged header"
     if dtype.hasobject:

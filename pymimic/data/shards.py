@@ -20,7 +20,7 @@ from ..foreign import demand_plain
 from ..targets import naming, remove_parts, replacing
 from .compressed import CompressedFile, write_compressed
 from .manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from .mapped import kind_of
+from .mapped import kind_of, load_mapped
 from .moments import moments
 from .storage import Storage
 
@@ -193,7 +193,7 @@ def remove_unfinished(directory: Path, manifest: Manifest | None) -> None:
 def _open(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
         demand_plain(path)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = load_mapped(path)
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError:
