@@ -162,23 +162,22 @@ def _compressed(f: Figures) -> str:
     for experiment in ("compress-letter", "compress-mnist"):
         shallow = f.share(experiment, "bytes", "student: as trained")
         deep = f.share(experiment, "bytes", "deep net, rounded alone: as trained")
-        by_net = f"the shallow net of {shallow} loses {_lost(f, experiment, shallow, 'student')}, "
-        by_net += f"the deep net of {deep} loses {_lost(f, experiment, deep, 'deep net')}"
         fit = [name for name in f.names(experiment, "bytes") if name.startswith("student: ")]
         near = [name for name in fit if f.share(experiment, "bytes", name).mean >= shallow.mean - 1]
         smallest = min(near, key=lambda name: f.number(experiment, "bytes", name, "bytes"))
         times = f.number(experiment, "bytes", "student: as trained", "bytes") / f.number(experiment, "bytes", smallest, "bytes")
         said.append(
-            f"{experiment.partition('-')[2]}: {by_net}; with its transfer set the shallow net takes {times:.1f} times fewer "
-            f"bytes within a point ({smallest.partition(': ')[2]})"
+            f"{experiment.partition('-')[2]}: rounded alone to 8 and 4 bits, the shallow net of {shallow} loses "
+            f"{_lost(f, experiment, shallow, 'student')} points. The deep net of {deep} loses {_lost(f, experiment, deep, 'deep net')}. "
+            f"With its transfer set the shallow net takes {times:.1f} times fewer bytes within a point ({smallest.partition(': ')[2]})."
         )
-    return f"{'; '.join(said)}."
+    return " ".join(said)
 
 
 def _lost(f: Figures, experiment: str, whole: Share, net: str) -> str:
-    """Points that rounding alone costs a net."""
+    """Points that rounding alone to 8 and to 4 bits costs a net."""
     lost = [whole.mean - f.share(experiment, "bytes", f"{net}, rounded alone: {bits} bits").mean for bits in (8, 4)]
-    return f"{lost[0]:.2f} points at 8 bits and {lost[1]:.2f} at 4, rounded alone"
+    return f"{lost[0]:.2f} and {lost[1]:.2f}"
 
 
 def _features(f: Figures) -> str:
