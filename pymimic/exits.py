@@ -24,6 +24,11 @@ FAILED, MISUSED, _BY_SIGNAL = 1, 2, 128  # as shells have it: 128 and the signal
 _SIGINT, _SIGPIPE = 2, 13
 
 
+def say(message: object) -> None:
+    """Print one line on standard output, without what a terminal would obey: names of files may hold it."""
+    typer.echo(printable(message))
+
+
 def complain(message: object, code: int, alone: bool = False) -> int:
     """Print one line, of several processes that have the same to say the first; returns `code`.
 

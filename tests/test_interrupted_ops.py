@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from pymimic import SGD, ShallowWeights, get_num_threads, ops, set_num_threads
+from pymimic import SGD, ShallowWeights, ops
 from pymimic.backends import get
 from pymimic.errors import BackendUnavailableError
 
@@ -48,22 +48,19 @@ def long_calls():
     }
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("name", long_calls())
-def test_a_long_op_hears_ctrl_c(ctrl_c_soon, threads, name):
-    call, before = long_calls()[name], get_num_threads()
+def test_a_long_op_hears_ctrl_c(ctrl_c_soon, threads, n, name):
+    call = long_calls()[name]
+    threads(n)
     if name == "forward, few bits":
         try:
             get("cpu-bf16x3")
         except BackendUnavailableError as error:
             pytest.skip(str(error))
-    set_num_threads(threads)
-    try:
-        ctrl_c_soon()
-        with pytest.raises(KeyboardInterrupt):
-            call()
-    finally:
-        set_num_threads(before)
+    ctrl_c_soon()
+    with pytest.raises(KeyboardInterrupt):
+        call()
     one = np.ones((3, 3), np.float32)
     np.testing.assert_array_equal(ops.shallow_forward(one, one, one[0], one, one[0], backend="cpu"), np.full((3, 3), 13))  # still right
 

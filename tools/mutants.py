@@ -27,7 +27,7 @@ from mutation.python_faults import python_faults
 from mutation.tests_of_lines import Map, files_of_tests
 from mutation.tree import ROOT, Outcome, Tree, preload
 
-EQUIVALENT = Path(__file__).with_name("mutants-equivalent.txt")
+EQUIVALENT, LIVED = (Path(__file__).with_name(f"mutants-{which}.txt") for which in ("equivalent", "lived"))
 # Without faults: what draws and prints, what measures and reports, what needs a GPU or torch.
 LEFT_ALONE = (
     "pymimic/progress.py", "pymimic/tables.py", "pymimic/bench/*", "pymimic/demo/*", "pymimic/paper/*", "pymimic/backends/cuda/*",
@@ -48,11 +48,9 @@ def all_faults(tree: Tree, language: str) -> list[Fault]:
     return faults
 
 
-def equivalents() -> dict[str, str]:
+def reasons_in(path: Path) -> dict[str, str]:
     """The reason by the fault's name."""
-    if not EQUIVALENT.exists():
-        return {}
-    lines = [line for line in EQUIVALENT.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     return {name: reason for name, _, reason in (line.rpartition(" | ") for line in lines)}
 
 
@@ -91,7 +89,8 @@ def report(results: dict[str, dict], reasons: dict[str, str]) -> str:
     others = f"{len(results.keys() & reasons.keys())} more change nothing, {total['not compiled']} do not compile"
     lines.append(f"{counted - total['lived']} of {counted} died ({share}); {others}")
     lived = [name for name, result in results.items() if result["status"] == "lived" and name not in reasons]
-    lines += [f"lived: {name}  [{results[name]['test']}]" for name in lived]
+    known = reasons_in(LIVED)
+    lines += [f"lived: {name}  [{known.get(name, results[name]['test'])}]" for name in lived]
     return "\n".join(lines)
 
 
@@ -126,7 +125,7 @@ def main() -> None:
     asked = parser.parse_args()
 
     asked.work.mkdir(parents=True, exist_ok=True)
-    file, reasons = asked.work / "results.json", equivalents()
+    file, reasons = asked.work / "results.json", reasons_in(EQUIVALENT)
     results: dict[str, dict] = json.loads(file.read_text()) if file.exists() else {}
     if asked.report:
         print(report(results, reasons))

@@ -58,8 +58,7 @@ class Numba(Reference):
         _demand_one_type(plan)
         y = np.empty((len(z), W.shape[1]), z.dtype) if out is None else out
         saved = memory_for((len(z), len(U)), z.dtype, room) if save else np.empty((0, 0), z.dtype)
-        if y.size or saved.size:
-            _forward((z, U, b, W, c), activation, mask, plan.slab, y, saved, activation == "relu")
+        _forward((z, U, b, W, c), activation, mask, plan.slab, y, saved, activation == "relu")
         return y, to_save_dtype(saved, plan) if save else None
 
     def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
@@ -98,8 +97,7 @@ class Numba(Reference):
         out = np.empty((len(x), len(weight)), x.dtype) if out is None else out
         bias = np.zeros(len(weight), x.dtype) if bias is None else bias
         no_W, no_c, no_y = (np.empty(shape, x.dtype) for shape in ((len(weight), 0), 0, (len(x), 0)))
-        if out.size:
-            _forward((x, weight, bias, no_W, no_c), activation, mask, _LINEAR_SLAB, no_y, out, True)
+        _forward((x, weight, bias, no_W, no_c), activation, mask, _LINEAR_SLAB, no_y, out, True)
         return out
 
     def linear_dropout_backward(
@@ -132,6 +130,8 @@ def _demand_one_type(plan: Plan) -> None:
 
 
 def _forward(arrays: tuple[Array, ...], activation: Activation, mask: Mask, slab: int, y: Array, save: Array, saves_h: bool) -> None:
+    if y.size == 0 == save.size:
+        return
     inputs = (_mutable(array) for array in arrays)
     _run(kernels.forward, *inputs, ACTIVATIONS.index(activation), _words(mask), slab, y, save, saves_h, _panel(len(y)))
 

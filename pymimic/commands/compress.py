@@ -13,9 +13,8 @@ from ..data.cases import in_order
 from ..data.parts import Part, held_out
 from ..data.transfer import TransferSet
 from ..errors import TrainingDivergedError
-from ..exits import counted, option
+from ..exits import counted, option, say
 from ..files import demand_kind_or_none
-from ..foreign import printable
 from ..nets.student import Student
 from ..tables import print_table
 from ..targets import demand_distinct, demand_writable
@@ -77,11 +76,11 @@ def compress(
         made.save(out)
     print_table(Console(), _COLUMNS if held is None else (*_COLUMNS, *_MEASURED), lines)
     if rest is None or held is None:
-        typer.echo("without --transfer nothing was fitted, trained or measured")
+        say("without --transfer nothing was fitted, trained or measured")
     else:
         others = f"the other {len(rest)} were there to fit and train on"
-        typer.echo(f"agreement and loss: on {counted(len(held), 'row')} held out by seed {seed}; {others}")
-    typer.echo(f"{printable(out)}: {made.parameter_count} parameters in {made.stored_nbytes} bytes")
+        say(f"agreement and loss: on {counted(len(held), 'row')} held out by seed {seed}; {others}")
+    say(f"{out}: {made.parameter_count} parameters in {made.stored_nbytes} bytes")
 
 
 def _line(name: str, net: Student, held: Part | None) -> list[str]:

@@ -18,9 +18,8 @@ from ..distributed.saving import remove
 from ..distributed.speed import measured_shares
 from ..distributed.student import ShardedStudent
 from ..errors import TrainingDivergedError
-from ..exits import complain, counted, option, status_of
+from ..exits import complain, counted, option, say, status_of
 from ..files import demand_kind_or_none
-from ..foreign import printable
 from ..nets.student import Student
 from ..optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
 from ..targets import demand_distinct, demand_writable, expanded
@@ -183,9 +182,7 @@ def distill(
     remove(state, group)
     if group.rank == 0:
         where = f"{out} and {counted(group.size, 'file')} of units beside it" if group.size > 1 else f"{out}"
-        typer.echo(
-            f"{printable(where)}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, trainer.keep_best)}"
-        )
+        say(f"{where}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, trainer.keep_best)}")
 
 
 def _shares(text: str | None, group: Group, rank: int, outputs: int, batch_size: int) -> list[float] | None:

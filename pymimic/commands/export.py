@@ -9,9 +9,8 @@ from typing import Annotated, cast
 import typer
 
 from ..errors import FileFormatError
-from ..exits import option
+from ..exits import option, say
 from ..files import read_metadata
-from ..foreign import printable
 from ..nets.student import Student
 from ..onnx import exporter
 from ..onnx.packages import package
@@ -41,4 +40,4 @@ def export(
         loaded = _NETS[kind].load(net)
     with option("out", student="net"):
         exporter.export(loaded, out, cast(exporter.Precision, precision))
-    typer.echo(f"{printable(out)}: {os.path.getsize(out)} bytes, opset {exporter.OPSETS[precision][0]}")
+    say(f"{out}: {os.path.getsize(out)} bytes, opset {exporter.OPSETS[precision][0]}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..foreign import printable
+from ..exits import say
 from ..targets import expanded
 from ..threads import get_num_threads
 
@@ -32,4 +32,4 @@ def paper(
     from ..paper import run_paper
 
     where = run_paper(which, Path(expanded(out)), None if path is None else Path(expanded(path)), seeds=seeds, fast=fast, device=device)
-    typer.echo(f"{printable(where)}, by {get_num_threads()} threads")
+    say(f"{where}, by {get_num_threads()} threads")

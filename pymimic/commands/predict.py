@@ -14,8 +14,7 @@ from .. import _check
 from ..data.mapped import demand_npy_or_none, map_npy
 from ..distributed.launch import joined
 from ..distributed.student import ShardedStudent
-from ..exits import counted, option
-from ..foreign import printable
+from ..exits import counted, option, say
 from ..nets.student import Student
 from ..numerics import BadRows
 from ..progress import Progress
@@ -68,4 +67,4 @@ def predict(
             bar.update(len(slab))
     bad.warn("inputs")
     if group.rank == 0:
-        typer.echo(f"{printable(out)}: {counted(len(x), 'row')} of {net.outputs} {'probabilities' if proba else 'logits'}")
+        say(f"{out}: {counted(len(x), 'row')} of {net.outputs} {'probabilities' if proba else 'logits'}")
