@@ -20,8 +20,10 @@ from pymimic.bench.report import best_peer, call_time, ours, races
 from pymimic.bench.shapes import SHAPES
 from pymimic.demo.measure import Model, Size
 from pymimic.demo.report import cells, plain_table
-from pymimic.paper.answers import Figures, answers, reproduced
+from pymimic.paper.answers import answers
+from pymimic.paper.claims import reproduced
 from pymimic.paper.experiment import TEACHER
+from pymimic.paper.figures import Figures
 
 HERE = Path(__file__).parent
 README, PERFORMANCE, CHOOSE, PAPER, COMPRESS = (

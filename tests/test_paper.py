@@ -13,8 +13,10 @@ from pymimic.demo import datasets
 from pymimic.demo.measure import accuracy_of, choices
 from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestRecipe
 from pymimic.paper import experiment, ledger, mnist1d, report, run, run_paper
-from pymimic.paper.answers import Figures, answers, reproduced
+from pymimic.paper.answers import answers
+from pymimic.paper.claims import reproduced
 from pymimic.paper.compress import CompressLetter, CompressMNIST
+from pymimic.paper.figures import Figures
 from pymimic.paper.letter import Letter
 from pymimic.paper.mnist import MNIST
 from pymimic.paper.mnist1d import MNIST1D, rolled
@@ -313,3 +315,24 @@ def test_experiments_stand_in_the_ledger_by_seed_part_and_name(tmp_path):
     assert not any(ledger.Ledger(tmp_path, "x").has(*key) for key in ((1, "p", "n"), (0, "q", "n"), (0, "p", "m")))
     assert book.lines[0]["cpu_seconds"] == "0.123457"
     assert experiment.TEACHER == "teacher"
+
+
+def test_figures_of_an_experiments_own_stand_beside_accuracy(tmp_path, monkeypatch):
+    class Counted(Few):
+        more = ("even classes",)
+
+        def measured(self, setting, logits):
+            assert logits.shape == (len(setting.data.test.x), setting.data.outputs)
+            return {"even classes": float(np.mean(logits.argmax(axis=1) % 2 == 0))}
+
+    monkeypatch.setattr(run, "_EXPERIMENTS", (Counted,))
+    page = run_paper("mnist1d", tmp_path, seeds=1, fast=True).read_text()
+    book = ledger.Ledger(tmp_path, "mnist1d-fast", Counted.more)
+    setting = Counted(tmp_path, True, "cpu", None).setting(0)
+    for line in book.lines:
+        net = book.net(line) or setting.fitted.teacher
+        assert float(line["even classes"]) == pytest.approx(np.mean(net.logits(setting.data.test.x).argmax(axis=1) % 2 == 0), rel=1e-5)
+    assert "<th>even classes %</th>" in page
+    assert f"<td>{100 * float(book.lines[1]['even classes']):.2f}</td></tr>" in page
+    with pytest.raises(ValueError, match=r"out: expected .*mnist1d-fast.csv to have the columns .*, agreement: choose"):
+        ledger.Ledger(tmp_path, "mnist1d-fast")

@@ -2,98 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
 
 from .experiment import TEACHER
-from .ledger import Line
-
-
-class Share(NamedTuple):
-    """A mean over seeds in per cent, with its standard deviation over them and how many there are."""
-
-    mean: float
-    deviation: float
-    seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.deviation:.2f} %" if self.seeds > 1 else f"{self.mean:.2f} %"
-
-    @property
-    def error(self) -> float:
-        """The standard error of the mean; 0 of a single seed."""
-        return self.deviation / math.sqrt(self.seeds)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A question, and what the figures say."""
-
-    question: str
-    text: str
-
-
-class MissingError(LookupError):
-    """A run that an answer needs has not been made."""
-
-
-class Figures:
-    """What is known of all experiments, by their names."""
-
-    def __init__(self, lines: Mapping[str, Sequence[Line]]) -> None:
-        self._lines = lines
-
-    def of(self, experiment: str, part: str, name: str) -> list[Line]:
-        """The lines of a run, one a seed, with their test figures; `MissingError` says which experiment to run."""
-        lines = [line for line in self._lines.get(experiment, ()) if (line["part"], line["name"]) == (part, name) and line["test_accuracy"]]
-        if not lines:
-            raise MissingError(experiment.partition("-")[0])
-        return lines
-
-    def share(self, experiment: str, part: str, name: str, column: str = "test_accuracy") -> Share:
-        """Of a run."""
-        return share(self.of(experiment, part, name), column)
-
-    def number(self, experiment: str, part: str, name: str, column: str) -> float:
-        """The mean of a count or of processor seconds."""
-        return statistics.mean(float(line[column]) for line in self.of(experiment, part, name))
-
-    def names(self, experiment: str, part: str) -> list[str]:
-        """Of the part's runs, as they stand."""
-        return list(dict.fromkeys(line["name"] for line in self._lines.get(experiment, ()) if line["part"] == part))
-
-    def best(self, experiment: str, part: str, names: Sequence[str] = ()) -> str:
-        """The run of the best mean on validation rows, which are no test rows."""
-        names = names or self.names(experiment, part)
-        if not names:
-            raise MissingError(experiment.partition("-")[0])
-        return max(names, key=lambda name: self.share(experiment, part, name, "validation_accuracy").mean)
-
-
-def share(lines: Sequence[Line], column: str = "test_accuracy") -> Share:
-    """Of a run's lines."""
-    values = [100 * float(line[column]) for line in lines]
-    return Share(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values))
+from .figures import Answer, Figures, MissingError, Share, above, tried
 
 
 def answers(figures: Figures) -> list[Answer]:
     """All eight, in order."""
-    return [Answer(question, _tried(answer, figures)) for question, answer in _QUESTIONS.items()]
-
-
-def reproduced(figures: Figures) -> list[Answer]:
-    """The paper's claims, each with what came out here."""
-    return [Answer(claim, _tried(check, figures)) for claim, check in _CLAIMS.items()]
-
-
-def _tried(answer: Callable[[Figures], str], figures: Figures) -> str:
-    try:
-        return answer(figures)
-    except MissingError as missing:
-        return f"Not measured: pymimic paper {missing} does it."
+    return [Answer(question, tried(answer, figures)) for question, answer in _QUESTIONS.items()]
 
 
 def _equal_parameters(f: Figures) -> str:
@@ -134,7 +51,7 @@ def _cases(f: Figures) -> str:
     none, most = (f.share("mnist1d", "MUNGE", name) for name in (copies[0], copies[-1]))
     fewest, all_rows = (f.share("mnist1d", "rows", name) for name in (rows[0], rows[-1]))
     return (
-        f"{'Yes' if _above(most, none) else 'No'}. MNIST-1D: the labelled rows alone {none}, with {copies[-1]} by MUNGE {most}. "
+        f"{'Yes' if above(most, none) else 'No'}. MNIST-1D: the labelled rows alone {none}, with {copies[-1]} by MUNGE {most}. "
         f"True rows of the set: {rows[0]} {fewest}, {rows[-1]} {all_rows}."
     )
 
@@ -191,7 +108,7 @@ def _dropout(f: Figures) -> str:
         raise MissingError("mnist1d")
     best = f.share("mnist1d", "dropout", f.best("mnist1d", "dropout"))
     listed = ", ".join(f"{name} {f.share('mnist1d', 'dropout', name)}" for name in names)
-    return f"{'Yes' if _above(best, none) else 'No'}. MNIST-1D, mimic on unlabelled rows: none {none}, {listed}."
+    return f"{'Yes' if above(best, none) else 'No'}. MNIST-1D, mimic on unlabelled rows: none {none}, {listed}."
 
 
 _QUESTIONS: dict[str, Callable[[Figures], str]] = {
@@ -203,57 +120,4 @@ _QUESTIONS: dict[str, Callable[[Figures], str]] = {
     "6. Are shallow nets more compressible?": _compressed,
     "7. What did the hidden units learn?": _features,
     "8. Does dropout help the student after all?": _dropout,
-}
-
-
-def _compared(better: Share, worse: Share, what: str) -> str:
-    """Whether one mean is above another, in words."""
-    verdict, gap = "Reproduced" if _above(better, worse) else "Not reproduced", better.mean - worse.mean
-    return f"{verdict}: {what} {better} against {worse}, a difference of {gap:+.2f} points (standard error {_error(better, worse):.2f})."
-
-
-def _above(better: Share, worse: Share) -> bool:
-    """By more than two standard errors of the difference."""
-    return better.mean - worse.mean > 2 * _error(better, worse)
-
-
-def _error(one: Share, other: Share) -> float:
-    """The standard error of a difference."""
-    return math.hypot(one.error, other.error)
-
-
-def _mimic_beats_labels(f: Figures) -> str:
-    mimic = f.share("mnist1d", "table", f.best("mnist1d", "table", ["mimic, unlabelled rows", "T = 3, unlabelled rows"]))
-    labels = f.best("mnist1d", "table", ["labels", "labels, dropout and noise", "labels, rows rolled at random"])
-    return _compared(mimic, f.share("mnist1d", "table", labels), f"MNIST-1D, mimic and the best on labels ({labels}),")
-
-
-def _as_good_as_the_teacher(f: Figures) -> str:
-    said = []
-    for experiment, part in (("mnist1d", "table"), ("letter", "width, mimic"), ("mnist", "table")):
-        names = [name for name in f.names(experiment, part) if name.startswith(("mimic", "T = ", "H = "))]
-        if names:
-            mimic, teacher = f.share(experiment, part, f.best(experiment, part, names)), f.share(experiment, TEACHER, TEACHER)
-            said.append(f"{experiment}: mimic {mimic}, teacher {teacher}, {mimic.mean - teacher.mean:+.2f} points")
-    if not said:
-        raise MissingError("all")
-    return f"{'; '.join(said)}."
-
-
-def _dropout_critical(f: Figures) -> str:
-    with_dropout, without = (f.share("mnist1d", "teachers", name) for name in ("one net", "one net without dropout"))
-    return _compared(with_dropout, without, "MNIST-1D, a convolutional net with and without")
-
-
-def _bottleneck(f: Figures) -> str:
-    none, small = (f.share("mnist", "rank", name) for name in ("no bottleneck", "k = 64"))
-    cost = none.mean - small.mean
-    return f"{'Reproduced' if cost < 0.1 else 'Not reproduced'}: MNIST, k = 64 costs {cost:.2f} points; less than 0.1 is almost none."
-
-
-_CLAIMS: dict[str, Callable[[Figures], str]] = {
-    "A shallow net as mimic beats the same net on labels.": _mimic_beats_labels,
-    "It reaches the accuracy of its teacher.": _as_good_as_the_teacher,
-    "Dropout is critical for the teacher.": _dropout_critical,
-    "The bottleneck costs almost no accuracy.": _bottleneck,
 }

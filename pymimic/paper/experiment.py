@@ -66,6 +66,7 @@ class Experiment(ABC):
     group: str  # by which it is asked for
     seeds = 5  # unless told otherwise
     needs_files = False  # of a publisher
+    more: tuple[str, ...] = ()  # figures on test rows beside accuracy and agreement, as shares: the CSV's and the report's columns
 
     def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:
         self.folder, self.fast, self.device = folder, fast, device
@@ -94,6 +95,10 @@ class Experiment(ABC):
 
     def images(self, ledger: Ledger) -> dict[str, Array]:
         """Pictures for the report by their titles, (n, height, width) each, once there is what they show."""
+        return {}
+
+    def measured(self, setting: Setting, logits: Array) -> dict[str, float]:
+        """The figures that `more` names, of a net with these logits for the test rows."""
         return {}
 
     def data(self, seed: int) -> Dataset:
@@ -149,7 +154,7 @@ class Experiment(ABC):
 
     def open(self) -> Ledger:
         """What is known of its runs."""
-        return Ledger(self.folder, self._file)
+        return Ledger(self.folder, self._file, self.more)
 
     @property
     def stem(self) -> str:
@@ -211,10 +216,11 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
 
     def on_test_rows(line: Line, net: Net | None) -> dict[str, float]:
         here = setting(int(line["seed"]))
-        given = here.test_choices
-        chosen = given if net is None else choices(net.logits, here.data.test, 1)[0]
+        logits = here.test_logits if net is None else net.logits(here.data.test.x)
+        chosen = logits.argmax(axis=1)
         accuracy, error = accuracy_of(chosen, here.data.test)
-        return {"test_accuracy": accuracy, "test_error": error, "agreement": agreement_of(chosen, given)}
+        agreement = agreement_of(chosen, here.test_choices)
+        return {"test_accuracy": accuracy, "test_error": error, "agreement": agreement} | experiment.measured(here, logits)
 
     ledger.open_test_rows(on_test_rows)
 

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Ledger:
     ----------
     folder : for `NAME.csv` and the nets; made if need be
     name : of the experiment
+    more : columns of its own, of figures on test rows
 
     Raises
     ------
@@ -43,8 +44,8 @@ class Ledger:
         A file of another kind stands where one is to be written.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, more: Sequence[str] = ()) -> None:
+        self.folder, self.name, self.columns = folder, name, (*COLUMNS, *more)
         self.path, self._nets, self._openings = folder / f"{name}.csv", folder / "nets" / name, folder / f"{name}-test-rows-opened.txt"
         self._nets.mkdir(parents=True, exist_ok=True)
         self.lines: list[Line] = []
@@ -53,13 +54,14 @@ class Ledger:
             try:
                 with self.path.open(newline="") as file:
                     reader = csv.DictReader(file)
-                    if tuple(reader.fieldnames or ()) != COLUMNS:
+                    if tuple(reader.fieldnames or ()) != self.columns:
                         raise ValueError("other columns")
                     self.lines = list(reader)
                 if any(None in line or None in line.values() for line in self.lines):  # as the reader has too many values and missing ones
                     raise ValueError("lines of other lengths")
             except (ValueError, csv.Error):  # ValueError of bytes that are no text, too
-                raise ValueError(f"out: expected {self.path} to have the columns {', '.join(COLUMNS)}: choose another folder") from None
+                columns = ", ".join(self.columns)
+                raise ValueError(f"out: expected {self.path} to have the columns {columns}: choose another folder") from None
         demand_replaceable("out", self._openings, "a note of when test rows were opened", _is_note)
         for picture in folder.glob(f"{name}-*.png"):
             demand_png_or_none("out", picture)
@@ -72,7 +74,7 @@ class Ledger:
 
     def add(self, seed: int, part: str, name: str, value: float | None, figures: Mapping[str, Any], trained: Trained[Any] | None) -> None:
         """Note a run, and keep its net for the test rows."""
-        line = dict.fromkeys(COLUMNS, "") | {"seed": str(seed), "part": part, "name": name, "value": _text(value)}
+        line = dict.fromkeys(self.columns, "") | {"seed": str(seed), "part": part, "name": name, "value": _text(value)}
         line |= {column: _text(figures.get(column)) for column in _FIGURES}
         if trained is not None:
             trained.net.save(self._net(line))
@@ -109,7 +111,7 @@ class Ledger:
 
     def _write(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS)
+        writer = csv.DictWriter(text, self.columns)
         writer.writeheader()
         writer.writerows(self.lines)
         with replacing(self.path) as file:

@@ -15,8 +15,10 @@ from typing import Any
 from ..backends.interface import Array
 from ..formats import begins_with, demand_replaceable
 from ..targets import replacing
-from .answers import Figures, answers, reproduced, share
+from .answers import answers
+from .claims import reproduced
 from .experiment import TEACHER, Experiment
+from .figures import Figures, share
 from .ledger import Ledger, Line
 
 _TEMPLATE = """<!doctype html>
@@ -112,7 +114,8 @@ def section(experiment: Experiment) -> Section:
     for part in dict.fromkeys(line["part"] for line in ledger.lines if line["part"] != TEACHER):
         lines = _by_name([line for line in ledger.lines if line["part"] in (part, TEACHER)])
         picture = _plot(ledger, part, lines)
-        parts.append(Part(part, _COLUMNS, [_cells(name, group) for name, group in lines.items()], picture))
+        cells = [_cells(name, group, experiment.more) for name, group in lines.items()]
+        parts.append(Part(part, (*_COLUMNS, *(f"{name} %" for name in experiment.more)), cells, picture))
     pictures = [Picture(title, _written(ledger, title, _images(images))) for title, images in experiment.images(ledger).items()]
     return Section(experiment.title, notes, parts, pictures)
 
@@ -139,11 +142,12 @@ def _by_name(lines: Sequence[Line]) -> dict[str, list[Line]]:
     return groups
 
 
-def _cells(name: str, group: Sequence[Line]) -> list[str]:
+def _cells(name: str, group: Sequence[Line], more: Sequence[str]) -> list[str]:
     first = group[0]
     counts = [f"{int(first[column]):,}" if first[column] else "-" for column in ("rows", "parameters", "bytes", "multiply_adds")]
     shares = [_spread(group, column) for column in ("validation_accuracy", "test_accuracy", "agreement")]
-    return [name, str(len(group)), *counts, *shares, f"{statistics.mean(float(line['cpu_seconds']) for line in group):.0f}"]
+    seconds = f"{statistics.mean(float(line['cpu_seconds']) for line in group):.0f}"
+    return [name, str(len(group)), *counts, *shares, seconds, *(_spread(group, column) for column in more)]
 
 
 def _spread(group: Sequence[Line], column: str) -> str:

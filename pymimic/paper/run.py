@@ -9,9 +9,9 @@ from .. import __version__, _check
 from ..bench.machine import cpu_model
 from ..threads import get_num_threads
 from . import report
-from .answers import Figures
 from .compress import CompressLetter, CompressMNIST
 from .experiment import Experiment, perform
+from .figures import Figures
 from .letter import Letter
 from .mnist import MNIST
 from .mnist1d import MNIST1D

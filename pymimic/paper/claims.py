@@ -1,0 +1,50 @@
+"""The paper's claims, each with what came out here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .experiment import TEACHER
+from .figures import Answer, Figures, MissingError, compared, tried
+
+
+def reproduced(figures: Figures) -> list[Answer]:
+    """The paper's claims, each with what came out here."""
+    return [Answer(claim, tried(check, figures)) for claim, check in _CLAIMS.items()]
+
+
+def _mimic_beats_labels(f: Figures) -> str:
+    mimic = f.share("mnist1d", "table", f.best("mnist1d", "table", ["mimic, unlabelled rows", "T = 3, unlabelled rows"]))
+    labels = f.best("mnist1d", "table", ["labels", "labels, dropout and noise", "labels, rows rolled at random"])
+    return compared(mimic, f.share("mnist1d", "table", labels), f"MNIST-1D, mimic and the best on labels ({labels}),")
+
+
+def _as_good_as_the_teacher(f: Figures) -> str:
+    said = []
+    for experiment, part in (("mnist1d", "table"), ("letter", "width, mimic"), ("mnist", "table")):
+        names = [name for name in f.names(experiment, part) if name.startswith(("mimic", "T = ", "H = "))]
+        if names:
+            mimic, teacher = f.share(experiment, part, f.best(experiment, part, names)), f.share(experiment, TEACHER, TEACHER)
+            said.append(f"{experiment}: mimic {mimic}, teacher {teacher}, {mimic.mean - teacher.mean:+.2f} points")
+    if not said:
+        raise MissingError("all")
+    return f"{'; '.join(said)}."
+
+
+def _dropout_critical(f: Figures) -> str:
+    with_dropout, without = (f.share("mnist1d", "teachers", name) for name in ("one net", "one net without dropout"))
+    return compared(with_dropout, without, "MNIST-1D, a convolutional net with and without")
+
+
+def _bottleneck(f: Figures) -> str:
+    none, small = (f.share("mnist", "rank", name) for name in ("no bottleneck", "k = 64"))
+    cost = none.mean - small.mean
+    return f"{'Reproduced' if cost < 0.1 else 'Not reproduced'}: MNIST, k = 64 costs {cost:.2f} points; less than 0.1 is almost none."
+
+
+_CLAIMS: dict[str, Callable[[Figures], str]] = {
+    "A shallow net as mimic beats the same net on labels.": _mimic_beats_labels,
+    "It reaches the accuracy of its teacher.": _as_good_as_the_teacher,
+    "Dropout is critical for the teacher.": _dropout_critical,
+    "The bottleneck costs almost no accuracy.": _bottleneck,
+}
