@@ -5,7 +5,7 @@ import pytest
 from toy import C, D, H, Logits, N, same
 
 from pymimic import AdamW, Student, Trainer
-from pymimic.errors import FileFormatError
+from pymimic.errors import FileFormatError, TrainingDivergedError
 from pymimic.files import read_safetensors, write_safetensors
 from pymimic.training.deepnet import DeepNet
 
@@ -69,6 +69,9 @@ ARRAYS = {
     "targets of one number": {"targets.scale": f(1)},
     "targets without a scale": {"targets.scale": f(C, of=0)},
     "targets the wrong way": {"targets.scale": f(C, of=-1)},
+    "targets of hardly any deviation": {"targets.scale": f(C, of=1e-30)},
+    "targets of half their deviation": {"targets.scale": f(C, of=1e-2)},
+    "targets far from their mean": {"targets.mean": f(C, of=1e30)},
     "no slots": {f"optimizer.{name}.{slot}": None for name in ("V", "U", "b", "W", "c") for slot in ("mean", "square")},
     "a slot less": {"optimizer.U.square": None},
     "a slot more": {"optimizer.U.momentum": f(H, 3)},
@@ -162,3 +165,12 @@ def test_the_rows_that_are_used_up_may_be_all(tmp_path, whole):
 
 
 NO_BEST = {f"best.{name}": None for name in ("V", "U", "b", "W", "c")}
+
+
+def test_targets_of_an_absurd_scale_are_a_diverged_run(tmp_path, whole):
+    """Nothing in the checkpoint says that it is wrong, but the weights overflow when the standardisation is undone."""
+    path = forged(tmp_path / "c", whole, {"targets.scale": f(C, of=3e38), "weights.W": f(H, C, of=2), "best.W": f(H, C, of=2)})
+    net = Student(D, H, C, rank=3, seed=5)
+    with pytest.raises(TrainingDivergedError, match="finite weights for targets as they were given, got scale: expected the last layer"):
+        fit(net, resume=path)
+    assert all(np.isfinite(array).all() for array in net.arrays().values())

@@ -263,6 +263,8 @@ def test_bad_arrays_change_nothing():
         student.fold(np.zeros(7), np.ones(6))
     with pytest.raises(ValueError, match="mean: expected finite"):
         student.fold(np.full(7, np.nan), np.ones(7))
+    with pytest.raises(ValueError, match="scale: expected the last layer to stay finite"):
+        student.fold(np.full(7, 3e38), np.full(7, 3e38))
     assert same(student, before)
     with pytest.raises(ValueError, match="'V'"):
         Student(4, 8, 3).set_arrays(V=np.zeros((4, 4)))

@@ -104,16 +104,20 @@ class Net(ABC):
         """The names of the last layer's weights and biases, and the weights' axis of outputs."""
 
     def fold(self, mean: Array, scale: Array) -> None:
-        """Turn the net's y into y * scale + mean, by changing the last layer: undoes a standardisation of the targets, both (C,)."""
+        """Turn the net's y into y * scale + mean, by changing the last layer: undoes a standardisation of the targets, both (C,).
+
+        ValueError where a weight would not be finite; the net is then as it was.
+        """
         factors = _stored("scale", scale, self.outputs)
         _stored("mean", mean, self.outputs)
         weight_name, bias_name, axis = self._last_layer
         arrays = self._arrays
         weight, bias = arrays[weight_name], to("cpu", arrays[bias_name])
-        folded = {
-            weight_name: weight * to(self.device, factors if axis else factors[:, None]),
-            bias_name: to(self.device, (bias * np.asarray(to("cpu", scale), np.float64) + to("cpu", mean)).astype(np.float32)),
-        }
+        with np.errstate(over="ignore"):
+            biases = (bias * np.asarray(to("cpu", scale), np.float64) + to("cpu", mean)).astype(np.float32)
+            folded = {weight_name: weight * to(self.device, factors if axis else factors[:, None]), bias_name: to(self.device, biases)}
+        if not all(bool(module(array).isfinite(array).all()) for array in folded.values()):
+            raise ValueError("scale: expected the last layer to stay finite when it is multiplied by it, got NaN or infinity")
         self._take(arrays | folded)  # new arrays: a Predictor may read the old ones
 
     def __getstate__(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Run:
             self.state = TrainingState()
             self._standardise()
         else:
-            self.state = TrainingState.load(resume, self.learner, self.configuration, trainer.epochs, resume_with)
+            self.state = TrainingState.load(resume, self.learner, self.configuration, trainer.epochs, resume_with, rows)
             trainer.optimizer.demand_for(trainer.student)
         self._tried = self._rows_to_try()
         self._began = self._loss_on_sample(to("cpu", self.learner.outputs(self._sample_there()))) if trainer.loss in NAMES else None
@@ -278,7 +278,10 @@ class Run:
         if state.best is not None:
             student.set_arrays(**state.best)
         if state.target_mean is not None and state.target_scale is not None:
-            student.fold(state.target_mean, state.target_scale)
+            try:
+                student.fold(state.target_mean, state.target_scale)
+            except ValueError as error:
+                raise diverged(state.step, "finite weights for targets as they were given", str(error)) from error
 
     def _demand_useful(self) -> None:
         """Demand weights that may be kept."""

@@ -87,6 +87,16 @@ def demand_groups(
     return groups
 
 
+def demand_standardisation(targets: Mapping[str, Array], logits: Array, rows: int) -> None:
+    """Demand that mean and scale can be those of so many rows, of which `logits` (n, C) are some: squares sum to rows * scale^2."""
+    if targets:
+        with np.errstate(over="ignore"):
+            squares = ((np.asarray(logits, np.float64) - targets["mean"]) ** 2).sum(axis=0)
+        most = rows * np.maximum(targets["scale"], TINY).astype(np.float64) ** 2
+        if (squares > 1.01 * most + len(logits) * (1e-6 * targets["mean"].astype(np.float64)) ** 2).any():
+            raise ValueError("targets.scale: expected the deviation of the data's targets, got less than that of some of them")
+
+
 def _demand_arrays(group: str, given: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Demand float32 arrays of those names and shapes, and no others."""
     for name in (*shapes, *given):

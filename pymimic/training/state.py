@@ -17,8 +17,8 @@ from ..errors import FileFormatError, TrainingDivergedError
 from ..files import Path
 from .history import History
 from .learner import Learner
-from .restored import demand_counters, demand_groups
-from .resume import demand_epochs, demand_same_run, other_measure
+from .restored import demand_counters, demand_groups, demand_standardisation
+from .resume import Sample, demand_epochs, demand_same_run, other_measure
 
 _COUNTERS = ("epoch", "position", "step", "loss_sum", "seconds")
 
@@ -83,9 +83,9 @@ class TrainingState:
 
     @classmethod
     def load(
-        cls, path: Path, learner: Learner, configuration: dict[str, Any], epochs: int, resume_with: Iterable[str] = ()
+        cls, path: Path, learner: Learner, configuration: dict[str, Any], epochs: int, resume_with: Iterable[str], rows: Sample
     ) -> TrainingState:  # fmt: skip
-        """Read a checkpoint, and set the learner and its net to it.
+        """Read a checkpoint, and set the learner and its net to it; `rows` is a sample of the data.
 
         Raises
         ------
@@ -98,12 +98,12 @@ class TrainingState:
         """
         flat, metadata = learner.net.read_file(path, "checkpoint", "resume")
         with learner.group.together():
-            return cls._taken(path, flat, metadata, learner, configuration, epochs, resume_with)
+            return cls._taken(path, flat, metadata, learner, configuration, epochs, resume_with, rows)
 
     @classmethod
     def _taken(
         cls, path: Path, flat: dict[str, Array], metadata: dict[str, Any], learner: Learner, configuration: dict[str, Any], epochs: int,
-        resume_with: Iterable[str],
+        resume_with: Iterable[str], rows: Sample,
     ) -> TrainingState:  # fmt: skip
         """What was read, once it is known to suit the run."""
         demand_same_run(path, metadata.get("configuration"), configuration, resume_with)
@@ -116,6 +116,8 @@ class TrainingState:
             standardised = {name: bool(configuration[f"standardise_{name}"]) for name in ("inputs", "targets")}
             best = configuration["keep_best"] and history.best_epoch is not None
             groups = demand_groups(flat, learner, state.step, best, standardised, averaged)
+            if have["data"] == configuration["data"] and (logits := both(rows[1])[0]) is not None:
+                demand_standardisation(groups["targets"], logits, configuration["rows"])
         demand_epochs(path, state.reached, epochs)
         inputs, targets = groups["inputs"], groups["targets"]
         for name, array in learner.arrays.items():
