@@ -41,7 +41,7 @@ FLOORS = (
     ("pymimic.distributed",),
     ("pymimic.training",),
     ("pymimic",),  # the public names
-    ("pymimic.onnx", "pymimic.sklearn", "pymimic.torch"),
+    ("pymimic.onnx", "pymimic.sklearn", "pymimic.speech", "pymimic.torch"),
     ("pymimic.bench", "pymimic.demo"),
     ("pymimic.paper",),
     ("pymimic.cli", "pymimic.commands", "pymimic.exits", "pymimic.__main__"),
