@@ -147,11 +147,11 @@ def test_windows_stay_within_an_utterance():
     np.testing.assert_array_equal(frames.starts, [0, 3, 5])
     np.testing.assert_array_equal(
         frames.windows(np.array([0, 1, 2, 3, 4])),
-        [[0, 1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5], [2, 3, 4, 5, 4, 5], [10, 11, 10, 11, 12, 13], [10, 11, 12, 13, 12, 13]],
+        [[0, 0, 2, 1, 1, 3], [0, 2, 4, 1, 3, 5], [2, 4, 4, 3, 5, 5], [10, 10, 12, 11, 11, 13], [10, 12, 12, 11, 13, 13]],
     )
     np.testing.assert_array_equal(frames.rows_of(np.array([1, 0])), [3, 4, 0, 1, 2])
     mean, scale = frames.standards(np.array([0, 1, 2]))
-    np.testing.assert_allclose(mean, [2, 3] * 3)
+    np.testing.assert_allclose(mean, [2, 2, 2, 3, 3, 3])
     np.testing.assert_allclose(scale, [1 / np.std([0, 2, 4])] * 6, rtol=1e-6)
 
 
@@ -188,7 +188,7 @@ def test_a_student_learns_from_windows(loss):
     """Which neighbour is the loudest: no frame alone knows."""
     rng = np.random.default_rng(0)
     frames = Frames([rng.standard_normal((40, 2)).astype(np.float32) + 5 for _ in range(20)], 3)
-    logits = frames.windows(np.arange(800))[:, ::2]
+    logits = frames.windows(np.arange(800))[:, :3]
     cases = FrameCases(frames, logits.argmax(axis=1), 3) if loss == "cross_entropy" else FrameCases(frames, logits)
     student = Student(6, 64, 3)
     Trainer(student, AdamW(1e-2), epochs=20, batch_size=64, loss=loss, standardise_inputs=True).fit(cases)

@@ -19,7 +19,7 @@ _ROWS = 4096  # windows made at once
 
 
 class Frames:
-    """The frames of many utterances, one after the other, and each with its context on demand: memory is of N x F, not N x 15 F.
+    """The frames of many utterances, one after the other, and each with its context on demand: memory is of N x F, not N x F x 15.
 
     Parameters
     ----------
@@ -30,7 +30,8 @@ class Frames:
     ----------
     values : (N, F) float32
     starts : (U + 1,) int64, where each utterance begins, and N
-    inputs : context * F, what a window has; frame by frame, earliest first
+    inputs : F * context, what a window has: column by column of the features, each with its frames side by side, earliest first, as a
+        `pymimic.ConvNet` of input (F, context) takes them, and one of (3, F / 3, context) where columns are values and two differences
 
     Raises
     ------
@@ -68,20 +69,20 @@ class Frames:
         return np.concatenate([np.zeros(0, np.int64), *(np.arange(self.starts[i], self.starts[i + 1]) for i in numbers)])
 
     def windows(self, rows: Array) -> Array:
-        """(n, context * F) float32: the frames of these numbers, each amid its neighbours."""
+        """(n, F * context) float32: the frames of these numbers, each amid its neighbours."""
         numbers = row_numbers(rows, len(self))
         of = self._of[numbers]
         at = np.clip(numbers[:, None] + self._offsets, self.starts[of, None], self.starts[of + 1, None] - 1)
-        return self.values[at].reshape(len(numbers), self.inputs)
+        return np.ascontiguousarray(self.values[at].transpose(0, 2, 1)).reshape(len(numbers), self.inputs)
 
     def standards(self, rows: Array | None = None) -> tuple[Array, Array]:
-        """Mean and 1 / deviation (context * F,) float32 of the frames of these numbers, or of all, the same for each place of a window.
+        """Mean and 1 / deviation (F * context,) float32 of the frames of these numbers, or of all, the same for each place of a window.
 
         For `Net.set_standardisation`: a pass over frames, where `standardise_inputs` makes all windows.
         """
         numbers = np.arange(len(self)) if rows is None else row_numbers(rows, len(self))
         mean, deviation = moments(self.values[numbers[start : start + _ROWS]] for start in range(0, len(numbers), _ROWS))
-        return np.tile(mean, self.context).astype(np.float32), np.tile(1 / deviation, self.context).astype(np.float32)
+        return np.repeat(mean, self.context).astype(np.float32), np.repeat(1 / deviation, self.context).astype(np.float32)
 
     def answers(self, net: Teacher, rows: Array | None = None) -> Array:
         """A net's logits (n, C) float32 for the windows of the frames of these numbers, or of all, some thousand at a time."""
@@ -125,7 +126,7 @@ class FrameCases:
 
     @property
     def inputs(self) -> int:
-        """D: context * F."""
+        """D: F * context."""
         return self.frames.inputs
 
     def __len__(self) -> int:
