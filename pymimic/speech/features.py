@@ -23,6 +23,12 @@ def frame_count(samples: int, rate: int) -> int:
     return max(0, 1 + (samples - window) // hop)
 
 
+def frame_centres(frames: int, rate: int) -> Array:
+    """The sample (frames,) int64 in the middle of each frame's window."""
+    window, hop = _sizes(rate)
+    return np.arange(frames) * hop + window // 2
+
+
 def filterbanks(samples: Array, rate: int) -> Array:
     """Features (T, 123) float32 of samples (n,): of every 25 ms, by Hamming windows, each 10 ms after the one before.
 
