@@ -321,7 +321,7 @@ def test_figures_of_an_experiments_own_stand_beside_accuracy(tmp_path, monkeypat
     class Counted(Few):
         more = ("even classes",)
 
-        def measured(self, setting, logits):
+        def measured(self, setting, net, logits):
             assert logits.shape == (len(setting.data.test.x), setting.data.outputs)
             return {"even classes": float(np.mean(logits.argmax(axis=1) % 2 == 0))}
 

@@ -62,7 +62,7 @@ class Setting:
 
     def __init__(self, data: Dataset, how: Recipe, seeds: Seeds, device: str) -> None:
         self.data, self.how, self.seeds, self.device = data, how, seeds, device
-        self.validation = LabelledSet(*data.validation, data.outputs)
+        self.validation: Cases = LabelledSet(*data.validation, data.outputs)
 
     @cached_property
     def fitted(self) -> FittedTeacher:
@@ -108,10 +108,14 @@ class Setting:
         """The recipe's teacher, fitted on these rows."""
         return self._fit(Rows(x, labels)).teacher
 
+    def logits(self, net: Teacher, rows: Rows) -> Array:
+        """A net's for rows of the set."""
+        return net.logits(rows.x)
+
     @cached_property
     def test_logits(self) -> Array:
         """The teacher's for the test rows."""
-        return self.fitted.teacher.logits(self.data.test.x)
+        return self.logits(self.fitted.teacher, self.data.test)
 
     @property
     def test_choices(self) -> Array:

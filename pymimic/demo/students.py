@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from ..data.cases import Cases, LabelledSet
+from ..data.cases import Cases
 from ..data.generators import Generate, fresh_cases
 from ..nets.net import AnyNet
 from ..nets.student import Student
@@ -42,7 +42,7 @@ class Trained(Generic[AnyNet]):
 
 
 def train(
-    student: Student, cases: Cases, validation: LabelledSet, how: Training, seed: int, device: str = "cpu", **more: Any
+    student: Student, cases: Cases, validation: Cases, how: Training, seed: int, device: str = "cpu", **more: Any
 ) -> Trained[Student]:
     """Train it, and keep the epoch with the best validation accuracy. `more` goes to the trainer."""
     steps = -(-len(cases) // how.batch_size) * how.epochs

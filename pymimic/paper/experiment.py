@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from ..backends.interface import Array
 from ..data.cases import Cases
+from ..data.teacher import Teacher
 from ..demo import datasets
 from ..demo.datasets import Dataset, Rows
-from ..demo.measure import Size, accuracy_of, agreement_of, choices
+from ..demo.measure import Size, accuracy_of, agreement_of
 from ..demo.recipes import Recipe
 from ..demo.setting import Seeds, Setting, Shape
 from ..demo.students import Trained, Training
@@ -97,7 +98,7 @@ class Experiment(ABC):
         """Pictures for the report by their titles, (n, height, width) each, once there is what they show."""
         return {}
 
-    def measured(self, setting: Setting, logits: Array) -> dict[str, float]:
+    def measured(self, setting: Setting, net: Teacher, logits: Array) -> dict[str, float]:
         """The figures that `more` names, of a net with these logits for the test rows."""
         return {}
 
@@ -197,7 +198,7 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
             if not ledger.has(seed, TEACHER, TEACHER):
                 started = time.process_time()
                 fitted, validation = setting(seed).fitted, setting(seed).data.validation
-                seen, _ = accuracy_of(choices(fitted.teacher.logits, validation, 1)[0], validation)
+                seen, _ = accuracy_of(setting(seed).logits(fitted.teacher, validation).argmax(axis=1), validation)
                 size = {"rows": len(setting(seed).data.train.x), "cpu_seconds": time.process_time() - started, "validation_accuracy": seen}
                 ledger.add(seed, TEACHER, TEACHER, None, size | _sizes(fitted.size), None)
             for run in wanted:
@@ -216,11 +217,12 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
 
     def on_test_rows(line: Line, net: Net | None) -> dict[str, float]:
         here = setting(int(line["seed"]))
-        logits = here.test_logits if net is None else net.logits(here.data.test.x)
+        asked = here.fitted.teacher if net is None else net
+        logits = here.test_logits if net is None else here.logits(net, here.data.test)
         chosen = logits.argmax(axis=1)
         accuracy, error = accuracy_of(chosen, here.data.test)
         agreement = agreement_of(chosen, here.test_choices)
-        return {"test_accuracy": accuracy, "test_error": error, "agreement": agreement} | experiment.measured(here, logits)
+        return {"test_accuracy": accuracy, "test_error": error, "agreement": agreement} | experiment.measured(here, asked, logits)
 
     ledger.open_test_rows(on_test_rows)
 

@@ -19,7 +19,7 @@ STATE_COUNT = STATES * len(PHONES)
 """183."""
 
 _UNSEEN = -600.0  # the log likelihood of states that training has not: they are never chosen
-_WEIGHTS = (0.5, 1.0, 2.0, 4.0)
+_WEIGHTS = (2.0, 4.0, 8.0)
 _INSERTIONS = (1.0, 0.3)
 
 

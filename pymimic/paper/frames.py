@@ -1,0 +1,140 @@
+"""Speech frames as a set: rows are numbers of frames, whose windows are made when a net asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..backends.interface import Array
+from ..data.cases import Cases
+from ..data.teacher import Teacher
+from ..demo.datasets import Dataset, Rows
+from ..demo.recipes import Recipe
+from ..demo.setting import Seeds, Setting
+from ..demo.students import Trained, Training, train
+from ..demo.teachers import ConvRecipe, DeepRecipe, NetsRecipe
+from ..nets.student import Student
+from ..numerics import less_row_means
+from ..optimizer import AdamW, cosine, warm_up
+from ..speech.windows import FrameCases, Frames
+from ..training.convnet import ConvNet
+from ..training.deepnet import DeepNet
+from ..training.trainer import Trainer
+
+_KINDS = 3  # of features in a frame: energies, their first and their second differences
+_SAMPLE = 8_000  # windows from which a bottleneck is initialised
+
+
+@dataclass(frozen=True)
+class FrameData(Dataset):
+    """As `Dataset`, but `x` of its rows are numbers of frames, (n,) int64.
+
+    Attributes
+    ----------
+    frames : of all parts
+    """
+
+    frames: Frames
+
+    @property
+    def inputs(self) -> int:
+        return self.frames.inputs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A channel for each kind of feature of each frame in a window, along the filters."""
+        channels = self.frames.context * _KINDS
+        return (channels, self.inputs // channels)
+
+    def cases(self, *parts: Rows) -> FrameCases:
+        """The rows of these parts with their labels."""
+        labels = np.zeros(len(self.frames), np.int64)
+        for rows in parts:
+            labels[rows.x] = rows.labels
+        return FrameCases(self.frames, labels, self.outputs, np.concatenate([rows.x for rows in parts]))
+
+
+class FrameSetting(Setting):
+    """As `Setting`, for `FrameData`: a teacher labels the rows to train on and the unlabelled ones."""
+
+    data: FrameData
+
+    def __init__(self, data: FrameData, how: Recipe, seeds: Seeds, device: str) -> None:
+        self.data, self.how, self.seeds, self.device = data, how, seeds, device
+        self.validation = data.cases(data.validation)
+
+    def logits(self, net: Teacher, rows: Rows) -> Array:
+        return self.data.frames.answers(net, rows.x)
+
+    def cases(self, name: str) -> Cases:
+        """ "labels"; "true labels", those of unlabelled rows with them; "answers", the teacher's logits for all of these rows."""
+        if name == "answers":
+            return self.answered
+        return self.data.cases(self.data.train) if name == "labels" else self.data.cases(self.data.train, self.data.unlabelled)
+
+    @cached_property
+    def answered(self) -> FrameCases:
+        """What the teacher says of the rows to train on and of the unlabelled ones; the mean of each row is 0."""
+        rows = np.concatenate([self.data.train.x, self.data.unlabelled.x])
+        answers = self.data.frames.answers(self.fitted.teacher, rows)
+        logits = np.zeros((len(self.data.frames), self.data.outputs), np.float32)
+        logits[rows] = less_row_means(answers)
+        return FrameCases(self.data.frames, logits, rows=rows)
+
+    def _train(self, cases: Cases, training: Training, hidden: int, rank: int | None, whitened: bool = True) -> Trained[Student]:
+        data = self.data
+        student = Student(data.inputs, hidden, data.outputs, rank, dropout=training.dropout, seed=self.seeds.student)
+        student.set_standardisation(*data.frames.standards(data.train.x))
+        if rank is not None and whitened:
+            chosen = np.random.default_rng(self.seeds.student).permutation(data.train.x)[:_SAMPLE]
+            student.initialise_bottleneck(data.frames.windows(chosen))
+        return train(student, cases, self.validation, training, self.seeds.student, self.device)
+
+
+@dataclass(frozen=True)
+class FrameDeepRecipe(DeepRecipe):
+    """Deep nets with dropout, on frames."""
+
+    def fit(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> list[DeepNet | ConvNet]:
+        return fit_on_frames(self, data, train, seed, device)
+
+
+@dataclass(frozen=True)
+class FrameConvRecipe(ConvRecipe):
+    """Nets with convolutions along the filters and dense layers with dropout behind them, on frames."""
+
+    hidden: tuple[int, ...] = (512,)
+
+    def fresh(self, data: Dataset, seed: int) -> ConvNet:
+        return ConvNet(
+            data.shape,
+            self.convolutions,
+            data.outputs,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            input_dropout=self.input_dropout,
+            seed=seed,
+        )
+
+    def fit(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> list[DeepNet | ConvNet]:
+        return fit_on_frames(self, data, train, seed, device)
+
+
+def fit_on_frames(recipe: NetsRecipe, data: Dataset, train: Rows, seed: int, device: str) -> list[DeepNet | ConvNet]:
+    """The nets of a recipe, each with the weights of its best epoch by development rows."""
+    assert isinstance(data, FrameData)
+    cases, validation, steps = data.cases(train), data.cases(data.validation), -(-len(train.x) // recipe.batch_size) * recipe.epochs
+    seeds: Sequence[int] = [int(stream.generate_state(1)[0]) for stream in np.random.SeedSequence(seed).spawn(recipe.nets)]
+    nets = [recipe.fresh(data, own) for own in seeds]
+    for net, own in zip(nets, seeds):
+        net.set_standardisation(*data.frames.standards(train.x))
+        rate = warm_up(cosine(recipe.learning_rate, steps), steps // 20)
+        trainer = Trainer(
+            net.to(device), AdamW(rate, beta2=recipe.beta2, weight_decay=recipe.weight_decay), epochs=recipe.epochs,
+            batch_size=recipe.batch_size, loss="cross_entropy", seed=own, keep_best=True, monitor="accuracy", ema=recipe.ema, device=device,
+        )  # fmt: skip
+        net.history = trainer.fit(cases, validation)
+    return nets
