@@ -13,7 +13,9 @@ from ..threads import get_num_threads
 
 
 def paper(
-    which: Annotated[str, typer.Argument(metavar="[mnist1d|letter|mnist|compress|all]", help="which experiment")] = "all",
+    which: Annotated[
+        str, typer.Argument(metavar="[mnist1d|letter|mnist|compress|timit|timit-synthetic|all]", help="which experiment")
+    ] = "all",
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for CSV files, pictures and report.html")] = Path("paper"),
     path: Annotated[
         Path | None, typer.Option(metavar="DIR", help="folder with the publisher's files, or with folders letter and mnist that have them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .experiment import TEACHER
-from .figures import Answer, Figures, MissingError, compared, tried
+from .figures import Answer, Figures, MissingError, above, compared, tried
 
 
 def reproduced(figures: Figures) -> list[Answer]:
@@ -42,9 +42,22 @@ def _bottleneck(f: Figures) -> str:
     return f"{'Reproduced' if cost < 0.1 else 'Not reproduced'}: MNIST, k = 64 costs {cost:.2f} points; less than 0.1 is almost none."
 
 
+def _speech(f: Figures) -> str:
+    names = ("SNN-8k on labels", "SNN-50k on labels", "SNN-MIMIC-8k", "SNN-MIMIC-50k")
+    labels_8k, labels_50k, mimic_8k, mimic_50k = (f.share("timit-synthetic", "table", name) for name in names)
+    teacher = f.share("timit-synthetic", TEACHER, TEACHER)
+    labels = max(labels_8k, labels_50k, key=lambda share: share.mean)
+    held = above(mimic_8k, labels) and not above(mimic_8k, mimic_50k) and not above(mimic_50k, teacher)
+    return (
+        f"{'Reproduced' if held else 'Not reproduced'}: synthetic speech, frames: SNN on labels {labels_8k} (8k) and {labels_50k} (50k), "
+        f"SNN-MIMIC-8k {mimic_8k}, SNN-MIMIC-50k {mimic_50k}, ensemble {teacher}."
+    )
+
+
 _CLAIMS: dict[str, Callable[[Figures], str]] = {
     "A shallow net as mimic beats the same net on labels.": _mimic_beats_labels,
     "It reaches the accuracy of its teacher.": _as_good_as_the_teacher,
     "Dropout is critical for the teacher.": _dropout_critical,
     "The bottleneck costs almost no accuracy.": _bottleneck,
+    "On speech, SNN on labels < SNN-MIMIC-8k <= a wider mimic <= the ensemble.": _speech,
 }

@@ -67,6 +67,8 @@ class Experiment(ABC):
     group: str  # by which it is asked for
     seeds = 5  # unless told otherwise
     needs_files = False  # of a publisher
+    notes: tuple[str, ...] = ()  # for the report
+    in_all = True  # whether it is one of "all"
     more: tuple[str, ...] = ()  # figures on test rows beside accuracy and agreement, as shares: the CSV's and the report's columns
 
     def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:

@@ -45,9 +45,9 @@ class FrameData(Dataset):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A channel for each kind of feature of each frame in a window, along the filters."""
-        channels = self.frames.context * _KINDS
-        return (channels, self.inputs // channels)
+        """Values and their two differences as channels, filters by frames."""
+        context = self.frames.context
+        return (_KINDS, self.inputs // context // _KINDS, context)
 
     def cases(self, *parts: Rows) -> FrameCases:
         """The rows of these parts with their labels."""
@@ -104,7 +104,7 @@ class FrameDeepRecipe(DeepRecipe):
 
 @dataclass(frozen=True)
 class FrameConvRecipe(ConvRecipe):
-    """Nets with convolutions along the filters and dense layers with dropout behind them, on frames."""
+    """Nets with convolutions over filters and frames, and dense layers with dropout behind them, on frames."""
 
     hidden: tuple[int, ...] = (512,)
 

@@ -107,6 +107,7 @@ def section(experiment: Experiment) -> Section:
     notes = [
         f"Every run: {ledger.path.name}. Mean and standard deviation over seeds.",
         f"Training took {seconds / 60:.0f} minutes of processor time in all.",
+        *experiment.notes,
     ]
     if ledger.openings > 1:
         notes.append(f"Some test rows were opened after others had been seen: {ledger.openings - 1} times before the last.")

@@ -15,8 +15,9 @@ from .figures import Figures
 from .letter import Letter
 from .mnist import MNIST
 from .mnist1d import MNIST1D
+from .timit import SyntheticTimit, Timit
 
-_EXPERIMENTS: tuple[type[Experiment], ...] = (MNIST1D, Letter, MNIST, CompressLetter, CompressMNIST)
+_EXPERIMENTS: tuple[type[Experiment], ...] = (MNIST1D, Letter, MNIST, CompressLetter, CompressMNIST, Timit, SyntheticTimit)
 NAMES = (*dict.fromkeys(kind.group for kind in _EXPERIMENTS), "all")
 
 
@@ -27,9 +28,9 @@ def run_paper(
 
     Parameters
     ----------
-    which : "mnist1d", "letter", "mnist", "compress" or "all"
+    which : "mnist1d", "letter", "mnist", "compress", "timit", "timit-synthetic", or "all", which is all but the last two
     out : folder for CSV files, pictures and `report.html`; what is done there already is not done again
-    path : folder with the publisher's files, for all but mnist1d, or with folders of those names that have them
+    path : folder with the publisher's files, which mnist1d and timit-synthetic do without, or with folders of those names
     seeds : each run is made with the seeds 0 to seeds - 1; None: 5, and where images are many 3
     fast : a few hundred rows and few epochs
     device : "cpu" or "cuda", where nets are trained
@@ -48,7 +49,7 @@ def run_paper(
     report.demand_packages()
     report.demand_page_or_none(out / "report.html")
     experiments = [kind(out, fast, device, path) for kind in _EXPERIMENTS]
-    chosen = [experiment for experiment in experiments if which in (experiment.group, "all")]
+    chosen = [experiment for experiment in experiments if which in (experiment.group, "all" if experiment.in_all else None)]
     for experiment in chosen:
         experiment.demand()
     out.mkdir(parents=True, exist_ok=True)
