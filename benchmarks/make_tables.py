@@ -24,12 +24,11 @@ from pymimic.paper.answers import answers
 from pymimic.paper.claims import reproduced
 from pymimic.paper.experiment import TEACHER
 from pymimic.paper.figures import Figures
+from pymimic.paper.timit import PAPERS, PHONE_ERROR
 
 HERE = Path(__file__).parent
-README, PERFORMANCE, CHOOSE, PAPER, COMPRESS = (
-    HERE.parent / path
-    for path in ("README.md", "docs/performance.md", "docs/howto/choose.md", "docs/howto/paper.md", "docs/howto/compress.md")
-)
+README, PERFORMANCE = HERE.parent / "README.md", HERE.parent / "docs" / "performance.md"
+CHOOSE, PAPER, COMPRESS, SPEECH = (HERE.parent / "docs" / "howto" / f"{name}.md" for name in ("choose", "paper", "compress", "speech"))
 BEGIN, END = "<!-- {}: made by a script of benchmarks/ -->", "<!-- {}: end -->"
 WORK = {"forward": "forward", "step": "step", "adamw": "step with AdamW", "serving": "serve one row"}
 OPS = (  # title, test in test_kernels.py, rival there
@@ -205,6 +204,31 @@ def compressed_tables(figures: Figures) -> str:
     return "\n\n".join(parts)
 
 
+def speech_table(figures: Figures) -> str:
+    """The nets of the synthetic corpus, and the paper's phone errors on TIMIT beside them."""
+    names, lines = figures.names("timit-synthetic", "table"), []
+    if not names:
+        return "Not measured: `pymimic paper timit-synthetic` does it."
+    for name, part, run in (("ECNN, the teacher", TEACHER, TEACHER), *((name, "table", name) for name in names)):
+        shares = [figures.share("timit-synthetic", part, run, column) for column in ("test_accuracy", PHONE_ERROR)]
+        cells = [cell for share in shares for cell in (f"{share.mean:.2f} %", f"{share.error:.2f}")]
+        parameters, seconds = (figures.number("timit-synthetic", part, run, column) for column in ("parameters", "cpu_seconds"))
+        paper = PAPERS.get(name.partition(",")[0])
+        lines.append([name, *cells, f"{parameters / 1e6:.1f} M", f"{seconds:.0f}", "" if paper is None or ", s" in name else f"{paper} %"])
+    columns = (
+        "",
+        "frames right",
+        "standard error",
+        "phone error",
+        "standard error",
+        "parameters",
+        "CPU s",
+        "the paper's phone error on TIMIT",
+    )
+    seeds = figures.share("timit-synthetic", TEACHER, TEACHER).seeds
+    return f"Synthetic speech, test speakers, {seeds} seed{'s' * (seeds > 1)}:\n\n{table(columns, lines)}"
+
+
 def answers_list(figures: Figures) -> str:
     """The eight answers, then what became of the paper's claims."""
     told = [f"**{answer.question}** {answer.text}" for answer in answers(figures)]
@@ -236,6 +260,7 @@ def wanted() -> dict[Path, str]:
         PERFORMANCE: with_tables(PERFORMANCE.read_text(), results),
         CHOOSE: between_marks(between_marks(choose, "defaults", defaults_table(defaults)), "losses", losses_table(figures)),
         COMPRESS: between_marks(COMPRESS.read_text(), "compressed", compressed_tables(figures)),
+        SPEECH: between_marks(SPEECH.read_text(), "speech", speech_table(figures)),
         PAPER: between_marks(PAPER.read_text(), "answers", answers_list(figures)),
     }
 

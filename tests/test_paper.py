@@ -248,7 +248,7 @@ class TestAnswers:
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(ValueError, match="which: expected one of mnist1d, letter, mnist, compress, timit, timit-synthetic, all, got 'cola'"):
+    with pytest.raises(ValueError, match=r"which: expected one of mnist1d, letter, .*, timit, timit-synthetic, all, got 'cola'"):
         run_paper("cola", tmp_path)
     with pytest.raises(ValueError, match="seeds: expected an int in"):
         run_paper("mnist1d", tmp_path, seeds=0)

@@ -44,8 +44,10 @@ _DNN = FrameDeepRecipe(
     epochs=8, batch_size=128, learning_rate=1e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3, input_dropout=0.1,
     hidden=(1000, 1000, 1000),
 )  # fmt: skip
-_LABELS = [Training("cross_entropy", rate, 6, 128, dropout=p) for rate, p in ((1e-3, 0.3), (2e-3, 0.5))]
-_MIMIC = Training("distillation", 2e-3, 3, 128, temperature=2.0)  # nearer to the teacher than squared error in as many steps
+_LABELS = [Training("cross_entropy", 1e-3, 6, 128, dropout=p) for p in (0.3, 0.5)]
+_MIMIC = Training("distillation", 1e-3, 3, 128, temperature=2.0)  # nearer to the teacher than squared error in as many steps
+_SQUARED = replace(_MIMIC, loss="mimic", temperature=1.0)
+_WIDE_LABELS, _WIDE_MIMIC = replace(_LABELS[0], learning_rate=4e-4, epochs=4), replace(_MIMIC, learning_rate=4e-4, epochs=2)
 _NARROW, _WIDE = Shape(8_000, 250), Shape(50_000, 250)
 
 
@@ -118,18 +120,10 @@ class Timit(Experiment):
             self.net("table", "DNN", [_DNN]),
             self.net("table", "CNN", [_CNN]),
             self.student("table", "SNN-8k on labels", labels, _LABELS, shape=self._shape(_NARROW)),
-            self.student(
-                "table", "SNN-50k on labels", labels, [replace(_LABELS[0], learning_rate=5e-4, epochs=4)], shape=self._shape(_WIDE)
-            ),
+            self.student("table", "SNN-50k on labels", labels, [_WIDE_LABELS], shape=self._shape(_WIDE)),
             self.student("table", "SNN-MIMIC-8k", answers, [_MIMIC], shape=self._shape(_NARROW)),
-            self.student(
-                "table",
-                "SNN-MIMIC-8k, squared error",
-                answers,
-                [replace(_MIMIC, loss="mimic", temperature=1.0)],
-                shape=self._shape(_NARROW),
-            ),
-            self.student("table", "SNN-MIMIC-50k", answers, [replace(_MIMIC, learning_rate=1e-3, epochs=2)], shape=self._shape(_WIDE)),
+            self.student("table", "SNN-MIMIC-8k, squared error", answers, [_SQUARED], shape=self._shape(_NARROW)),
+            self.student("table", "SNN-MIMIC-50k", answers, [_WIDE_MIMIC], shape=self._shape(_WIDE)),
         ]
 
     def split(self, seed: int) -> dict[str, list[Utterance]]:
