@@ -11,7 +11,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
 from pymimic.numerics import less_row_means
-from pymimic.paper import run_paper, timit
+from pymimic.paper import frames, run_paper, timit
 from pymimic.paper.ledger import Ledger
 from pymimic.paper.timit import PHONE_ERROR, SyntheticTimit, Timit
 from pymimic.speech import synthetic
@@ -50,6 +50,19 @@ class TestSetting:
         assert np.array_equal(x, data.frames.windows(np.array([data.train.x[0], data.unlabelled.x[-1]])))
         assert np.allclose(logits, less_row_means(setting.fitted.teacher.logits(x)), atol=1e-5)
         assert np.array_equal(setting.cases("labels").batch(np.array([3]))[1], data.train.labels[3:4])
+
+    def test_students_of_one_rank_begin_with_the_same_whitened_bottleneck(self, setting, monkeypatch):
+        began = []
+        monkeypatch.setattr(frames, "train", lambda student, *_: began.append(student))
+        for _ in range(2):
+            setting._train(setting.cases("labels"), timit._LABELS[0], 20, 5)
+        first, second = began
+        assert np.array_equal(first.weights()["V"], second.weights()["V"])
+        x = setting.data.frames.windows(setting.data.train.x)
+        z = first.standardise(x) @ first.weights()["V"].T
+        assert np.allclose(np.cov(z.T), np.diag(np.var(z, axis=0, ddof=1)), atol=0.05)
+        assert (np.var(z, axis=0) < 1.01).all()
+        assert (np.var(z, axis=0) > 0.9).all()
 
     def test_perfect_logits_have_few_phone_errors_and_constant_ones_many(self, setting):
         class Told:

@@ -168,3 +168,25 @@ class TestSegments:
         ends = np.cumsum([0, *[480] * 61])
         segments = [Segment(start, end, phone) for start, end, phone in zip(ends, ends[1:], sorted(NUMBERS))]
         assert set(frame_states(segments, 61 * 3 - 1, 16_000)) == set(range(183)) - {0}
+
+
+@pytest.mark.parametrize("kind", ["NIST", "WAV"])
+def test_sentences_are_read_as_features_states_and_phones(small, kind):
+    pytest.importorskip("librosa")
+    soundfile = pytest.importorskip("soundfile")
+    from pymimic.speech.recordings import read
+
+    tone = np.sin(np.arange(8_000, dtype=np.float32))
+    for path in small.rglob("*.WAV"):
+        soundfile.write(path.with_suffix(".tmp"), 0.5 * tone, 16_000, format=kind, subtype="PCM_16")
+        path.with_suffix(".tmp").replace(path)
+        path.with_suffix(".PHN").write_text("0 2000 h#\n2000 6000 iy\n6000 8000 h#\n")
+    corpus = timit.open_corpus(small)
+    first, second = read(corpus.parts["test"])
+    assert first.phones == ["h#", "iy", "h#"]
+    assert first.features.shape == (48, 123)
+    assert np.array_equal(first.states, frame_states(first.segments, 48, 16_000))
+    assert np.array_equal(first.features, second.features)
+    soundfile.write(corpus.parts["test"][1].wav, tone, 8_000, format=kind)
+    with pytest.raises(FileFormatError, match=r"SX2.WAV': expected 16000 samples a second, got 8000"):
+        read(corpus.parts["test"])

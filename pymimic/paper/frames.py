@@ -65,6 +65,7 @@ class FrameSetting(Setting):
     def __init__(self, data: FrameData, how: Recipe, seeds: Seeds, device: str) -> None:
         self.data, self.how, self.seeds, self.device = data, how, seeds, device
         self.validation = data.cases(data.validation)
+        self._bottlenecks: dict[int, Array] = {}
 
     def logits(self, net: Teacher, rows: Rows) -> Array:
         return self.data.frames.answers(net, rows.x)
@@ -89,8 +90,11 @@ class FrameSetting(Setting):
         student = Student(data.inputs, hidden, data.outputs, rank, dropout=training.dropout, seed=self.seeds.student)
         student.set_standardisation(*data.frames.standards(data.train.x))
         if rank is not None and whitened:
-            chosen = np.random.default_rng(self.seeds.student).permutation(data.train.x)[:_SAMPLE]
-            student.initialise_bottleneck(data.frames.windows(chosen))
+            if rank not in self._bottlenecks:  # one for all students of that rank: it takes seconds
+                chosen = np.random.default_rng(self.seeds.student).permutation(data.train.x)[:_SAMPLE]
+                student.initialise_bottleneck(data.frames.windows(chosen))
+                self._bottlenecks[rank] = student.arrays()["V"]
+            student.set_arrays(V=self._bottlenecks[rank])
         return train(student, cases, self.validation, training, self.seeds.student, self.device)
 
 
