@@ -71,7 +71,7 @@ class FrameSetting(Setting):
         return self.data.frames.answers(net, rows.x)
 
     def cases(self, name: str) -> Cases:
-        """ "labels"; "true labels", those of unlabelled rows with them; "answers", the teacher's logits for all of these rows."""
+        """The cases called "labels", "true labels" (those of unlabelled rows too), or "answers" (the teacher's logits for all of them)."""
         if name == "answers":
             return self.answered
         return self.data.cases(self.data.train) if name == "labels" else self.data.cases(self.data.train, self.data.unlabelled)
