@@ -14,7 +14,7 @@ from ..threads import get_num_threads
 
 def paper(
     which: Annotated[
-        str, typer.Argument(metavar="[mnist1d|letter|mnist|compress|timit|timit-synthetic|all]", help="which experiment")
+        str, typer.Argument(metavar="[mnist1d|letter|mnist|compress|speech|timit|timit-synthetic|all]", help="which experiment")
     ] = "all",
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for CSV files, pictures and report.html")] = Path("paper"),
     path: Annotated[

@@ -15,9 +15,20 @@ from .figures import Figures
 from .letter import Letter
 from .mnist import MNIST
 from .mnist1d import MNIST1D
+from .speech import LEFT_OUT, Speech
 from .timit import SyntheticTimit, Timit
 
-_EXPERIMENTS: tuple[type[Experiment], ...] = (MNIST1D, Letter, MNIST, CompressLetter, CompressMNIST, Timit, SyntheticTimit)
+_EXPERIMENTS: tuple[type[Experiment], ...] = (
+    MNIST1D,
+    Letter,
+    MNIST,
+    CompressLetter,
+    CompressMNIST,
+    Timit,
+    SyntheticTimit,
+    Speech,
+    *LEFT_OUT,
+)
 NAMES = (*dict.fromkeys(kind.group for kind in _EXPERIMENTS), "all")
 
 
@@ -28,7 +39,7 @@ def run_paper(
 
     Parameters
     ----------
-    which : "mnist1d", "letter", "mnist", "compress", "timit", "timit-synthetic", or "all", which is all but the last two
+    which : "mnist1d", "letter", "mnist", "compress", "speech", "timit", "timit-synthetic", or "all", which is all but the last two
     out : folder for CSV files, pictures and `report.html`; what is done there already is not done again
     path : folder with the publisher's files, which mnist1d and timit-synthetic do without, or with folders of those names
     seeds : each run is made with the seeds 0 to seeds - 1; None: 5, and where images are many 3

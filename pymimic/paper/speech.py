@@ -1,0 +1,111 @@
+"""Spoken digits (FSDD): deep teachers and shallow nets on frames of speech, by the publisher's split, and on speakers never heard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..backends.interface import Array
+from ..data.cases import Cases
+from ..data.teacher import Teacher
+from ..demo.recipes import Munged, Recipe
+from ..demo.setting import Seeds, Setting, Shape
+from ..demo.students import Training
+from ..speech.fsdd import SPEAKERS
+from ..speech.packages import package
+from ..training.convolution import Convolution
+from .cases import named
+from .digits import DigitSetting, Split, spoken
+from .experiment import Experiment, Run
+from .frames import FrameConvRecipe, FrameDeepRecipe
+
+DIGIT_ERROR = "digit error"
+_COPIES = 3  # of each recording
+_EVERY = (2, 3)  # of the frames of recordings, and of copies, one in so many is a row: neighbours are much alike
+_SHAPE, _ALIGNER = Shape(8_000, 250), Shape(1_024, 128)
+_CNN = FrameConvRecipe(
+    epochs=2, nets=3, batch_size=128, learning_rate=1.5e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3,
+    convolutions=(Convolution(64, (8, 15), (2, 1)),), hidden=(512, 512),  # along the filters, all frames at once
+)  # fmt: skip
+_DNN = FrameDeepRecipe(
+    epochs=2, batch_size=128, learning_rate=1e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3, hidden=(768, 768, 768)
+)
+_FEW_CNN = replace(_CNN, nets=2, convolutions=(Convolution(4, (8, 15), (4, 1)),), hidden=(16,))
+_FEW_DNN = replace(_DNN, hidden=(16,))
+_LABELS = Training("cross_entropy", 1e-3, 1, 128, weight_decay=0.01, dropout=0.3)
+_MIMIC = Training("mimic", 2e-3, 1, 128)
+_CLEAN_EPOCHS = 3  # of recordings alone: as many steps as an epoch of recordings and copies
+
+
+class Speech(Experiment):
+    """Students 1845-250-8,000-30. Frames are right where the state is; digits by summed log posteriors, left to right."""
+
+    name = group = "speech"
+    title, seeds, needs_files = "Spoken digits (FSDD), the publisher's split", 3, True
+    more = (DIGIT_ERROR,)
+    held_out: str | None = None  # a speaker
+    notes = (
+        "Accuracy is of frames. A net of 1,024 units aligned their states, which is neither teacher nor student.",
+        "Digit error is of recordings, by summed log posteriors.",
+    )
+
+    @property
+    def source(self) -> str:
+        return "fsdd"
+
+    def demand(self) -> None:
+        for module in ("librosa", "soundfile"):
+            package(module)
+        if self.path is None:
+            raise ValueError("path: expected the folder with FSDD's recordings, got none")
+        spoken(self.path, 0, 0, True)
+
+    def recipe(self) -> Recipe:
+        return Recipe(*_SHAPE[:2], self.kept(_FEW_CNN if self.fast else _CNN), Munged(0, 0.5, 1.0), {})
+
+    def runs(self) -> Sequence[Run]:
+        labels, answers, shape = named("labels"), named("answers"), self._shape(_SHAPE)
+        students = [
+            self.student("table", "labels, augmented", labels, [_LABELS], shape=shape),
+            self.student("table", "mimic", answers, [_MIMIC], shape=shape),
+            self.student("table", "T = 3", answers, [replace(_MIMIC, loss="distillation", temperature=3.0)], shape=shape),
+        ]
+        if self.held_out is not None:
+            return students
+        plain = self.student("table", "labels", _recorded, [replace(_LABELS, epochs=_CLEAN_EPOCHS)], shape=shape)
+        cnn, dnn = (_FEW_CNN, _FEW_DNN) if self.fast else (_CNN, _DNN)
+        return [plain, *students, self.net("teachers", "one convolutional net", [cnn]), self.net("teachers", "one deep net", [dnn])]
+
+    def setting(self, seed: int) -> Setting:
+        seeds = Seeds.of(seed)
+        assert self.path is not None
+        known = spoken(self.path, 1 if self.fast else _COPIES, seeds.cases, self.fast)
+        every = (2, 4) if self.fast else _EVERY
+        split = Split.of(known.recordings, self.held_out)
+        return DigitSetting(known, split, every, self._shape(_ALIGNER), self.recipe(), seeds, self.device)
+
+    def measured(self, setting: Setting, net: Teacher, logits: Array) -> dict[str, float]:
+        assert isinstance(setting, DigitSetting)
+        return {DIGIT_ERROR: setting.digit_error(logits)}
+
+    def _shape(self, shape: Shape) -> Shape:
+        return Shape(shape.hidden // 50, 16, whitened=False) if self.fast else shape
+
+
+def _recorded(setting: Setting) -> Cases:
+    assert isinstance(setting, DigitSetting)
+    return setting.data.cases(setting.recorded)
+
+
+def _without(speaker: str) -> type[Speech]:
+    """The experiment in which that speaker is heard in the test rows alone."""
+    parts = {
+        "name": f"speech-{speaker}",
+        "title": f"Spoken digits (FSDD), {speaker} never heard",
+        "held_out": speaker,
+        "__doc__": Speech.__doc__,
+    }
+    return type(f"SpeechWithout{speaker.capitalize()}", (Speech,), parts)
+
+
+LEFT_OUT = tuple(_without(speaker) for speaker in SPEAKERS)
