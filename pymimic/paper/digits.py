@@ -93,19 +93,20 @@ class DigitSetting(FrameSetting):
     def __init__(
         self, spoken: Spoken, split: Split, every: tuple[int, int], aligner: Shape, how: Recipe, seeds: Seeds, device: str
     ) -> None:  # fmt: skip
-        self.spoken, self.split, self.seeds, self.device, self.how, self._aligner = spoken, split, seeds, device, how, aligner
-        self._every, self._copies = every, range(1, len(spoken.lengths) // len(spoken.recordings))
-        self._take([even_states(T, STATES) for T in spoken.lengths[: len(spoken.recordings)]])
+        self.spoken, self.split, self._every, self._aligner = spoken, split, every, aligner
+        evenly = [even_states(T, STATES) for T in spoken.lengths[: len(spoken.recordings)]]
+        super().__init__(self._labelled(evenly), how, seeds, device)
         for _ in range(_ROUNDS):
-            self._take(self._aligned())
+            self.data = self._labelled(self._aligned())
+            self.validation = self.data.cases(self.data.validation)
 
     def digit_error(self, logits: Array) -> float:
         """The share of test recordings in which a net with these logits for their frames hears another digit."""
         frames = np.split(log_softmax(logits), np.cumsum(self.spoken.lengths[self.split.test])[:-1])
         return float(np.mean([heard(one, STATES) != self.spoken.recordings[i].digit for one, i in zip(frames, self.split.test)]))
 
-    def _take(self, states: list[Array]) -> None:
-        """Take over the states of all that was recorded."""
+    def _labelled(self, states: list[Array]) -> FrameData:
+        """The set, given the states of all that was recorded."""
         known = [STATES * one.digit + state for one, state in zip(self.spoken.recordings, states)]
         labels = np.concatenate([stretched(known[i % len(known)], T) for i, T in enumerate(self.spoken.lengths)])
 
@@ -114,12 +115,12 @@ class DigitSetting(FrameSetting):
             return Rows(x, labels[x])
 
         (every, of_copies), split = self._every, self.split
+        copies = range(1, len(self.spoken.lengths) // len(known))
         self.recorded = part(split.train, range(1), every)
-        train = Rows(*(np.concatenate(both) for both in zip(self.recorded, part(split.train, self._copies, of_copies))))
+        train = Rows(*(np.concatenate(both) for both in zip(self.recorded, part(split.train, copies, of_copies))))
         validation, test = part(split.validation, range(1), every), part(split.test, range(1), 1)
         none = Rows(train.x[:0], train.labels[:0])
-        data = FrameData("fsdd", STATES * DIGITS, train, validation, test, none, self.spoken.frames)
-        super().__init__(data, self.how, self.seeds, self.device)
+        return FrameData("fsdd", STATES * DIGITS, train, validation, test, none, self.spoken.frames)
 
     def _aligned(self) -> list[Array]:
         """The states by a net that learns those that there are."""

@@ -19,15 +19,8 @@ from .speech import LEFT_OUT, Speech
 from .timit import SyntheticTimit, Timit
 
 _EXPERIMENTS: tuple[type[Experiment], ...] = (
-    MNIST1D,
-    Letter,
-    MNIST,
-    CompressLetter,
-    CompressMNIST,
-    Timit,
-    SyntheticTimit,
-    Speech,
-    *LEFT_OUT,
+    *(MNIST1D, Letter, MNIST, CompressLetter, CompressMNIST),
+    *(Speech, *LEFT_OUT, Timit, SyntheticTimit),
 )
 NAMES = (*dict.fromkeys(kind.group for kind in _EXPERIMENTS), "all")
 

@@ -42,6 +42,7 @@ class Speech(Experiment):
 
     name = group = "speech"
     title, seeds, needs_files = "Spoken digits (FSDD), the publisher's split", 3, True
+    in_all = False
     more = (DIGIT_ERROR,)
     held_out: str | None = None  # a speaker
     notes = (
