@@ -1,0 +1,181 @@
+"""CIFAR-10, the paper's second field: convolutional teachers, and shallow nets with and without one convolution in front (question 1)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.interface import Array
+from ..data.cases import Cases, LabelledSet
+from ..data.generators import copies
+from ..data.teacher import Ensemble, centred
+from ..data.transfer import TransferSet
+from ..demo.datasets import Dataset, Rows
+from ..demo.measure import Size
+from ..demo.recipes import Munged, Recipe
+from ..demo.setting import Setting
+from ..demo.students import Trained, Training
+from ..demo.teachers import FittedTeacher, TeacherRecipe
+from .cases import named
+from .cifar10_images import OUTPUTS, SHAPE, Crop, cifar10
+from .experiment import Experiment, Run
+from .torch_net import TorchNet, demand_torch
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the reduced experiment and the full one differ in.
+
+    Attributes
+    ----------
+    labelled : images with labels; the other training images have none
+    widths : of the teachers' layers
+    teaching : how one of the four is trained
+    front : filters, their side and stride, and the pooling behind them
+    hidden, rank : H and k
+    copies : of all images, which the teachers label
+    images : that each student sees in training, of those
+    """
+
+    labelled: int
+    widths: tuple[int, int, int, int]
+    teaching: Training
+    front: dict[str, int]
+    hidden: int
+    rank: int
+    copies: int
+    images: int
+    batch_size: int
+
+
+_CROP = Crop()  # keeps classes
+_CASES = Crop(mixup=0.3)  # only a teacher can label these
+_TEACHING = Training("cross_entropy", 4e-3, 12, 128, weight_decay=0.05, augment=_CROP)
+_REDUCED = Scale(20_000, (16, 48, 96, 192), _TEACHING, {"filters": 64, "kernel": 5, "stride": 2, "pool": 2}, 6000, 300, 4, 400_000, 256)
+_FULL = Scale(
+    45_000, (64, 128, 256, 512), replace(_TEACHING, epochs=60), {"filters": 128, "kernel": 6, "stride": 1, "pool": 4}, 30_000, 1200,
+    40, 20_000_000, 512,
+)  # fmt: skip
+_FAST = replace(_REDUCED, widths=(4, 8, 8, 8), hidden=64, rank=16, front={**_REDUCED.front, "filters": 8}, copies=1, images=4_000)
+_NETS = 4
+_NO_FRONT = {"filters": 0, "kernel": 1, "stride": 1, "pool": 1}
+_PLAIN = Training("cross_entropy", 1e-3, 1, 256)
+_REGULARISED = replace(_PLAIN, dropout=0.5, weight_decay=0.1, augment=_CROP)
+_FLIP = Crop(shift=0)
+_MIMIC = Training("mimic", 2e-3, 1, 256, augment=_FLIP)
+_T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
+
+
+@dataclass(frozen=True)
+class ConvnetsOfTorch(TeacherRecipe):
+    """Convolutional nets with dropout, kept in a folder one by one; their logits are averaged."""
+
+    widths: tuple[int, int, int, int]
+    how: Training
+    nets: int
+    folder: Path
+    dropout: float = 0.2
+
+    @property
+    def title(self) -> str:
+        return f"{self.nets} convolutional nets"
+
+    def demand_packages(self) -> None:
+        demand_torch()
+
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        started = time.perf_counter()
+        digest = hashlib.sha256(repr((self.widths, self.how, self.dropout, seed, train.x.shape)).encode())
+        for array in train:
+            digest.update(array.tobytes())
+        nets = []
+        for i, stream in enumerate(np.random.SeedSequence(seed).spawn(self.nets)):
+            path = self.folder / f"{digest.hexdigest()[:16]}-{i}.safetensors"
+            if not path.exists():
+                net = self.fit(LabelledSet(*train, data.outputs), int(stream.generate_state(1)[0]), device)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                net.save(path)
+            nets.append(TorchNet.load(path).to(device))
+        return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, [])
+
+    def fit(self, cases: LabelledSet, seed: int, device: str) -> TorchNet:
+        """One of the nets."""
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            net = TorchNet("deep", SHAPE, OUTPUTS, widths=list(self.widths), dropout=self.dropout)
+        net.fit(cases, self.how, seed, device)
+        return net
+
+
+class CIFAR10(Experiment):
+    """On the CPU a reduced experiment, on a GPU one of the paper's size: k = 1,200, H = 30,000 and 128 filters."""
+
+    name = group = "cifar10"
+    seeds, needs_files = 1, True
+
+    def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:
+        super().__init__(folder, fast, device, path)
+        self.scale = _FAST if fast else _FULL if device == "cuda" else _REDUCED
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """With the size, as figures of one say little of the other."""
+        return f"CIFAR-10 (JPEG), {'full' if self.scale is _FULL else 'reduced'}"
+
+    def data(self, seed: int) -> Dataset:
+        """Alike for all seeds."""
+        return cifar10(self.path, self.scale.labelled)
+
+    def recipe(self) -> Recipe:
+        scale = self.scale
+        teacher = ConvnetsOfTorch(scale.widths, self.shorter(scale.teaching), _NETS, self.folder / "nets" / f"{self.stem}-teachers")
+        return Recipe(scale.hidden, scale.rank, teacher, Munged(0, 0.0, 1.0), {})
+
+    def runs(self) -> Sequence[Run]:
+        cases, labels = lru_cache(1)(self.cases), named("labels")
+        runs = [Run("teachers", "one of the four nets", _first_net)]
+        for part, front in (("with a convolution", self.scale.front), ("without convolution", _NO_FRONT)):
+            for name, make, how in (
+                ("labels", labels, _PLAIN),
+                ("labels, regularised", labels, _REGULARISED),
+                ("mimic", cases, _MIMIC),
+                ("T = 3", cases, _T3),
+            ):
+                runs.append(Run(part, name, self._shallow(make, how, front)))
+        return runs
+
+    def cases(self, setting: Setting) -> Cases:
+        """Flips, crops and mixtures of all training images, labelled once, in a folder: images as bytes, logits as float16."""
+        x = np.concatenate([setting.data.train.x, setting.data.unlabelled.x])
+        folder = self.folder / "cases" / f"{self.stem}-{setting.seeds.split}"
+        images = copies(_CASES, x, self.scale.copies, setting.seeds.cases)
+        teacher = centred(setting.fitted.teacher)
+        return TransferSet.create(folder, teacher, images, source=repr(_CASES), inputs_dtype="uint8", logits_dtype="float16")
+
+    def _shallow(self, make: Any, how: Training, front: dict[str, int]) -> Any:
+        def train(setting: Setting) -> tuple[Trained[TorchNet], int]:
+            cases, scale = make(setting), self.scale
+            epochs = max(1, round(scale.images / len(cases)))
+            started, cpu_started = time.perf_counter(), time.process_time()
+            settings = {**front, "rank": scale.rank, "hidden": scale.hidden, "dropout": how.dropout, "seed": setting.seeds.student}
+            net = TorchNet("shallow", SHAPE, OUTPUTS, **settings)
+            net.fit(cases, replace(how, epochs=epochs, batch_size=scale.batch_size), setting.seeds.student, setting.device)
+            seconds = time.perf_counter() - started, time.process_time() - cpu_started
+            return Trained(net, [], net.score(*setting.data.validation), *seconds), len(cases)
+
+        return train
+
+
+def _first_net(setting: Setting) -> tuple[Trained[TorchNet], int]:
+    """It was trained with the teacher, whose seconds are beside it."""
+    net: Array = setting.fitted.teacher.members[0]
+    return Trained(net, [], net.score(*setting.data.validation), 0.0, 0.0), len(setting.data.train.x)
