@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.interface import Array
 from ..data.cases import Cases, LabelledSet
 from ..data.generators import copies
 from ..data.teacher import Ensemble, centred
@@ -177,5 +176,8 @@ class CIFAR10(Experiment):
 
 def _first_net(setting: Setting) -> tuple[Trained[TorchNet], int]:
     """It was trained with the teacher, whose seconds are beside it."""
-    net: Array = setting.fitted.teacher.members[0]
+    teacher = setting.fitted.teacher
+    assert isinstance(teacher, Ensemble)
+    net = teacher.members[0]
+    assert isinstance(net, TorchNet)
     return Trained(net, [], net.score(*setting.data.validation), 0.0, 0.0), len(setting.data.train.x)

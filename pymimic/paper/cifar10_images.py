@@ -65,7 +65,9 @@ def _read(path: Path) -> Rows:
         content = file.read(_RECORDS * _RECORD + 1)
     if len(content) != _RECORDS * _RECORD:
         more = "more" if len(content) > _RECORDS * _RECORD else f"{len(content):,}"
-        raise FileFormatError(f"path: {str(path)!r}: expected {_RECORDS:,} records of {_RECORD:,} bytes, {_RECORDS * _RECORD:,}, got {more}")
+        raise FileFormatError(
+            f"path: {str(path)!r}: expected {_RECORDS:,} records of {_RECORD:,} bytes, {_RECORDS * _RECORD:,}, got {more}"
+        )
     records = np.frombuffer(content, np.uint8).reshape(_RECORDS, _RECORD)
     labels = records[:, 0].astype(np.int64)
     if labels.max() >= OUTPUTS:

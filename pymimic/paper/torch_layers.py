@@ -54,7 +54,8 @@ def deep(shape: tuple[int, ...], outputs: int, widths: list[int], dropout: float
 
 
 def shallow(
-    shape: tuple[int, ...], outputs: int, filters: int, kernel: int, stride: int, pool: int, rank: int, hidden: int, dropout: float, seed: int
+    shape: tuple[int, ...], outputs: int, filters: int, kernel: int, stride: int, pool: int, rank: int, hidden: int, dropout: float,
+    seed: int,
 ) -> nn.Sequential:  # fmt: skip
     """The shallow net: pixels, or one convolution with relu and mean pooling if there are filters, then V, U, b, W and c."""
     front: list[nn.Module] = []
@@ -129,7 +130,7 @@ def _convolution(channels: int, filters: int, kernel: int) -> list[nn.Module]:
 
 def _set_filters(layer: nn.Conv2d, images: Tensor, rng: np.random.Generator) -> None:
     """Whiten patches as large as the filters, and let some of them, and their negatives, be the filters."""
-    _, channels, *size = layer.weight.shape
+    _, _, *size = layer.weight.shape
     corners = [rng.integers(0, side - wide + 1, _PATCHES) for side, wide in zip(images.shape[2:], size)]
     windows = np.lib.stride_tricks.sliding_window_view(images.numpy(), size, axis=(2, 3))
     patches = windows[rng.integers(0, len(images), _PATCHES), :, corners[0], corners[1]].reshape(_PATCHES, -1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ class TorchNet(Net):
         self._configure(layers, shape, outputs, **settings)
         self._keep()
 
-    def _configure(self, layers: str, shape: tuple[int, ...], outputs: int, **settings: Any) -> None:  # type: ignore[override]
+    def _configure(self, layers: str, shape: tuple[int, ...], outputs: int, **settings: Any) -> None:
         demand_torch()
         from . import torch_layers
 
@@ -119,6 +118,6 @@ class TorchNet(Net):
             for name, given in self._state().items():
                 given.copy_(torch.from_numpy(arrays[name]))
 
-    def _fill(self, path: Any, arrays: dict[str, Array], metadata: Mapping[str, Any]) -> None:  # type: ignore[override]
-        super()._fill(path, arrays, dict(metadata))
+    def _fill(self, path: Any, arrays: dict[str, Array], metadata: dict[str, Any]) -> None:
+        super()._fill(path, arrays, metadata)
         self._take(self._arrays)
