@@ -19,9 +19,10 @@ from ..nets.student import Student
 from ..targets import replacing
 from ..training.convnet import ConvNet
 from ..training.deepnet import DeepNet
+from .torch_net import TorchNet
 
 KEY = ("seed", "part", "name")  # which run it is
-_KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet)}
+_KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet, TorchNet)}
 _FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "cpu_seconds", "validation_accuracy")
 _TESTED = ("test_accuracy", "test_error", "agreement")
 COLUMNS = (*KEY, "value", *_FIGURES, *_TESTED)

@@ -9,6 +9,7 @@ from .. import __version__, _check
 from ..bench.machine import cpu_model
 from ..threads import get_num_threads
 from . import report
+from .cifar10 import CIFAR10
 from .compress import CompressLetter, CompressMNIST
 from .experiment import Experiment, perform
 from .figures import Figures
@@ -19,7 +20,7 @@ from .speech import LEFT_OUT, Speech
 from .timit import SyntheticTimit, Timit
 
 _EXPERIMENTS: tuple[type[Experiment], ...] = (
-    *(MNIST1D, Letter, MNIST, CompressLetter, CompressMNIST),
+    *(MNIST1D, Letter, MNIST, CIFAR10, CompressLetter, CompressMNIST),
     *(Speech, *LEFT_OUT, Timit, SyntheticTimit),
 )
 NAMES = (*dict.fromkeys(kind.group for kind in _EXPERIMENTS), "all")
@@ -32,10 +33,11 @@ def run_paper(
 
     Parameters
     ----------
-    which : "mnist1d", "letter", "mnist", "compress", "speech", "timit", "timit-synthetic", or "all", which is all but the last two
+    which : "mnist1d", "letter", "mnist", "cifar10", "compress", "speech", "timit", "timit-synthetic", or "all", which is all but the
+        two of TIMIT
     out : folder for CSV files, pictures and `report.html`; what is done there already is not done again
     path : folder with the publisher's files, which mnist1d and timit-synthetic do without, or with folders of those names
-    seeds : each run is made with the seeds 0 to seeds - 1; None: 5, and where images are many 3
+    seeds : each run is made with the seeds 0 to seeds - 1; None: 5, and of what takes long 3 or 1
     fast : a few hundred rows and few epochs
     device : "cpu" or "cuda", where nets are trained
 
@@ -44,7 +46,7 @@ def run_paper(
     ValueError, OSError
         A wrong argument; files that are missing or malformed; files of other kinds in `out` in the place of those to be written.
     ImportError
-        Jinja2, matplotlib or scikit-learn is missing; the message says what to install.
+        Jinja2, matplotlib, scikit-learn or, for cifar10, torch is missing; the message says what to install.
     """
     if which not in NAMES:
         raise ValueError(f"which: expected one of {', '.join(NAMES)}, got {which!r}")
