@@ -35,16 +35,18 @@ class Scale:
     Attributes
     ----------
     labelled : images with labels; the other training images have none
-    widths : of the teachers' layers
+    widths, stride : of the teachers' layers, and of the first
     teaching : how one of the four is trained
     front : filters, their side and stride, and the pooling behind them
     hidden, rank : H and k
     copies : of all images, which the teachers label
-    images : that each student sees in training, of those
+    images : that a student sees in one epoch of its training, of those or of the labelled ones
+    batch_size : of the students
     """
 
     labelled: int
     widths: tuple[int, int, int, int]
+    stride: int
     teaching: Training
     front: dict[str, int]
     hidden: int
@@ -56,19 +58,19 @@ class Scale:
 
 _CROP = Crop()  # keeps classes
 _CASES = Crop(mixup=0.3)  # only a teacher can label these
-_TEACHING = Training("cross_entropy", 4e-3, 12, 128, weight_decay=0.05, augment=_CROP)
-_REDUCED = Scale(20_000, (16, 48, 96, 192), _TEACHING, {"filters": 64, "kernel": 5, "stride": 2, "pool": 2}, 6000, 300, 4, 400_000, 256)
+_TEACHING = Training("cross_entropy", 4e-3, 11, 128, weight_decay=0.05, beta2=0.999, augment=_CROP)
+_REDUCED = Scale(10_000, (32, 48, 96, 192), 2, _TEACHING, {"filters": 64, "kernel": 6, "stride": 2, "pool": 2}, 4000, 200, 2, 90_000, 256)
 _FULL = Scale(
-    45_000, (64, 128, 256, 512), replace(_TEACHING, epochs=60), {"filters": 128, "kernel": 6, "stride": 1, "pool": 4}, 30_000, 1200,
-    40, 20_000_000, 512,
+    45_000, (64, 128, 256, 512), 1, replace(_TEACHING, epochs=60), {"filters": 128, "kernel": 6, "stride": 1, "pool": 4}, 30_000, 1200,
+    40, 6_000_000, 512,
 )  # fmt: skip
-_FAST = replace(_REDUCED, widths=(4, 8, 8, 8), hidden=64, rank=16, front={**_REDUCED.front, "filters": 8}, copies=1, images=4_000)
+_FAST = replace(_REDUCED, widths=(4, 8, 8, 8), hidden=64, rank=16, front={**_REDUCED.front, "filters": 8}, copies=1, images=2_000)
 _NETS = 4
 _NO_FRONT = {"filters": 0, "kernel": 1, "stride": 1, "pool": 1}
 _PLAIN = Training("cross_entropy", 1e-3, 1, 256)
-_REGULARISED = replace(_PLAIN, dropout=0.5, weight_decay=0.1, augment=_CROP)
+_REGULARISED = replace(_PLAIN, epochs=3, dropout=0.5, weight_decay=0.1, augment=_CROP)
 _FLIP = Crop(shift=0)
-_MIMIC = Training("mimic", 2e-3, 1, 256, augment=_FLIP)
+_MIMIC = Training("mimic", 1e-3, 3, 256, augment=_FLIP)
 _T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
 
 
@@ -77,10 +79,11 @@ class ConvnetsOfTorch(TeacherRecipe):
     """Convolutional nets with dropout, kept in a folder one by one; their logits are averaged."""
 
     widths: tuple[int, int, int, int]
+    stride: int
     how: Training
     nets: int
     folder: Path
-    dropout: float = 0.2
+    dropout: float = 0.3
 
     @property
     def title(self) -> str:
@@ -91,7 +94,7 @@ class ConvnetsOfTorch(TeacherRecipe):
 
     def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
         started = time.perf_counter()
-        digest = hashlib.sha256(repr((self.widths, self.how, self.dropout, seed, train.x.shape)).encode())
+        digest = hashlib.sha256(repr((self.widths, self.stride, self.how, self.dropout, seed, train.x.shape)).encode())
         for array in train:
             digest.update(array.tobytes())
         nets = []
@@ -110,7 +113,7 @@ class ConvnetsOfTorch(TeacherRecipe):
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            net = TorchNet("deep", SHAPE, OUTPUTS, widths=list(self.widths), dropout=self.dropout)
+            net = TorchNet("deep", SHAPE, OUTPUTS, widths=list(self.widths), stride=self.stride, dropout=self.dropout)
         net.fit(cases, self.how, seed, device)
         return net
 
@@ -136,7 +139,9 @@ class CIFAR10(Experiment):
 
     def recipe(self) -> Recipe:
         scale = self.scale
-        teacher = ConvnetsOfTorch(scale.widths, self.shorter(scale.teaching), _NETS, self.folder / "nets" / f"{self.stem}-teachers")
+        teacher = ConvnetsOfTorch(
+            scale.widths, scale.stride, self.shorter(scale.teaching), _NETS, self.folder / "nets" / f"{self.stem}-teachers"
+        )
         return Recipe(scale.hidden, scale.rank, teacher, Munged(0, 0.0, 1.0), {})
 
     def runs(self) -> Sequence[Run]:
@@ -163,7 +168,7 @@ class CIFAR10(Experiment):
     def _shallow(self, make: Any, how: Training, front: dict[str, int]) -> Any:
         def train(setting: Setting) -> tuple[Trained[TorchNet], int]:
             cases, scale = make(setting), self.scale
-            epochs = max(1, round(scale.images / len(cases)))
+            epochs = max(1, round(how.epochs * scale.images / len(cases)))
             started, cpu_started = time.perf_counter(), time.process_time()
             settings = {**front, "rank": scale.rank, "hidden": scale.hidden, "dropout": how.dropout, "seed": setting.seeds.student}
             net = TorchNet("shallow", SHAPE, OUTPUTS, **settings)

@@ -43,11 +43,12 @@ class Standardise(nn.Module):
         return y
 
 
-def deep(shape: tuple[int, ...], outputs: int, widths: list[int], dropout: float) -> nn.Sequential:
-    """A convolutional teacher: a 3 x 3 layer, then one or two of each further width after pooling; batch normalisation and relu each."""
+def deep(shape: tuple[int, ...], outputs: int, widths: list[int], stride: int, dropout: float) -> nn.Sequential:
+    """A convolutional teacher: five layers of four widths, each with batch normalisation and relu; the first at a stride of 1 or 2."""
     first, second, third, fourth = widths
     layers: list[nn.Module] = [Standardise(shape[0])]
-    layers += [*_convolution(shape[0], first, 3), nn.MaxPool2d(2), *_convolution(first, second, 3), nn.MaxPool2d(2)]
+    layers += [*_convolution(shape[0], first, 5, stride), *([nn.MaxPool2d(2)] if stride == 1 else [])]
+    layers += [*_convolution(first, second, 3), nn.MaxPool2d(2)]
     layers += [*_convolution(second, third, 3), *_convolution(third, third, 3), nn.MaxPool2d(2), *_convolution(third, fourth, 3)]
     layers += [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(fourth, outputs)]
     return nn.Sequential(nn.Unflatten(1, shape), *layers)
@@ -61,8 +62,8 @@ def shallow(
     front: list[nn.Module] = []
     inputs = math.prod(shape)
     if filters:
-        front = [nn.Conv2d(shape[0], filters, kernel, stride, kernel // 2), nn.ReLU(), nn.AvgPool2d(pool)]
-        inputs = filters * math.prod(((side + 2 * (kernel // 2) - kernel) // stride + 1) // pool for side in shape[1:])
+        front = [nn.Conv2d(shape[0], filters, kernel, stride), nn.ReLU(), nn.AvgPool2d(pool)]
+        inputs = filters * math.prod(((side - kernel) // stride + 1) // pool for side in shape[1:])
     mimic = MimicNet(inputs, hidden, outputs, rank, dropout=dropout, seed=seed)
     return nn.Sequential(nn.Unflatten(1, shape), Standardise(shape[0]), *front, nn.Flatten(), mimic)
 
@@ -91,8 +92,9 @@ def fit(net: nn.Sequential, cases: Cases, how: Training, seed: int, device: str 
     rest = [weights for weights in net.parameters() if weights.dim() == 1]
     net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        [{"params": wide, "weight_decay": how.weight_decay}, {"params": rest, "weight_decay": 0.0}], how.learning_rate, (0.9, how.beta2)
-    )
+        [{"params": wide, "weight_decay": how.weight_decay}, {"params": rest, "weight_decay": 0.0}], how.learning_rate, (0.9, how.beta2),
+        fused=True,
+    )  # fmt: skip
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, how.learning_rate, steps, pct_start=0.1, cycle_momentum=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed % (1 << 63))
@@ -124,8 +126,8 @@ def multiply_adds(net: nn.Sequential, inputs: int) -> int:
     return sum(counted)
 
 
-def _convolution(channels: int, filters: int, kernel: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
+def _convolution(channels: int, filters: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(channels, filters, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
 
 
 def _set_filters(layer: nn.Conv2d, images: Tensor, rng: np.random.Generator) -> None:
