@@ -19,10 +19,12 @@ def paper(
     ] = "all",
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder for CSV files, pictures and report.html")] = Path("paper"),
     path: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder with the publisher's files, or with folders of the sets' names that have them")
+        Path | None,
+        typer.Option(metavar="DIR", help="folder with the publisher's files, or with folders that have them, called as the sets"),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="each run is made with the seeds 0 to N - 1 (default: 5, of what takes long 3 or 1)")
+        int | None,
+        typer.Option(metavar="N", min=1, help="each run is made with the seeds 0 to N - 1 (default: 5, of what takes long 3 or 1)"),
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="a few hundred rows and few epochs: seconds, and figures that say nothing")] = False,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where nets are trained")] = "cpu",

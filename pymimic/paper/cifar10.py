@@ -119,19 +119,21 @@ class ConvnetsOfTorch(TeacherRecipe):
 
 
 class CIFAR10(Experiment):
-    """On the CPU a reduced experiment, on a GPU one of the paper's size: k = 1,200, H = 30,000 and 128 filters."""
+    """Reduced, for the CPU: 10,000 labelled images, and students of k = 200, H = 4,000 and 64 filters."""
 
     name = group = "cifar10"
-    seeds, needs_files = 1, True
-
-    def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:
-        super().__init__(folder, fast, device, path)
-        self.scale = _FAST if fast else _FULL if device == "cuda" else _REDUCED
+    title, seeds, needs_files, devices = "CIFAR-10 (JPEG), reduced", 1, True, ("cpu",)
+    sizes = _REDUCED
 
     @property
-    def title(self) -> str:  # type: ignore[override]
-        """With the size, as figures of one say little of the other."""
-        return f"CIFAR-10 (JPEG), {'full' if self.scale is _FULL else 'reduced'}"
+    def source(self) -> str:
+        """The name of the set."""
+        return self.group
+
+    @property
+    def scale(self) -> Scale:
+        """Its sizes, or small ones if it is to be fast."""
+        return _FAST if self.fast else self.sizes
 
     def data(self, seed: int) -> Dataset:
         """Alike for all seeds."""
@@ -140,7 +142,7 @@ class CIFAR10(Experiment):
     def recipe(self) -> Recipe:
         scale = self.scale
         teacher = ConvnetsOfTorch(
-            scale.widths, scale.stride, self.shorter(scale.teaching), _NETS, self.folder / "nets" / f"{self.stem}-teachers"
+            scale.widths, scale.stride, self.shorter(scale.teaching), _NETS, self.folder / "nets" / f"{self._file}-teachers"
         )
         return Recipe(scale.hidden, scale.rank, teacher, Munged(0, 0.0, 1.0), {})
 
@@ -160,7 +162,7 @@ class CIFAR10(Experiment):
     def cases(self, setting: Setting) -> Cases:
         """Flips, crops and mixtures of all training images, labelled once, in a folder: images as bytes, logits as float16."""
         x = np.concatenate([setting.data.train.x, setting.data.unlabelled.x])
-        folder = self.folder / "cases" / f"{self.stem}-{setting.seeds.split}"
+        folder = self.folder / "cases" / f"{self._file}-{setting.seeds.split}"
         images = copies(_CASES, x, self.scale.copies, setting.seeds.cases)
         teacher = centred(setting.fitted.teacher)
         return TransferSet.create(folder, teacher, images, source=repr(_CASES), inputs_dtype="uint8", logits_dtype="float16")
@@ -177,6 +179,12 @@ class CIFAR10(Experiment):
             return Trained(net, [], net.score(*setting.data.validation), *seconds), len(cases)
 
         return train
+
+
+class CIFAR10Full(CIFAR10):
+    """Of the paper's size, for a GPU: 45,000 labelled images, and students of k = 1,200, H = 30,000 and 128 filters."""
+
+    name, title, devices, sizes = "cifar10-full", "CIFAR-10 (JPEG), full", ("cuda",), _FULL
 
 
 def _first_net(setting: Setting) -> tuple[Trained[TorchNet], int]:

@@ -64,10 +64,8 @@ def _read(path: Path) -> Rows:
     with open(path, "rb") as file:
         content = file.read(_RECORDS * _RECORD + 1)
     if len(content) != _RECORDS * _RECORD:
-        more = "more" if len(content) > _RECORDS * _RECORD else f"{len(content):,}"
-        raise FileFormatError(
-            f"path: {str(path)!r}: expected {_RECORDS:,} records of {_RECORD:,} bytes, {_RECORDS * _RECORD:,}, got {more}"
-        )
+        got = "more" if len(content) > _RECORDS * _RECORD else f"{len(content):,} bytes"
+        raise FileFormatError(f"path: {str(path)!r}: expected {_RECORDS:,} records of {_RECORD:,} bytes, got {got}")
     records = np.frombuffer(content, np.uint8).reshape(_RECORDS, _RECORD)
     labels = records[:, 0].astype(np.int64)
     if labels.max() >= OUTPUTS:

@@ -69,6 +69,7 @@ class Experiment(ABC):
     needs_files = False  # of a publisher
     notes: tuple[str, ...] = ()  # for the report
     in_all = True  # whether it is one of "all"
+    devices: tuple[str, ...] = ("cpu", "cuda")  # it is for
     more: tuple[str, ...] = ()  # figures on test rows beside accuracy and agreement, as shares: the CSV's and the report's columns
 
     def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:

@@ -74,7 +74,8 @@ def begin(net: nn.Sequential, x: Array, seed: int) -> None:
     Filters of a shallow net are random whitened patches and their negatives (Coates & Ng 2011), V is PCA of what comes before it, whitened.
     """
     rows = torch.from_numpy(x)
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed % (1 << 63))
         for i, layer in enumerate(net):
             if isinstance(layer, Standardise):
                 layer.begin(net[:i](rows))
@@ -90,7 +91,7 @@ def fit(net: nn.Sequential, cases: Cases, how: Training, seed: int, device: str 
     steps = how.epochs * -(-len(cases) // how.batch_size)
     wide = [weights for weights in net.parameters() if weights.dim() > 1]
     rest = [weights for weights in net.parameters() if weights.dim() == 1]
-    net.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    arranged(net).to(device).train()
     optimizer = torch.optim.AdamW(
         [{"params": wide, "weight_decay": how.weight_decay}, {"params": rest, "weight_decay": 0.0}], how.learning_rate, (0.9, how.beta2),
         fused=True,
@@ -108,6 +109,12 @@ def fit(net: nn.Sequential, cases: Cases, how: Training, seed: int, device: str 
                 optimizer.step()
                 schedule.step()
     net.eval()
+
+
+def arranged(net: nn.Sequential) -> nn.Sequential:
+    """The net with the colours of a pixel side by side, as convolutions on a CPU are fastest."""
+    same: nn.Sequential = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return same
 
 
 def multiply_adds(net: nn.Sequential, inputs: int) -> int:

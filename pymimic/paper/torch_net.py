@@ -53,7 +53,7 @@ class TorchNet(Net):
         self.layers, self.shape, self.outputs, self.settings = layers, tuple(shape), outputs, settings
         self.inputs, self._device = math.prod(shape), "cpu"
         self.hidden, self.rank = settings.get("hidden"), settings.get("rank")
-        self.module = getattr(torch_layers, layers)(self.shape, outputs, **settings)
+        self.module = torch_layers.arranged(getattr(torch_layers, layers)(self.shape, outputs, **settings))
 
     def configuration(self) -> dict[str, Any]:
         """The constructor's arguments by name."""
