@@ -20,8 +20,23 @@ def _equal_parameters(f: Figures) -> str:
     count = f.number("mnist1d", "table", "labels", "parameters")
     return (
         f"MNIST-1D, {count:,.0f} parameters each, to a per cent: shallow on labels {labels} ({rolled} with rows rolled at random), deep "
-        f"without convolutions {deep}, convolutional {conv}, the shallow net as mimic {mimic}."
+        f"without convolutions {deep}, convolutional {conv}, the shallow net as mimic {mimic}.{_in_the_papers_setting(f)}"
     )
+
+
+def _in_the_papers_setting(f: Figures) -> str:
+    """Of CIFAR-10, where it has been run."""
+    said = []
+    for experiment, size in (("cifar10", "reduced"), ("cifar10-full", "full")):
+        for part in ("with a convolution", "without convolution"):
+            if f.names(experiment, part):
+                labels, mimic = (
+                    f.share(experiment, part, name) for name in ("labels, regularised", f.best(experiment, part, ["mimic", "T = 3"]))
+                )
+                said.append(f" CIFAR-10 (JPEG), {size}, shallow {part}: on labels {labels}, as mimic {mimic}.")
+        if f.names(experiment, TEACHER):
+            said.append(f" Its teacher: {f.share(experiment, TEACHER, TEACHER)}.")
+    return "".join(said)
 
 
 def _rank(f: Figures) -> str:

@@ -21,7 +21,7 @@ def _mimic_beats_labels(f: Figures) -> str:
 
 def _as_good_as_the_teacher(f: Figures) -> str:
     said = []
-    for experiment, part in (("mnist1d", "table"), ("letter", "width, mimic"), ("mnist", "table")):
+    for experiment, part in (("mnist1d", "table"), ("letter", "width, mimic"), ("mnist", "table"), ("cifar10", "with a convolution")):
         names = [name for name in f.names(experiment, part) if name.startswith(("mimic", "T = ", "H = "))]
         if names:
             mimic, teacher = f.share(experiment, part, f.best(experiment, part, names)), f.share(experiment, TEACHER, TEACHER)
