@@ -40,7 +40,7 @@ class Scale:
     front : filters, their side and stride, and the pooling behind them
     hidden, rank : H and k
     copies : of all images, which the teachers label
-    images : that a student sees in one epoch of its training, of those or of the labelled ones
+    images : so many a student sees for each epoch of its training
     batch_size : of the students
     """
 
@@ -58,8 +58,8 @@ class Scale:
 
 _CROP = Crop()  # keeps classes
 _CASES = Crop(mixup=0.3)  # only a teacher can label these
-_TEACHING = Training("cross_entropy", 4e-3, 11, 128, weight_decay=0.05, beta2=0.999, augment=_CROP)
-_REDUCED = Scale(10_000, (32, 48, 96, 192), 2, _TEACHING, {"filters": 64, "kernel": 6, "stride": 2, "pool": 2}, 4000, 200, 2, 90_000, 256)
+_TEACHING = Training("cross_entropy", 4e-3, 36, 128, weight_decay=0.05, beta2=0.999, augment=_CROP)
+_REDUCED = Scale(4_000, (32, 48, 96, 192), 2, _TEACHING, {"filters": 64, "kernel": 6, "stride": 2, "pool": 2}, 4000, 200, 3, 135_000, 256)
 _FULL = Scale(
     45_000, (64, 128, 256, 512), 1, replace(_TEACHING, epochs=60), {"filters": 128, "kernel": 6, "stride": 1, "pool": 4}, 30_000, 1200,
     40, 6_000_000, 512,
@@ -70,7 +70,7 @@ _NO_FRONT = {"filters": 0, "kernel": 1, "stride": 1, "pool": 1}
 _PLAIN = Training("cross_entropy", 1e-3, 1, 256)
 _REGULARISED = replace(_PLAIN, epochs=3, dropout=0.5, weight_decay=0.1, augment=_CROP)
 _FLIP = Crop(shift=0)
-_MIMIC = Training("mimic", 1e-3, 3, 256, augment=_FLIP)
+_MIMIC = Training("mimic", 2.5e-3, 3, 256, augment=_FLIP)
 _T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
 
 
@@ -119,7 +119,7 @@ class ConvnetsOfTorch(TeacherRecipe):
 
 
 class CIFAR10(Experiment):
-    """Reduced, for the CPU: 10,000 labelled images, and students of k = 200, H = 4,000 and 64 filters."""
+    """Reduced, for the CPU: 4,000 labelled images, and students of k = 200, H = 4,000 and 64 filters."""
 
     name = group = "cifar10"
     title, seeds, needs_files, devices = "CIFAR-10 (JPEG), reduced", 1, True, ("cpu",)
