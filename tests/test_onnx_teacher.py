@@ -58,6 +58,30 @@ def test_rows_become_what_the_input_wants(path, shape, dtype):
     assert taught.logits(X[:0]).shape == (0, C)
 
 
+def tokens(path, kind):
+    """A model of integers (N, D), made floats and multiplied by MATRIX."""
+    nodes = [helper.make_node("Cast", ["x"], ["floats"], to=TensorProto.FLOAT), helper.make_node("MatMul", ["floats", "matrix"], ["y"])]
+    matrix = numpy_helper.from_array(MATRIX, "matrix")
+    return model(path, nodes, [("x", kind, ["N", D])], [("y", TensorProto.FLOAT, ["N", C])], [matrix])
+
+
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64])
+def test_inputs_of_integers_get_whole_numbers(path, kind):
+    taught, x = teacher(tokens(path, kind)), RNG.integers(0, 256, (5, D))
+    assert np.allclose(taught.logits(x.astype(np.float32)), x @ MATRIX, rtol=1e-5)
+    assert np.array_equal(taught.logits(x), taught.logits(x.astype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "odd"), [(TensorProto.UINT8, 256), (TensorProto.UINT8, -1), (TensorProto.INT32, 0.5), (TensorProto.INT64, np.nan)]
+)
+def test_other_numbers_for_integers_are_refused(path, kind, odd):
+    x = np.ones((5, D), np.float32)
+    x[3, 2] = odd
+    with pytest.raises(ValueError, match=rf"x: expected whole numbers that u?int\d+ holds, as 't.onnx' takes, got {np.float32(odd)}"):
+        teacher(tokens(path, kind)).logits(x)
+
+
 def test_an_input_of_unknown_shape_gets_rows(path):
     nodes = [helper.make_node("MatMul", ["x", "matrix"], ["y"])]
     taught = teacher(
@@ -117,7 +141,7 @@ def test_rows_of_another_size_are_refused(path):
     ("inputs", "error", "says"),
     [
         ([("x", TensorProto.STRING, ["N", D])], TypeError, r"model: expected an input of tensor\(float\), .*, got 'x' of tensor\(string\)"),
-        ([("x", TensorProto.INT64, ["N", D])], TypeError, r"model: expected an input of tensor\(float\), .*, got 'x' of tensor\(int64\)"),
+        ([("x", TensorProto.BOOL, ["N", D])], TypeError, r"model: expected an input of tensor\(float\), .*, got 'x' of tensor\(bool\)"),
         ([("x", TensorProto.FLOAT, ["N"])], ValueError, r"model: expected an input \(B, D\), .*, got 'x' of shape \['N'\]"),
         ([("x", TensorProto.FLOAT, ["N", "h", "w"])], ValueError, r"model: expected an input \(B, D\), .* open at most, got 'x'"),
         (

@@ -20,16 +20,19 @@ from ..targets import expanded, naming
 from ..threads import get_num_threads
 from .packages import package
 
-_DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+_FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+_INTEGERS = {"tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+_NUMBERS: dict[str, Any] = _FLOATS | _INTEGERS
 
 
 def teacher(
     model: Any, output: str | None = None, *, probabilities: bool = False, floor: float = 0.01, classes: Sequence[Any] | None = None,
     batch_size: int = 1024, description: str | None = None,
 ) -> Teacher:  # fmt: skip
-    """A teacher from any ONNX model with one input of floats and an output (B, C), for `TransferSet.create`, `label`, `Ensemble` ...
+    """A teacher from any ONNX model with one input of numbers and an output (B, C), for `TransferSet.create`, `label`, `Ensemble` ...
 
-    Rows x (B, D) become what the input wants: float32, float64 or float16, and of its shape, such as (B, 1, 28, 28), if that has D values.
+    Rows x (B, D) become what the input wants: float32, float64, float16, uint8, int32 or int64, and of its shape, such as
+    (B, 1, 28, 28), if that has D values. For integers x holds whole numbers, such as bytes or tokens.
     Where the input has a fixed number of rows, the last batch is filled up with copies of its last row.
     The teacher pickles if it was made from a path.
 
@@ -48,9 +51,9 @@ def teacher(
     ImportError
         onnxruntime or onnx is missing or too old; the message says what to install.
     TypeError, ValueError
-        The file is no ONNX model; several inputs, or one that does not hold floats in rows; an unknown output, one that is no tensor of
-        floats (B, C), or several and none named. When it labels: x has another D; rows that are no probabilities; whatever the model
-        says is wrong.
+        The file is no ONNX model; several inputs, or one that does not hold numbers in rows; an unknown output, one that is no tensor of
+        floats (B, C), or several and none named. When it labels: x has another D, or fractions for an input of
+        integers; rows that are no probabilities; whatever the model says is wrong.
     OSError
         The file cannot be read.
     """
@@ -110,8 +113,11 @@ class _Model:
             if fixed is not None and len(rows) < fixed:
                 filled = np.zeros((fixed, D), x.dtype)
                 filled[: len(rows)], filled[len(rows) :] = rows, rows[-1] if len(rows) else 0
-            with np.errstate(over="ignore"):  # the model has the last word on what becomes infinite
+            with np.errstate(over="ignore", invalid="ignore"):  # the model has the last word on what becomes infinite
                 narrow = filled.astype(self.dtype, copy=False)
+            if narrow.dtype.kind in "iu" and not np.array_equal(narrow, filled):
+                odd = filled[narrow != filled][0]
+                raise ValueError(f"x: expected whole numbers that {narrow.dtype} holds, as {self.name!r} takes, got {odd}")
             yield rows, narrow.reshape(len(filled), *(size or D // known for size in axes))
 
     def _run(self, batch: Array) -> Any:
@@ -161,14 +167,14 @@ def _input_of(session: Any) -> tuple[str, Any, list[int | None]]:
     if len(found) != 1:
         raise ValueError(f"model: expected one with one input, got {len(found)}: {', '.join(each.name for each in found)}")
     given = found[0]
-    if given.type not in _DTYPES:
-        raise TypeError(f"model: expected an input of {', '.join(_DTYPES)}, got {given.name!r} of {given.type}")
+    if given.type not in _NUMBERS:
+        raise TypeError(f"model: expected an input of {', '.join(_NUMBERS)}, got {given.name!r} of {given.type}")
     shape = [size if isinstance(size, int) and size > 0 else None for size in given.shape or []]
     if len(shape) == 1 or shape[1:].count(None) > 1:
         raise ValueError(
             f"model: expected an input (B, D), or (B, ...) with one size open at most, got {given.name!r} of shape {given.shape}"
         )
-    return given.name, _DTYPES[given.type], shape
+    return given.name, _NUMBERS[given.type], shape
 
 
 def _output_of(session: Any, wanted: str | None) -> str:
@@ -179,9 +185,9 @@ def _output_of(session: Any, wanted: str | None) -> str:
     if wanted is None and len(found) > 1:
         raise ValueError(f"output: expected the name of one, as the model has several: {', '.join(found)}, got None")
     given = found[next(iter(found)) if wanted is None else wanted]
-    if given.type not in _DTYPES:
+    if given.type not in _FLOATS:
         cure = ": convert the classifier with options={'zipmap': False}, which makes it a tensor" if given.type.startswith("seq") else ""
-        raise TypeError(f"output: expected one of {', '.join(_DTYPES)}, got {given.name!r} of {given.type}{cure}")
+        raise TypeError(f"output: expected one of {', '.join(_FLOATS)}, got {given.name!r} of {given.type}{cure}")
     if given.shape and len(given.shape) != 2:
         raise ValueError(f"output: expected shape (B, C), got {given.name!r} of shape {given.shape}")
     return str(given.name)
