@@ -20,9 +20,8 @@ from .speech import LEFT_OUT, Speech
 from .timit import SyntheticTimit, Timit
 
 _EXPERIMENTS: tuple[type[Experiment], ...] = (
-    *(MNIST1D, Letter, MNIST, CIFAR10, CIFAR10Full, CompressLetter, CompressMNIST),
-    *(Speech, *LEFT_OUT, Timit, SyntheticTimit),
-)
+    MNIST1D, Letter, MNIST, CIFAR10, CIFAR10Full, CompressLetter, CompressMNIST, Speech, *LEFT_OUT, Timit, SyntheticTimit,
+)  # fmt: skip
 NAMES = (*dict.fromkeys(kind.group for kind in _EXPERIMENTS), "all")
 
 
@@ -34,7 +33,7 @@ def run_paper(
     Parameters
     ----------
     which : "mnist1d", "letter", "mnist", "cifar10", "compress", "speech", "timit", "timit-synthetic", or "all", which is all but the
-        two of TIMIT
+        last three
     out : folder for CSV files, pictures and `report.html`; what is done there already is not done again
     path : folder with the publisher's files, which mnist1d and timit-synthetic do without, or with folders of those names
     seeds : each run is made with the seeds 0 to seeds - 1; None: 5, and of what takes long 3 or 1
