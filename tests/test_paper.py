@@ -236,7 +236,7 @@ class TestAnswers:
 
     def test_what_was_not_run_is_said(self):
         said = answers(Figures({})) + reproduced(Figures({}))
-        assert len(said) == 8 + 5
+        assert len(said) == 8 + 6
         assert all(re.fullmatch(r"Not measured: pymimic paper [\w-]+ does it\.", one.text) for one in said)
 
     def test_a_claim_that_fails_is_said_to_fail(self):

@@ -56,6 +56,14 @@ class Figures:
         """Of a run."""
         return share(self.of(experiment, part, name), column)
 
+    def over(self, experiments: Sequence[str], part: str, name: str, column: str = "test_accuracy") -> Share:
+        """Of a run that several experiments have: of each seed that all of them have, the mean over them."""
+        values = [{line["seed"]: float(line[column]) for line in self.of(one, part, name)} for one in experiments]
+        seeds = set.intersection(*map(set, values))
+        if not seeds:
+            raise MissingError(_group(experiments[0]))
+        return share([{column: str(statistics.mean(of_seed[seed] for of_seed in values))} for seed in sorted(seeds)], column)
+
     def number(self, experiment: str, part: str, name: str, column: str) -> float:
         """The mean of a count or of processor seconds."""
         return statistics.mean(float(line[column]) for line in self.of(experiment, part, name))
@@ -74,7 +82,7 @@ class Figures:
 
 def _group(experiment: str) -> str:
     """By what `pymimic paper` is asked for it."""
-    return "compress" if experiment.startswith("compress-") else experiment
+    return next((group for group in ("compress", "speech") if experiment.startswith(f"{group}-")), experiment)
 
 
 def share(lines: Sequence[Line], column: str = "test_accuracy") -> Share:
