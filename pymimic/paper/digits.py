@@ -46,9 +46,15 @@ class Spoken(NamedTuple):
 
 
 @lru_cache(1)
+def recordings_at(path: Path, fast: bool) -> list[Recording]:
+    """All, or three of each speaker and digit if it is to be fast; errors are those of `read_fsdd`."""
+    return read_fsdd(path, _FAST_TAKES if fast else range(TAKES))
+
+
+@lru_cache(1)
 def spoken(path: Path, copies: int, seed: int, fast: bool) -> Spoken:
     """The set with so many copies of each recording; copy i draws from SeedSequence(seed, spawn_key=(i,))."""
-    recordings = read_fsdd(path, _FAST_TAKES if fast else range(TAKES))
+    recordings = recordings_at(path, fast)
     features = [filterbanks(one.samples, RATE) for one in recordings]
     for copy in range(copies):
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(copy,)))

@@ -15,7 +15,7 @@ from ..speech.fsdd import SPEAKERS
 from ..speech.packages import package
 from ..training.convolution import Convolution
 from .cases import named
-from .digits import DigitSetting, Split, spoken
+from .digits import DigitSetting, Split, recordings_at, spoken
 from .experiment import Experiment, Run
 from .frames import FrameConvRecipe, FrameDeepRecipe
 
@@ -59,7 +59,7 @@ class Speech(Experiment):
             package(module)
         if self.path is None:
             raise ValueError("path: expected the folder with FSDD's recordings, got none")
-        spoken(self.path, 0, 0, True)
+        recordings_at(self.path, self.fast)
 
     def recipe(self) -> Recipe:
         return Recipe(*_SHAPE[:2], self.kept(_FEW_CNN if self.fast else _CNN), Munged(0, 0.5, 1.0), {})
