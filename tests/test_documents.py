@@ -79,6 +79,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
         pytest.importorskip("torch")
     if "import onnxruntime" in page.read_text():
         pytest.importorskip("onnxruntime")
+    if "from pymimic.speech" in page.read_text():
+        pytest.importorskip("librosa")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
     for block in python_blocks(page):
