@@ -58,10 +58,10 @@ class Scale:
 
 _CROP = Crop()  # keeps classes
 _CASES = Crop(mixup=0.3)  # only a teacher can label these
-_TEACHING = Training("cross_entropy", 4e-3, 36, 128, weight_decay=0.05, beta2=0.999, augment=_CROP)
-_REDUCED = Scale(4_000, (32, 48, 96, 192), 2, _TEACHING, {"filters": 64, "kernel": 6, "stride": 2, "pool": 2}, 4000, 200, 3, 135_000, 256)
+_TEACHING = Training("cross_entropy", 4e-3, 60, 128, weight_decay=0.05, beta2=0.999, augment=_CROP)
+_REDUCED = Scale(4_000, (32, 48, 96, 192), 2, _TEACHING, {"filters": 64, "kernel": 6, "stride": 2, "pool": 2}, 4000, 200, 4, 180_000, 256)
 _FULL = Scale(
-    45_000, (64, 128, 256, 512), 1, replace(_TEACHING, epochs=60), {"filters": 128, "kernel": 6, "stride": 1, "pool": 4}, 30_000, 1200,
+    45_000, (64, 128, 256, 512), 1, _TEACHING, {"filters": 128, "kernel": 6, "stride": 1, "pool": 4}, 30_000, 1200,
     40, 6_000_000, 512,
 )  # fmt: skip
 _FAST = replace(_REDUCED, widths=(4, 8, 8, 8), hidden=64, rank=16, front={**_REDUCED.front, "filters": 8}, copies=1, images=2_000)
