@@ -105,13 +105,13 @@ def generated(sounds, rows, rng):
 
 
 def microseconds(function, argument, seconds=1.0):
-    """Per row, the median of as many calls as the seconds allow."""
+    """Of processor time per row, in the fastest of as many calls as the seconds allow: other work on the machine disturbs that least."""
     took, end = [], time.perf_counter() + seconds
     while len(took) < 2 or time.perf_counter() < end:
-        start = time.perf_counter()
+        start = time.process_time()
         function(argument)
-        took.append(time.perf_counter() - start)
-    return 1e6 * np.median(took) / len(argument)
+        took.append(time.process_time() - start)
+    return 1e6 * min(took) / len(argument)
 
 
 def learn(cases, hidden, rank, epochs):
@@ -158,7 +158,7 @@ def report(student, frames, logits):
 
 
 def race(student, taught, frames, batch):
-    """Microseconds a row of teacher and student, on as many threads as pymimic uses."""
+    """Microseconds of processor time a row, of teacher and student."""
     one_row = pm.Predictor(student, copy=False).predict
     for part, predict in ((frames[:1], one_row), (np.resize(frames, (batch, SAMPLES)), student.predict)):
         slow, fast = microseconds(taught.logits, part), microseconds(lambda part, predict=predict: predict(features(part)), part)

@@ -77,6 +77,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, threads):
     pytest.importorskip("sklearn")
     if "import pymimic.torch" in page.read_text():
         pytest.importorskip("torch")
+    if "from magika" in page.read_text():
+        pytest.importorskip("magika")
     if "import onnxruntime" in page.read_text():
         pytest.importorskip("onnxruntime")
     if "from pymimic.speech" in page.read_text():
