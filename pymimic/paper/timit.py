@@ -37,7 +37,7 @@ _FEW_SPEAKERS = {"train": 4, "development": 2, "test": 2}
 _FEW = 8  # sentences of each part, where it is to be fast
 _PARTS = ("train", "unlabelled", "development", "test")
 _CNN = FrameConvRecipe(
-    epochs=12, nets=3, batch_size=128, learning_rate=1e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.4, input_dropout=0.1,
+    epochs=20, nets=3, batch_size=128, learning_rate=1e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.4, input_dropout=0.1,
     convolutions=(Convolution(64, (8, 15), (2, 1)),), hidden=(512, 512),  # along the filters, all frames at once
 )  # fmt: skip
 _DNN = FrameDeepRecipe(
@@ -47,7 +47,7 @@ _DNN = FrameDeepRecipe(
 _LABELS = [Training("cross_entropy", 1e-3, 6, 128, dropout=p) for p in (0.3, 0.5)]
 _MIMIC = Training("distillation", 1e-3, 3, 128, temperature=2.0)  # nearer to the teacher than squared error in as many steps
 _SQUARED = replace(_MIMIC, loss="mimic", temperature=1.0)
-_WIDE_LABELS, _WIDE_MIMIC = replace(_LABELS[0], learning_rate=4e-4, epochs=4), replace(_MIMIC, learning_rate=4e-4, epochs=2)
+_WIDE_LABELS, _WIDE_MIMIC = (replace(how, learning_rate=2e-4) for how in (_LABELS[0], _MIMIC))
 _NARROW, _WIDE = Shape(8_000, 250), Shape(50_000, 250)
 
 
