@@ -23,6 +23,7 @@ print(json.dumps([student.parameter_count, history[0].train_loss, time.perf_coun
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_twenty_steps_of_snn_mimic_400k_take_less_than_8_gib():
     if sys.platform != "linux":
         pytest.skip("ru_maxrss has other units elsewhere")
