@@ -79,7 +79,7 @@ class OfFeatures:
 def contents(folders, most, per_suffix):
     """Distinct contents of the folders' files in random order, at most so many of a suffix, each with its sha256."""
     paths = [Path(at, name) for folder in folders for at, _, names in os.walk(folder) for name in names]
-    paths = [path for path in sorted(set(paths)) if not path.is_symlink() and path.is_file()]
+    paths = [path for path in sorted(set(paths)) if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK)]
     seen, suffixes = set(), Counter()
     for i in np.random.default_rng(0).permutation(len(paths)):
         if len(seen) < most and suffixes[paths[i].suffix] < per_suffix and 0 < paths[i].stat().st_size <= MOST_BYTES:
@@ -105,6 +105,8 @@ def rows_of(folders, most, per_suffix, crops):
         if digest[0] >= TEST and rng.random() < crops and (piece := tokens(crop(content, rng))) is not None:
             train.append(piece)
     usual = [tokens(content) for digest, content in contents(folders, 0.7 * most, most) if digest[0] < TEST]
+    if len(train) < 100 or not test or not usual:
+        raise ValueError(f"folders: expected hundreds of distinct files, got {len(train)} to learn from and {len(test)} to test on")
     return {"train": np.array(train), "mixed": np.array(test), "usual": np.array(usual)}
 
 
@@ -132,7 +134,7 @@ def learn(train, hidden, rank, epochs):
 
 def main(
     folders: list[Path], out: Path = Path("student.safetensors"), labels: Path | None = None, files: int = 40_000, per_suffix: int = 2000,
-    crops: float = 0.2, epochs: int = 12, hidden: int = 2048, rank: int = 64, batch: int = 512,
+    crops: float = 0.2, epochs: int = 12, hidden: int = 1024, rank: int = 64, batch: int = 512,
 ):  # fmt: skip
     """Learn from the folders' files, at most so many, and of one suffix; `labels` is a folder that keeps the teacher's answers."""
     taught = teacher(magika._model_path, probabilities=True, floor=FLOOR, batch_size=32)

@@ -117,6 +117,11 @@ def test_no_file_and_no_crop_of_it_is_on_both_sides(files, folder):
     assert not numbers(sets["train"]) & (numbers(sets["mixed"]) | numbers(sets["usual"]))
 
 
+def test_too_few_files_are_refused(files, folder):
+    with pytest.raises(ValueError, match=r"folders: expected hundreds of distinct files, got \d\d? to learn from and \d+ to test on"):
+        files.rows_of([folder], 40, 1000, crops=0)
+
+
 def test_a_crop_is_a_piece_of_the_file(files):
     rng, content = np.random.default_rng(0), np.random.default_rng(1).bytes(5000)
     pieces = [files.crop(content, rng) for _ in range(50)]
