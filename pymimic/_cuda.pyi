@@ -12,6 +12,9 @@ _Parameter = tuple[Array, Sequence[Array], Array | None, _Update, Array | None]
 MAX_K: int
 MAX_C: int
 
+class CheckedArray:  # passes for the array, whose interface has been read
+    def __init__(self, array: Array, keep: bool) -> None: ...
+
 class Plan:  # pymimic_plan of kernels/launch.h
     @property
     def kernel(self) -> str: ...

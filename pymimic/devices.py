@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,9 @@ _DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 def cupy() -> Any:
     """CuPy; BackendUnavailableError says what to install where it is missing or broken."""
     try:
-        return importlib.import_module("cupy")
+        import cupy as found  # the statement, as import_module takes ten times as long and a step asks often
+
+        return found
     except Exception as error:  # CuPy's import fails in many ways where CUDA's libraries don't fit
         raise BackendUnavailableError(f"cuda: CuPy is not available: {error}; pip install cupy-cuda13x") from error
 

@@ -29,6 +29,7 @@ def free() -> None:
     cupy.get_default_memory_pool().free_all_blocks()
 
 
+BFLOAT16 = ("pymimic_cuda_bf16", "pymimic_cuda_graph_bf16")  # of ours
 KERNELS = {"forward": ("forward",), "step": ("forward", "rows", "units"), "adamw": ("forward", "rows", "step")}  # of ours
 
 
@@ -43,7 +44,7 @@ def race(shape: str, peer: str, batches: list[int], whats: list[str], patience: 
         a = arrays(SHAPES[shape]._replace(B=B))
         expected = truth.net(a)
         for what in whats:
-            kinds = [f"{peer} {what}", *(f"bf16 {kernel}" for kernel in KERNELS[what] if peer == "pymimic_cuda_bf16")]
+            kinds = [f"{peer} {what}", *(f"bf16 {kernel}" for kernel in KERNELS[what] if peer in BFLOAT16)]
             if not about_to(*kinds, within=patience):
                 continue
             free()

@@ -85,7 +85,7 @@ def step(a, dtype="float32", backend="cuda"):
     return run
 
 
-def adamw(a, learning_rate, weight_decay, dtype="float32", backend="cuda"):
+def adamw(a, learning_rate, weight_decay, dtype="float32", backend="cuda", graph=False):
     net, optimizer = Net(a, dtype, backend), AdamW(learning_rate, weight_decay=weight_decay)
 
     def run():
@@ -96,4 +96,34 @@ def adamw(a, learning_rate, weight_decay, dtype="float32", backend="cuda"):
             optimizer.update("V", net.a["V"], net.dV(dz, z), backend)
         return lambda: host(net.wide.arrays(copy=False) | {name: net.a[name] for name in ("V",) if name in net.a})
 
-    return run
+    return captured(run, net, optimizer) if graph else run
+
+
+def captured(run, net, optimizer):
+    """The same as a CUDA graph, from the weights that there are: what the first step changes is put back."""
+    trained = [*net.wide.arrays(copy=False).values(), *(net.a[name] for name in ("V",) if name in net.a)]
+    before, workspace, stream = [array.copy() for array in trained], pymimic.Workspace(), cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.runtime.deviceSynchronize()
+    with stream:
+        with workspace:
+            run()
+        stream.begin_capture()
+        with workspace:
+            result = run()
+        graph = stream.end_capture()
+        for array, old in zip(trained, before):
+            array[...] = old
+        for slot in (slot for slots in optimizer.slots.values() for slot in slots):
+            slot.fill(0)
+        optimizer.steps = 0
+        net.wide.changed()
+        net.wide.forward(net.bottleneck())  # packs the weights that the graph reads
+        stream.synchronize()
+
+    def replay():
+        optimizer.advance()
+        graph.launch()
+        return result
+
+    replay.keeps = workspace  # whose memory the graph uses
+    return replay

@@ -142,6 +142,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("shallow_backward_units", &shallow_backward_units);
   m.def("shallow_backward_step", &shallow_backward_step);
   m.def("shallow_backward_units_plan", &backward_units_plan);
+  bind_arrays(m);
   bind_layers(m);
   bind_predictor(m);
 }

@@ -1,5 +1,7 @@
 #include "bindings/cuda_arrays.h"
 
+#include "bindings/made.h"
+
 namespace mimic {
 namespace {
 
@@ -13,11 +15,23 @@ std::string text(const std::vector<int64_t>& shape) {
   throw py::value_error(std::string(name) + ": expected " + expected + ", got " + got);
 }
 
+void demand_current(const char* name, int device, int current) {
+  if (device < 0) refuse(name, "device memory", "host memory");
+  if (device != current) {
+    refuse(name, "memory of device " + std::to_string(current) + ", the current one",
+           "memory of device " + std::to_string(device));
+  }
+}
+
+void demand_type(const char* name, const DeviceArray& array, const char* type) {
+  if (array.type != type)
+    throw py::type_error(std::string(name) + ": expected elements " + type + ", got " + array.type);
+}
+
 DeviceArray typed(const char* name, const py::object& object, const char* type, const std::vector<int64_t>& shape,
                   bool writable) {
   DeviceArray array = device_array(name, object, writable);
-  if (array.type != type)
-    throw py::type_error(std::string(name) + ": expected elements " + type + ", got " + array.type);
+  demand_type(name, array, type);
   if (array.shape != shape) refuse(name, "shape " + text(shape), text(array.shape));
   return array;
 }
@@ -38,19 +52,31 @@ void raise(const char* what, cudaError_t error) {
 void demand_on_device(const char* name, const void* memory) {
   int device = 0, current = 0;
   demand(name, device_of(memory, &device, &current));
-  if (device < 0) refuse(name, "device memory", "host memory");
-  if (device != current) {
-    refuse(name, "memory of device " + std::to_string(current) + ", the current one",
-           "memory of device " + std::to_string(device));
-  }
+  demand_current(name, device, current);
+}
+
+CheckedArray::CheckedArray(const py::object& object, bool keep) : array_(device_array("array", object, false)) {
+  if (keep) owner_ = object;
+  if (array_.size > 0) demand("array", current_device(&device_));
+}
+
+DeviceArray CheckedArray::get(const char* name, bool writable) const {
+  if (writable && array_.read_only) refuse(name, "a writable array", "a read-only one");
+  if (array_.size == 0) return array_;
+  int current = 0;
+  demand(name, current_device(&current));
+  demand_current(name, device_, current);
+  return array_;
 }
 
 DeviceArray device_array(const char* name, const py::object& object, bool writable) {
-  if (!py::hasattr(object, "__cuda_array_interface__")) {
+  if (py::isinstance<CheckedArray>(object)) return made<CheckedArray>(object).get(name, writable);
+  const py::object interface = py::getattr(object, "__cuda_array_interface__", py::none());
+  if (interface.is_none()) {
     throw py::type_error(std::string(name) + ": expected an array with __cuda_array_interface__, got " +
                          std::string(py::str(py::type::of(object))));
   }
-  const py::dict about = object.attr("__cuda_array_interface__");
+  const py::dict about = interface;
   const auto [address, read_only] = about["data"].cast<std::tuple<uintptr_t, bool>>();
   DeviceArray array;
   array.data = reinterpret_cast<void*>(address);
@@ -67,6 +93,7 @@ DeviceArray device_array(const char* name, const py::object& object, bool writab
         refuse(name, "a C-contiguous array", "shape " + text(array.shape) + " with strides " + text(strides));
     }
   }
+  array.read_only = read_only;
   if (writable && read_only) refuse(name, "a writable array", "a read-only one");
   if (array.size == 0) return array;
   if (array.itemsize == 0 || address % uintptr_t(array.itemsize)) {
@@ -74,6 +101,12 @@ DeviceArray device_array(const char* name, const py::object& object, bool writab
            "address " + std::to_string(address));
   }
   demand_on_device(name, array.data);
+  return array;
+}
+
+DeviceArray float_array(const char* name, const py::object& object, bool writable) {
+  const DeviceArray array = device_array(name, object, writable);
+  demand_type(name, array, "<f4");
   return array;
 }
 
@@ -138,11 +171,17 @@ pymimic_mask mask_of(const MaskTuple& t) {
 
 pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
                                const std::vector<int64_t>& shape) {
-  const auto& [value, slots, working, update, numbers] = t;
+  const DeviceArray value = typed(name, std::get<0>(t), "<f4", shape, true);
+  return parameter_of(name, t, precision, value);
+}
+
+pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision, const DeviceArray& value) {
+  const auto& [_, slots, working, update, numbers] = t;
+  const std::vector<int64_t>& shape = value.shape;
   pymimic_parameter p = {};
   p.update = update_of<float>(update);
   demand_slots(name, slots.size(), p.update);
-  p.value = out(name, value, shape);
+  p.value = static_cast<float*>(value.data);
   for (size_t i = 0; i < slots.size(); ++i) p.slot[i] = out(name, slots[i], shape);
   if (working) {
     const OperandArray to = operand(name, *working, precision, shape.back(), true);
@@ -157,6 +196,10 @@ pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int pr
     p.device_update = static_cast<const Update<float>*>(bytes.data);
   }
   return p;
+}
+
+void bind_arrays(py::module_& m) {
+  py::class_<CheckedArray>(m, "CheckedArray").def(py::init<const py::object&, bool>());
 }
 
 }  // namespace mimic

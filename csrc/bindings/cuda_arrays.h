@@ -31,10 +31,28 @@ struct DeviceArray {
   void* data = nullptr;
   std::vector<int64_t> shape;
   std::string type;  // of an element, as NumPy writes it: "<f4"
+  bool read_only = false;
   int64_t itemsize = 0, size = 0;
 };
-// A C-contiguous array in memory of the current device.
+// A C-contiguous array in memory of the current device; `object` may be a CheckedArray.
 DeviceArray device_array(const char* name, const py::object& object, bool writable);
+
+// An array whose interface has been read and checked, for those who pass it again and again. It keeps the array alive
+// where it is told to; otherwise its caller does.
+class CheckedArray {
+ public:
+  CheckedArray(const py::object& object, bool keep);
+  DeviceArray get(const char* name, bool writable) const;
+
+ private:
+  py::object owner_;
+  DeviceArray array_;
+  int device_ = -1;  // that has the memory, if there is any
+};
+
+// The same with float32 elements.
+DeviceArray float_array(const char* name, const py::object& object, bool writable);
+
 // Demands memory of the current device.
 void demand_on_device(const char* name, const void* memory);
 
@@ -65,6 +83,8 @@ pymimic_mask mask_of(const MaskTuple& t);
 using ParameterTuple = std::tuple<py::object, std::vector<py::object>, Optional, UpdateTuple, Optional>;
 pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision,
                                const std::vector<int64_t>& shape);
+// The same where the value has been read.
+pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int precision, const DeviceArray& value);
 
 // Calls a launcher, which is `name` to the user.
 template <class... P, class... A>
@@ -78,6 +98,7 @@ void run(const char* name, cudaError_t (*launcher)(P...), A... args) {
 }
 
 // Each adds its part to the module.
+void bind_arrays(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_predictor(py::module_& m);
 

@@ -5,14 +5,16 @@
 namespace mimic {
 namespace {
 
+// To be read.
 struct Matrix {
+  const float* data;
   int64_t rows, columns;
 };
 Matrix matrix(const char* name, const py::object& object) {
-  const DeviceArray array = device_array(name, object, false);
+  const DeviceArray array = float_array(name, object, false);
   if (array.shape.size() != 2)
     throw py::value_error(std::string(name) + ": expected two axes, got " + std::to_string(array.shape.size()));
-  return {array.shape[0], array.shape[1]};
+  return {static_cast<const float*>(array.data), array.shape[0], array.shape[1]};
 }
 
 // An operand to write, with the rows and ld of another one.
@@ -28,20 +30,19 @@ OperandArray operand_like(const char* name, const py::object& array, int precisi
 
 void linear_dropout(const py::object& product, const Optional& bias, const py::object& result, int activation,
                     const MaskTuple& mask, uintptr_t stream) {
-  const auto [rows, units] = matrix("product", product);
-  run("linear_dropout", pymimic_linear_dropout, in("product", product, {rows, units}), in("bias", bias, {units}),
-      out("out", result, {rows, units}), rows, units, activation_of(activation), mask_of(mask), stream_of(stream));
+  const auto [data, rows, units] = matrix("product", product);
+  run("linear_dropout", pymimic_linear_dropout, data, in("bias", bias, {units}), out("out", result, {rows, units}),
+      rows, units, activation_of(activation), mask_of(mask), stream_of(stream));
 }
 
 void linear_dropout_backward(const py::object& dout, const py::object& result, const Optional& bias,
                              const py::object& da, const Optional& dbias, int activation, const MaskTuple& mask,
                              const Optional& scratch, uintptr_t stream) {
-  const auto [rows, units] = matrix("dout", dout);
+  const auto [data, rows, units] = matrix("dout", dout);
   const size_t bytes = pymimic_linear_dropout_backward_workspace(rows, units);
-  run("linear_dropout_backward", pymimic_linear_dropout_backward, in("dout", dout, {rows, units}),
-      in("out", result, {rows, units}), in("bias", bias, {units}), out("da", da, {rows, units}),
-      out("dbias", dbias, {units}), rows, units, activation_of(activation), mask_of(mask), workspace(scratch, bytes),
-      stream_of(stream));
+  run("linear_dropout_backward", pymimic_linear_dropout_backward, data, in("out", result, {rows, units}),
+      in("bias", bias, {units}), out("da", da, {rows, units}), out("dbias", dbias, {units}), rows, units,
+      activation_of(activation), mask_of(mask), workspace(scratch, bytes), stream_of(stream));
 }
 
 // Arrays (B, ld), whose first columns are the units of b.
@@ -80,10 +81,10 @@ void hidden_backward(int precision, int activation, const MaskTuple& mask, const
 }
 
 void column_sums(const py::object& a, const py::object& sums, const Optional& scratch, uintptr_t stream) {
-  const auto [rows, columns] = matrix("a", a);
+  const auto [data, rows, columns] = matrix("a", a);
   const size_t bytes = pymimic_column_sums_workspace(rows, columns);
-  run("column_sums", pymimic_column_sums, in("a", a, {rows, columns}), out("sums", sums, {columns}), rows, columns,
-      workspace(scratch, bytes), stream_of(stream));
+  run("column_sums", pymimic_column_sums, data, out("sums", sums, {columns}), rows, columns, workspace(scratch, bytes),
+      stream_of(stream));
 }
 
 void dropout(const py::object& x, const py::object& result, const MaskTuple& mask, uintptr_t stream) {
@@ -98,37 +99,37 @@ void dropout(const py::object& x, const py::object& result, const MaskTuple& mas
 
 void mimic_loss(const py::object& y, const py::object& t, const Optional& weights, const py::object& loss,
                 const py::object& dy, const Optional& scratch, uintptr_t stream) {
-  const auto [B, C] = matrix("y", y);
+  const auto [data, B, C] = matrix("y", y);
   const size_t bytes = pymimic_loss_workspace(B, C);
-  run("mimic_loss", pymimic_mimic_loss, in("y", y, {B, C}), in("t", t, {B, C}), in("weights", weights, {B}), B, C,
+  run("mimic_loss", pymimic_mimic_loss, data, in("t", t, {B, C}), in("weights", weights, {B}), B, C,
       out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
 }
 
 void cross_entropy(const py::object& y, const py::object& labels, const Optional& weights, const py::object& loss,
                    const py::object& dy, const Optional& scratch, uintptr_t stream) {
-  const auto [B, C] = matrix("y", y);
+  const auto [data, B, C] = matrix("y", y);
   const size_t bytes = pymimic_loss_workspace(B, C);
-  run("cross_entropy", pymimic_cross_entropy, in("y", y, {B, C}), in_int64("labels", labels, {B}),
-      in("weights", weights, {B}), B, C, out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes),
-      stream_of(stream));
+  run("cross_entropy", pymimic_cross_entropy, data, in_int64("labels", labels, {B}), in("weights", weights, {B}), B, C,
+      out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes), stream_of(stream));
 }
 
 void distillation_loss(const py::object& y, const py::object& t, float temperature, const Optional& weights,
                        const py::object& loss, const py::object& dy, const Optional& scratch, uintptr_t stream) {
-  const auto [B, C] = matrix("y", y);
+  const auto [data, B, C] = matrix("y", y);
   const size_t bytes = pymimic_loss_workspace(B, C);
-  run("distillation_loss", pymimic_distillation_loss, in("y", y, {B, C}), in("t", t, {B, C}), temperature,
+  run("distillation_loss", pymimic_distillation_loss, data, in("t", t, {B, C}), temperature,
       in("weights", weights, {B}), B, C, out("loss", loss, {}), out("dy", dy, {B, C}), workspace(scratch, bytes),
       stream_of(stream));
 }
 
 void bottleneck(const py::object& x, const py::object& V, const py::object& z, const Optional& scratch,
                 uintptr_t stream) {
-  const auto [B, D] = matrix("x", x);
-  const int64_t k = matrix("V", V).rows;
+  const auto [data, B, D] = matrix("x", x);
+  const auto [weights, k, columns] = matrix("V", V);
+  if (columns != D) throw py::value_error("V: expected as many columns as x has");
   const size_t bytes = pymimic_bottleneck_workspace(B, D, k);
-  run("bottleneck", pymimic_bottleneck, in("x", x, {B, D}), in("V", V, {k, D}), B, D, k, out("z", z, {B, k}),
-      workspace(scratch, bytes), stream_of(stream));
+  run("bottleneck", pymimic_bottleneck, data, weights, B, D, k, out("z", z, {B, k}), workspace(scratch, bytes),
+      stream_of(stream));
 }
 
 // `columns` of `from`, which may be a plain array, as an operand.
@@ -177,10 +178,10 @@ py::bytes update_numbers(const UpdateTuple& update) {
 }
 
 void optimizer_update(const ParameterTuple& parameter, int precision, const py::object& grad, uintptr_t stream) {
-  const DeviceArray value = device_array("param", std::get<0>(parameter), true);
+  const DeviceArray value = float_array("param", std::get<0>(parameter), true);
   const bool is_matrix = value.shape.size() == 2;
   const int64_t rows = is_matrix ? value.shape[0] : 1, columns = is_matrix ? value.shape[1] : value.size;
-  const pymimic_parameter p = parameter_of("param", parameter, precision, value.shape);
+  const pymimic_parameter p = parameter_of("param", parameter, precision, value);
   run("optimizer_update", pymimic_optimizer_update, &p, precision_of(precision), in("grad", grad, value.shape), rows,
       columns, stream_of(stream));
 }

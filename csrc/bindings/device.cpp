@@ -55,6 +55,8 @@ cudaError_t device_of(const void* memory, int* device, int* current) {
   return error;
 }
 
+cudaError_t current_device(int* current) { return cudaGetDevice(current); }
+
 cudaError_t describe_kernel(const void* kernel, KernelReport* report) {
   cudaFuncAttributes attributes = {};
   const char* mangled = nullptr;

@@ -15,6 +15,7 @@ Error describe(cudaError_t error);
 
 // The device that has the memory: -1 where none has it. `current` is where launches go.
 cudaError_t device_of(const void* memory, int* device, int* current);
+cudaError_t current_device(int* current);
 
 // What the compiler made of a kernel for the current device.
 struct KernelReport {

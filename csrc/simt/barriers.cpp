@@ -10,7 +10,7 @@ namespace {
 constexpr uint64_t kMark = 0x5AFEBA221E25A11Du;  // where a barrier is, to detect that it was overwritten
 constexpr int kRowBytes = 128;
 
-int64_t prefetched_bytes = 0;
+int64_t prefetched_bytes = 0, tensor_maps = 0;
 
 MBarrier& barrier_at(uint32_t at, const Location& where) {
   const auto found = block.mbarriers.find(at);
@@ -58,6 +58,8 @@ void mbarrier_wait(uint32_t at, uint32_t parity, const Location& where) {
   }
 }
 
+void count_tensor_map() { ++tensor_maps; }
+
 bool is_valid(const TensorMap& map) {
   constexpr int64_t kMostRowBytes = int64_t(1) << 40, kMostSize = int64_t(1) << 32;
   return reinterpret_cast<uintptr_t>(map.data) % 16 == 0 && map.row_bytes % 16 == 0 && map.row_bytes > 0 &&
@@ -103,6 +105,8 @@ void prefetch(const void* from, uint32_t bytes, const Location& where) {
 }  // namespace simt
 
 extern "C" {
+// Made since the last call.
+int64_t simt_tensor_maps() { return std::exchange(simt::tensor_maps, 0); }
 // Prefetched since the last call.
 int64_t simt_prefetched_bytes() { return std::exchange(simt::prefetched_bytes, 0); }
 }

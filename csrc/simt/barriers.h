@@ -20,6 +20,7 @@ struct alignas(128) TensorMap {
 };
 static_assert(sizeof(TensorMap) == 128);
 bool is_valid(const TensorMap& map);
+void count_tensor_map();
 
 void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier, const Location& where);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launch.h"
+#include "tile/memo.h"
 #include "tile/tile_sm90a.cuh"
 
 namespace mimic {
@@ -10,8 +11,9 @@ constexpr int kBoxColumns = 64;
 
 #ifdef MIMIC_SIMT
 
-inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
-                                   pymimic_precision, int box_rows) {
+inline cudaError_t encode_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
+                                     pymimic_precision, int box_rows) {
+  simt::count_tensor_map();
   map = {data, ld * 2, rows, columns, box_rows};
   return simt::is_valid(map) ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -19,8 +21,8 @@ inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld,
 #else
 
 // The driver's function is looked up at run time, so that nothing links to the driver.
-inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
-                                   pymimic_precision precision, int box_rows) {
+inline cudaError_t encode_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
+                                     pymimic_precision precision, int box_rows) {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found;
   const cudaError_t error =
@@ -37,5 +39,15 @@ inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld,
 }
 
 #endif
+
+// A map says where an array is and nothing of what is in it, so that the arguments are all that it depends on: those of
+// a step are the same as of the step before it.
+inline cudaError_t make_tensor_map(TensorMap& map, const void* data, int64_t ld, int64_t rows, int64_t columns,
+                                   pymimic_precision precision, int box_rows) {
+  thread_local Memo<TensorMap, 6> memo;
+  return memo.ask(
+      {int64_t(reinterpret_cast<uintptr_t>(data)), ld, rows, columns, precision, box_rows}, map,
+      [&](TensorMap& made) { return encode_tensor_map(made, data, ld, rows, columns, precision, box_rows); });
+}
 
 }  // namespace mimic

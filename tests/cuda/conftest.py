@@ -77,7 +77,7 @@ class Launches:
 
     def __getattr__(self, name):
         value = getattr(self._core, name)
-        answers = name in ("devices", "recent_kernels", "shallow_forward_splits", "update_numbers") or name.endswith(
+        answers = name in ("CheckedArray", "devices", "recent_kernels", "shallow_forward_splits", "update_numbers") or name.endswith(
             ("_plan", "_workspace")
         )
         if answers or name.startswith("_") or not callable(value):

@@ -165,7 +165,9 @@ def test_call_a_and_the_same_tree_sent_again(checkout):
 def test_call_b(checkout):
     status, records, table, said = checkout.call("--call", "B")
     ours, rival = "pymimic_cuda_bf16", "torch_compile_cuda_bf16"
-    steps = [f"step, {shape}, {ours}" for shape in ("wide-100k", "mnist-8k", "timit-400k")]
+    steps = [
+        f"step, {of}" for of in (f"wide-100k, {ours}", f"mnist-8k, {ours}", "mnist-8k, pymimic_cuda_graph_bf16", f"timit-400k, {ours}")
+    ]
     compiled = [f"step, {shape}, {rival}, {B}" for shape, B in product(("wide-100k", "mnist-8k", "timit-400k"), (9, 5))]
     bits = ["same bits, mnist-8k, bfloat16", "same bits, wide-100k, bfloat16"]
     names = ["build", "smoke", *steps, compiled[0], *bits, *compiled[1:]]

@@ -49,14 +49,20 @@ def test_contestants_of_either_device():
     assert not any("cuda" in name for name in suite.default_peers())
 
 
-@pytest.mark.parametrize("name", ["pymimic_cuda", "pymimic_cuda_bf16"])
+def forget_contestants(monkeypatch):
+    """Those that know another CuPy."""
+    for module in [module for module in sys.modules if module.startswith("peers.pymimic_cuda")]:
+        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.delattr(sys.modules["peers"], module.removeprefix("peers."))
+
+
+@pytest.mark.parametrize("name", ["pymimic_cuda", "pymimic_cuda_bf16", "pymimic_cuda_graph_bf16"])
 @pytest.mark.parametrize("what", ["forward", "step", "adamw"])
 @pytest.mark.parametrize("shape", ["letter-4k", "mnist-8k"])
 def test_our_contestants(device, monkeypatch, tmp_path, name, what, shape):
     if name.endswith("bf16") and what == "adamw":
         monkeypatch.setattr("pymimic.bench.verify._ADAMW_TOLERANCE", 0.3)
-    for module in [module for module in sys.modules if module.startswith("peers.pymimic_cuda")]:
-        monkeypatch.delitem(sys.modules, module)
+    forget_contestants(monkeypatch)
     sized = SHAPES[shape].small()
     write_case(sized, tmp_path, {what})
     peer = worker.load(name)
@@ -66,8 +72,7 @@ def test_our_contestants(device, monkeypatch, tmp_path, name, what, shape):
     assert timed["seconds"] > 0
     assert peer.peak_bytes() > 0
     assert worker.introduction(peer)["functions"] == ["forward", "step", "adamw"]
-    for module in [module for module in sys.modules if module.startswith("peers.pymimic_cuda")]:
-        monkeypatch.delitem(sys.modules, module)
+    forget_contestants(monkeypatch)
 
 
 def test_ceilings(device):

@@ -210,3 +210,26 @@ def test_all_mutants(simt):
 @pytest.mark.parametrize("element", ELEMENTS.values())
 def test_guards_are_nans(element):
     assert guarded((3, 4), element).intact
+
+
+@pytest.mark.parametrize(("axis", "made"), [("B", 1), ("H", 2), ("C", 1), ("k", 2)])
+def test_a_tensor_map_is_remembered_by_all_that_it_depends_on(simt, axis, made):
+    if simt.capability != 90:
+        pytest.skip("kernels of sm_80 have none")
+    problem = Problem({"B": 40, "k": 70, "H": 90, "C": 20})
+    assert problem.holds(problem.run(simt))
+    simt.lib.simt_tensor_maps()
+    first = problem.run(simt)
+    assert simt.lib.simt_tensor_maps() == 0
+    problem.size[axis] -= 5
+    arrays = {"B": "z", "H": ("U", "b", "W"), "C": ("W", "c"), "k": ("z", "U")}[axis]
+    for name in arrays:
+        array = getattr(problem, name)
+        if axis in "BH" or array.ndim == 1:
+            setattr(problem, name, array[:-5])
+        else:
+            array[:, problem.size[axis] :] = 0  # the padding
+    fewer = problem.run(simt)
+    assert simt.lib.simt_tensor_maps() == made
+    assert problem.holds(fewer)
+    assert fewer.shape != first.shape or not np.array_equal(fewer, first)

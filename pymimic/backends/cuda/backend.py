@@ -96,7 +96,7 @@ class Cuda(Layers):
         (B, k), (H, C) = net.z.shape, net.W.shape
         y = empty((B, C)) if out is None else out
         workspace = scratch(_cuda.shallow_forward_plan(self.code, B, k, H, C, splits).workspace)
-        _cuda.shallow_forward(*self._problem(net, packed, splits), c, y, workspace, stream())
+        _cuda.shallow_forward(*self._problem(net, packed, splits), self._weights.checked(c), y, workspace, stream())
         return y
 
     def shallow_backward(self, dy: Array, net: Shallow, saved: Array | None, needs: frozenset[str], out: ShallowGrads) -> ShallowGrads:
@@ -117,7 +117,7 @@ class Cuda(Layers):
                 pass
         else:
             problem = self._problem(net, self._weights.read(U, W))
-            operand_dy = self._operand(dy)
+            operand_dy = operands.checked(self._operand(dy))
             if grads.z is not None:
                 self._backward_rows(sizes, problem, operand_dy, grads.z)
             if needs & {"U", "b", "W"}:
@@ -146,14 +146,15 @@ class Cuda(Layers):
             dz, dc = empty((B, k)) if need_dz else None, empty((C,))
             packed, (new_U, new_W) = self._weights.read_and_write(U, W, in_place)
             old_b = b if in_place else copied(b)
-            problem, operand_dy = self._problem(net._replace(b=old_b), packed), self._operand(dy)
+            problem, operand_dy = self._problem(net._replace(b=old_b), packed), operands.checked(self._operand(dy))
             self._column_sums(dy, dc)
             if dz is not None:
                 self._backward_rows(sizes, problem, operand_dy, dz)
             written = (("U", U, new_U), ("b", b, None), ("W", W, new_W))
-            to_U, to_b, to_W = (parameter(array, slots[name], new, updates[name]) for name, array, new in written)
+            to_U, to_b, to_W = (self._updated(array, slots[name], new, updates[name]) for name, array, new in written)
             _cuda.shallow_backward_step(*problem, operand_dy, to_U, to_b, to_W, stream())
-            self.optimizer_update(c, dc, slots["c"], updates["c"])
+            if C:
+                _cuda.optimizer_update(self._updated(c, slots["c"], None, updates["c"]), self.code, dc, stream())
             return dz
 
     def _long_step(
@@ -186,8 +187,13 @@ class Cuda(Layers):
     def _problem(self, net: Shallow, packed: Pair, splits: int = 0) -> _Problem:
         (_, k), C = net.z.shape, net.W.shape[1]
         shape = (self.code, ACTIVATIONS.index(net.activation), splits, k, C, net.mask)
-        packed_U, packed_W = packed
-        return shape, self._operand(net.z), packed_U, net.b, packed_W
+        U, W = map(self._weights.checked, packed)
+        return shape, operands.checked(self._operand(net.z)), U, self._weights.checked(net.b), W
+
+    def _updated(self, param: Array, slots: tuple[Array, ...], working: Array | None, update: Update) -> Any:
+        """As `parameter`, of arrays that come again in the next step."""
+        check = self._weights.checked
+        return parameter(check(param), tuple(map(check, slots)), None if working is None else check(working), update)
 
     def _long(self, net: Shallow, packed: Pair) -> by_cublas.Problem:
         (_, k), C, (U, W) = net.z.shape, net.W.shape[1], packed

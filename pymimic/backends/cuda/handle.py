@@ -36,13 +36,17 @@ class PackEachCall:
     def changed(self) -> None:
         """Somebody else wrote to the arrays."""
 
+    def checked(self, a: Array) -> Any:
+        """An array that belongs to the weights or their optimizer, as the binding takes it."""
+        return a
+
 
 class PackOnce(PackEachCall):
     """For a handle's own arrays: packed once after each change, and a step rewrites what is packed."""
 
     def __init__(self, code: int, params: dict[str, Array]) -> None:
         super().__init__(code)
-        self._params = params
+        self._params, self._checked = params, operands.Checked()
         self._stale, self._apart = True, False
         self._packed_at: Any = None  # an event: other streams wait for what one of them has packed
         self._captured = False  # whether a CUDA graph holds the address of `_packed`
@@ -51,6 +55,9 @@ class PackOnce(PackEachCall):
 
     def changed(self) -> None:
         self._stale = True
+
+    def checked(self, a: Array) -> Any:
+        return self._checked(a)
 
     def read(self, U: Array, W: Array) -> Pair:
         capture = capturing()

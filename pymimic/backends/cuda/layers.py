@@ -10,7 +10,7 @@ import numpy as np
 from ... import _cuda
 from ...devices import cupy
 from ..interface import ACTIVATIONS, Activation, Array, Backend, LinearGrads, Mask, Update
-from . import cublas
+from . import cublas, operands
 from .memory import allocate, copied, empty, scratch, stream
 
 NAMES = ("cuda-bf16", "cuda-fp16", "cuda-tf32", "cuda")  # in the order of pymimic_precision
@@ -22,6 +22,7 @@ class Layers(Backend, ABC):
     def __init__(self, name: str, code: int | None = None) -> None:
         super().__init__(name)
         self.code = NAMES.index(name) if code is None else code
+        self._checked = operands.Checked()  # what an optimizer updates
 
     def linear_dropout(self, x: Array, weight: Array, bias: Array | None, activation: Activation, mask: Mask, out: Array | None) -> Array:
         out = empty((len(x), len(weight))) if out is None else out
@@ -77,7 +78,8 @@ class Layers(Backend, ABC):
 
     def optimizer_update(self, param: Array, grad: Array, slots: tuple[Array, ...], update: Update) -> None:
         if param.size:
-            _cuda.optimizer_update(parameter(param, slots, None, update), self.code, grad, stream())
+            check = self._checked
+            _cuda.optimizer_update(parameter(check(param), tuple(map(check, slots)), None, update), self.code, grad, stream())
 
     def step_numbers(self, update: Update, to: Any = None) -> Any:
         """The numbers of a step, copied on the current stream to memory that captured updates read them from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from .memory import allocate, empty, stream
 
 BF16, FP16, TF32, FP32 = range(4)  # pymimic_precision
 _GROUP = 16  # a row is a multiple of so many elements
+_MOST = 64  # arrays whose interfaces are remembered
 
 
 def form(a: Array, precision: int) -> tuple[tuple[int, int], Any]:
@@ -51,3 +53,23 @@ def _has_form(a: Array, precision: int) -> bool:
     shape, dtype = form(a, precision)
     as_it_is = a.shape == shape and a.itemsize == np.dtype(dtype).itemsize and cast(Any, a).data.ptr % 16 == 0
     return as_it_is and precision != FP16
+
+
+def checked(a: Array) -> Any:
+    """`a` for several calls of the binding, which ask it only once where its memory is."""
+    return _cuda.CheckedArray(a, True)
+
+
+class Checked:
+    """The same for arrays that come again and again. They are not kept alive."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Array], Any]] = {}
+
+    def __call__(self, a: Array) -> Any:
+        known = self._known.get(id(a))
+        if known is None or known[0]() is not a:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            known = self._known[id(a)] = weakref.ref(a), _cuda.CheckedArray(a, False)
+        return known[1]
