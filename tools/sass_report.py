@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "kernels"
 ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90a": "arch=compute_90a,code=sm_90a"}
 INSTRUCTIONS = ("HMMA", "HGMMA", "LDL", "STL")  # what is counted
-MOST_MATRIX_KERNELS = 12  # instantiations with tensor-core instructions, for one architecture
+MOST_MATRIX_KERNELS = 24  # instantiations with tensor-core instructions, for one architecture
 JOBS = 2  # compilations at a time
 MOST_SECONDS = 60.0  # of processor time for each job, to compile all for one architecture: what it takes on as many idle cores
 MATRIX_KERNELS = "shallow_"  # kernels of such names must use tensor cores,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -20,6 +21,9 @@ from pymimic.backends.cuda import by_cublas
 from pymimic.nets.predictor import DTYPES
 
 SIZES = (130, 70, 200, 11)  # B, k, H, C
+KNOWN = ((64, 10), (128, 128), (250, 183))  # k and C for which relu has kernels of its own: kernels/shallow/columns.cuh
+KNOWN_ROWS, KNOWN_UNITS = (130, 4200)  # of so many units the sm_90a kernel makes the gradients
+KNOWN_BOUND = 0.1  # relu's gate opens or closes where a product was rounded
 SANITIZED = ((5, 20, 70, 11), (37, 64, 200, 10), (130, 300, 65, 183))
 BOUNDS = {"bf16": 2e-2, "fp16": 2e-3, "tf32": 2e-3, "float32": 2e-5}
 BACKENDS = {"bf16": "cuda-bf16", "fp16": "cuda-fp16", "tf32": "cuda-tf32", "float32": "cuda"}
@@ -44,7 +48,7 @@ def smoke() -> Iterator[dict[str, Any]]:
     runtime = cupy.cuda.runtime
     yield {"device": _cuda.devices()[0], "driver": runtime.driverGetVersion(), "runtime": runtime.runtimeGetVersion()}
     seen: set[str] = set()
-    for call in every_call(*SIZES):
+    for call in chain(every_call(*SIZES), known_columns(KNOWN_ROWS, KNOWN_UNITS)):
         if about_to(call.kind):
             _cuda.recent_kernels()
             got = {name: cupy.asnumpy(array) for name, array in call.run().items()}
@@ -81,14 +85,37 @@ def error(got: Any, expected: Any) -> float:
 
 def every_call(B: int, k: int, H: int, C: int) -> Iterator[Call]:
     """The shallow ops in each precision, by kernels alone and around cuBLAS; steps; layers and losses; prediction."""
+    there, wide = problem(B, k, H, C)
+    yield from shallow(there, wide)
+    yield from steps(there, wide)
+    yield from layers(there, wide)
+    yield from predictions(B, k, H, C)
+
+
+def problem(B: int, k: int, H: int, C: int) -> tuple[list[Any], list[Any]]:
+    """dy, z, U, b, W, c on the device, and in float64 on the host."""
     rng = np.random.default_rng(B)
     scales = (((B, C), 1), ((B, k), 1), ((H, k), k**-0.5), ((H,), 0.1), ((H, C), H**-0.5), ((C,), 1))
     host = [rng.standard_normal(shape).astype(np.float32) * np.float32(scale) for shape, scale in scales]
-    there = [cupy.asarray(array) for array in host]
-    yield from shallow(there, [array.astype(np.float64) for array in host])
-    yield from steps(there, [array.astype(np.float64) for array in host])
-    yield from layers(there, [array.astype(np.float64) for array in host])
-    yield from predictions(B, k, H, C)
+    return [cupy.asarray(array) for array in host], [array.astype(np.float64) for array in host]
+
+
+def known_columns(B: int, H: int) -> Iterator[Call]:
+    """The kernels of relu for columns that the compiler knows."""
+    for k, C in KNOWN:
+        there, wide = problem(B, k, H, C)
+        grads = ops.shallow_backward(*wide[:5], backend="reference")._asdict()
+        expected = {"y": ops.shallow_forward(*wide[1:], backend="reference"), **grads}
+
+        def gradients(needs: str, arrays: list[Any] = there) -> Arrays:
+            found = ops.shallow_backward(*arrays[:5], needs=tuple(needs), backend="cuda-bf16")._asdict()
+            return {name: found[name] for name in needs}
+
+        def forward(arrays: list[Any] = there) -> Arrays:
+            return {"y": ops.shallow_forward(*arrays[1:], backend="cuda-bf16")}
+
+        for kernel, run in (("forward", forward), ("rows", partial(gradients, "z")), ("units", partial(gradients, "UbW"))):
+            yield Call(f"bf16 {kernel}, k = {k}, C = {C}", run, expected, KNOWN_BOUND)
 
 
 def shallow(there: list[Any], wide: list[Any]) -> Iterator[Call]:

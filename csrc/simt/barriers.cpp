@@ -64,32 +64,30 @@ bool is_valid(const TensorMap& map) {
   constexpr int64_t kMostRowBytes = int64_t(1) << 40, kMostSize = int64_t(1) << 32;
   return reinterpret_cast<uintptr_t>(map.data) % 16 == 0 && map.row_bytes % 16 == 0 && map.row_bytes > 0 &&
          map.row_bytes < kMostRowBytes && map.rows > 0 && map.rows <= kMostSize && map.columns > 0 &&
-         map.columns <= kMostSize && map.box_rows > 0 && map.box_rows <= 256;
+         map.columns <= kMostSize && map.box_rows > 0 && map.box_rows <= 256 &&
+         (map.box_columns == 64 || map.box_columns == 16);
 }
 
 // The copy is done at a random moment; until then its destination holds NaNs. The place of a row's 16-byte chunks is
-// XORed with the three bits of the address above the row's.
+// XORed with bits of the address: three for a row of 128 bytes, one for a row of 32.
 void copy_box(uint32_t to, const TensorMap& map, int column, int row, uint32_t at, const Location& where) {
   if (to % 1024) block.fail("copy_box: misaligned destination", where);
   if (!barrier_at(at, where).fenced) block.fail("copy_box: the copy engine does not see its barrier yet", where);
-  for (int r = 0; r < map.box_rows; ++r)
-    for (uint32_t chunk = 0; chunk < kRowBytes; chunk += 16)
-      memset(shared(to + uint32_t(r) * kRowBytes + chunk, 16, where), 0xFF, 16);
+  const uint32_t row_bytes = uint32_t(map.box_columns) * 2, bytes = uint32_t(map.box_rows) * row_bytes;
+  for (uint32_t at_byte = 0; at_byte < bytes; at_byte += 16) memset(shared(to + at_byte, 16, where), 0xFF, 16);
   block.later([=] {
     for (int r = 0; r < map.box_rows; ++r) {
       uint16_t elements[kRowBytes / 2] = {};
       const int64_t from_row = int64_t(row) + r;
-      for (int i = 0; i < kRowBytes / 2; ++i)
+      for (int i = 0; i < map.box_columns; ++i)
         if (from_row >= 0 && from_row < map.rows && column + i >= 0 && column + i < map.columns)
           memcpy(&elements[i],
                  static_cast<const char*>(map.data) + from_row * map.row_bytes + 2 * (int64_t(column) + i), 2);
-      for (uint32_t chunk = 0; chunk < kRowBytes; chunk += 16) {
-        const uint32_t address = to + uint32_t(r) * kRowBytes + chunk;
-        memcpy(shared(address ^ (address >> 7 & 7) << 4, 16, where), &elements[chunk / 2], 16);
-      }
+      for (uint32_t chunk = 0; chunk < row_bytes; chunk += 16)
+        memcpy(shared(swizzled(to + uint32_t(r) * row_bytes + chunk, row_bytes), 16, where), &elements[chunk / 2], 16);
     }
     MBarrier& barrier = barrier_at(at, where);
-    barrier.bytes -= int64_t(map.box_rows) * kRowBytes;
+    barrier.bytes -= bytes;
     end_phase_if_complete(barrier);
   });
 }

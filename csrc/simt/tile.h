@@ -92,6 +92,8 @@ inline float exp2_approx(float x) {
   return power < 0x1p-126f ? 0.0f : power;
 }
 
+inline float relu(float x) { return x < 0 ? 0.0f : x; }
+
 struct Bf16 {
   static constexpr simt::Operand operand = simt::Operand::bf16;
 };
@@ -105,6 +107,11 @@ uint32_t pack2(float low, float high) {
     return Element::operand == simt::Operand::bf16 ? bfloat16_from(x) : simt::half_from(x);
   };
   return bits(low) | uint32_t(bits(high)) << 16;
+}
+
+template <class Element>
+uint32_t pack2_relu(float low, float high) {
+  return pack2<Element>(relu(low), relu(high));
 }
 
 template <class Element>

@@ -65,9 +65,9 @@ void wgmma_along_first(float (&d)[8][4], uint64_t a, uint64_t b, Site site = Sit
   wgmma_along<Element>(d, a, b, false, site);
 }
 
-template <class Element>
-void wgmma_down(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b, Site site = Site::current()) {
-  simt::wgmma({Element::operand, 8, d[0], a, 0, b, true, true}, "wgmma_down", site);
+template <class Element, int tiles>
+void wgmma_down(float (&d)[tiles][4], const uint32_t (&a)[4], uint64_t b, Site site = Site::current()) {
+  simt::wgmma({Element::operand, tiles, d[0], a, 0, b, true, true}, "wgmma_down", site);
 }
 
 template <int threads>

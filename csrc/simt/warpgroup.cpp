@@ -1,5 +1,7 @@
 #include "simt/warpgroup.h"
 
+#include "simt/barriers.h"
+
 #include <string.h>
 
 #include <algorithm>
@@ -10,21 +12,25 @@ namespace {
 
 constexpr int kDepth = 16, kMostTiles = 16;
 
-// An operand in shared memory: groups of 8 rows of 128 bytes. The place of a row's 16-byte chunks is XORed with three
-// bits of the address (a descriptor's swizzle 1).
+// An operand in shared memory: groups of 8 rows of 128 bytes (a descriptor's swizzle 1) or of 32 (swizzle 3).
 struct Piece {
-  uint32_t start, group_stride;
+  uint32_t start, group_stride, row_bytes;
 
   Piece(uint64_t descriptor, const Location& where)
-      : start(uint32_t(descriptor & 0x3FFF) << 4), group_stride(uint32_t(descriptor >> 32 & 0x3FFF) << 4) {
-    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0)
-      block.fail("wgmma: a descriptor of another layout than 128-byte swizzle", where);
+      : start(uint32_t(descriptor & 0x3FFF) << 4),
+        group_stride(uint32_t(descriptor >> 32 & 0x3FFF) << 4),
+        row_bytes(descriptor >> 62 == 1 ? 128 : 32) {
+    const uint64_t swizzle = descriptor >> 62;
+    if ((swizzle != 1 && swizzle != 3) || (descriptor >> 49 & 7) != 0)
+      block.fail("wgmma: a descriptor of another layout than 128-byte or 32-byte swizzle", where);
   }
 
   void read(uint16_t* to, int row, int elements, const Location& where) const {
+    if (uint32_t(elements) * 2 > row_bytes) block.fail("wgmma: an operand wider than its rows", where);
     for (int i = 0; i < elements; i += 8) {
-      const uint32_t address = start + uint32_t(row / 8) * group_stride + uint32_t(row % 8) * 128 + uint32_t(i) * 2;
-      memcpy(to + i, shared(address ^ (address >> 7 & 7) << 4, 16, where), 16);
+      const uint32_t address =
+          start + uint32_t(row / 8) * group_stride + uint32_t(row % 8) * row_bytes + uint32_t(i) * 2;
+      memcpy(to + i, shared(swizzled(address, row_bytes), 16, where), 16);
     }
   }
 };

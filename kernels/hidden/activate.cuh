@@ -37,8 +37,7 @@ __device__ __forceinline__ void activate(pymimic_activation activation, float (&
   switch (activation) {
     case PYMIMIC_RELU:
 #pragma unroll
-      for (int j = 0; j < 4 * tiles; ++j)
-        a[j / 4][j % 4] = a[j / 4][j % 4] < 0 ? 0.0f : a[j / 4][j % 4];  // NaN stays NaN
+      for (int j = 0; j < 4 * tiles; ++j) a[j / 4][j % 4] = relu(a[j / 4][j % 4]);
       return;
     case PYMIMIC_IDENTITY: return;
     case PYMIMIC_TANH:
@@ -79,6 +78,13 @@ __device__ __forceinline__ void each_at_once(float (&a)[rows][tiles][4], float (
     f(a[j / 4 / tiles][j / 4 % tiles][j % 4], d[j / 4 / tiles][j / 4 % tiles][j % 4]);
 }
 
+// d *= relu'(a).
+template <int tiles>
+__device__ __forceinline__ void differentiate_relu(const float (&a)[tiles][4], float (&d)[tiles][4]) {
+#pragma unroll
+  for (int j = 0; j < 4 * tiles; ++j) d[j / 4][j % 4] *= a[j / 4][j % 4] > 0 ? 1.0f : 0.0f;
+}
+
 // a = f(a) and d *= f'(a).
 template <bool to_16bit = false, int rows, int tiles>
 __device__ __forceinline__ void activate_and_differentiate(pymimic_activation activation, float (&a)[rows][tiles][4],
@@ -90,7 +96,7 @@ __device__ __forceinline__ void activate_and_differentiate(pymimic_activation ac
       for (int j = 0; j < 4 * rows * tiles; ++j) {
         float &x = a[j / 4 / tiles][j / 4 % tiles][j % 4], &slope = d[j / 4 / tiles][j / 4 % tiles][j % 4];
         slope *= x > 0 ? 1.0f : 0.0f;
-        x = x < 0 ? 0.0f : x;  // NaN stays NaN
+        x = relu(x);
       }
       return;
     case PYMIMIC_IDENTITY: return;

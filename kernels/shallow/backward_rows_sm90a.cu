@@ -5,6 +5,7 @@
 // engine bring the pieces of W, then those of U, into a ring. Two warpgroups of 64 rows each follow: dy W^T and z U^T
 // become, in their registers, da as the A operand of da U, which reads the pieces of U that z U^T has read.
 #include "hidden/fragments.cuh"
+#include "shallow/columns.cuh"
 #include "shallow/rows.cuh"
 #include "tile/launch.cuh"
 #include "tile/ring_sm90a.cuh"
@@ -20,7 +21,6 @@ constexpr int kBiases = (kStages + 2) / 2;  // a slab has at least two pieces: n
 constexpr int kUPieces = kBackwardRowsK / kBoxColumns;
 constexpr uint32_t kRowPieceBytes = kRows * kPieceRowBytes, kPieceBytes = kSlab * kPieceRowBytes;
 constexpr uint32_t kBiasBytes = kSlab * sizeof(float);
-constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
 static_assert(kStages > kUPieces + 1);
 // Each of 384 threads starts with 168 registers.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
@@ -61,20 +61,22 @@ struct Part {
 };
 
 // The producer warp fills the ring; its first lane starts the copies.
+template <class Columns>
 __device__ __forceinline__ void produce(const BackwardRows& f, const Part& part, const SharedLayout& shared) {
-  const int lane = threadIdx.x % 32;
+  const int lane = threadIdx.x % 32, U_pieces = U_pieces_of<Columns>(f), W_pieces = W_pieces_of<Columns>(f);
   if (lane == 0) {
-    mbarrier_arrive_expecting(shared.rows_barrier, (f.W_pieces + f.U_pieces) * kRowPieceBytes);
-    for (int piece = 0; piece < f.W_pieces; ++piece)
+    mbarrier_arrive_expecting(shared.rows_barrier, (W_pieces + U_pieces) * kRowPieceBytes);
+    for (int piece = 0; piece < W_pieces; ++piece)
       copy_box(piece * kRowPieceBytes, f.dy, piece * kBoxColumns, part.row, shared.rows_barrier);
-    for (int piece = 0; piece < f.U_pieces; ++piece)
+    for (int piece = 0; piece < U_pieces; ++piece)
       copy_box(shared.z + piece * kRowPieceBytes, f.z, piece * kBoxColumns, part.row, shared.rows_barrier);
   }
   Biases<kSlab> biases;
   biases.load(f.b, int64_t(part.first_slab) * kSlab, f.H, lane);
   RingPosition next = {kStages};
   for (int slab = part.first_slab; slab < part.end_slab; ++slab)
-    for (int piece = 0; piece < f.W_pieces + f.U_pieces; ++piece, next.advance()) {
+#pragma unroll 1
+    for (int piece = 0; piece < W_pieces + U_pieces; ++piece, next.advance()) {
       mbarrier_wait(shared.ring.emptied(next.slot), next.parity ^ 1);
       if (piece == 0) {
         biases.store(shared.bias(slab), lane);
@@ -84,50 +86,63 @@ __device__ __forceinline__ void produce(const BackwardRows& f, const Part& part,
       if (lane > 0) continue;
       const uint32_t to = shared.ring.slot(next.slot), filled = shared.ring.filled(next.slot);
       mbarrier_arrive_expecting(filled, kPieceBytes);
-      if (piece < f.W_pieces)
+      if (piece < W_pieces)
         copy_box(to, f.W, piece * kBoxColumns, slab * kSlab, filled);
       else
-        copy_box(to, f.U, (piece - f.W_pieces) * kBoxColumns, slab * kSlab, filled);
+        copy_box(to, f.U, (piece - W_pieces) * kBoxColumns, slab * kSlab, filled);
     }
 }
 
 // A consumer warp: its warpgroup owns 64 rows of dz.
+template <class Columns>
 __device__ __forceinline__ void consume(const BackwardRows& f, const Part& part, const SharedLayout& shared,
                                         int group) {
+  constexpr int kPieces = Columns::kKnown ? Columns::kU : kUPieces;
   const int lane = threadIdx.x % 32, row = part.row + int(threadIdx.x) / 32 * 16;
+  const int U_pieces = U_pieces_of<Columns>(f), W_pieces = W_pieces_of<Columns>(f);
   const uint32_t my_rows = group * kGroupRows * kPieceRowBytes;
   RingPosition next = {kStages}, oldest = next, first_U = next;  // the piece to read next, the oldest not released
   const auto release = [&](const RingPosition& end) {            // all pieces before it
     for (; oldest.slot != end.slot; oldest.advance())
       if (lane == 0) mbarrier_arrive(shared.ring.emptied(oldest.slot));
   };
-  // sums = or += rows times the next piece, along.
+  // sums = rows times the next piece, along; from the second piece on +=.
   const auto start_along = [&](float (&sums)[kSlabTiles][4], uint32_t rows, int piece, int groups) {
     mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-    start_multiply_along<Bf16>(sums, rows + piece * kRowPieceBytes + my_rows, shared.ring.slot(next.slot),
-                               groups - piece * kPieceGroups, piece > 0);
+    rows += piece * kRowPieceBytes + my_rows;
+    if (piece == 0)
+      start_multiply_along<Bf16>(sums, rows, shared.ring.slot(next.slot), groups);
+    else
+      start_multiply_along<Bf16>(sums, rows, shared.ring.slot(next.slot), groups, true);
   };
 
-  float dz[kUPieces][8][4] = {}, dh[1][kSlabTiles][4], s[1][kSlabTiles][4];
+  float dz[kPieces][8][4] = {};
   uint32_t da[kSlab / 16][4];
   const auto make_da = [&](int slab) {
+    float dh[1][kSlabTiles][4], s[1][kSlabTiles][4];
     MaskBits<kSlabTiles> mask_bits;
-    for (int piece = 0; piece < f.W_pieces; ++piece, next.advance()) {
-      start_along(dh[0], 0, piece, f.W_groups);
-      if (piece == 0 && f.mask.threshold < 256)
-        mask_bits.make(load_shared<MaskState>(shared.mask), lane, row, slab * kSlab);
+    start_along(dh[0], 0, 0, W_groups_from<Columns>(f, 0));
+    if (f.mask.threshold < 256) mask_bits.make(load_shared<MaskState>(shared.mask), lane, row, slab * kSlab);
+    wgmma_wait<1>();
+    release(next);
+    next.advance();
+    for (int piece = 1; piece < W_pieces; ++piece, next.advance()) {
+      start_along(dh[0], 0, piece, W_groups_from<Columns>(f, piece));
       wgmma_wait<1>();
       release(next);
     }
     first_U = next;
-    for (int piece = 0; piece < f.U_pieces; ++piece, next.advance()) start_along(s[0], shared.z, piece, f.U_groups);
+    start_along(s[0], shared.z, 0, U_groups_from<Columns>(f, 0));
+    next.advance();
+    for (int piece = 1; piece < U_pieces; ++piece, next.advance())
+      start_along(s[0], shared.z, piece, U_groups_from<Columns>(f, piece));
     wgmma_wait<0>();
     wgmma_done(dh[0]);
     wgmma_done(s[0]);
     release(first_U);
 
     add_bias(s[0], shared.bias(slab), lane);
-    activate_and_differentiate<true>(f.activation, s, dh);
+    activate_and_differentiate<true>(activation_of<Columns>(f), s, dh);
     if (f.mask.threshold < 256) mask_bits.apply(dh[0], load_shared<MaskState>(shared.mask).scale);
     to_fragments<Bf16>(da, dh[0]);
     wgmma_fence();
@@ -135,11 +150,9 @@ __device__ __forceinline__ void consume(const BackwardRows& f, const Part& part,
   const auto start_dz = [&] {  // dz += da U, asynchronously: the next make_da waits for it
     RingPosition U = first_U;
 #pragma unroll
-    for (int piece = 0; piece < kUPieces; ++piece) {
-      if (piece >= f.U_pieces) continue;
-      const uint64_t b = piece_descriptor(shared.ring.slot(U.slot));
-#pragma unroll
-      for (int step = 0; step < kSlab / 16; ++step) wgmma_down<Bf16>(dz[piece], da[step], b + step * kDepthStep);
+    for (int piece = 0; piece < kPieces; ++piece) {
+      if (piece >= U_pieces) continue;
+      start_multiply_down<Bf16>(dz[piece], da, shared.ring.slot(U.slot));
       U.advance();
     }
     wgmma_commit();
@@ -157,12 +170,12 @@ __device__ __forceinline__ void consume(const BackwardRows& f, const Part& part,
   wgmma_wait<0>();
 
 #pragma unroll
-  for (int piece = 0; piece < kUPieces; ++piece) {
+  for (int piece = 0; piece < kPieces; ++piece) {
     wgmma_done(dz[piece]);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t to_row = row + lane / 4 + 8 * half;
-      if (piece >= f.U_pieces || to_row >= f.B) continue;
+      if (piece >= U_pieces || to_row >= f.B) continue;
       float* const to = f.dz + (blockIdx.y * f.B + to_row) * f.k;
 #pragma unroll
       for (int n = 0; n < 8; ++n)
@@ -175,10 +188,11 @@ __device__ __forceinline__ void consume(const BackwardRows& f, const Part& part,
   }
 }
 
+template <class Columns>
 __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows_sm90a(const __grid_constant__ BackwardRows f) {
   if constexpr (kForSm90a) {
     const int group = uniform(threadIdx.x / 128);
-    const SharedLayout shared = shared_layout(f.U_pieces, f.W_pieces);
+    const SharedLayout shared = shared_layout(U_pieces_of<Columns>(f), W_pieces_of<Columns>(f));
     const Slabs slabs = slabs_of(blockIdx.y, f.splits, f.slabs, f.slabs_each);
     const Part part = {int(blockIdx.x) * kRows, slabs.first, slabs.end};
     if (threadIdx.x == 0) {
@@ -190,10 +204,10 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows_sm90a(const
     sync_block();
     if (group == kConsumers) {
       give_registers<kProducerRegisters>();
-      if (threadIdx.x / 32 == kConsumers * 4) produce(f, part, shared);
+      if (threadIdx.x / 32 == kConsumers * 4) produce<Columns>(f, part, shared);
     } else {
       take_registers<kConsumerRegisters>();
-      consume(f, part, shared, group);
+      consume<Columns>(f, part, shared, group);
     }
   } else {
     not_for_this_chip();
@@ -202,7 +216,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_rows_sm90a(const
 
 }  // namespace
 
-bool has_backward_rows_sm90a() { return has_code_for_sm_90a(shallow_backward_rows_sm90a); }
+bool has_backward_rows_sm90a() { return has_code_for_sm_90a(shallow_backward_rows_sm90a<AnyColumns>); }
 
 cudaError_t run_backward_rows_sm90a(const pymimic_shallow& p, const void* dy, int64_t lddy, const RowPlan& plan,
                                     float* dz, cudaStream_t stream) {
@@ -220,8 +234,10 @@ cudaError_t run_backward_rows_sm90a(const pymimic_shallow& p, const void* dy, in
   f.U_pieces = plan.U_pieces, f.W_pieces = plan.W_pieces;
   f.U_groups = groups_of(p.k), f.W_groups = groups_of(p.C);
   f.activation = p.activation, f.mask = p.mask;
-  return launch(shallow_backward_rows_sm90a, plan.grid(), kThreads, shared_layout(f.U_pieces, f.W_pieces).bytes, stream,
-                f);
+  return with_columns(p, [&](auto columns) {
+    return launch(shallow_backward_rows_sm90a<decltype(columns)>, plan.grid(), kThreads,
+                  shared_layout(f.U_pieces, f.W_pieces).bytes, stream, f);
+  });
 }
 
 }  // namespace mimic

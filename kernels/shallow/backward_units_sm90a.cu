@@ -22,10 +22,12 @@ __device__ __forceinline__ void finish_all(const BackwardUnits& f, const SharedL
   if (f.db.needed) finish_some<2, 1, kConsumerThreads>(f.db, {shared.db, sizeof(float), unit, units, 0, 1}, 0, units);
 }
 
+template <class Columns>
 __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_sm90a(const __grid_constant__ BackwardUnits f) {
   if constexpr (kForSm90a) {
     const int group = uniform(threadIdx.x / 128);
-    const SharedLayout shared = shared_layout(f.U_pieces, f.W_pieces);
+    const int U_pieces = U_pieces_of<Columns>(f), W_pieces = W_pieces_of<Columns>(f);
+    const SharedLayout shared = shared_layout(U_pieces, W_pieces);
     const int unit = int(blockIdx.x) * kUnits;
     if (threadIdx.x == 0) {
       MaskState mask = mask_state(f.mask);
@@ -33,7 +35,7 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_sm90a(cons
       store_shared(shared.mask, mask);
       mbarrier_init(shared.weights_barrier, 1);
       for (int warp = 0; warp < kConsumerThreads / 32; ++warp) mbarrier_init(shared.given + warp * 8, 1);
-      open_ring(shared.ring, alternates(f.U_pieces + f.W_pieces) ? 4 : kConsumerThreads / 32);
+      open_ring(shared.ring, alternates(U_pieces + W_pieces) ? 4 : kConsumerThreads / 32);
       mbarrier_init_fence();
     }
     if (threadIdx.x < kUnits) {
@@ -43,13 +45,13 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_sm90a(cons
     sync_block();
     if (group == 2) {
       give_registers<kProducerRegisters>();
-      if (threadIdx.x == kConsumerThreads) produce(f, unit, shared);
+      if (threadIdx.x == kConsumerThreads) produce<Columns>(f, unit, shared);
     } else {
       take_registers<kConsumerRegisters>();
-      if (alternates(f.U_pieces + f.W_pieces))
-        consume_alternating(f, shared, group);
-      else
-        consume_trading(f, shared, group);
+      if constexpr (!Columns::kKnown || alternates(Columns::kU + Columns::kW))
+        if (alternates(U_pieces + W_pieces)) consume_alternating<Columns>(f, shared, group);
+      if constexpr (!Columns::kKnown || !alternates(Columns::kU + Columns::kW))
+        if (!alternates(U_pieces + W_pieces)) consume_trading<Columns>(f, shared, group);
       sync_some<kConsumerThreads>(1);
       finish_all(f, shared, unit);
     }
@@ -60,13 +62,12 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_backward_units_sm90a(cons
 
 }  // namespace
 
-bool has_backward_units_sm90a() { return has_code_for_sm_90a(shallow_backward_units_sm90a); }
+bool has_backward_units_sm90a() { return has_code_for_sm_90a(shallow_backward_units_sm90a<AnyColumns>); }
 
 cudaError_t run_backward_units_sm90a(const pymimic_shallow& p, const void* dy, int64_t lddy, const UnitGradients& to,
                                      const UnitPlan& plan, cudaStream_t stream) {
   BackwardUnits f;
   cudaError_t error = make_tensor_map(f.z, p.z, p.ldz, p.B, p.k, p.precision, kSlab);
-  if (error == cudaSuccess) error = make_tensor_map(f.dy, dy, lddy, p.B, p.C, p.precision, kSlab);
   if (error == cudaSuccess) error = make_tensor_map(f.U, p.U, p.ldu, p.H, p.k, p.precision, kUnits);
   if (error == cudaSuccess) error = make_tensor_map(f.W, p.W, p.ldw, p.H, p.C, p.precision, kUnits);
   if (error != cudaSuccess) return error;
@@ -77,8 +78,14 @@ cudaError_t run_backward_units_sm90a(const pymimic_shallow& p, const void* dy, i
   f.U_pieces = plan.U_pieces, f.W_pieces = plan.W_pieces;
   f.U_groups = groups_of(p.k), f.W_groups = groups_of(p.C);
   f.activation = p.activation, f.mask = p.mask;
-  return launch(shallow_backward_units_sm90a, dim3(unsigned(plan.unit_blocks)), kThreads,
-                shared_layout(f.U_pieces, f.W_pieces).bytes, stream, f);
+  return with_columns(p, [&](auto columns) {
+    using C = decltype(columns);
+    const int box_columns = C::kNarrow ? kNarrowColumns : kBoxColumns;
+    const cudaError_t error = make_tensor_map(f.dy, dy, lddy, p.B, p.C, p.precision, kSlab, box_columns);
+    if (error != cudaSuccess) return error;
+    return launch(shallow_backward_units_sm90a<C>, dim3(unsigned(plan.unit_blocks)), kThreads,
+                  shared_layout(f.U_pieces, f.W_pieces).bytes, stream, f);
+  });
 }
 
 }  // namespace mimic

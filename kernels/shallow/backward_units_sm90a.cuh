@@ -5,6 +5,7 @@
 #include "hidden/fragments.cuh"
 #include "hidden/gradients.cuh"
 #include "shallow/backward_units.cuh"
+#include "shallow/columns.cuh"
 #include "tile/ring_sm90a.cuh"
 #include "tile/tensor_map.cuh"
 
@@ -17,7 +18,7 @@ constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes;
 // All of dU and all of dW, which are stored over the ring at the end.
 constexpr uint32_t kTileStride = (kBackwardUnitsSm90aColumns + 8) * sizeof(float), kTileBytes = kUnits * kTileStride;
 constexpr uint32_t kTilePieceBytes = kBoxColumns * sizeof(float);  // of a row
-constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;          // in descriptors
+constexpr uint32_t kNarrowPieceBytes = kSlab * kGroupBytes;
 // Where the warpgroups trade fragments, these take a slot of the ring. All pieces of two slabs must fit beside them: a
 // slot's phase that a warpgroup does not wait for then ends before it waits for the next one.
 constexpr int kTradingStages = kStages - 1, kFragmentBytes = 4 * sizeof(uint32_t);
@@ -39,7 +40,7 @@ struct BackwardUnits {
 };
 
 // Whether each warpgroup makes dU and dW of every other slab; otherwise they trade h and da.
-MIMIC_HD bool alternates(int pieces) { return pieces <= kAlternatingPieces; }
+MIMIC_HD constexpr bool alternates(int pieces) { return pieces <= kAlternatingPieces; }
 
 // W, then U, then the ring. `given`: barriers of the first warpgroup's warps, then of the second's.
 struct SharedLayout {
@@ -77,11 +78,13 @@ __device__ __forceinline__ void prefetch_parameter(const Gradient& to, int unit,
 
 // The producer thread: starts the copies. Before the last slabs, but not before the ring is full, it prefetches the
 // weights and optimizer slots that a step will need, so that they arrive while products run.
+template <class Columns>
 __device__ __forceinline__ void produce(const BackwardUnits& f, int unit, const SharedLayout& shared) {
-  mbarrier_arrive_expecting(shared.weights_barrier, (f.W_pieces + f.U_pieces) * kPieceBytes);
-  for (int piece = 0; piece < f.W_pieces; ++piece)
+  const int U_pieces = U_pieces_of<Columns>(f), W_pieces = W_pieces_of<Columns>(f);
+  mbarrier_arrive_expecting(shared.weights_barrier, (W_pieces + U_pieces) * kPieceBytes);
+  for (int piece = 0; piece < W_pieces; ++piece)
     copy_box(piece * kPieceBytes, f.W, piece * kBoxColumns, unit, shared.weights_barrier);
-  for (int piece = 0; piece < f.U_pieces; ++piece)
+  for (int piece = 0; piece < U_pieces; ++piece)
     copy_box(shared.U + piece * kPieceBytes, f.U, piece * kBoxColumns, unit, shared.weights_barrier);
   RingPosition next = {shared.ring.stages};
   const auto prefetch_all = [&] {
@@ -91,14 +94,15 @@ __device__ __forceinline__ void produce(const BackwardUnits& f, int unit, const 
   const int prefetch_slab = f.slabs - kPrefetchSlabs > kFirstSlabs ? f.slabs - kPrefetchSlabs : kFirstSlabs;
   for (int slab = 0; slab < f.slabs; ++slab) {
     if (slab == prefetch_slab) prefetch_all();
-    for (int piece = 0; piece < f.W_pieces + f.U_pieces; ++piece, next.advance()) {
+#pragma unroll 1
+    for (int piece = 0; piece < W_pieces + U_pieces; ++piece, next.advance()) {
       const uint32_t to = shared.ring.slot(next.slot), filled = shared.ring.filled(next.slot);
       mbarrier_wait(shared.ring.emptied(next.slot), next.parity ^ 1);
-      mbarrier_arrive_expecting(filled, kPieceBytes);
-      if (piece < f.W_pieces)
+      mbarrier_arrive_expecting(filled, Columns::kNarrow && piece < W_pieces ? kNarrowPieceBytes : kPieceBytes);
+      if (piece < W_pieces)
         copy_box(to, f.dy, piece * kBoxColumns, slab * kSlab, filled);
       else
-        copy_box(to, f.z, (piece - f.W_pieces) * kBoxColumns, slab * kSlab, filled);
+        copy_box(to, f.z, (piece - W_pieces) * kBoxColumns, slab * kSlab, filled);
     }
   }
   if (f.slabs <= prefetch_slab) prefetch_all();
@@ -115,22 +119,36 @@ __device__ __forceinline__ MaskBits<kSlabTiles> mask_bits_of_slab(const MaskStat
   return mask_bits;
 }
 
-// Starts products = weights times the pieces of a slab, along their rows, each when it has come, from the second one on
-// as +=. `next` moves on.
-__device__ __forceinline__ void start_first_piece(float (&products)[kSlabTiles][4], const SharedLayout& shared,
-                                                  RingPosition& next, uint32_t weights, int groups) {
+// Starts dh = W times the first piece of a slab of dy, along their rows, when it has come. `next` moves on, as below.
+template <class Columns>
+__device__ __forceinline__ void start_first_of_W(const BackwardUnits& f, float (&dh)[kSlabTiles][4],
+                                                 const SharedLayout& shared, RingPosition& next) {
   mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-  start_multiply_along<Bf16>(products, weights, shared.ring.slot(next.slot), groups);
+  if constexpr (Columns::kNarrow) {
+    wgmma_along_first<Bf16>(dh, piece_descriptor(0), narrow_descriptor(shared.ring.slot(next.slot)));
+    wgmma_commit();
+  } else {
+    start_multiply_along<Bf16>(dh, 0, shared.ring.slot(next.slot), W_groups_from<Columns>(f, 0));
+  }
   next.advance();
 }
 
-__device__ __forceinline__ void start_other_pieces(float (&products)[kSlabTiles][4], const SharedLayout& shared,
-                                                   RingPosition& next, uint32_t weights, int pieces, int groups) {
-  for (int piece = 1; piece < pieces; ++piece, next.advance()) {
+// The other pieces, each when it has come, and s = U times the pieces of z.
+template <class Columns>
+__device__ __forceinline__ void start_rest(const BackwardUnits& f, float (&dh)[kSlabTiles][4],
+                                           float (&s)[kSlabTiles][4], const SharedLayout& shared, RingPosition& next) {
+  const auto add = [&](float (&products)[kSlabTiles][4], uint32_t weights, int groups) {
     mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-    start_multiply_along<Bf16>(products, weights + piece * kPieceBytes, shared.ring.slot(next.slot),
-                               groups - piece * kPieceGroups, true);
-  }
+    start_multiply_along<Bf16>(products, weights, shared.ring.slot(next.slot), groups, true);
+    next.advance();
+  };
+  for (int piece = 1; piece < W_pieces_of<Columns>(f); ++piece)
+    add(dh, piece * kPieceBytes, W_groups_from<Columns>(f, piece));
+  mbarrier_wait(shared.ring.filled(next.slot), next.parity);
+  start_multiply_along<Bf16>(s, shared.U, shared.ring.slot(next.slot), U_groups_from<Columns>(f, 0));
+  next.advance();
+  for (int piece = 1; piece < U_pieces_of<Columns>(f); ++piece)
+    add(s, shared.U + piece * kPieceBytes, U_groups_from<Columns>(f, piece));
 }
 
 // s += bias, which is in shared memory: rows are units here.
@@ -157,20 +175,26 @@ __device__ __forceinline__ float sum_of_quad(float x) {
 }
 
 // From z U^T and dy W^T of this warp's units by a slab of rows: h and da as A operands. Adds to db.
+template <class Columns>
 __device__ __forceinline__ void make_h_and_da(const BackwardUnits& f, const SharedLayout& shared,
                                               float (&s)[1][kSlabTiles][4], float (&dh)[1][kSlabTiles][4],
                                               const MaskBits<kSlabTiles>& mask_bits, int lane, int warp_unit,
                                               uint32_t (&h)[kSlab / 16][4], uint32_t (&da)[kSlab / 16][4],
                                               float (&db)[2]) {
   add_unit_bias(s[0], shared.bias + warp_unit * uint32_t(sizeof(float)), lane);
-  activate_and_differentiate<true>(f.activation, s, dh);
-  if (f.mask.threshold < 256) {
-    const float scale = load_shared<MaskState>(shared.mask).scale;
-    mask_bits.apply(s[0], scale);
-    mask_bits.apply(dh[0], scale);
+  if (activation_of<Columns>(f) == PYMIMIC_RELU && f.mask.threshold == 256) {
+    differentiate_relu(s[0], dh[0]);
+    to_fragments<Bf16, true>(h, s[0]);
+  } else {
+    activate_and_differentiate<true>(activation_of<Columns>(f), s, dh);
+    if (f.mask.threshold < 256) {
+      const float scale = load_shared<MaskState>(shared.mask).scale;
+      mask_bits.apply(s[0], scale);
+      mask_bits.apply(dh[0], scale);
+    }
+    to_fragments<Bf16>(h, s[0]);
   }
   add_up(db, dh[0]);
-  to_fragments<Bf16>(h, s[0]);
   to_fragments<Bf16>(da, dh[0]);
 }
 

@@ -6,6 +6,7 @@
 // warpgroup makes h, three products run: those of the other warpgroup, its own h W of the slab before, and the first
 // piece of its next z U^T.
 #include "hidden/fragments.cuh"
+#include "shallow/columns.cuh"
 #include "shallow/rows.cuh"
 #include "tile/launch.cuh"
 #include "tile/ring_sm90a.cuh"
@@ -17,7 +18,7 @@ namespace {
 constexpr int kSlab = kForwardSlabSm90a, kSlabTiles = kSlab / 8, kColumnPieces = kForwardC / kBoxColumns;
 constexpr int kGroupRows = 64, kConsumers = kForwardRows / kGroupRows, kThreads = (kConsumers + 1) * 128;
 constexpr uint32_t kPieceBytes = kSlab * kPieceRowBytes, kBiasBytes = kSlab * sizeof(float);
-constexpr uint64_t kDepthStep = 16 * kPieceRowBytes >> 4;  // in descriptors
+constexpr uint32_t kNarrowRowBytes = kNarrowColumns * 2, kNarrowPieceBytes = kSlab * kNarrowRowBytes;
 constexpr int kResidentPieces = 4;  // z of so many pieces stays in shared memory; else its pieces come with those of U
 constexpr int kResidentStages = 9, kStreamingStages = 6;
 // The ring is at most kResidentStages pieces ahead, and a slab has at least two: no bias is replaced while it is read.
@@ -65,18 +66,20 @@ struct Part {
 };
 
 // The producer warp fills the ring; its first lane starts the copies.
+template <class Columns>
 __device__ __forceinline__ void produce(const Forward& f, const Part& part, const SharedLayout& shared) {
-  const int lane = threadIdx.x % 32;
+  const int lane = threadIdx.x % 32, U_pieces = U_pieces_of<Columns>(f), W_pieces = W_pieces_of<Columns>(f);
   if (shared.z_resident && lane == 0) {
-    mbarrier_arrive_expecting(shared.z_barrier, f.U_pieces * kPieceBytes);
-    for (int piece = 0; piece < f.U_pieces; ++piece)
+    mbarrier_arrive_expecting(shared.z_barrier, U_pieces * kPieceBytes);
+    for (int piece = 0; piece < U_pieces; ++piece)
       copy_box(piece * kPieceBytes, f.z, f.first_column + piece * kBoxColumns, part.row, shared.z_barrier);
   }
   Biases<kSlab> biases;
   biases.load(f.b, int64_t(part.first_slab) * kSlab, f.H, lane);
   RingPosition next = {shared.ring.stages};
   for (int slab = part.first_slab; slab < part.end_slab; ++slab)
-    for (int piece = 0; piece < f.U_pieces + f.W_pieces; ++piece, next.advance()) {
+#pragma unroll 1
+    for (int piece = 0; piece < U_pieces + W_pieces; ++piece, next.advance()) {
       mbarrier_wait(shared.ring.emptied(next.slot), next.parity ^ 1);
       if (piece == 0) {
         biases.store(shared.bias(slab), lane);
@@ -85,21 +88,23 @@ __device__ __forceinline__ void produce(const Forward& f, const Part& part, cons
       sync_warp();
       if (lane > 0) continue;
       const uint32_t to = shared.ring.slot(next.slot), filled = shared.ring.filled(next.slot);
-      mbarrier_arrive_expecting(filled, piece < f.U_pieces ? shared.ring.slot_bytes : kPieceBytes);
-      if (piece < f.U_pieces) {
+      const uint32_t W_bytes = Columns::kNarrow ? kNarrowPieceBytes : kPieceBytes;
+      mbarrier_arrive_expecting(filled, piece < U_pieces ? shared.ring.slot_bytes : W_bytes);
+      if (piece < U_pieces) {
         const int column = f.first_column + piece * kBoxColumns;
         copy_box(to, f.U, column, slab * kSlab, filled);
         if (!shared.z_resident) copy_box(to + kPieceBytes, f.z, column, part.row, filled);
       } else {
-        copy_box(to, f.W, (part.first_piece + piece - f.U_pieces) * kBoxColumns, slab * kSlab, filled);
+        copy_box(to, f.W, (part.first_piece + piece - U_pieces) * kBoxColumns, slab * kSlab, filled);
       }
     }
 }
 
 // A consumer warp: its warpgroup owns 64 rows of y.
-template <class Element>
+template <class Element, class Columns>
 __device__ __forceinline__ void consume(const Forward& f, const Part& part, const SharedLayout& shared, int group) {
-  const int lane = threadIdx.x % 32;
+  constexpr int kPieces = Columns::kKnown ? Columns::kW : kColumnPieces, kTiles = Columns::kNarrow ? 2 : 8;
+  const int lane = threadIdx.x % 32, U_pieces = U_pieces_of<Columns>(f), W_pieces = W_pieces_of<Columns>(f);
   const int row = part.row + int(threadIdx.x) / 32 * 16;
   const uint32_t z_rows = group * kGroupRows * kPieceRowBytes;
   RingPosition next = {shared.ring.stages}, oldest = next;  // the piece to read next, the oldest not released
@@ -108,15 +113,15 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
       if (lane == 0) mbarrier_arrive(shared.ring.emptied(oldest.slot));
   };
 
-  float y[kColumnPieces][8][4] = {}, s[kSlabTiles][4];
+  float y[kPieces][kTiles][4] = {}, s[kSlabTiles][4];
   uint32_t h[kSlab / 16][4];
   const auto make_h = [&](int slab) {
     MaskBits<kSlabTiles> mask_bits;
-    for (int piece = 0; piece < f.U_pieces; ++piece) {
+    for (int piece = 0; piece < U_pieces; ++piece) {
       mbarrier_wait(shared.ring.filled(next.slot), next.parity);
       const uint32_t at = shared.ring.slot(next.slot);
       const uint32_t z = (shared.z_resident ? piece * kPieceBytes : at + kPieceBytes) + z_rows;
-      start_multiply_along<Element>(s, z, at, f.U_groups - piece * kPieceGroups, piece > 0);
+      start_multiply_along<Element>(s, z, at, U_groups_from<Columns>(f, piece), piece > 0);
       if (piece == 0 && f.mask.threshold < 256)
         mask_bits.make(load_shared<MaskState>(shared.mask), lane, row, slab * kSlab);
       wgmma_wait<1>();
@@ -127,19 +132,21 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
     wgmma_done(s);
     release();
     add_bias(s, shared.bias(slab), lane);
-    activate<true>(f.activation, s);
-    if (f.mask.threshold < 256) mask_bits.apply(s, load_shared<MaskState>(shared.mask).scale);
-    to_fragments<Element>(h, s);
+    if (activation_of<Columns>(f) == PYMIMIC_RELU && f.mask.threshold == 256) {
+      to_fragments<Element, true>(h, s);
+    } else {
+      activate<true>(activation_of<Columns>(f), s);
+      if (f.mask.threshold < 256) mask_bits.apply(s, load_shared<MaskState>(shared.mask).scale);
+      to_fragments<Element>(h, s);
+    }
     wgmma_fence();
   };
   const auto start_y = [&] {  // y += h W, asynchronously: the next make_h waits for it
 #pragma unroll
-    for (int piece = 0; piece < kColumnPieces; ++piece) {
-      if (piece >= f.W_pieces) continue;
+    for (int piece = 0; piece < kPieces; ++piece) {
+      if (piece >= W_pieces) continue;
       mbarrier_wait(shared.ring.filled(next.slot), next.parity);
-      const uint64_t W = piece_descriptor(shared.ring.slot(next.slot));
-#pragma unroll
-      for (int step = 0; step < kSlab / 16; ++step) wgmma_down<Element>(y[piece], h[step], W + step * kDepthStep);
+      start_multiply_down<Element>(y[piece], h, shared.ring.slot(next.slot));
       next.advance();
     }
     wgmma_commit();
@@ -158,27 +165,28 @@ __device__ __forceinline__ void consume(const Forward& f, const Part& part, cons
 
   float* const to = f.target.sums + int64_t(blockIdx.y) * f.B * f.C;
 #pragma unroll
-  for (int piece = 0; piece < kColumnPieces; ++piece) {
+  for (int piece = 0; piece < kPieces; ++piece) {
     wgmma_done(y[piece]);
 #pragma unroll
-    for (int n = 0; n < 8; ++n)
+    for (int n = 0; n < kTiles; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int64_t i_row = int64_t(row) + lane / 4 + 8 * (i / 2);
         const int64_t i_column = (part.first_piece + piece) * kBoxColumns + 8 * n + 2 * (lane % 4) + i % 2;
-        if (piece < f.W_pieces && i_row < f.B && i_column < f.C)
+        if (piece < W_pieces && i_row < f.B && i_column < f.C)
           to[i_row * f.C + i_column] = f.target.c ? y[piece][n][i] + f.target.c[i_column] : y[piece][n][i];
       }
   }
 }
 
-template <class Element>
+template <class Element, class Columns>
 __global__ void __launch_bounds__(kThreads, 1) shallow_forward_sm90a(const __grid_constant__ Forward f) {
   if constexpr (kForSm90a) {
     const int group = uniform(threadIdx.x / 128);
-    const SharedLayout shared = shared_layout(f.U_pieces);
+    const SharedLayout shared = shared_layout(U_pieces_of<Columns>(f));
     const Slabs slabs = slabs_of(blockIdx.y, f.splits, f.slabs, f.slabs_each);
-    const Part part = {int(blockIdx.x) * kForwardRows, int(blockIdx.z) * f.W_pieces, slabs.first, slabs.end};
+    const Part part = {int(blockIdx.x) * kForwardRows, int(blockIdx.z) * W_pieces_of<Columns>(f), slabs.first,
+                       slabs.end};
     if (threadIdx.x == 0) {
       store_shared(shared.mask, mask_state(f.mask));
       mbarrier_init(shared.z_barrier, 1);
@@ -188,10 +196,10 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_forward_sm90a(const __gri
     sync_block();
     if (group == kConsumers) {
       give_registers<kProducerRegisters>();
-      if (threadIdx.x / 32 == kConsumers * 4) produce(f, part, shared);
+      if (threadIdx.x / 32 == kConsumers * 4) produce<Columns>(f, part, shared);
     } else {
       take_registers<kConsumerRegisters>();
-      consume<Element>(f, part, shared, group);
+      consume<Element, Columns>(f, part, shared, group);
     }
   } else {
     not_for_this_chip();
@@ -200,22 +208,22 @@ __global__ void __launch_bounds__(kThreads, 1) shallow_forward_sm90a(const __gri
 
 }  // namespace
 
-bool has_forward_sm90a() { return has_code_for_sm_90a(shallow_forward_sm90a<Bf16>); }
+bool has_forward_sm90a() { return has_code_for_sm_90a(shallow_forward_sm90a<Bf16, AnyColumns>); }
 
 cudaError_t run_forward_sm90a(const pymimic_shallow& p, const RowPlan& plan, const ForwardTarget& target,
                               cudaStream_t stream) {
   Forward f;
-  cudaError_t error = make_tensor_map(f.W, p.W, p.ldw, p.H, p.C, p.precision, kSlab);
-  if (error != cudaSuccess) return error;
+  cudaError_t error = cudaSuccess;
   if (p.k > 0) {
     f.first_column = 0;
     error = make_tensor_map(f.z, p.z, p.ldz, p.B, p.k, p.precision, kSlab);
     if (error == cudaSuccess) error = make_tensor_map(f.U, p.U, p.ldu, p.H, p.k, p.precision, kSlab);
-    if (error != cudaSuccess) return error;
   } else {  // a tensor map cannot have 0 columns; beyond the columns of W the copy engine gives zeros
     f.first_column = PYMIMIC_MAX_C;
-    f.z = f.U = f.W;
+    error = make_tensor_map(f.z, p.W, p.ldw, p.H, p.C, p.precision, kSlab);
+    f.U = f.z;
   }
+  if (error != cudaSuccess) return error;
   f.b = p.b, f.target = target;
   f.B = p.B, f.H = p.H;
   f.C = p.C;
@@ -225,8 +233,16 @@ cudaError_t run_forward_sm90a(const pymimic_shallow& p, const RowPlan& plan, con
   f.U_groups = p.k > 0 ? groups_of(p.k) : 1;  // of zeros
   f.W_pieces = plan.chunk_pieces;
   f.activation = p.activation, f.mask = p.mask;
-  return launch(p.precision == PYMIMIC_BF16 ? shallow_forward_sm90a<Bf16> : shallow_forward_sm90a<Fp16>, plan.grid(),
-                kThreads, shared_layout(f.U_pieces).bytes, stream, f);
+  const auto run = [&](auto kernel, int box_columns) {
+    const cudaError_t error = make_tensor_map(f.W, p.W, p.ldw, p.H, p.C, p.precision, kSlab, box_columns);
+    if (error != cudaSuccess) return error;
+    return launch(kernel, plan.grid(), kThreads, shared_layout(f.U_pieces).bytes, stream, f);
+  };
+  if (p.precision != PYMIMIC_BF16) return run(shallow_forward_sm90a<Fp16, AnyColumns>, kBoxColumns);
+  return with_columns(p, [&](auto columns) {
+    using C = decltype(columns);
+    return run(shallow_forward_sm90a<Bf16, C>, C::kNarrow ? kNarrowColumns : kBoxColumns);
+  });
 }
 
 }  // namespace mimic

@@ -7,8 +7,8 @@
 
 namespace mimic {
 
-// A table of the newest answers. `words` are those of a question.
-template <class Answer, int words, unsigned places = 64>
+// `words` are those of a question.
+template <class Answer, int words, int places = 64>
 class Memo {
  public:
   using Question = std::array<int64_t, words>;
@@ -17,27 +17,23 @@ class Memo {
   // type. An answer that comes with anything else is not kept.
   template <class Make>
   auto ask(const Question& question, Answer& answer, Make make) -> decltype(make(answer)) {
-    uint64_t hash = 0;
-    for (const int64_t word : question) hash = (hash ^ uint64_t(word)) * 0x9E3779B97F4A7C15u;
-    Entry& entry = entries_[hash >> 32 & (places - 1)];
-    if (!entry.known || entry.question != question) {
-      Answer made;
-      const auto status = make(made);
-      if (status != decltype(make(made)){}) return status;
-      entry = {made, question, true};
-    }
-    answer = entry.answer;
+    for (int i = 0; i < known_; ++i)
+      if (questions_[i] == question) {
+        answer = answers_[i];
+        return {};
+      }
+    const auto status = make(answer);
+    if (status != decltype(make(answer)){}) return status;
+    questions_[next_] = question, answers_[next_] = answer;
+    next_ = (next_ + 1) % places;
+    if (known_ < places) ++known_;
     return {};
   }
 
  private:
-  static_assert((places & (places - 1)) == 0);
-  struct Entry {
-    Answer answer;
-    Question question;
-    bool known = false;
-  };
-  Entry entries_[places];
+  Question questions_[places];
+  Answer answers_[places];
+  int known_ = 0, next_ = 0;  // how many there are; where the oldest is, or will be
 };
 
 }  // namespace mimic

@@ -95,17 +95,20 @@ __device__ __forceinline__ void multiply_piece_along(float (&sums)[row_tiles][co
     multiply_along<Element>(sums, a + (a_at ^ i * kGroupBytes), b + (b_at ^ i * kGroupBytes));
 }
 
-// Sums as the A operand of the next product, whose k runs over their columns.
+// Sums as the A operand of the next product, whose k runs over their columns. With with_relu, which is for
+// elements of 16 bits, relu(sums).
 template <class Element, int tiles>
 using Fragments = uint32_t[tiles * 8 / kDepth<Element>][4];
 
-template <class Element, int tiles>
+template <class Element, bool with_relu = false, int tiles>
 __device__ __forceinline__ void to_fragments(Fragments<Element, tiles>& to, const float (&sums)[tiles][4]) {
 #pragma unroll
   for (int step = 0; step < tiles * 8 / kDepth<Element>; ++step)
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      if constexpr (kElementBytes<Element> == 2)
+      if constexpr (with_relu)
+        to[step][j] = pack2_relu<Element>(sums[2 * step + j / 2][j % 2 * 2], sums[2 * step + j / 2][j % 2 * 2 + 1]);
+      else if constexpr (kElementBytes<Element> == 2)
         to[step][j] = pack2<Element>(sums[2 * step + j / 2][j % 2 * 2], sums[2 * step + j / 2][j % 2 * 2 + 1]);
       else  // mma's columns t and t + 4 are columns 2 t and 2 t + 1 here; multiply_down takes its rows in this order
         to[step][j] = bits_from_float(sums[step][j % 2 * 2 + j / 2]);

@@ -61,6 +61,17 @@ __device__ __forceinline__ void start_multiply_along(float (&sums)[tiles][4], ui
   }
 }
 
+// Starts sums += a times the rows of a piece, or of a narrow piece for sums of 16 columns.
+template <class Element, int tiles, int steps>
+__device__ __forceinline__ void start_multiply_down(float (&sums)[tiles][4], const uint32_t (&a)[steps][4],
+                                                    uint32_t piece) {
+  static_assert(tiles == 8 || tiles == 2);
+  constexpr uint64_t kStep = 16 * (tiles == 8 ? kPieceRowBytes : kGroupBytes) >> 4;  // in descriptors
+  const uint64_t b = tiles == 8 ? piece_descriptor(piece) : narrow_descriptor(piece);
+#pragma unroll
+  for (int step = 0; step < steps; ++step) wgmma_down<Element>(sums, a[step], b + step * kStep);
+}
+
 // The slabs of a part of H. Parts have `each` slabs, and the first ones one more where the division has a remainder.
 struct Slabs {
   int first, end;

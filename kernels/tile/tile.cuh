@@ -106,6 +106,13 @@ __device__ __forceinline__ float exp2_approx(float x) {
   return power;
 }
 
+// max(x, 0) in one instruction; NaN stays NaN.
+__device__ __forceinline__ float relu(float x) {
+  float y;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Types of 16-bit elements.
 struct Bf16 {};
 struct Fp16 {};
@@ -123,6 +130,22 @@ template <>
 __device__ __forceinline__ uint32_t pack2<Fp16>(float low, float high) {
   uint32_t packed;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+// The same of relu(low) and relu(high), in one instruction.
+template <class Element>
+__device__ __forceinline__ uint32_t pack2_relu(float low, float high);
+template <>
+__device__ __forceinline__ uint32_t pack2_relu<Bf16>(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+template <>
+__device__ __forceinline__ uint32_t pack2_relu<Fp16>(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
 }
 

@@ -47,7 +47,8 @@ __device__ __forceinline__ void mbarrier_wait(uint32_t at, uint32_t parity) {
       : "memory");
 }
 
-// ---- The copy engine: boxes of 64 columns (128 bytes) out of an array of 16-bit elements, see tensor_map.cuh --------
+// ---- The copy engine: boxes of 64 columns (128 bytes), or of 16, out of an array of 16-bit elements: tensor_map.cuh
+// ---
 
 using TensorMap = CUtensorMap;
 
@@ -178,6 +179,18 @@ __device__ __forceinline__ void wgmma_down<Fp16>(float (&d)[8][4], const uint32_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
+// d (64 x 16) += a (64 x 16) b, a in registers; b (16 x 16) are 16 rows of a narrow piece.
+template <class Element>
+__device__ __forceinline__ void wgmma_down(float (&d)[2][4], const uint32_t (&a)[4], uint64_t b);
+template <>
+__device__ __forceinline__ void wgmma_down<Bf16>(float (&d)[2][4], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7}, {%8, %9, %10, %11}, %12, 1, 1, 1, 1;"
+      : MIMIC_TILE(d, 0), MIMIC_TILE(d, 1)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
 // ---- The block's barrier number `id`, from 1 on, for a part of its threads: whole warps. ----------------------------
 
 template <int threads>
@@ -208,6 +221,12 @@ namespace mimic {
 __device__ __forceinline__ uint64_t piece_descriptor(uint32_t at) {
   constexpr uint64_t group = 1024 >> 4, swizzle_128 = 1;
   return (shared_address(at) >> 4 & 0x3FFF) | group << 16 | group << 32 | swizzle_128 << 62;
+}
+
+// The same of a narrow piece: groups of 8 rows of 32 swizzled bytes.
+__device__ __forceinline__ uint64_t narrow_descriptor(uint32_t at) {
+  constexpr uint64_t group = 256 >> 4, swizzle_32 = 3;
+  return (shared_address(at) >> 4 & 0x3FFF) | group << 16 | group << 32 | swizzle_32 << 62;
 }
 
 }  // namespace mimic

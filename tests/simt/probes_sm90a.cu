@@ -30,6 +30,14 @@ struct Probe {
   int64_t mistake;
 };
 
+// This lane's part of a (rows, 16) as an A operand.
+__device__ void load_fragment(uint32_t (&fragment)[4], const uint16_t* elements, int row, int t) {
+  for (int r = 0; r < 4; ++r) {
+    const uint16_t* from = elements + (row + 8 * (r % 2)) * 16 + 8 * (r / 2) + 2 * t;
+    fragment[r] = from[0] | uint32_t(from[1]) << 16;
+  }
+}
+
 // a (64 x 16), b (128 x 16), c (16 x 64).
 __global__ void wide_products(const __grid_constant__ Probe p) {
   const int thread = threadIdx.x, g = thread % 32 / 4, t = thread % 4, first_row = thread / 32 * 16 + g;
@@ -54,10 +62,7 @@ __global__ void wide_products(const __grid_constant__ Probe p) {
   if (thread == 0) mbarrier_arrive(kBarrier);
 
   uint32_t fragment[4];
-  for (int r = 0; r < 4; ++r) {
-    const uint16_t* from = p.elements + (first_row + 8 * (r % 2)) * 16 + 8 * (r / 2) + 2 * t;
-    fragment[r] = from[0] | uint32_t(from[1]) << 16;
-  }
+  load_fragment(fragment, p.elements, first_row, t);
   float along[16][4], down[8][4];
   for (int j = 0; j < 32; ++j) down[j / 4][j % 4] = 1;
   wgmma_fence();
@@ -76,6 +81,45 @@ __global__ void wide_products(const __grid_constant__ Probe p) {
       const int row = first_row + 8 * (i / 2), column = 8 * n + 2 * t + i % 2;
       p.along[row * 128 + column] = along[n][i];
       if (n < 8) p.down[row * 64 + column] = down[n][i];
+    }
+}
+
+struct NarrowProbe {
+  TensorMap a, b;            // b in a box of 16 columns
+  const uint16_t* elements;  // of a
+  uint32_t* raw;             // (128, 8): b as it lies in shared memory
+  float* along;              // (64, 128) = a b^T
+  float* down;               // (64, 16) = 1 + a times the first 16 rows of b
+};
+
+__global__ void narrow_products(const __grid_constant__ NarrowProbe p) {
+  const int thread = threadIdx.x, t = thread % 4, first_row = thread / 32 * 16 + thread % 32 / 4;
+  if (thread == 0) {
+    mbarrier_init(kBarrier, 1);
+    mbarrier_init_fence();
+    mbarrier_arrive_expecting(kBarrier, kBox + kRows * kGroupBytes);
+    copy_box(0, p.a, 0, 0, kBarrier);
+    copy_box(kBox, p.b, 0, 0, kBarrier);
+  }
+  sync_block();
+  mbarrier_wait(kBarrier, 0);
+  for (int i = thread; i < kRows * 8; i += 128) p.raw[i] = load_shared<uint32_t>(kBox + i * 4);
+  uint32_t fragment[4];
+  load_fragment(fragment, p.elements, first_row, t);
+  float along[16][4], down[2][4];
+  for (int j = 0; j < 8; ++j) down[j / 4][j % 4] = 1;
+  wgmma_fence();
+  wgmma_along<Bf16>(along, piece_descriptor(0), narrow_descriptor(kBox), false);
+  wgmma_down<Bf16>(down, fragment, narrow_descriptor(kBox));
+  wgmma_commit();
+  wgmma_wait<0>();
+  wgmma_done(along);
+  wgmma_done(down);
+  for (int n = 0; n < 16; ++n)
+    for (int i = 0; i < 4; ++i) {
+      const int row = first_row + 8 * (i / 2), column = 8 * n + 2 * t + i % 2;
+      p.along[row * 128 + column] = along[n][i];
+      if (n < 2) p.down[row * 16 + column] = down[n][i];
     }
 }
 
@@ -101,4 +145,12 @@ extern "C" cudaError_t probe_wide_products(const uint16_t* a, const uint16_t* b,
   make_tensor_map(p.b, b, 16, 128, 16, PYMIMIC_BF16, kRows);
   make_tensor_map(p.c, c, 64, 16, 64, PYMIMIC_BF16, kRows);
   return launch(wide_products, dim3(1), 128, kBarrier + 8, nullptr, p);
+}
+
+extern "C" cudaError_t probe_narrow_products(const uint16_t* a, const uint16_t* b, uint32_t* raw, float* along,
+                                             float* down) {
+  NarrowProbe p = {{}, {}, a, raw, along, down};
+  make_tensor_map(p.a, a, 16, 64, 16, PYMIMIC_BF16, kRows);
+  make_tensor_map(p.b, b, 16, 128, 16, PYMIMIC_BF16, kRows, kNarrowColumns);
+  return launch(narrow_products, dim3(1), 128, kBarrier + 8, nullptr, p);
 }

@@ -56,3 +56,16 @@ def test_mutants(simt):
     assert len(mutants) == 16
     alive = simt.survivors(mutants, lambda: all(Products().run(simt, seed=seed) == (SUCCESS, True) for seed in SEEDS))
     assert [name.split()[1] for name in alive] == ["mbarrier_arrive"]  # the last one, which matters to the mistakes alone
+
+
+def test_narrow_pieces(simt):
+    """Rows of 32 bytes: of every other 4 rows, the two halves have changed places (CUDA's 32-byte swizzle)."""
+    a, b, _ = Products().operands
+    raw, along, down = np.empty((128, 8), np.uint32), guarded((64, 128)).array, guarded((64, 16)).array
+    simt.call("probe_narrow_products", a, b, raw, along, down)
+    words = np.ascontiguousarray(b).view(np.uint32)
+    lower = np.arange(128)[:, None] // 4 % 2 == 0
+    np.testing.assert_array_equal(raw, np.where(lower, words, np.roll(words, 4, axis=1)))
+    wide = a.astype(np.float64)
+    np.testing.assert_array_equal(along, wide @ b.astype(np.float64).T)
+    np.testing.assert_array_equal(down, 1 + wide @ b[:16].astype(np.float64))

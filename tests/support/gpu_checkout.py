@@ -28,7 +28,7 @@ SMALL = {
     "gpu/problems.py": {"POISON_VALUES": "1 << 12"},
     "gpu/kernels.py": {"CEILING_SIZE, CEILING_BYTES": "32, 1 << 20", "_SHAPES": 'SHAPES | {"k = C = 128": SHAPES["letter-4k"]}'},
     "gpu/measure.py": {"FLUSH_BYTES": "1 << 12", "LEAST, MOST": "2, 2"},
-    "gpu/smoke.py": {"SIZES": "(9, 20, 70, 11)"},
+    "gpu/smoke.py": {"SIZES": "(9, 20, 70, 11)", "KNOWN_ROWS, KNOWN_UNITS": "(9, 70)"},
     "gpu/tasks.py": {"BATCHES": "[9, 5]", "BITS": '(("mnist-8k", 9), ("wide-100k", 5))'},
 }
 SMALL_SHAPES = "\nfor _name in SHAPES:\n    SHAPES[_name] = SHAPES[_name].small()._replace(H=70)\n"
