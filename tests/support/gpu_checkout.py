@@ -1,6 +1,7 @@
 """A checkout in which benchmarks/gpu_session.py runs without a GPU, as it is but for sizes.
 
-Stand-ins: the CUDA driver, CMake (it copies modules that are built already, _cuda with the emulated kernels), CuPy, and torch.compile.
+Stand-ins: the CUDA driver, CMake (it copies modules that are built already, _cuda with the emulated kernels), CuPy, torch.compile and
+CUDA graphs.
 """
 
 import json
@@ -44,7 +45,7 @@ case "$1" in
   *) echo '-- CUDA kernels: a stand-in' ;;
 esac
 """
-COMPILED = "from peers.pymimic_cuda_bf16 import *\nfrom peers.pymimic_cuda_bf16 import TOLERANCE\n\nTITLE = 'a stand-in'\n"
+STAND_IN = "from peers.pymimic_cuda_bf16 import *\nfrom peers.pymimic_cuda_bf16 import TOLERANCE\n\nTITLE = 'a stand-in'\n"
 
 
 class Checkout:
@@ -65,7 +66,8 @@ class Checkout:
                 self.replace(f"benchmarks/{name}", rf"^{variable} = .*$", f"{variable} = {value}")
         shapes = self.root / "pymimic" / "bench" / "shapes.py"
         shapes.write_text(shapes.read_text() + SMALL_SHAPES)
-        (self.root / "benchmarks" / "peers" / "torch_compile_cuda_bf16.py").write_text(COMPILED)
+        for name in ("torch_compile_cuda_bf16", "pymimic_cuda_graph_bf16"):  # here no graph can capture a kernel
+            (self.root / "benchmarks" / "peers" / f"{name}.py").write_text(STAND_IN)
         for name in ("bin", "lib", "modules"):
             (folder / name).mkdir()
         for module in modules:
