@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from gpu_model.launches import Shape
 from gpu_model.machine import Launched, Machine, UnknownBranchError, Walk
+from gpu_model.one_pass import one_pass, slabs
 from gpu_model.registers import Registers
 from gpu_model.sass import parse_functions, parse_instruction
 from gpu_model.units import cycles, unit_of, work_of
@@ -188,3 +190,16 @@ def test_the_page_is_what_the_kernels_say():
     if done.returncode == 2:
         pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("blocks", "shared_kib", "l2_kib", "tightest"),
+    [(1, 288, 56 + 128, "L2"), (2, 288 + 64, 28 + 64, "shared"), (4, 288 + 96, 14 + 32, "shared")],
+)
+def test_what_a_backward_pass_in_one_kernel_would_need(blocks, shared_kib, l2_kib, tightest):
+    """At timit-400k, by hand: products with U and W 112 KiB, with z and dy 56, of dz 48; copies 56, trade 16; sums of dz 64 KiB."""
+    way = one_pass(Shape(250, 400_000, 183), blocks)
+    assert (way.multiply_adds, way.shared, way.l2) == (64 * 64 * (3 * 256 + 2 * 192), 1024 * shared_kib, 1024 * l2_kib)
+    assert way.cycles["tensor"] == 2304
+    assert max(way.cycles, key=way.cycles.__getitem__) == tightest
+    assert slabs(8192, 400_000) == 128 * 6250

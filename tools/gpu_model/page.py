@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gpu_model.one_pass import ROWS, UNITS
 from gpu_model.steps import TORCH_RATES
-from gpu_model.tables import Model, counts_table, cycles_table, factors_table, goals_table, percent, rates_table, steps_table
+from gpu_model.tables import Model, counts_table, cycles_table, factors_table, goals_table, percent, rates_table, steps_table, ways_table
 from gpu_model.units import CLOCK, HBM_BYTES, L2_BYTES, LANES_A_CYCLE, MULTIPROCESSORS, RATE, SHARED_BYTES, TENSOR_MULTIPLY_ADDS
 
 
@@ -75,4 +76,11 @@ fused AdamW over float32 weights. Ours is the three kernels, the bottleneck's pr
 out on both sides; at mnist-8k they matter.
 
 {steps_table(found)}
+
+### A backward pass in one kernel
+
+timit-400k at B = 8192, {ROWS} rows by {UNITS} units, columns rounded up to 16. "One pass" is a count, not a kernel: blocks own
+{UNITS} units and make dz as well, 3k + 2C multiply-adds in place of 4k + 3C. Each adds its part of dz to that of the others.
+
+{ways_table(found, "timit-400k", 8192)}
 """

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gpu_model import ROOT
 from gpu_model.counts import Blocks, Counts
 from gpu_model.launches import ALL_KEPT, HALF_KEPT, Launchers, Shape
+from gpu_model.one_pass import slabs, ways
 from gpu_model.rates import Call, memory_bytes
 from gpu_model.steps import Step
 from gpu_model.units import LANES_A_CYCLE, RATE, UNITS
@@ -181,6 +182,22 @@ def steps_table(found: Model) -> str:
     return table((
         "shape", "B", "ours, ms", "torch.compile, ms", "of which products bind", "ratio", "goal", "goal met", "our longest call, its cost",
     ), rows)  # fmt: skip
+
+
+def ways_table(found: Model, name: str, B: int) -> str:
+    """A backward pass in two kernels and in one."""
+    rows, units = (found.calls[op, name, B, ALL_KEPT] for op in BACKWARD)
+    H, lines = rows.shape.H, []
+    for way in ways(rows, units):
+        total, cycles = slabs(B, H), way.cycles
+        tightest = max(cycles, key=lambda unit: cycles[unit])
+        cells = [f"**{number(cycles[unit])}**" if unit == tightest else number(cycles[unit]) for unit in cycles]
+        lines.append((
+            way.name, f"{2 * way.multiply_adds * total / 1e12:.2f}", f"{way.shared * total / 1e9:,.0f}", f"{way.l2 * total / 1e9:.0f}",
+            f"{way.dz_sums * total / 1e9:.0f}", *cells, f"{way.seconds(B, H) * 1e3:.1f}",
+        ))  # fmt: skip
+    header = ("way", "TFLOP", "shared memory, GB", "L2, GB", "of it sums of dz", "tensor, cycles", "shared", "L2", "at least, ms")
+    return table(header, lines)
 
 
 def verdict(goal: float, low: float, high: float) -> str:
