@@ -159,7 +159,7 @@ def report(student, frames, logits):
 
 def race(student, taught, frames, batch):
     """Microseconds of processor time a row, of teacher and student."""
-    one_row = pm.Predictor(student, copy=False).predict
+    one_row = pm.Predictor(student).predict
     for part, predict in ((frames[:1], one_row), (np.resize(frames, (batch, SAMPLES)), student.predict)):
         slow, fast = microseconds(taught.logits, part), microseconds(lambda part, predict=predict: predict(features(part)), part)
         print(f"batch {len(part)}: teacher {slow:.0f} us a row, student {fast:.0f} us, {slow / fast:.0f} times faster;", end="")

@@ -302,6 +302,26 @@ def test_the_compiled_class_refuses_what_it_would_read_outside_of():
         few.predict(np.zeros((1, 4)))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [1, 8])
+def test_weights_laid_out_for_few_rows_are_not_slow(isa, dtype, rows, threads):
+    """Vectors that are longer than a register cost eight times as much and more, when compilers put them into memory."""
+    student = Student(784, 8192, 10, rank=128, seed=0)
+    x = np.random.default_rng(0).standard_normal((rows, 784), np.float32)
+
+    def seconds(predictor):
+        took = []
+        for _ in range(30):
+            started = time.thread_time()
+            predictor.predict(x)
+            took.append(time.thread_time() - started)
+        return min(took)
+
+    threads(1)
+    assert seconds(Predictor(student, dtype=dtype)) < 4 * seconds(Predictor(student, copy=False))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [63, 64, 65, 128, 129, 1000])
 def test_any_number_of_rows(dtype, rows):

@@ -10,9 +10,12 @@ namespace MIMIC_ISA {
 
 constexpr int kServed = 16;  // lanes of packed weights
 
-using Served = Vector<float, kServed>;
-using ServedInt = Vector<int32_t, kServed>;
-using ServedWord = Vector<uint32_t, kServed>;
+// Registers of the instruction set, of which some make up the lanes: compilers put longer vectors into memory.
+using Served = Vector<float>;
+using ServedInt = Vector<int32_t>;
+using ServedWord = Vector<uint32_t>;
+constexpr int kRegister = kLanes<float>;
+static_assert(kServed % kRegister == 0, "whole registers");
 
 // How many bytes ahead panels are prefetched: none where the weights fit a cache, which are read faster so.
 MIMIC_INLINE ptrdiff_t ahead_in(int64_t weight_bytes) { return weight_bytes > (8 << 20) ? 16 << 10 : 0; }
@@ -29,15 +32,14 @@ MIMIC_INLINE void each_few(int64_t rows, Four four, Two two, One one) {
 template <int N>
 using Count = std::integral_constant<int, N>;
 
-// f(V, c) for all columns of rows that are whole vectors: V vectors from column c on, as many as registers hold sums
-// for.
+// f(V, c) for all columns of rows that are whole lanes: V registers from column c on, as many as there are for sums.
 template <class F>
 MIMIC_INLINE void each_columns(int64_t row, F f) {
   int64_t c = 0;
   const auto go = [&](auto V) {
-    for (; c + V.value * kServed <= row; c += V.value * kServed) f(V, c);
+    for (; c + V.value * kRegister <= row; c += V.value * kRegister) f(V, c);
   };
-  if constexpr (kLanes<float> == kServed) go(Count<12>());
+  if constexpr (kRegister == kServed) go(Count<12>());
   go(Count<6>()), go(Count<3>()), go(Count<1>());
 }
 

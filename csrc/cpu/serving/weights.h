@@ -6,7 +6,7 @@
 namespace mimic {
 namespace MIMIC_ISA {
 
-// The two bfloat16 of each of 16 words.
+// The two bfloat16 of each of a register's words.
 struct TwoBf16 {
   Served below, above;
 };
@@ -15,23 +15,26 @@ MIMIC_INLINE TwoBf16 two_bf16(const uint32_t* p) {
   return {same_bits<Served>(words << 16), same_bits<Served>(words & 0xFFFF0000u)};
 }
 
-// out (R, 32 units) from a panel [size][32].
+// out (R, 32 units) from a panel [size][32]: unit i of a register goes with unit i + 16.
 template <int R>
 void float_panel(const float* x, ptrdiff_t x_row, int64_t size, const float* panel, ptrdiff_t ahead, float* out,
                  ptrdiff_t out_row) {
-  Served first[R] = {}, second[R] = {};
-  for (int64_t i = 0; i < size; ++i, panel += kPanel) {
-    const float* const next = panel + ahead / ptrdiff_t(sizeof(float));
-    __builtin_prefetch(next, 0, 2);
-    __builtin_prefetch(next + kServed, 0, 2);
-    MIMIC_UNROLL for (int r = 0; r < R; ++r) {
-      first[r] += x[r * x_row + i] * load<Served>(panel);
-      second[r] += x[r * x_row + i] * load<Served>(panel + kServed);
+  for (int lane = 0; lane < kServed; lane += kRegister) {
+    Served first[R] = {}, second[R] = {};
+    const float* at = panel + lane;
+    for (int64_t i = 0; i < size; ++i, at += kPanel) {
+      const float* const next = at + ahead / ptrdiff_t(sizeof(float));
+      __builtin_prefetch(next, 0, 2);
+      __builtin_prefetch(next + kServed, 0, 2);
+      MIMIC_UNROLL for (int r = 0; r < R; ++r) {
+        first[r] += x[r * x_row + i] * load<Served>(at);
+        second[r] += x[r * x_row + i] * load<Served>(at + kServed);
+      }
     }
-  }
-  for (int r = 0; r < R; ++r) {
-    store(out + r * out_row, first[r]);
-    store(out + r * out_row + kServed, second[r]);
+    for (int r = 0; r < R; ++r) {
+      store(out + r * out_row + lane, first[r]);
+      store(out + r * out_row + lane + kServed, second[r]);
+    }
   }
 }
 
@@ -40,25 +43,28 @@ void float_panel(const float* x, ptrdiff_t x_row, int64_t size, const float* pan
 template <int R>
 void bf16_panel(const float* x, ptrdiff_t x_row, int64_t size, const uint32_t* panel, ptrdiff_t ahead, float* out,
                 ptrdiff_t out_row) {
-  constexpr int kChains = kLanes<float> == kServed ? 2 : 1;
-  Served below[kChains][R] = {}, above[kChains][R] = {};
-  const auto add = [&](int chain, int64_t i) {
-    __builtin_prefetch(panel + i * kServed + ahead / ptrdiff_t(sizeof(uint32_t)), 0, 2);
-    const TwoBf16 weights = two_bf16(panel + i * kServed);
-    MIMIC_UNROLL for (int r = 0; r < R; ++r) {
-      below[chain][r] += x[r * x_row + i] * weights.below;
-      above[chain][r] += x[r * x_row + i] * weights.above;
+  constexpr int kChains = kRegister == kServed ? 2 : 1;
+  for (int lane = 0; lane < kServed; lane += kRegister) {
+    Served below[kChains][R] = {}, above[kChains][R] = {};
+    const auto add = [&](int chain, int64_t i) {
+      const uint32_t* const at = panel + i * kServed + lane;
+      __builtin_prefetch(at + ahead / ptrdiff_t(sizeof(uint32_t)), 0, 2);
+      const TwoBf16 weights = two_bf16(at);
+      MIMIC_UNROLL for (int r = 0; r < R; ++r) {
+        below[chain][r] += x[r * x_row + i] * weights.below;
+        above[chain][r] += x[r * x_row + i] * weights.above;
+      }
+    };
+    int64_t i = 0;
+    for (; i + kChains <= size; i += kChains) {
+      MIMIC_UNROLL for (int chain = 0; chain < kChains; ++chain) add(chain, i + chain);
     }
-  };
-  int64_t i = 0;
-  for (; i + kChains <= size; i += kChains) {
-    MIMIC_UNROLL for (int chain = 0; chain < kChains; ++chain) add(chain, i + chain);
-  }
-  for (; i < size; ++i) add(0, i);
-  for (int r = 0; r < R; ++r) {
-    for (int chain = 1; chain < kChains; ++chain) below[0][r] += below[chain][r], above[0][r] += above[chain][r];
-    store(out + r * out_row, below[0][r]);
-    store(out + r * out_row + kServed, above[0][r]);
+    for (; i < size; ++i) add(0, i);
+    for (int r = 0; r < R; ++r) {
+      for (int chain = 1; chain < kChains; ++chain) below[0][r] += below[chain][r], above[0][r] += above[chain][r];
+      store(out + r * out_row + lane, below[0][r]);
+      store(out + r * out_row + lane + kServed, above[0][r]);
+    }
   }
 }
 
@@ -106,8 +112,8 @@ void stored_products(Storage storage, ptrdiff_t ahead, int64_t rows, const float
   }
 }
 
-// y[c] = sum over units of h[u] W[u][c] for 16 V columns from `begin` on and N slabs; rows of W are whole vectors.
-// A word holds two units, the last one perhaps only one.
+// y[c] = sum over units of h[u] W[u][c] for V registers of columns from `begin` on and N slabs; rows of W are whole
+// lanes. A word holds two units, the last one perhaps only one.
 template <class E, int N, int V>
 void served_columns(int64_t units, const Streams<float, E>& s, int64_t W_row, int64_t begin) {
   constexpr bool kWords = std::is_same<E, uint32_t>::value;
@@ -118,20 +124,20 @@ void served_columns(int64_t units, const Streams<float, E>& s, int64_t W_row, in
     MIMIC_UNROLL for (int n = 0; n < N; ++n) {
       const E* const W = s.W[n] + u / kUnits * W_row + begin;
       const float h = s.h[n][u], next_h = u + 1 < units ? s.h[n][u + 1] : 0;
-      MIMIC_UNROLL for (int j = 0; j < V; ++j) __builtin_prefetch(W + ahead + j * kServed, 0, 2);
+      MIMIC_UNROLL for (int j = 0; j < V; ++j) __builtin_prefetch(W + ahead + j * kRegister, 0, 2);
       MIMIC_UNROLL for (int j = 0; j < V; ++j) {
         if constexpr (kWords) {
-          const TwoBf16 weights = two_bf16(W + j * kServed);
+          const TwoBf16 weights = two_bf16(W + j * kRegister);
           sum[n][j] += h * weights.below;
           sum[n][j] += next_h * weights.above;
         } else {
-          sum[n][j] += h * load<Served>(W + j * kServed);
+          sum[n][j] += h * load<Served>(W + j * kRegister);
         }
       }
     }
   }
   for (int n = 0; n < N; ++n) {
-    MIMIC_UNROLL for (int j = 0; j < V; ++j) store(s.y[n] + begin + j * kServed, sum[n][j]);
+    MIMIC_UNROLL for (int j = 0; j < V; ++j) store(s.y[n] + begin + j * kRegister, sum[n][j]);
   }
 }
 

@@ -8,7 +8,7 @@ namespace MIMIC_ISA {
 
 // How many panels of a matrix are multiplied by one row at once: enough independent sums to hide the latency of a
 // multiply-add, as far as registers reach. Several panels are several streams, too, which are read faster than one.
-constexpr int kPanelsAtOnce = kLanes<float> == kServed ? 4 : 2;
+constexpr int kPanelsAtOnce = kRegister == kServed ? 4 : 2;
 
 // Vectors as 16-bit integers: value / `step` + 2^15, in two digits of 8 bits. A vector that is not finite has step
 // NaN, and so will its products.
@@ -24,32 +24,32 @@ inline void digits_of(int64_t rows, int64_t size, const float* x, int64_t x_row,
   for (int64_t r = 0; r < rows; ++r) {
     const float* const v = x + r * x_row;
     const auto values = [=](int64_t i) {
-      if (i + kServed <= size) return load<Served>(v + i);
+      if (i + kRegister <= size) return load<Served>(v + i);
       Served last = {};
       __builtin_memcpy(&last, v + i, size_t(size - i) * sizeof(float));
       return last;
     };
     Served magnitudes = {}, zeros = {};
-    for (int64_t i = 0; i < size; i += kServed) {
+    for (int64_t i = 0; i < size; i += kRegister) {
       const Served a = values(i), magnitude = a < 0 ? -a : a;
       magnitudes = magnitude > magnitudes ? magnitude : magnitudes;
       zeros += a * 0;  // NaN where any value is not finite
     }
     float largest = 0, sum = 0;
-    for (int i = 0; i < kServed; ++i) {
+    for (int i = 0; i < kRegister; ++i) {
       largest = magnitudes[i] > largest ? magnitudes[i] : largest;
       sum += zeros[i];
     }
     const bool tiny = largest < 1e-30f;  // whose inverse may be infinite: taken for zeros
     to.step[r] = (tiny ? 0 : largest / 32767) + sum;
     const float inverse = tiny ? 0 : 32767 / largest;
-    for (int64_t i = 0; i < size; i += kServed) {
+    for (int64_t i = 0; i < size; i += kRegister) {
       const Served scaled = sum == 0 ? values(i) * inverse : Served{};
       const Served half = scaled < 0 ? Served{} - 0.5f : Served{} + 0.5f;
       const ServedInt digit = __builtin_convertvector(scaled + half, ServedInt) + 32768;
       const int64_t at = r * digits_row(size) + i;
-      store(to.high + at, __builtin_convertvector(digit >> 8, Vector<uint8_t, kServed>));
-      store(to.low + at, __builtin_convertvector(digit & 255, Vector<uint8_t, kServed>));
+      store(to.high + at, __builtin_convertvector(digit >> 8, Vector<uint8_t, kRegister>));
+      store(to.low + at, __builtin_convertvector(digit & 255, Vector<uint8_t, kRegister>));
     }
   }
 }
@@ -76,14 +76,16 @@ MIMIC_INLINE Served of_digits(ServedInt high, ServedInt low, ServedInt total) {
   return __builtin_convertvector(high - 128 * total, Served) * 256.0f + __builtin_convertvector(low, Served);
 }
 
-// Words that hold four steps of 16 units. The next four steps are `step` values on, the next 16 units `panel` values.
+// Words that hold four steps of a unit. The next four steps are `step` values on; the next register is `panel` values
+// and `units` units on.
 struct Int8Panels {
   const int8_t* values;
   ptrdiff_t step, panel, ahead;
   const int32_t* total;  // of each unit's values
+  ptrdiff_t units;
 };
 
-// out (R, P x 16 units), not yet scaled, of rows from r0 on.
+// out (R, P registers of units), not yet scaled, of rows from r0 on.
 template <bool kVnni, int R, int P>
 void int8_panels(const Digits& x, int64_t r0, int64_t size, const Int8Panels& M, float* out, ptrdiff_t out_row) {
   ServedInt high[R][P] = {}, low[R][P] = {};
@@ -101,9 +103,9 @@ void int8_panels(const Digits& x, int64_t r0, int64_t size, const Int8Panels& M,
     }
   }
   for (int p = 0; p < P; ++p) {
-    const ServedInt total = load<ServedInt>(M.total + p * kServed);
+    const ServedInt total = load<ServedInt>(M.total + p * M.units);
     for (int r = 0; r < R; ++r) {
-      store(out + r * out_row + p * kServed, of_digits(high[r][p], low[r][p], total) * x.step[r0 + r]);
+      store(out + r * out_row + p * M.units, of_digits(high[r][p], low[r][p], total) * x.step[r0 + r]);
     }
   }
 }
@@ -115,7 +117,10 @@ void int8_products(ptrdiff_t ahead, int64_t rows, const Digits& x, int64_t size,
   const int64_t panel = padded4(size) * kServed, many = kPanelsAtOnce * kServed;
   const auto multiply = [&](auto kernel, int64_t r, int64_t u) {
     const int8_t* const values = static_cast<const int8_t*>(M.values) + (begin + u) / kServed * panel;
-    kernel(x, r, size, {values, 4 * kServed, panel, ahead, M.total + begin + u}, out + r * out_row + u, out_row);
+    for (int lane = 0; lane < kServed; lane += kRegister) {
+      const Int8Panels panels = {values + 4 * lane, 4 * kServed, panel, ahead, M.total + begin + u + lane, kServed};
+      kernel(x, r, size, panels, out + r * out_row + u + lane, out_row);
+    }
   };
   for (int64_t u = 0; u < units; u += many) {
     const int64_t end = least(u + many, units);
@@ -145,7 +150,7 @@ void int8_outputs(const Slab& slab, int64_t slab_size, const float* h, const Sto
   const int32_t* const total = W.total + slab.begin / slab_size * W_row;
   const ptrdiff_t ahead = ceil_div(kBytesAhead, 4 * W_row) * 4 * W_row;
   each_columns(W_row, [&](auto V, int64_t c) {
-    const Int8Panels columns = {values + 4 * c, 4 * W_row, 4 * kServed, ahead, total + c};
+    const Int8Panels columns = {values + 4 * c, 4 * W_row, 4 * kRegister, ahead, total + c, kRegister};
     int8_panels<kVnni, 1, V.value>(digits, 0, slab.units, columns, y + c, 0);
   });
 }
