@@ -32,9 +32,10 @@ _DNN = FrameDeepRecipe(
 )
 _FEW_CNN = replace(_CNN, nets=2, convolutions=(Convolution(4, (8, 15), (4, 1)),), hidden=(16,))
 _FEW_DNN = replace(_DNN, hidden=(16,))
-_LABELS = Training("cross_entropy", 1e-3, 1, 128, weight_decay=0.01, dropout=0.3)
-_MIMIC = Training("mimic", 2e-3, 1, 128)
-_CLEAN_EPOCHS = 3  # of recordings alone: as many steps as an epoch of recordings and copies
+_EPOCHS = 2  # of recordings and copies
+_LABELS = Training("cross_entropy", 1e-3, _EPOCHS, 128, weight_decay=0.01, dropout=0.3)
+_MIMIC = Training("mimic", 2e-3, _EPOCHS, 128)
+_CLEAN_EPOCHS = 3 * _EPOCHS  # of recordings alone: as many steps, as recordings are a third of the rows
 
 
 class Speech(Experiment):
