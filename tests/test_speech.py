@@ -37,6 +37,17 @@ def test_a_recording_comes_back(kind, tmp_path):
     np.testing.assert_array_equal(back, samples)
 
 
+def test_a_recording_is_what_its_content_says(tmp_path):
+    """Not its name: libsndfile takes any bytes for samples where a name ends in .raw."""
+    samples = np.float32([0, 0.5, -1])
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    (tmp_path / "a.wav").rename(tmp_path / "a.raw")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.raw", RATE), samples)
+    (tmp_path / "b.raw").write_bytes(bytes(100))
+    with pytest.raises(FileFormatError, match=r"b\.raw': expected a WAV or NIST SPHERE file"):
+        read_audio(tmp_path / "b.raw", RATE)
+
+
 def test_a_sphere_header_written_by_hand(tmp_path):
     """As TIMIT's own files have it: https://www.nist.gov, 1,024 bytes of text, then samples."""
     lines = ["NIST_1A", "   1024", "channel_count -i 1", "sample_count -i 3", "sample_rate -i 16000", "sample_n_bytes -i 2"]

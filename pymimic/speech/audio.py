@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from typing import Any
@@ -41,19 +42,18 @@ def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
     where = f"path: {os.fspath(path)!r}"
     demand_plain(path, "path")
     with open(path, "rb") as file:
-        head = file.read(_NIST_HEADER)
-        file.seek(0)
-        try:
-            with soundfile.SoundFile(file) as sound:
-                if sound.format not in _FORMATS:
-                    raise FileFormatError(f"{where}: expected a WAV or NIST SPHERE file, got {sound.format}")
-                for what, want, have in (("samples a second", rate, sound.samplerate), ("channel", 1, sound.channels)):
-                    if want != have:
-                        raise FileFormatError(f"{where}: expected {want} {what}, got {have}")
-                _demand_whole(where, sound, head)
-                samples: Array = sound.read(dtype="float32")
-        except soundfile.LibsndfileError as error:
-            raise FileFormatError(f"{where}: expected a WAV or NIST SPHERE file, got another or a damaged one ({error})") from None
+        content = io.BytesIO(file.read())  # which has no name, from which soundfile would guess a format
+    try:
+        with soundfile.SoundFile(content) as sound:
+            if sound.format not in _FORMATS:
+                raise FileFormatError(f"{where}: expected a WAV or NIST SPHERE file, got {sound.format}")
+            for what, want, have in (("samples a second", rate, sound.samplerate), ("channel", 1, sound.channels)):
+                if want != have:
+                    raise FileFormatError(f"{where}: expected {want} {what}, got {have}")
+            _demand_whole(where, sound, content.getbuffer()[:_NIST_HEADER].tobytes())
+            samples: Array = sound.read(dtype="float32")
+    except soundfile.LibsndfileError as error:
+        raise FileFormatError(f"{where}: expected a WAV or NIST SPHERE file, got another or a damaged one ({error})") from None
     if len(samples) == 0:
         raise FileFormatError(f"{where}: expected samples, got none")
     if not np.isfinite(samples).all():
