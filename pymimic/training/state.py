@@ -116,7 +116,7 @@ class TrainingState:
             standardised = {name: bool(configuration[f"standardise_{name}"]) for name in ("inputs", "targets")}
             best = configuration["keep_best"] and history.best_epoch is not None
             groups = demand_groups(flat, learner, state.step, best, standardised, averaged)
-            if have["data"] == configuration["data"] and (logits := both(rows[1])[0]) is not None:
+            if have.get("data") == configuration["data"] and (logits := both(rows[1])[0]) is not None:
                 demand_standardisation(groups["targets"], logits, configuration["rows"])
         demand_epochs(path, state.reached, epochs)
         inputs, targets = groups["inputs"], groups["targets"]
