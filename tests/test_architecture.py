@@ -23,6 +23,7 @@ FLOORS = (
         "pymimic.errors",
         "pymimic.foreign",
         "pymimic.formats",
+        "pymimic.packages",
         "pymimic.plan",
         "pymimic.progress",
         "pymimic.tables",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..packages import package
 from ..targets import replacing
 from .report import duration, ours, races
 from .suite import OURS, Row
@@ -15,10 +16,7 @@ _OURS_COLOUR, _OTHERS_COLOUR, _BF16_COLOUR = "#1f6f8b", "#b8b8b8", "#d9a441"
 
 def demand_matplotlib() -> None:
     """Find out before the work that it cannot be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError("plot: expected matplotlib to be there: pip install matplotlib") from None
+    package("plot", "matplotlib")
 
 
 def draw(result: Row, path: Path) -> None:

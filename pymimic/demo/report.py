@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..packages import package
 from ..targets import replacing
 from .measure import TIMINGS, Model
 from .run import Result
@@ -108,10 +109,7 @@ def write_json(result: Result, path: Path) -> None:
 
 def demand_matplotlib() -> Any:
     """What draws; ImportError says what to install for it."""
-    module = _try_import("matplotlib.figure")
-    if module is None:
-        raise ImportError("plot: expected matplotlib to be there: pip install matplotlib")
-    return module
+    return package("plot", "matplotlib.figure")
 
 
 def draw(result: Result, path: Path) -> None:

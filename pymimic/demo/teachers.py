@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import time
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from ..data.classifier import from_sklearn
 from ..data.generators import Generate, fresh_cases
 from ..data.teacher import Ensemble, Teacher
 from ..optimizer import AdamW, cosine, warm_up
+from ..packages import package
 from ..threads import get_num_threads
 from ..training.convnet import ConvNet
 from ..training.convolution import Convolution
@@ -139,10 +139,7 @@ class ForestRecipe(TeacherRecipe):
     title = "trees"
 
     def demand_packages(self) -> None:
-        try:
-            importlib.import_module("sklearn")
-        except ImportError:
-            raise ImportError("data: expected scikit-learn to be there, as it makes the teacher: pip install scikit-learn") from None
+        package("data", "sklearn", "scikit-learn", "as it makes the teacher")
 
     def askers(self) -> int:
         return get_num_threads()  # support vectors use one core each

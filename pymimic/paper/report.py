@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import io
 import math
 import statistics
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..backends.interface import Array
 from ..formats import begins_with, demand_replaceable
+from ..packages import package
 from ..targets import replacing
 from .answers import answers
 from .claims import reproduced
@@ -94,10 +94,7 @@ def demand_page_or_none(path: Path) -> None:
 def demand_packages() -> None:
     """ImportError says what to install."""
     for name in ("jinja2", "matplotlib"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            raise ImportError(f"paper: expected {name} to be there: pip install {name}") from None
+        package("paper", name)
 
 
 def section(experiment: Experiment) -> Section:
@@ -123,8 +120,7 @@ def section(experiment: Experiment) -> Section:
 
 def write(path: Path, figures: Figures, sections: Sequence[Section], about: str) -> None:
     """The page, the answers first."""
-    jinja2: Any = importlib.import_module("jinja2")
-    template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
+    template = package("paper", "jinja2").Environment(autoescape=True).from_string(_TEMPLATE)
     text = template.render(
         title=_TITLE,
         about=about,
@@ -180,7 +176,7 @@ def _plot(ledger: Ledger, part: str, groups: dict[str, list[Line]]) -> str:
 
 
 def _figure(width: float, height: float) -> Any:
-    return importlib.import_module("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+    return package("paper", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
 
 
 def _images(images: Array) -> Any:

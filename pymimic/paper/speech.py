@@ -11,8 +11,8 @@ from ..data.teacher import Teacher
 from ..demo.recipes import Munged, Recipe
 from ..demo.setting import Seeds, Setting, Shape
 from ..demo.students import Training
+from ..packages import package
 from ..speech.fsdd import SPEAKERS
-from ..speech.packages import package
 from ..training.convolution import Convolution
 from .cases import named
 from .digits import DigitSetting, Split, recordings_at, spoken
@@ -57,7 +57,7 @@ class Speech(Experiment):
 
     def demand(self) -> None:
         for module in ("librosa", "soundfile"):
-            package(module)
+            package("speech", module)
         if self.path is None:
             raise ValueError("path: expected the folder with FSDD's recordings, got none")
         recordings_at(self.path, self.fast)

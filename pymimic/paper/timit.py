@@ -15,8 +15,8 @@ from ..demo.datasets import Rows
 from ..demo.recipes import Munged, Recipe
 from ..demo.setting import Seeds, Setting, Shape
 from ..demo.students import Training
+from ..packages import package
 from ..speech import synthetic
-from ..speech.packages import package
 from ..speech.recordings import Recording, read
 from ..speech.scoring import STATE_COUNT, Decoder, phone_error_rate
 from ..speech.timit import Corpus, Utterance, open_corpus
@@ -101,7 +101,7 @@ class Timit(Experiment):
 
     def demand(self) -> None:
         for module in ("librosa", "soundfile", "rapidfuzz", "scipy"):
-            package(module)
+            package("speech", module)
         self.corpus  # noqa: B018 - whatever is missing is missed here
 
     @cached_property

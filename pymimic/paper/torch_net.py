@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..data.cases import Cases
 from ..demo.students import Training
 from ..nets.integers import Rounding
 from ..nets.net import Net
+from ..packages import package
 
 _ROWS = 500  # that the module gets at a time
 _KINDS = ("deep", "shallow")
@@ -21,10 +21,7 @@ _KINDS = ("deep", "shallow")
 
 def demand_torch() -> None:
     """ImportError says what to install."""
-    try:
-        importlib.import_module("torch")
-    except ImportError:
-        raise ImportError("paper: expected torch to be there, as it makes cifar10's nets: pip install torch") from None
+    package("paper", "torch", why="as it makes cifar10's nets")
 
 
 class TorchNet(Net):

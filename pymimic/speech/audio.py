@@ -13,7 +13,7 @@ from .. import _check
 from ..backends.interface import Array
 from ..errors import FileFormatError
 from ..foreign import demand_plain
-from .packages import package
+from ..packages import package
 
 _FORMATS = {"WAV": "WAV", "WAVEX": "WAV", "NIST": "NIST SPHERE"}
 _NIST_HEADER = 1024  # bytes
@@ -37,7 +37,7 @@ def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
     ImportError
         soundfile is missing.
     """
-    soundfile = package("soundfile")
+    soundfile = package("speech", "soundfile")
     rate = _check.integer("rate", rate, 1, 1 << 31)
     where = f"path: {os.fspath(path)!r}"
     demand_plain(path, "path")

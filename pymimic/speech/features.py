@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from .packages import package
+from ..packages import package
 
 COLUMNS = 123
 """40 filters and the energy, and their first and second differences."""
@@ -47,7 +47,7 @@ def filterbanks(samples: Array, rate: int) -> Array:
     ImportError
         librosa is missing.
     """
-    features = package("librosa.feature")
+    features = package("speech", "librosa.feature")
     rate = _check.integer("rate", rate, 8000, 1 << 31)
     array = _check.data_array("samples", samples)
     _check.float_dtype("samples", array)

@@ -9,7 +9,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..data.generators import keep
-from .packages import package
+from ..packages import package
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Perturb:
     def __call__(self, samples: Array, rate: int, rng: np.random.Generator) -> Array:
         """A new recording (n',) float32 of samples (n,) float32; ImportError where librosa is missing."""
         factor = float(np.exp(rng.uniform(-self.speed, self.speed)))
-        y: Array = package("librosa").resample(samples, orig_sr=rate * factor, target_sr=rate, res_type="soxr_hq")
+        y: Array = package("speech", "librosa").resample(samples, orig_sr=rate * factor, target_sr=rate, res_type="soxr_hq")
         begin, end = (round(rate * rng.uniform(-self.shift, self.shift)) for _ in range(2))
         y = np.pad(y[max(0, -begin) : len(y) - max(0, -end)], (max(0, begin), max(0, end)))
         if self.noise is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..numerics import log_softmax
-from .packages import package
+from ..packages import package
 from .phones import NUMBERS, PHONES, SILENCE, STATES, folded
 from .segments import Segment
 from .viterbi import best_path
@@ -124,7 +124,7 @@ def phone_error_rate(hypotheses: Sequence[Sequence[str]], references: Sequence[S
     ImportError
         rapidfuzz is missing.
     """
-    distance = package("rapidfuzz.distance").Levenshtein.distance
+    distance = package("speech", "rapidfuzz.distance").Levenshtein.distance
     if len(hypotheses) != len(references):
         raise ValueError(f"hypotheses: expected {len(references)}, as there are references, got {len(hypotheses)}")
     pairs = [(folded(one), folded(other)) for one, other in zip(hypotheses, references)]

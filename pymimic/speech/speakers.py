@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..backends.interface import Array
-from .packages import package
+from ..packages import package
 from .timit import RATE
 
 _VOICES = {
@@ -53,7 +53,7 @@ class Speaker:
 
     def recorded(self, samples: Array, rng: np.random.Generator) -> Array:
         """Clean samples (n,) as they are recorded, (n / tract,) float32: the tract, the room, the microphone, noise."""
-        signal = package("scipy.signal")
+        signal = package("speech", "scipy.signal")
         voiced = signal.resample_poly(samples, self.tract.denominator, self.tract.numerator)
         times = np.arange(round(self.room * RATE)) / RATE
         echo = _ECHO * rng.standard_normal(len(times)) * np.exp(-6.9 * times / self.room)

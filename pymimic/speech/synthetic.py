@@ -24,11 +24,11 @@ import numpy as np
 
 from .. import _check
 from ..foreign import printable
+from ..packages import package
 from ..progress import Progress
 from ..targets import expanded, replacing
 from ..threads import get_num_threads
 from .audio import read_audio
-from .packages import package
 from .segments import Segment, write_segments
 from .speakers import Speaker, drawn
 from .timit import MARK, PARTS, RATE, read_lists
@@ -138,7 +138,7 @@ def _mark(root: Path, speakers: dict[str, list[str]], each: int, seed: int) -> N
 
 def _speak(flite: str, stem: Path, speaker: Speaker, text: str, stream: np.random.SeedSequence) -> None:
     """Write one sentence's .TXT, .WAV and, as a sign that it is whole, last its .PHN."""
-    soundfile = package("soundfile")
+    soundfile = package("speech", "soundfile")
     stem.parent.mkdir(parents=True, exist_ok=True)
     options = (f"duration_stretch={speaker.stretch:.4f}", f"int_f0_target_mean={speaker.pitch:.2f}")
     flags = [word for option in options for word in ("--setf", option)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
-from .packages import package
+from ..packages import package
 
 _STEPS = np.array([[1, 0], [1, 1]])  # to the next frame: stay in the state, or go on to the next
 
@@ -27,7 +27,7 @@ def align(log_likelihood: Array) -> Array:
         librosa is missing.
     """
     cost, _ = _costs(_demanded(log_likelihood))
-    _, path = package("librosa.sequence").dtw(C=cost, step_sizes_sigma=_STEPS)
+    _, path = package("speech", "librosa.sequence").dtw(C=cost, step_sizes_sigma=_STEPS)
     return np.asarray(path[::-1, 1], np.int64)
 
 
@@ -40,7 +40,7 @@ def word_score(log_likelihood: Array) -> float:
     if len(array) < array.shape[1]:
         return -np.inf
     cost, most = _costs(array)
-    reached = package("librosa.sequence").dtw(C=cost, step_sizes_sigma=_STEPS, backtrack=False)
+    reached = package("speech", "librosa.sequence").dtw(C=cost, step_sizes_sigma=_STEPS, backtrack=False)
     return float(most - reached[-1, -1])
 
 
@@ -70,7 +70,7 @@ def best_path(log_likelihood: Array, transition: Array, initial: Array) -> tuple
             raise ValueError(f"{name}: expected probabilities whose sum is 1, got {value.min():g} to {value.max():g}")
     largest = array.max(axis=1)
     shares = np.exp(array - largest[:, None]).T
-    states, score = package("librosa.sequence").viterbi(
+    states, score = package("speech", "librosa.sequence").viterbi(
         shares, np.asarray(transition, np.float64), p_init=np.asarray(initial, np.float64), return_logp=True
     )
     return np.asarray(states, np.int64), float(np.squeeze(score) + largest.sum())
