@@ -14,6 +14,7 @@ from pymimic.demo.students import Training
 from pymimic.paper import answers, cifar10, cifar10_images, run, run_paper
 from pymimic.paper.cifar10_images import SHAPE, Crop
 from pymimic.paper.figures import Figures
+from pymimic.paper.teachers import Kept
 
 FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
 FEW = 20  # records in each file
@@ -213,8 +214,8 @@ class TestNets:
 
     def test_teachers_are_kept_net_by_net(self, tmp_path, monkeypatch):
         data = blobs()
-        recipe = cifar10.ConvnetsOfTorch((4, 4, 4, 4), 2, Training("cross_entropy", 1e-2, 1, 20), 3, tmp_path)
-        fit, made = cifar10.ConvnetsOfTorch.fit, []
+        recipe = Kept(cifar10.ConvnetsOfTorch((4, 4, 4, 4), 2, Training("cross_entropy", 1e-2, 1, 20), 3), tmp_path)
+        fit, made = cifar10.ConvnetsOfTorch.fit_one, []
 
         def stop_at_the_third(self, *arguments):
             if len(made) == 2:
@@ -223,7 +224,7 @@ class TestNets:
             return fit(self, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(cifar10.ConvnetsOfTorch, "fit", stop_at_the_third)
+            patch.setattr(cifar10.ConvnetsOfTorch, "fit_one", stop_at_the_third)
             with pytest.raises(KeyboardInterrupt):
                 recipe(data, data.train, 5)
         kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

@@ -172,7 +172,7 @@ def test_a_kept_teacher_is_trained_once(tmp_path, monkeypatch):
     other = kept(data, data.train, 4).teacher.logits(data.test.x)
     on_others = kept(data, data.validation, 3).teacher.logits(data.test.x)
     assert len({logits.tobytes() for logits in (first, other, on_others)}) == 3
-    monkeypatch.setattr(DeepRecipe, "fit", None)  # is not called again
+    monkeypatch.setattr(DeepRecipe, "fit_one", None)  # is not called again
     assert np.array_equal(kept(data, data.train, 3).teacher.logits(data.test.x), first)
     assert np.array_equal(kept(data, data.train, 4).teacher.logits(data.test.x), other)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..backends.interface import Array
 from ..data.generate import munge
@@ -54,8 +54,8 @@ class Recipe:
     hidden: int
     rank: int | None
     teacher: TeacherRecipe
-    generate: Munged | Deformed
-    students: dict[str, Way]  # by their names in JSON; "labels" and "mimic" are among them
+    generate: Munged | Deformed = Munged(0, 0.5, 1.0)  # no copies
+    students: dict[str, Way] = field(default_factory=dict)  # the demo's, by their names in JSON; "labels" and "mimic" are among them
     folds: int = 0  # in which the labelled rows get their logits from teachers not fitted on them; 0: from the teacher itself
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from ..data.classifier import from_sklearn
 from ..data.generators import Generate, fresh_cases
 from ..data.teacher import Ensemble, Teacher
+from ..nets.net import Net
 from ..optimizer import AdamW, cosine, warm_up
 from ..packages import package
 from ..threads import get_num_threads
@@ -62,9 +63,38 @@ class TeacherRecipe(ABC):
         """Fit on `train`. Of the set, the validation rows are only looked at, for the curve, and decide nothing."""
 
 
+class SeveralNets(TeacherRecipe):
+    """Nets that are trained one by one, whose logits are averaged."""
+
+    nets: int
+    kind: ClassVar[type[Net]]
+    noun: ClassVar[str]
+
+    @property
+    def title(self) -> str:
+        return f"{self.nets} {self.noun}{'s' if self.nets > 1 else ''}"
+
+    @abstractmethod
+    def fit_one(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> Net:
+        """One of the nets, with the seed of its own."""
+
+    def seeds(self, seed: int) -> list[int]:
+        """The nets' own, from the teacher's."""
+        return [int(stream.generate_state(1)[0]) for stream in np.random.SeedSequence(seed).spawn(self.nets)]
+
+    def curve(self, nets: Sequence[Any]) -> list[float]:
+        """Validation accuracy after each epoch, the nets' mean; empty where it is not known."""
+        return []
+
+    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
+        started = time.perf_counter()
+        nets = [self.fit_one(data, train, own, device) for own in self.seeds(seed)]
+        return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, self.curve(nets))
+
+
 @dataclass(frozen=True)
-class NetsRecipe(TeacherRecipe):
-    """Nets of the library; the logits of several are averaged."""
+class NetsRecipe(SeveralNets):
+    """Nets of the library."""
 
     epochs: int
     nets: int = 1
@@ -77,35 +107,27 @@ class NetsRecipe(TeacherRecipe):
     input_dropout: float = 0.0
     augment: Generate | None = None  # makes new inputs of each batch's, of the same classes
 
-    kind: ClassVar[type[DeepNet] | type[ConvNet]]
-    noun: ClassVar[str]
-
-    @property
-    def title(self) -> str:
-        return f"{self.nets} {self.noun}{'s' if self.nets > 1 else ''}"
-
     @abstractmethod
     def fresh(self, data: Dataset, seed: int) -> DeepNet | ConvNet:
         """A net with fresh weights."""
 
-    def fit(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> list[DeepNet | ConvNet]:
-        """The nets alone."""
-        steps = -(-len(train.x) // self.batch_size) * self.epochs
-        nets = [self.fresh(data, int(stream.generate_state(1)[0])) for stream in np.random.SeedSequence(seed).spawn(self.nets)]
-        for net in nets:
-            rate = warm_up(cosine(self.learning_rate, steps), steps // 20)
-            net.to(device).fit(
-                *train, validation=data.validation, epochs=self.epochs, batch_size=self.batch_size, ema=self.ema, standardise="all",
-                optimizer=AdamW(rate, beta2=self.beta2, weight_decay=self.weight_decay),
-                augment=fresh_cases(self.augment) if self.augment else None,
-            )  # fmt: skip
-        return nets
-
-    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
-        started = time.perf_counter()
-        nets = self.fit(data, train, seed, device)
+    def curve(self, nets: Sequence[Any]) -> list[float]:
         curves = [[record.validation_accuracy or 0.0 for record in net.history] for net in nets]
-        return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, np.mean(curves, axis=0).tolist())
+        return [float(mean) for mean in np.mean(curves, axis=0)]
+
+    def optimizer(self, rows: int) -> AdamW:
+        """For a run over so many rows, of which a twentieth warms up."""
+        steps = -(-rows // self.batch_size) * self.epochs
+        rate = warm_up(cosine(self.learning_rate, steps), steps // 20)
+        return AdamW(rate, beta2=self.beta2, weight_decay=self.weight_decay)
+
+    def fit_one(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> DeepNet | ConvNet:
+        net = self.fresh(data, seed).to(device)
+        net.fit(
+            *train, validation=data.validation, epochs=self.epochs, batch_size=self.batch_size, ema=self.ema, standardise="all",
+            optimizer=self.optimizer(len(train.x)), augment=fresh_cases(self.augment) if self.augment else None,
+        )  # fmt: skip
+        return net
 
 
 @dataclass(frozen=True)

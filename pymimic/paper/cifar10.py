@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +15,14 @@ from ..data.generators import copies
 from ..data.teacher import Ensemble, centred
 from ..data.transfer import TransferSet
 from ..demo.datasets import Dataset, Rows
-from ..demo.measure import Size
-from ..demo.recipes import Munged, Recipe
+from ..demo.recipes import Recipe
 from ..demo.setting import Setting
 from ..demo.students import Trained, Training
-from ..demo.teachers import FittedTeacher, TeacherRecipe
+from ..demo.teachers import SeveralNets
 from .cases import named
 from .cifar10_images import OUTPUTS, SHAPE, Crop, cifar10
 from .experiment import Experiment, Run
+from .teachers import Kept
 from .torch_net import TorchNet, demand_torch
 
 
@@ -75,46 +73,26 @@ _T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
 
 
 @dataclass(frozen=True)
-class ConvnetsOfTorch(TeacherRecipe):
-    """Convolutional nets with dropout, kept in a folder one by one; their logits are averaged."""
+class ConvnetsOfTorch(SeveralNets):
+    """Convolutional nets with dropout."""
 
     widths: tuple[int, int, int, int]
     stride: int
     how: Training
     nets: int
-    folder: Path
     dropout: float = 0.3
-
-    @property
-    def title(self) -> str:
-        return f"{self.nets} convolutional nets"
+    noun, kind = "convolutional net", TorchNet
 
     def demand_packages(self) -> None:
         demand_torch()
 
-    def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
-        started = time.perf_counter()
-        digest = hashlib.sha256(repr((self.widths, self.stride, self.how, self.dropout, seed, train.x.shape)).encode())
-        for array in train:
-            digest.update(array.tobytes())
-        nets = []
-        for i, stream in enumerate(np.random.SeedSequence(seed).spawn(self.nets)):
-            path = self.folder / f"{digest.hexdigest()[:16]}-{i}.safetensors"
-            if not path.exists():
-                net = self.fit(LabelledSet(*train, data.outputs), int(stream.generate_state(1)[0]), device)
-                self.folder.mkdir(parents=True, exist_ok=True)
-                net.save(path)
-            nets.append(TorchNet.load(path).to(device))
-        return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, [])
-
-    def fit(self, cases: LabelledSet, seed: int, device: str) -> TorchNet:
-        """One of the nets."""
+    def fit_one(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> TorchNet:
         import torch
 
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             net = TorchNet("deep", SHAPE, OUTPUTS, widths=list(self.widths), stride=self.stride, dropout=self.dropout)
-        net.fit(cases, self.how, seed, device)
+        net.fit(LabelledSet(*train, data.outputs), self.how, seed, device)
         return net
 
 
@@ -141,10 +119,8 @@ class CIFAR10(Experiment):
 
     def recipe(self) -> Recipe:
         scale = self.scale
-        teacher = ConvnetsOfTorch(
-            scale.widths, scale.stride, self.shorter(scale.teaching), _NETS, self.folder / "nets" / f"{self._file}-teachers"
-        )
-        return Recipe(scale.hidden, scale.rank, teacher, Munged(0, 0.0, 1.0), {})
+        nets = ConvnetsOfTorch(scale.widths, scale.stride, self.shorter(scale.teaching), _NETS)
+        return Recipe(scale.hidden, scale.rank, Kept(nets, self.folder / "nets" / f"{self._file}-teachers"))
 
     def runs(self) -> Sequence[Run]:
         cases, labels = lru_cache(1)(self.cases), named("labels")

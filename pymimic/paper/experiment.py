@@ -143,7 +143,9 @@ class Experiment(ABC):
     def alone(self, recipe: NetsRecipe, setting: Setting) -> Trained[Net]:
         """One net of the recipe."""
         started, cpu_started = time.perf_counter(), time.process_time()
-        (net,) = replace(self.shorter(recipe), nets=1).fit(setting.data, setting.data.train, setting.seeds.teacher, setting.device)
+        one = replace(self.shorter(recipe), nets=1)
+        (own,) = one.seeds(setting.seeds.teacher)
+        net = one.fit_one(setting.data, setting.data.train, own, setting.device)
         curve = [record.validation_accuracy or 0.0 for record in net.history]
         return Trained(net, curve, curve[-1], time.perf_counter() - started, time.process_time() - cpu_started)
 

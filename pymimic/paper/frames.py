@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +17,6 @@ from ..demo.students import Trained, Training, train
 from ..demo.teachers import ConvRecipe, DeepRecipe, NetsRecipe
 from ..nets.student import Student
 from ..numerics import less_row_means
-from ..optimizer import AdamW, cosine, warm_up
 from ..speech.windows import FrameCases, Frames
 from ..training.convnet import ConvNet
 from ..training.deepnet import DeepNet
@@ -102,7 +100,7 @@ class FrameSetting(Setting):
 class FrameDeepRecipe(DeepRecipe):
     """Deep nets with dropout, on frames."""
 
-    def fit(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> list[DeepNet | ConvNet]:
+    def fit_one(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> DeepNet | ConvNet:
         return fit_on_frames(self, data, train, seed, device)
 
 
@@ -123,22 +121,18 @@ class FrameConvRecipe(ConvRecipe):
             seed=seed,
         )
 
-    def fit(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> list[DeepNet | ConvNet]:
+    def fit_one(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> DeepNet | ConvNet:
         return fit_on_frames(self, data, train, seed, device)
 
 
-def fit_on_frames(recipe: NetsRecipe, data: Dataset, train: Rows, seed: int, device: str) -> list[DeepNet | ConvNet]:
-    """The nets of a recipe, each with the weights of its best epoch by development rows."""
+def fit_on_frames(recipe: NetsRecipe, data: Dataset, train: Rows, seed: int, device: str) -> DeepNet | ConvNet:
+    """A net of a recipe, with the weights of its best epoch by development rows."""
     assert isinstance(data, FrameData)
-    cases, validation, steps = data.cases(train), data.cases(data.validation), -(-len(train.x) // recipe.batch_size) * recipe.epochs
-    seeds: Sequence[int] = [int(stream.generate_state(1)[0]) for stream in np.random.SeedSequence(seed).spawn(recipe.nets)]
-    nets = [recipe.fresh(data, own) for own in seeds]
-    for net, own in zip(nets, seeds):
-        net.set_standardisation(*data.frames.standards(train.x))
-        rate = warm_up(cosine(recipe.learning_rate, steps), steps // 20)
-        trainer = Trainer(
-            net.to(device), AdamW(rate, beta2=recipe.beta2, weight_decay=recipe.weight_decay), epochs=recipe.epochs,
-            batch_size=recipe.batch_size, loss="cross_entropy", seed=own, keep_best=True, monitor="accuracy", ema=recipe.ema, device=device,
-        )  # fmt: skip
-        net.history = trainer.fit(cases, validation)
-    return nets
+    net = recipe.fresh(data, seed)
+    net.set_standardisation(*data.frames.standards(train.x))
+    trainer = Trainer(
+        net.to(device), recipe.optimizer(len(train.x)), epochs=recipe.epochs, batch_size=recipe.batch_size, loss="cross_entropy",
+        seed=seed, keep_best=True, monitor="accuracy", ema=recipe.ema, device=device,
+    )  # fmt: skip
+    net.history = trainer.fit(data.cases(train), data.cases(data.validation))
+    return net

@@ -43,7 +43,7 @@ class Letter(Experiment):
     def recipe(self) -> Recipe:
         deep, trees = (replace(_DEEP, nets=1), 20) if self.fast else (_DEEP, 500)
         copies = 2 if self.fast else _COPIES[-1]
-        return Recipe(1024, None, Together((self.kept(deep), ForestRecipe(trees))), Munged(copies, 0.2, 5.0), {})
+        return Recipe(1024, None, Together((self.kept(deep), ForestRecipe(trees))), Munged(copies, 0.2, 5.0))
 
     def runs(self) -> Sequence[Run]:
         rows = 4_000 * (1 + _COPIES[-1])  # of which 20 epochs are trained

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..backends.interface import Array
 from ..data.cases import Cases
 from ..data.teacher import Teacher
-from ..demo.recipes import Munged, Recipe
+from ..demo.recipes import Recipe
 from ..demo.setting import Seeds, Setting, Shape
 from ..demo.students import Training
 from ..packages import package
@@ -63,7 +63,7 @@ class Speech(Experiment):
         recordings_at(self.path, self.fast)
 
     def recipe(self) -> Recipe:
-        return Recipe(*_SHAPE[:2], self.kept(_FEW_CNN if self.fast else _CNN), Munged(0, 0.5, 1.0), {})
+        return Recipe(*_SHAPE[:2], self.kept(_FEW_CNN if self.fast else _CNN))
 
     def runs(self) -> Sequence[Run]:
         labels, answers, shape = named("labels"), named("answers"), self._shape(_SHAPE)

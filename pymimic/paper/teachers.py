@@ -10,33 +10,38 @@ from pathlib import Path
 from ..data.teacher import Ensemble
 from ..demo.datasets import Dataset, Rows
 from ..demo.measure import Size
-from ..demo.teachers import FittedTeacher, NetsRecipe, TeacherRecipe
+from ..demo.teachers import FittedTeacher, SeveralNets, TeacherRecipe
 
 
 @dataclass(frozen=True)
 class Kept(TeacherRecipe):
-    """Nets of a recipe, kept in a folder by recipe, seed and training rows."""
+    """Nets of a recipe, each kept as soon as it is trained, in a folder by recipe, seed and training rows."""
 
-    recipe: NetsRecipe
+    recipe: SeveralNets
     folder: Path
 
     @property
     def title(self) -> str:
         return self.recipe.title
 
+    def demand_packages(self) -> None:
+        self.recipe.demand_packages()
+
     def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
         started = time.perf_counter()
         digest = hashlib.sha256(repr((self.recipe, seed, train.x.shape)).encode())
         for array in train:
             digest.update(array.tobytes())
-        paths = [self.folder / f"{digest.hexdigest()[:16]}-{i}.safetensors" for i in range(self.recipe.nets)]
-        if all(path.exists() for path in paths):
-            nets = [self.recipe.kind.load(path).to(device) for path in paths]
-        else:
-            nets = self.recipe.fit(data, train, seed, device)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for net, path in zip(nets, paths):
+        nets = []
+        for i, own in enumerate(self.recipe.seeds(seed)):
+            path = self.folder / f"{digest.hexdigest()[:16]}-{i}.safetensors"
+            if path.exists():
+                net = self.recipe.kind.load(path).to(device)
+            else:
+                net = self.recipe.fit_one(data, train, own, device)
+                self.folder.mkdir(parents=True, exist_ok=True)
                 net.save(path)
+            nets.append(net)
         return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, [])
 
 

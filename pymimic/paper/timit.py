@@ -12,7 +12,7 @@ import numpy as np
 from ..backends.interface import Array
 from ..data.teacher import Teacher
 from ..demo.datasets import Rows
-from ..demo.recipes import Munged, Recipe
+from ..demo.recipes import Recipe
 from ..demo.setting import Seeds, Setting, Shape
 from ..demo.students import Training
 from ..packages import package
@@ -112,7 +112,7 @@ class Timit(Experiment):
         return open_corpus(self.path)
 
     def recipe(self) -> Recipe:
-        return Recipe(*_NARROW[:2], self.kept(replace(_CNN, nets=2) if self.fast else _CNN), Munged(0, 0.5, 1.0), {})
+        return Recipe(*_NARROW[:2], self.kept(replace(_CNN, nets=2) if self.fast else _CNN))
 
     def runs(self) -> Sequence[Run]:
         labels, answers = named("labels"), named("answers")
