@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 import typer
 from magika import Magika
 from magika.types import Seekable
+from race import microseconds, race
 from scipy.special import softmax
 from sklearn.decomposition import PCA
 
@@ -110,16 +110,6 @@ def rows_of(folders, most, per_suffix, crops):
     return {"train": np.array(train), "mixed": np.array(test), "usual": np.array(usual)}
 
 
-def microseconds(function, argument, seconds=1.0):
-    """Of processor time per row, in the fastest of as many calls as the seconds allow: other work on the machine disturbs that least."""
-    took, end = [], time.perf_counter() + seconds
-    while len(took) < 2 or time.perf_counter() < end:
-        start = time.process_time()
-        function(argument)
-        took.append(time.process_time() - start)
-    return 1e6 * min(took) / len(argument)
-
-
 def learn(train, hidden, rank, epochs):
     """A student of the transfer set, its bottleneck begun by PCA."""
     student = pm.Student(INPUTS, hidden, train.outputs, rank)
@@ -144,7 +134,9 @@ def main(
     student = learn(sets.pop("train"), hidden, rank, epochs)
     student.save(out)
     report(student, sets)
-    race(student, taught, sets["mixed"].batch(np.arange(len(sets["mixed"])))[0], batch)
+    tested, _, _ = sets["mixed"].batch(np.arange(len(sets["mixed"])))
+    race(student, features, taught, tested, batch)
+    race_of_files(student, tested)
 
 
 def probabilities(logits):
@@ -174,14 +166,10 @@ def report(student, sets):
             print(f", of what magika tells its users {np.mean(answers(y) == answers(logits)):.4f}")
 
 
-def race(student, taught, rows, batch):
-    """Microseconds of processor time a row, of teacher and student."""
-    one_row = pm.Predictor(student).predict
-    for part, predict in ((rows[:1], one_row), (np.resize(rows, (batch, 2048)), student.predict)):
-        slow, fast = microseconds(taught.logits, part), microseconds(lambda part, predict=predict: predict(features(part)), part)
-        print(f"batch {len(part)}: teacher {slow:.0f} us a row, student {fast:.0f} us, {slow / fast:.0f} times faster;", end="")
-        print(f" features {microseconds(features, part):.0f} us, net {microseconds(predict, features(part)):.0f} us")
+def race_of_files(student, rows):
+    """The same from a whole file's bytes, which magika's own code cuts, for both."""
     content = [bytes(rows[0][rows[0] < PAD].astype(np.uint8))]
+    one_row = pm.Predictor(student).predict
     slow = microseconds(lambda one: magika.identify_bytes(one[0]), content)
     fast = microseconds(lambda one: one_row(features(tokens(one[0])[None])), content)
     cut = microseconds(lambda one: tokens(one[0]), content)

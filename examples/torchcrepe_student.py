@@ -8,7 +8,6 @@ hears two of the speakers. Resampled, mixed and noisy pieces are generated cases
 """
 
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import resampy
 import soundfile
 import torch
 import typer
+from race import race
 
 import pymimic as pm
 import pymimic.torch as pt
@@ -104,16 +104,6 @@ def generated(sounds, rows, rng):
     return normalised(first + beside * second + noise * rng.normal(size=first.shape))
 
 
-def microseconds(function, argument, seconds=1.0):
-    """Of processor time per row, in the fastest of as many calls as the seconds allow: other work on the machine disturbs that least."""
-    took, end = [], time.perf_counter() + seconds
-    while len(took) < 2 or time.perf_counter() < end:
-        start = time.process_time()
-        function(argument)
-        took.append(time.process_time() - start)
-    return 1e6 * min(took) / len(argument)
-
-
 def learn(cases, hidden, rank, epochs):
     """A student of the transfer set, by regression on logits."""
     student = pm.Student(cases.inputs, hidden, cases.outputs, rank)
@@ -140,7 +130,7 @@ def main(
     student = learn(pm.TransferSet(features(x), pm.label(taught, x)), hidden, rank, epochs)
     student.save(out)
     report(student, unheard, pm.label(taught, unheard))
-    race(student, taught, unheard, batch)
+    race(student, features, taught, unheard, batch)
 
 
 def report(student, frames, logits):
@@ -155,15 +145,6 @@ def report(student, frames, logits):
             print(f"{bits} bits, periodicity above {least}: {len(error)} frames, ", end="")
             print(f"within 50 cents {np.mean(error < 50):.4f}, median error {np.median(error):.1f} cents")
         print(f"{bits} bits: same side of periodicity 0.5: {np.mean((sure > 0.5) == (heard > 0.5)):.4f}")
-
-
-def race(student, taught, frames, batch):
-    """Microseconds of processor time a row, of teacher and student."""
-    one_row = pm.Predictor(student).predict
-    for part, predict in ((frames[:1], one_row), (np.resize(frames, (batch, SAMPLES)), student.predict)):
-        slow, fast = microseconds(taught.logits, part), microseconds(lambda part, predict=predict: predict(features(part)), part)
-        print(f"batch {len(part)}: teacher {slow:.0f} us a row, student {fast:.0f} us, {slow / fast:.0f} times faster;", end="")
-        print(f" features {microseconds(features, part):.0f} us, net {microseconds(predict, features(part)):.0f} us")
 
 
 if __name__ == "__main__":

@@ -166,11 +166,12 @@ def test_a_student_of_torchcrepe(tmp_path):
 
 
 LONG = {"magika_student.py", "torchcrepe_student.py"}  # whole cases, which a page tells
+SHARED = {"race.py"}  # by them
 
 
 def test_each_example_is_tested_and_short():
     tested = Path(__file__).read_text()
     for example in EXAMPLES:
-        assert f'printed("{example.name}"' in tested
-        assert 20 <= len(example.read_text().splitlines()) <= (195 if example.name in LONG else 50)
+        assert f'printed("{example.name}"' in tested or example.name in SHARED
+        assert 20 <= len(example.read_text().splitlines()) <= (180 if example.name in LONG else 50)
         assert example.read_text().startswith('"""')

@@ -17,7 +17,9 @@ def loaded(name):
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get("torchaudio")
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)  # as for a script, which imports what lies beside it
+        spec.loader.exec_module(module)
     if before is None:
         sys.modules.pop("torchaudio", None)
     return module
