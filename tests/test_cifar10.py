@@ -12,7 +12,8 @@ from pymimic.data.cases import LabelledSet
 from pymimic.demo.datasets import Dataset, Rows
 from pymimic.demo.students import Training
 from pymimic.paper import answers, cifar10, cifar10_images, run, run_paper
-from pymimic.paper.cifar10_images import SHAPE, Crop
+from pymimic.paper.cifar10_images import SHAPE
+from pymimic.paper.crop import Crop
 from pymimic.paper.figures import Figures
 from pymimic.paper.teachers import Kept
 

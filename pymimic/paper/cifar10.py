@@ -20,7 +20,8 @@ from ..demo.setting import Setting
 from ..demo.students import Trained, Training
 from ..demo.teachers import SeveralNets
 from .cases import named
-from .cifar10_images import OUTPUTS, SHAPE, Crop, cifar10
+from .cifar10_images import OUTPUTS, SHAPE, cifar10
+from .crop import Crop
 from .experiment import Experiment, Run
 from .teachers import Kept
 from .torch_net import TorchNet, demand_torch

@@ -1,17 +1,14 @@
-"""CIFAR-10 from its publisher's binary files, and new images from old ones: flips, crops and mixtures."""
+"""CIFAR-10 from its publisher's binary files."""
 
 from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .. import _check
-from ..backends.interface import Array
-from ..data.generators import demand_called, keep
 from ..demo.datasets import Dataset, Rows
 from ..errors import FileFormatError
 from ..foreign import demand_plain
@@ -19,8 +16,8 @@ from ..foreign import demand_plain
 FOLDER = "cifar-10-batches-bin"
 SHAPE = (3, 32, 32)  # of a row: red, green and blue planes, each row by row
 OUTPUTS = 10
-_PIXELS = 3 * 32 * 32
-_RECORD = 1 + _PIXELS  # bytes: the class, then the planes
+PIXELS = 3 * 32 * 32
+_RECORD = 1 + PIXELS  # bytes: the class, then the planes
 _RECORDS = 10_000  # in each file
 _VALIDATION = 5_000
 _TRAIN_FILES, _TEST_FILE = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"
@@ -73,40 +70,3 @@ def _read(path: Path) -> Rows:
     x = records[:, 1:].astype(np.float32)
     x /= 255
     return Rows(x, labels)
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A generator of cases, for images in three colours: each new one is a piece of the old one, mirrored at its borders, or flipped.
-
-    Parameters
-    ----------
-    shift : along each axis, one of the whole numbers in [-shift, shift] pixels; at most 31
-    flip : whether half of the images are turned left to right
-    mixup : share of images that are mixed, in random parts, with the one before (Zhang et al. 2018): only a teacher can label these
-    """
-
-    shift: int = 4
-    flip: bool = True
-    mixup: float = 0.0
-
-    def __post_init__(self) -> None:
-        keep(self, "shift", _check.integer("shift", self.shift, 0, SHAPE[1]))
-        keep(self, "mixup", _check.number("mixup", self.mixup, 0, most=1))
-
-    def __call__(self, x: Array, rng: np.random.Generator) -> Array:
-        """New images (B, 3072) float32 of the images x."""
-        images = demand_called(x, rng, _PIXELS).reshape(-1, *SHAPE)
-        n, s = len(images), self.shift
-        padded = np.pad(images, ((0, 0), (0, 0), (s, s), (s, s)), "reflect")
-        pieces = np.lib.stride_tricks.sliding_window_view(padded, SHAPE[1:], axis=(2, 3))
-        down, right = rng.integers(0, 2 * s + 1, (2, n))
-        new: Array = pieces[np.arange(n), :, down, right]
-        if self.flip:
-            turned = rng.random(n) < 0.5
-            new[turned] = new[turned, :, :, ::-1]
-        if self.mixup:
-            rows = np.flatnonzero(rng.random(n) < self.mixup)
-            mixed = new[rows] + rng.random((len(rows), 1, 1, 1), np.float32) * (new[rows - 1] - new[rows])
-            new[rows] = mixed
-        return np.ascontiguousarray(new.reshape(n, _PIXELS))

@@ -67,6 +67,7 @@ class Experiment(ABC):
     group: str  # by which it is asked for
     seeds = 5  # unless told otherwise
     needs_files = False  # of a publisher
+    takes_files = False  # where there are some, and makes its own where there are none
     notes: tuple[str, ...] = ()  # for the report
     in_all = True  # whether it is one of "all"
     devices: tuple[str, ...] = ("cpu", "cuda")  # it is for
@@ -74,7 +75,7 @@ class Experiment(ABC):
 
     def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:
         self.folder, self.fast, self.device = folder, fast, device
-        self.path = path if self.needs_files else None
+        self.path = path if self.needs_files or self.takes_files else None
         if self.path is not None and (self.path / self.source).is_dir():
             self.path = self.path / self.source
 

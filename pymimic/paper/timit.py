@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -158,18 +157,13 @@ class SyntheticTimit(Timit):
     """The same nets on speech by flite: few sentences are labelled, and the teacher labels the others."""
 
     name = group = "timit-synthetic"
-    title, needs_files = "Synthetic speech by flite in TIMIT's layout, which is not TIMIT", False
+    title, needs_files, takes_files = "Synthetic speech by flite in TIMIT's layout, which is not TIMIT", False, True
     notes = (
         *Timit.notes,
         "Those are of human speech. Here flite speaks, with other speakers, noise and phones: only the order can be compared.",
     )
     every = (2, 4)
     labelled = 16  # speakers
-
-    def __init__(self, folder: Path, fast: bool, device: str, path: Path | None) -> None:
-        super().__init__(folder, fast, device, path)
-        if path is not None:
-            self.path = path / self.source if (path / self.source).is_dir() else path
 
     def demand(self) -> None:
         if self.path is None:
