@@ -126,7 +126,8 @@ void bottleneck(const py::object& x, const py::object& V, const py::object& z, c
                 uintptr_t stream) {
   const auto [data, B, D] = matrix("x", x);
   const auto [weights, k, columns] = matrix("V", V);
-  if (columns != D) throw py::value_error("V: expected as many columns as x has");
+  if (columns != D)
+    throw py::value_error("V: expected " + std::to_string(D) + " columns, as x has, got " + std::to_string(columns));
   const size_t bytes = pymimic_bottleneck_workspace(B, D, k);
   run("bottleneck", pymimic_bottleneck, data, weights, B, D, k, out("z", z, {B, k}), workspace(scratch, bytes),
       stream_of(stream));
