@@ -80,7 +80,7 @@ class Split(NamedTuple):
 
 
 class DigitSetting(FrameSetting):
-    """As `FrameSetting`; the rows to train on are of recordings and of perturbed copies, and none is unlabelled.
+    """As `FrameSetting`; the rows to train on are of recordings and of their first copies, and those of further copies are unlabelled.
 
     Targets are digits' states: even splits, then twice aligned by a shallow net on labels, which is neither teacher nor
     student. It has learnt from the recordings to train on, and is told the digit, those of test recordings too.
@@ -89,6 +89,7 @@ class DigitSetting(FrameSetting):
     ----------
     spoken, split : the recordings
     every : of the frames of what was recorded, and of the copies, one in so many is a row
+    taught : of each recording's copies, so many are rows to train on
     aligner : the net that aligns
 
     Attributes
@@ -97,9 +98,9 @@ class DigitSetting(FrameSetting):
     """
 
     def __init__(
-        self, spoken: Spoken, split: Split, every: tuple[int, int], aligner: Shape, how: Recipe, seeds: Seeds, device: str
+        self, spoken: Spoken, split: Split, every: tuple[int, int], taught: int, aligner: Shape, how: Recipe, seeds: Seeds, device: str
     ) -> None:  # fmt: skip
-        self.spoken, self.split, self._every, self._aligner = spoken, split, every, aligner
+        self.spoken, self.split, self._every, self._taught, self._aligner = spoken, split, every, taught, aligner
         evenly = [even_states(T, STATES) for T in spoken.lengths[: len(spoken.recordings)]]
         super().__init__(self._labelled(evenly), how, seeds, device)
         for _ in range(_ROUNDS):
@@ -121,12 +122,12 @@ class DigitSetting(FrameSetting):
             return Rows(x, labels[x])
 
         (every, of_copies), split = self._every, self.split
-        copies = range(1, len(self.spoken.lengths) // len(known))
+        taught, more = range(1, 1 + self._taught), range(1 + self._taught, len(self.spoken.lengths) // len(known))
         self.recorded = part(split.train, range(1), every)
-        train = Rows(*(np.concatenate(both) for both in zip(self.recorded, part(split.train, copies, of_copies))))
+        train = Rows(*(np.concatenate(both) for both in zip(self.recorded, part(split.train, taught, of_copies))))
+        unlabelled = part(split.train, more, of_copies) if more else Rows(train.x[:0], train.labels[:0])
         validation, test = part(split.validation, range(1), every), part(split.test, range(1), 1)
-        none = Rows(train.x[:0], train.labels[:0])
-        return FrameData("fsdd", STATES * DIGITS, train, validation, test, none, self.spoken.frames)
+        return FrameData("fsdd", STATES * DIGITS, train, validation, test, unlabelled, self.spoken.frames)
 
     def _aligned(self) -> list[Array]:
         """The states by a net that learns those that there are."""

@@ -20,7 +20,7 @@ from .experiment import Experiment, Run
 from .frames import FrameConvRecipe, FrameDeepRecipe
 
 DIGIT_ERROR = "digit error"
-_COPIES = 3  # of each recording
+_TAUGHT, _MORE = 3, 6  # copies of each recording that the teacher learns from, and that it only labels
 _EVERY = (2, 3)  # of the frames of recordings, and of copies, one in so many is a row: neighbours are much alike
 _SHAPE, _ALIGNER = Shape(8_000, 250), Shape(1_024, 128)
 _CNN = FrameConvRecipe(
@@ -32,10 +32,10 @@ _DNN = FrameDeepRecipe(
 )
 _FEW_CNN = replace(_CNN, nets=2, convolutions=(Convolution(4, (8, 15), (4, 1)),), hidden=(16,))
 _FEW_DNN = replace(_DNN, hidden=(16,))
-_EPOCHS = 2  # of recordings and copies
-_LABELS = Training("cross_entropy", 1e-3, _EPOCHS, 128, weight_decay=0.01, dropout=0.3)
-_MIMIC = Training("mimic", 2e-3, _EPOCHS, 128)
-_CLEAN_EPOCHS = 3 * _EPOCHS  # of recordings alone: as many steps, as recordings are a third of the rows
+_LABELS = Training("cross_entropy", 1e-3, 2, 128, weight_decay=0.01, dropout=0.3)
+_MIMIC = Training("mimic", 2e-3, 4, 128)
+_T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
+_CLEAN_EPOCHS = 7 * _LABELS.epochs  # of recordings alone: as many steps, as recordings are a seventh of the rows
 
 
 class Speech(Experiment):
@@ -66,25 +66,27 @@ class Speech(Experiment):
         return Recipe(*_SHAPE[:2], self.kept(_FEW_CNN if self.fast else _CNN))
 
     def runs(self) -> Sequence[Run]:
-        labels, answers, shape = named("labels"), named("answers"), self._shape(_SHAPE)
+        labels, answers, shape = named("true labels"), named("answers"), self._shape(_SHAPE)
         students = [
             self.student("table", "labels, augmented", labels, [_LABELS], shape=shape),
-            self.student("table", "mimic", answers, [_MIMIC], shape=shape),
-            self.student("table", "T = 3", answers, [replace(_MIMIC, loss="distillation", temperature=3.0)], shape=shape),
+            self.student("table", "T = 3", answers, [_T3], shape=shape),
         ]
         if self.held_out is not None:
             return students
         plain = self.student("table", "labels", _recorded, [replace(_LABELS, epochs=_CLEAN_EPOCHS)], shape=shape)
         cnn, dnn = (_FEW_CNN, _FEW_DNN) if self.fast else (_CNN, _DNN)
-        return [plain, *students, self.net("teachers", "one convolutional net", [cnn]), self.net("teachers", "one deep net", [dnn])]
+        squared = self.student("table", "mimic", answers, [_MIMIC], shape=shape)
+        alone = [self.net("teachers", "one convolutional net", [cnn]), self.net("teachers", "one deep net", [dnn])]
+        return [plain, *students, squared, *alone]
 
     def setting(self, seed: int) -> Setting:
         seeds = Seeds.of(seed)
         assert self.path is not None
-        known = spoken(self.path, 1 if self.fast else _COPIES, seeds.cases, self.fast)
+        taught, more = (1, 1) if self.fast else (_TAUGHT, _MORE)
+        known = spoken(self.path, taught + more, seeds.cases, self.fast)
         every = (2, 4) if self.fast else _EVERY
         split = Split.of(known.recordings, self.held_out)
-        return DigitSetting(known, split, every, self._shape(_ALIGNER), self.recipe(), seeds, self.device)
+        return DigitSetting(known, split, every, taught, self._shape(_ALIGNER), self.recipe(), seeds, self.device)
 
     def measured(self, setting: Setting, net: Teacher, logits: Array) -> dict[str, float]:
         assert isinstance(setting, DigitSetting)
