@@ -24,15 +24,15 @@ _TAUGHT, _MORE = 3, 6  # copies of each recording that the teacher learns from, 
 _EVERY = (2, 3)  # of the frames of recordings, and of copies, one in so many is a row: neighbours are much alike
 _SHAPE, _ALIGNER = Shape(8_000, 250), Shape(1_024, 128)
 _CNN = FrameConvRecipe(
-    epochs=2, nets=3, batch_size=128, learning_rate=1.5e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3,
+    epochs=6, nets=3, batch_size=128, learning_rate=1.5e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3,
     convolutions=(Convolution(64, (8, 15), (2, 1)),), hidden=(512, 512),  # along the filters, all frames at once
 )  # fmt: skip
 _DNN = FrameDeepRecipe(
-    epochs=2, batch_size=128, learning_rate=1e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3, hidden=(768, 768, 768)
+    epochs=6, batch_size=128, learning_rate=1e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3, hidden=(768, 768, 768)
 )
 _FEW_CNN = replace(_CNN, nets=2, convolutions=(Convolution(4, (8, 15), (4, 1)),), hidden=(16,))
 _FEW_DNN = replace(_DNN, hidden=(16,))
-_LABELS = Training("cross_entropy", 1e-3, 2, 128, weight_decay=0.01, dropout=0.3)
+_LABELS = Training("cross_entropy", 1e-3, 4, 128, weight_decay=0.01, dropout=0.3)
 _MIMIC = Training("mimic", 2e-3, 4, 128)
 _T3 = replace(_MIMIC, loss="distillation", temperature=3.0)
 _CLEAN_EPOCHS = 7 * _LABELS.epochs  # of recordings alone: as many steps, as recordings are a seventh of the rows
@@ -76,8 +76,9 @@ class Speech(Experiment):
         plain = self.student("table", "labels", _recorded, [replace(_LABELS, epochs=_CLEAN_EPOCHS)], shape=shape)
         cnn, dnn = (_FEW_CNN, _FEW_DNN) if self.fast else (_CNN, _DNN)
         squared = self.student("table", "mimic", answers, [_MIMIC], shape=shape)
+        longer = self.student("table", "T = 3, twice as long", answers, [replace(_T3, epochs=2 * _T3.epochs)], shape=shape)
         alone = [self.net("teachers", "one convolutional net", [cnn]), self.net("teachers", "one deep net", [dnn])]
-        return [plain, *students, squared, *alone]
+        return [plain, *students, longer, squared, *alone]
 
     def setting(self, seed: int) -> Setting:
         seeds = Seeds.of(seed)

@@ -43,10 +43,10 @@ _DNN = FrameDeepRecipe(
     epochs=8, batch_size=128, learning_rate=1e-3, weight_decay=0.01, beta2=0.99, ema=0.99, dropout=0.3, input_dropout=0.1,
     hidden=(1000, 1000, 1000),
 )  # fmt: skip
-_LABELS = [Training("cross_entropy", 1e-3, 6, 128, dropout=p) for p in (0.3, 0.5)]
+_LABELS = [Training("cross_entropy", 1e-3, epochs, 128, dropout=p) for epochs, p in ((6, 0.3), (6, 0.5), (12, 0.5))]
 _MIMIC = Training("distillation", 1e-3, 3, 128, temperature=2.0)  # nearer to the teacher than squared error in as many steps
 _SQUARED = replace(_MIMIC, loss="mimic", temperature=1.0)
-_WIDE_LABELS, _WIDE_MIMIC = (replace(how, learning_rate=2e-4) for how in (_LABELS[0], _MIMIC))
+_WIDE_LABELS, _WIDE_MIMIC = (replace(how, learning_rate=5e-4) for how in (_LABELS[0], _MIMIC))
 _NARROW, _WIDE = Shape(8_000, 250), Shape(50_000, 250)
 
 
@@ -162,7 +162,7 @@ class SyntheticTimit(Timit):
         *Timit.notes,
         "Those are of human speech. Here flite speaks, with other speakers, noise and phones: only the order can be compared.",
     )
-    every = (2, 4)
+    every = (2, 1)
     labelled = 16  # speakers
 
     def demand(self) -> None:
