@@ -185,7 +185,8 @@ def test_the_experiment(recordings, tmp_path, monkeypatch):
             tables[name] = list(csv.DictReader(file))
     names = ["teacher", "labels, augmented", "T = 3"]
     assert [line["name"] for line in tables["speech-theo"]] == names
-    assert {line["name"] for line in tables["speech"]} == {*names, "T = 3, twice as long", "labels", "mimic", "one convolutional net", "one deep net"}
+    more = {"T = 3, twice as long", "labels", "mimic", "one convolutional net", "one deep net"}
+    assert {line["name"] for line in tables["speech"]} == {*names, *more}
     for line in itertools.chain(*tables.values()):
         assert 0 <= float(line["digit error"]) <= 1
         assert 0 < float(line["test_accuracy"]) <= 1
