@@ -38,7 +38,12 @@ def printable(text: object) -> str:
 def demand_plain(path: str | os.PathLike[str], name: str = "") -> None:
     """Demand a plain file, or a link to one: others may have no end, or wait for a writer; `name` is of the argument.
 
-    OSError names the path; where nothing is there, it is as of `open`.
+    OSError begins with the name and ends with the path; where nothing is there, it is FileNotFoundError.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, f"{name}: expected a plain file, got something else".removeprefix(": "), os.fspath(path))
+    before = f"{name}: " if name else ""
+    try:
+        plain = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        raise OSError(error.errno, f"{before}{error.strerror}", os.fspath(path)) from None
+    if not plain:
+        raise OSError(errno.EINVAL, f"{before}expected a plain file, got something else", os.fspath(path))

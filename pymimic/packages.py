@@ -19,11 +19,13 @@ def package(who: str, name: str, install: str | None = None, why: str = "") -> A
     Raises
     ------
     ImportError
-        It cannot be imported; the message says what to install.
+        It is missing, and the message says what to install; or it is there and cannot be imported, and the message says why.
     """
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except (ImportError, OSError) as error:  # OSError where a library in C is not there
         missing = install or name.partition(".")[0]
         because = why and f", {why}"
-        raise ImportError(f"{who}: expected {missing} to be there{because}: pip install {missing}") from None
+        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+            raise ImportError(f"{who}: expected {missing} to be there{because}: pip install {missing}") from None
+        raise ImportError(f"{who}: expected {missing} to work{because}, got {type(error).__name__}: {error}") from error

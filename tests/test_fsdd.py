@@ -46,6 +46,10 @@ def test_recordings_in_their_order(recordings):
     samples, _ = soundfile.read(recordings / "9_theo_5.wav", dtype="float32")
     (same,) = [one.samples for one in few if one[:3] == (9, "theo", 5)]
     np.testing.assert_array_equal(same, samples)
+    assert len(read_fsdd(recordings.parent, iter([5, 0]))) == len(few)
+    for takes, error in (([50], ValueError), ([-1], ValueError), (["0"], TypeError)):
+        with pytest.raises(error, match="takes: expected an int"):
+            read_fsdd(recordings.parent, takes)
 
 
 def test_bad_folders_are_named(own):
@@ -64,7 +68,7 @@ def test_bad_folders_are_named(own):
         path.unlink()
     with pytest.raises(OSError, match="expected 3,000 recordings of 6 speakers, got 2,499: there is not any of theo"):
         read_fsdd(own, [0])
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="path: expected the folder with FSDD's recordings, got no folder"):
         read_fsdd(own / "nowhere")
 
 
@@ -118,6 +122,37 @@ def test_louder_noisier_and_later():
 def test_bad_perturbations(arguments, message):
     with pytest.raises(ValueError, match=message):
         Perturb(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "error", "message"),
+    [
+        (np.zeros(800, np.int16), RATE, TypeError, "samples: expected"),
+        (np.full(800, np.nan, np.float32), RATE, ValueError, "samples: expected finite"),
+        (np.full(800, 1e20), RATE, ValueError, r"samples: expected values in \[-1, 1\], got up to 1e\+20"),
+        (np.zeros((2, 800), np.float32), RATE, ValueError, "samples: expected"),
+        (np.zeros(0, np.float32), RATE, ValueError, "samples: expected some, got none"),
+        (np.zeros(800, np.float32), 0, ValueError, "rate: expected"),
+    ],
+)
+def test_what_cannot_be_perturbed(samples, rate, error, message):
+    with pytest.raises(error, match=message):
+        Perturb()(samples, rate, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: heard(np.zeros((5, 8)), 3), "log_posteriors: expected 3 columns a word, got 8 in all"),
+        (lambda: heard(np.zeros((5, 8)), 0), "states: expected an int in"),
+        (lambda: realigned(np.zeros((5, 6)), -2, 3), r"word: expected an int in \[0, 2\), got -2"),
+        (lambda: realigned(np.zeros((5, 8)), 2, 3), "log_likelihood: expected 3 columns a word, got 8 in all"),
+        (lambda: stretched(np.zeros(0, np.int64), 3), "states: expected at least one, got none"),
+    ],
+)
+def test_columns_of_no_word(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_states_of_a_word():

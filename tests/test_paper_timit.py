@@ -16,6 +16,7 @@ from pymimic.paper.ledger import Ledger
 from pymimic.paper.timit import PHONE_ERROR, SyntheticTimit, Timit
 from pymimic.speech import synthetic
 from pymimic.speech.scoring import phone_error_rate
+from pymimic.speech.timit import Corpus
 from tests.test_synthetic import TEXTS, stand_in  # noqa: F401
 
 
@@ -103,4 +104,16 @@ def test_timit_must_be_brought(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a folder TRAIN, got none: the copy is not complete"):
         run_paper("timit", tmp_path / "out", tmp_path)
     assert Timit(tmp_path, False, "cpu", None).runs()
+
+
+def test_a_synthetic_corpus_is_not_taken_for_timit_nor_timit_for_one(corpus, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"path: .*corpus': expected TIMIT, which is timit's, got a synthetic corpus, which is timit-s"):
+        run_paper("timit", tmp_path / "out", corpus)
+    monkeypatch.setattr(timit, "open_corpus", lambda _: Corpus({}, False))
+    with pytest.raises(ValueError, match="expected a synthetic corpus, which is timit-synthetic's, got TIMIT, which is timit's"):
+        run_paper("timit-synthetic", tmp_path / "out", corpus)
+    assert not (tmp_path / "out").exists()
+
+
+def test_right_phones_have_no_error():
     assert phone_error_rate([["aa"]], [["aa"]]) == 0

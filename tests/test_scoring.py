@@ -5,7 +5,7 @@ import pytest
 
 from pymimic.speech.phones import NUMBERS
 from pymimic.speech.scoring import STATE_COUNT, Decoder, Scales, bigram, phone_error_rate, phones_of
-from pymimic.speech.segments import Segment
+from pymimic.speech.segments import Segment, frame_states
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,30 @@ def test_a_heavier_model_and_fewer_insertions_mend_what_the_net_doubts(decoder):
     assert T[aa + 2, aa + 2] == pytest.approx(1 - 0.125)
     squares = decoder.follows[NUMBERS["aa"]] ** 2
     assert np.allclose(T[aa + 2, ::3] / 0.125, squares / squares.sum())
+
+
+def test_a_model_of_any_weight_is_one(decoder):
+    T = decoder.transition(Scales(300.0, 1.0))
+    assert np.allclose(T.sum(axis=1), 1)
+    aa, b = 3 * NUMBERS["aa"], 3 * NUMBERS["b"]
+    assert T[aa + 2, b] == pytest.approx(0.5)  # all of what leaves
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Decoder([], []), "states: expected those of at least one frame, got none"),
+        (lambda: Decoder([np.array([0, -1])], [[]]), r"states\[0\]: expected values in \[0, 183\), got \[-1, 0\]"),
+        (lambda: Decoder([np.array([0])], [[Segment(0, 1, "zz")]]), "phone: expected one of TIMIT's 61, got 'zz'"),
+        (lambda: bigram([["zz"]]), "phone: expected one of TIMIT's 61, got 'zz'"),
+        (lambda: phones_of(np.array([183])), r"states: expected values in \[0, 183\), got \[183, 183\]"),
+        (lambda: frame_states([Segment(0, 1, "zz")], 3, 16_000), "phone: expected one of TIMIT's 61, got 'zz'"),
+        (lambda: frame_states([], 3, 16_000), "segments: expected at least one, got none"),
+    ],
+)
+def test_what_is_no_phone_or_state_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_scales_are_chosen_by_the_error_rate(decoder, monkeypatch):

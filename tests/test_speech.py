@@ -9,6 +9,7 @@ import pytest
 
 from pymimic import AdamW, Student, Trainer
 from pymimic.errors import FileFormatError
+from pymimic.packages import package
 from pymimic.speech.audio import read_audio
 from pymimic.speech.features import COLUMNS, filterbanks, frame_count
 from pymimic.speech.viterbi import align, best_path, word_score
@@ -83,10 +84,75 @@ def test_bad_recordings_are_named(tmp_path):
         os.truncate(path, 2000)
         refused(FileFormatError, "as the header says, got")
     soundfile.write(path, np.array([0, np.nan], np.float32), RATE, subtype="FLOAT")
-    refused(FileFormatError, "expected finite samples, got NaN or infinity in sample 1")
+    refused(FileFormatError, r"expected samples in \[-1, 1\], got nan in sample 1")
     path.unlink()
     path.mkdir()
     refused(OSError, "expected a plain file")
+
+
+def riff(chunks, order="little"):
+    """A file of these chunks behind the format of 16 bits, one channel."""
+    form = b"".join(value.to_bytes(size, order) for value, size in ((1, 2), (1, 2), (RATE, 4), (2 * RATE, 4), (2, 2), (16, 2)))
+    body = b"WAVE" + b"".join(name + len(content).to_bytes(4, order) + content for name, content in [(b"fmt ", form), *chunks])
+    return (b"RIFF" if order == "little" else b"RIFX") + len(body).to_bytes(4, order) + body
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_cut_recording_is_found_behind_any_number_of_chunks(tmp_path, order):
+    """More than libsndfile's log holds, and with a comment that looks like that log."""
+    path, samples = tmp_path / "a.wav", np.arange(1000)
+    content = samples.astype("<i2" if order == "little" else ">i2").tobytes()
+    text = b"data : 5 (should be 7)"
+    comment = (b"LIST", b"INFOICMT" + len(text).to_bytes(4, order) + text)
+    whole = riff([*[(b"junk", b"abcd")] * 400, comment, (b"data", content)], order)
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(read_audio(path, RATE), samples / np.float32(32768))
+    path.write_bytes(whole[:-500])
+    with pytest.raises(FileFormatError, match=r"a.wav': expected 2000 bytes of samples, as the header says, got 1500"):
+        read_audio(path, RATE)
+
+
+@pytest.mark.parametrize(
+    ("line", "promised"),
+    [("orig_sample_count -i 999\nsample_count -i 3", None), ("sample_count  -i  4", "4"), ("sample_count -i -5", "-5")],
+)
+def test_a_sphere_header_is_read_line_by_line(tmp_path, line, promised):
+    lines = ["NIST_1A", "   1024", "channel_count -i 1", line, "sample_rate -i 16000", "sample_n_bytes -i 2"]
+    lines += ["sample_byte_format -s2 01", "sample_sig_bits -i 16", "sample_coding -s3 pcm", "end_head", ""]
+    (tmp_path / "a.WAV").write_bytes("\n".join(lines).encode().ljust(1024) + bytes(6))
+    if promised is None:
+        assert len(read_audio(tmp_path / "a.WAV", 16000)) == 3
+    else:
+        with pytest.raises(FileFormatError, match=rf"a.WAV': expected {promised} samples, as the header says|another or a damaged one"):
+            read_audio(tmp_path / "a.WAV", 16000)
+
+
+@pytest.mark.parametrize("loud", [1.5, -32768.0, 1e30, np.inf])
+def test_samples_outside_the_range_are_refused(tmp_path, loud):
+    soundfile.write(tmp_path / "a.wav", np.array([0, loud]), RATE, subtype="DOUBLE")
+    with pytest.raises(FileFormatError, match=r"a.wav': expected samples in \[-1, 1\], got .* in sample 1"):
+        read_audio(tmp_path / "a.wav", RATE)
+
+
+def test_packed_recordings_are_read_or_refused_by_name(tmp_path):
+    for subtype in ("GSM610", "G721_32", "IMA_ADPCM"):
+        soundfile.write(tmp_path / "a.wav", noise(4160), RATE, subtype=subtype)
+        try:
+            assert np.abs(read_audio(tmp_path / "a.wav", RATE)[:4000] - noise(4160)[:4000]).mean() < 0.05
+        except FileFormatError as error:
+            assert "a.wav" in str(error)  # noqa: PT017 - either is right
+
+
+def test_a_package_that_cannot_be_imported_says_why(tmp_path, monkeypatch):
+    (tmp_path / "broken_inside.py").write_text("import no_such_module_of_its_own")
+    (tmp_path / "without_library.py").write_text("raise OSError('libsomething.so: not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"me: expected broken_inside to work, got ModuleNotFoundError: No module named 'no_such_module"):
+        package("me", "broken_inside")
+    with pytest.raises(ImportError, match=r"me: expected without_library to work, got OSError: libsomething.so"):
+        package("me", "without_library")
+    with pytest.raises(ImportError, match="me: expected some-name to be there, for this: pip install some-name"):
+        package("me", "nowhere_at_all", "some-name", "for this")
 
 
 def test_what_to_install(tmp_path, monkeypatch):
@@ -181,6 +247,19 @@ def test_bad_frames(given, context, message):
         Frames(given, context)
 
 
+def test_frames_of_lists_and_bad_numbers_of_frames():
+    frames = Frames([[[1.0, 2.0], [3.0, 4.0]], np.zeros((1, 2), np.float32)], 1)
+    np.testing.assert_array_equal(frames.windows([1, 2]), [[3, 4], [0, 0]])
+    with pytest.raises(ValueError, match=r"rows: expected values in \[0, 3\), got \[3, 3\]"):
+        frames.windows([3])
+    with pytest.raises(ValueError, match=r"utterances: expected values in \[0, 2\), got \[-1, -1\]"):
+        frames.rows_of([-1])
+    with pytest.raises(ValueError, match="rows: expected at least one, got none"):
+        frames.standards([])
+    with pytest.raises(ValueError, match="rate: expected an int in"):
+        frame_count(10, 49)
+
+
 def test_bad_targets():
     frames = Frames(utterances(), 3)
     for targets, outputs, message in (
@@ -259,6 +338,17 @@ def test_the_best_path_is_the_best_of_all():
         states, found = best_path(log_likelihood, transition, initial)
         assert tuple(states) == max(score, key=score.get)
         assert found == pytest.approx(max(score.values()))
+
+
+def test_a_way_of_no_probability_is_not_taken():
+    """However much better its frames are: 250 in each of 3, and 900 in each of 2."""
+    states, score = best_path(np.tile([-250.0, 0.0], (3, 1)), np.eye(2), np.array([1.0, 0.0]))
+    assert (states.tolist(), score) == ([0, 0, 0], -750)
+    transition = np.array([[0.5, 0.5, 0], [0, 0.5, 0.5], [0, 0, 1]])
+    states, _ = best_path(np.array([[0, -900, 0], [-900, -900, 0], [-900.0, -900, 0]]), transition, np.array([1.0, 0, 0]))
+    assert states.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="log_likelihood: expected values up to 1e\\+100, got 1e\\+308"):
+        align(np.array([[1e308]]))
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,34 @@ class TestCorpus:
         with pytest.raises(ValueError, match="folder: expected a synthetic corpus or an empty folder, got other files"):
             made(tmp_path / "b")
 
+    def test_other_texts_make_another_corpus(self, tmp_path):
+        made(tmp_path / "a")
+        before = contents(tmp_path / "a")
+        for texts in ([text.replace("A cat", "A cow") for text in TEXTS], [*TEXTS, "A fox ran by the hill"]):
+            with pytest.raises(ValueError, match="folder: expected none, or one with the same synthetic corpus, got another"):
+                synthetic.make(tmp_path / "a", texts, COUNTS, each=2, progress=False)
+        assert contents(tmp_path / "a") == before
+
+    def test_a_lost_recording_is_made_again(self, tmp_path):
+        made(tmp_path / "a")
+        before = contents(tmp_path / "a")
+        next((tmp_path / "a").rglob("*.WAV")).unlink()
+        assert contents(made(tmp_path / "a")) == before
+
+    def test_a_flite_that_fails_is_named_and_leaves_no_sentence(self, tmp_path, monkeypatch):
+        (tmp_path / "bad").mkdir()
+        for script, message in (
+            ("echo out of memory >&2; exit 3", "flite: expected it to end well, got exit status 3: out of memory"),
+            ("kill -9 $$", "flite: expected it to end well, got signal 9"),
+            ("exit 0", "flite: expected phones of '.*', got none"),
+        ):
+            (tmp_path / "bad" / "flite").write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / "bad" / "flite").chmod(0o755)
+            monkeypatch.setattr(synthetic.shutil, "which", lambda name: str(tmp_path / "bad" / "flite"))
+            with pytest.raises((OSError, ValueError), match=message):
+                made(tmp_path / "a")
+            assert not [*(tmp_path / "a").rglob("*.PHN")]
+
     def test_too_few_sentences_are_refused(self, tmp_path):
         with pytest.raises(ValueError, match="sentences: expected at least 12 that differ, 2 for each of 6 speakers, got 2"):
             synthetic.make(tmp_path / "a", ["One sentence that is said", "Another one"] * 9, COUNTS, each=2)
@@ -112,6 +140,21 @@ class TestCorpus:
         assert len(open_corpus(tmp_path / "a").parts["test"]) == 1
         with pytest.raises(SystemExit, match=r"error: speakers.*expected an int in"):
             synthetic.main([str(tmp_path / "a"), "--speakers", "0", "1", "1"])
+        (tmp_path / "text").write_text("Number 1, the quick brown fox jumps. Let there be light upon the water.")
+        with pytest.raises(SystemExit, match=r"sentences: .*text': expected 536 distinct sentences or more, got 1; it takes parts between"):
+            synthetic.main([str(tmp_path / "b"), "--sentences", str(tmp_path / "text"), "--each", "1"])
+        with pytest.raises(SystemExit, match=r"sentences: No such file or directory: .*none"):
+            synthetic.main([str(tmp_path / "b"), "--sentences", str(tmp_path / "none")])
+        with pytest.raises(ValueError, match="speakers: expected numbers of train, development, test, got none of development, test"):
+            synthetic.make(tmp_path / "b", TEXTS, {"train": 1})
+
+    def test_a_stopped_command_says_so(self, tmp_path, monkeypatch):
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(synthetic, "make", stop)
+        with pytest.raises(SystemExit, match="interrupted: the same command goes on"):
+            synthetic.main([str(tmp_path / "b")])
 
 
 def test_what_is_not_installed_is_named(monkeypatch, tmp_path):

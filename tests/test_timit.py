@@ -109,6 +109,24 @@ def test_a_list_that_is_none_is_refused(small):
     (small / timit.MARK).write_text('{"speakers": []}')
     with pytest.raises(FileFormatError, match=r"synthetic.json': expected the list of a synthetic corpus, got something else"):
         timit.open_corpus(small)
+    one = {"train": ["MAAA0"], "development": ["FBBB0"], "test": ["FBBB0"]}
+    for speakers, sentences in ((one, "2"), (one | {"test": []}, "2"), (one | {"test": ["FCCC1"]}, "1e999")):
+        (small / timit.MARK).write_text(f'{{"speakers": {json.dumps(speakers)}, "sentences": {sentences}}}')
+        with pytest.raises(FileFormatError, match="expected the list of a synthetic corpus, got something else"):
+            timit.open_corpus(small)
+
+
+@pytest.mark.parametrize("name", ["train", "TRAIN/DR1/maaa0", "TRAIN/DR2/MAAA0", "TRAIN/DR1/MAAA0/sx1.wav"])
+def test_what_is_there_twice_is_named(small, name):
+    if (small / name).exists():
+        pytest.skip("names are the same in capitals and not")
+    (small / name).parent.mkdir(exist_ok=True)
+    if name.endswith("wav"):
+        (small / name).touch()
+    else:
+        (small / name).mkdir()
+    with pytest.raises(FileFormatError, match=r"expected a (folder|file).* once, got "):
+        timit.open_corpus(small)
 
 
 class TestSegments:
@@ -187,6 +205,9 @@ def test_sentences_are_read_as_features_states_and_phones(small, kind):
     assert first.features.shape == (48, 123)
     assert np.array_equal(first.states, frame_states(first.segments, 48, 16_000))
     assert np.array_equal(first.features, second.features)
+    soundfile.write(corpus.parts["test"][1].wav, tone[:300], 16_000, format=kind)
+    with pytest.raises(FileFormatError, match=r"SX2.WAV': expected at least 25 ms, got 300 samples"):
+        read(corpus.parts["test"])
     soundfile.write(corpus.parts["test"][1].wav, tone, 8_000, format=kind)
     with pytest.raises(FileFormatError, match=r"SX2.WAV': expected 16000 samples a second, got 8000"):
         read(corpus.parts["test"])

@@ -221,18 +221,18 @@ def float32_array(dims: _check.Dims, name: str, value: object, *axes: str) -> Ar
         return np.asarray(array.astype(np.float32, copy=False))
 
 
-def row_numbers(indices: ArrayLike, rows: int) -> Array:
-    """Demand (n,) ints in [0, rows)."""
+def row_numbers(indices: ArrayLike, rows: int, name: str = "indices") -> Array:
+    """Demand (n,) ints in [0, rows); `name` is of the argument."""
     try:
-        array = _check.host_array("indices", indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
+        array = _check.host_array(name, indices) if isinstance(indices, np.ndarray) else np.asarray(indices)
     except ValueError:  # sequences of several lengths
-        raise TypeError(f"indices: expected (n,) ints, got {type(indices).__name__}") from None
+        raise TypeError(f"{name}: expected (n,) ints, got {type(indices).__name__}") from None
     if array.size == 0:
         array = array.astype(np.int64)
-    _check.integer_array("indices", array)
-    _check.Dims().shape("indices", array.shape, ("n",))
+    _check.integer_array(name, array)
+    _check.Dims().shape(name, array.shape, ("n",))
     if array.size and not 0 <= array.min() <= array.max() < rows:
-        raise ValueError(f"indices: expected values in [0, {rows}), got [{array.min()}, {array.max()}]")
+        raise ValueError(f"{name}: expected values in [0, {rows}), got [{array.min()}, {array.max()}]")
     return array
 
 

@@ -14,14 +14,17 @@ def answers(figures: Figures) -> list[Answer]:
 
 
 def _equal_parameters(f: Figures) -> str:
+    papers = _in_the_papers_setting(f)
+    if papers and not f.names("mnist1d", "table"):
+        return papers
     labels, rolled = (f.share("mnist1d", "table", f"labels, {how}") for how in ("dropout and noise", "rows rolled at random"))
     mimic = f.share("mnist1d", "table", f.best("mnist1d", "table", ["mimic, unlabelled rows", "T = 3, unlabelled rows"]))
     deep, conv = (f.share("mnist1d", "equal parameters", name) for name in ("deep net without convolutions", "convolutional net"))
     count = f.number("mnist1d", "table", "labels", "parameters")
     return (
         f"MNIST-1D, {count:,.0f} parameters each, to a per cent: shallow on labels {labels} ({rolled} with rows rolled at random), deep "
-        f"without convolutions {deep}, convolutional {conv}, the shallow net as mimic {mimic}.{_in_the_papers_setting(f)}"
-    )
+        f"without convolutions {deep}, convolutional {conv}, the shallow net as mimic {mimic}. {papers}"
+    ).rstrip()
 
 
 def _in_the_papers_setting(f: Figures) -> str:
@@ -33,10 +36,10 @@ def _in_the_papers_setting(f: Figures) -> str:
                 labels, mimic = (
                     f.share(experiment, part, name) for name in ("labels, regularised", f.best(experiment, part, ["mimic", "T = 3"]))
                 )
-                said.append(f" CIFAR-10 (JPEG), {size}, shallow {part}: on labels {labels}, as mimic {mimic}.")
+                said.append(f"CIFAR-10 (JPEG), {size}, shallow {part}: on labels {labels}, as mimic {mimic}.")
         if f.names(experiment, TEACHER):
-            said.append(f" Its teacher: {f.share(experiment, TEACHER, TEACHER)}.")
-    return "".join(said)
+            said.append(f"Its teacher: {f.share(experiment, TEACHER, TEACHER)}.")
+    return " ".join(said)
 
 
 def _rank(f: Figures) -> str:

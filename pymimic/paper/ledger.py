@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..demo.measure import Size
 from ..demo.students import Trained
 from ..errors import FileFormatError
 from ..files import read_metadata
+from ..foreign import printable
 from ..formats import demand_png_or_none, demand_replaceable
 from ..nets.net import Net
 from ..nets.student import Student
@@ -25,6 +28,8 @@ KEY = ("seed", "part", "name")  # which run it is
 _KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet, TorchNet)}
 _FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "cpu_seconds", "validation_accuracy")
 _TESTED = ("test_accuracy", "test_error", "agreement")
+_ALWAYS = ("seed", "rows", "bytes", "cpu_seconds", "validation_accuracy")  # that every run has
+_CURE = "put the file back, or delete that line, and the run is made again"
 COLUMNS = (*KEY, "value", *_FIGURES, *_TESTED)
 
 Line = dict[str, str]
@@ -32,6 +37,8 @@ Line = dict[str, str]
 
 class Ledger:
     """The runs of one experiment. Everything is written at once, so that an interrupted experiment goes on where it was.
+
+    A run whose net is gone before the test rows were opened is forgotten, and made again.
 
     Parameters
     ----------
@@ -42,7 +49,7 @@ class Ledger:
     Raises
     ------
     ValueError
-        A file of another kind stands where one is to be written.
+        A file of another kind stands where one is to be written; a line of the CSV is cut, or a cell is no number.
     """
 
     def __init__(self, folder: Path, name: str, more: Sequence[str] = ()) -> None:
@@ -52,17 +59,7 @@ class Ledger:
         self.lines: list[Line] = []
         demand_replaceable("out", self.path, "a table of runs", lambda _: True)
         if self.path.exists():
-            try:
-                with self.path.open(newline="") as file:
-                    reader = csv.DictReader(file)
-                    if tuple(reader.fieldnames or ()) != self.columns:
-                        raise ValueError("other columns")
-                    self.lines = list(reader)
-                if any(None in line or None in line.values() for line in self.lines):  # as the reader has too many values and missing ones
-                    raise ValueError("lines of other lengths")
-            except (ValueError, csv.Error):  # ValueError of bytes that are no text, too
-                columns = ", ".join(self.columns)
-                raise ValueError(f"out: expected {self.path} to have the columns {columns}: choose another folder") from None
+            self.lines = [line for line in _read(self.path, self.columns) if line["test_accuracy"] or not line["net"] or self.keeps(line)]
         demand_replaceable("out", self._openings, "a note of when test rows were opened", _is_note)
         for picture in folder.glob(f"{name}-*.png"):
             demand_png_or_none("out", picture)
@@ -102,10 +99,24 @@ class Ledger:
             line.update({column: _text(value) for column, value in measure(line, self.net(line)).items()})
             self._write()
 
+    def keeps(self, line: Line) -> bool:
+        """Whether the net of a run is there."""
+        return self._net(line).exists()
+
     def net(self, line: Line) -> Net | None:
-        """The net of a run; None for a teacher, which is not kept here."""
+        """The net of a run; None for a teacher, which is not kept here. FileFormatError: it is another net than the CSV says."""
+        if not line["net"]:
+            return None
         path = self._net(line)
-        return _KINDS[read_metadata(path)["kind"]].load(path) if path.exists() else None
+        kind = read_metadata(path)["kind"]
+        if kind != line["net"]:
+            raise FileFormatError(f"out: {str(path)!r}: expected a {line['net']}, as {self.path.name} says, got a {kind}")
+        net = _KINDS[kind].load(path)
+        size = Size.of(net)
+        for column, got in (("parameters", size.parameters), ("bytes", size.bytes)):
+            if line[column] != _text(got):
+                raise FileFormatError(f"out: {str(path)!r}: expected {line[column]} {column}, as {self.path.name} says, got {_text(got)}")
+        return net
 
     def _net(self, line: Line) -> Path:
         return self._nets / ("-".join(line[column] for column in KEY).replace("/", "_").replace(" ", "_") + ".safetensors")
@@ -117,6 +128,35 @@ class Ledger:
         writer.writerows(self.lines)
         with replacing(self.path) as file:
             file.write(text.getvalue().encode())
+
+
+def _read(path: Path, columns: Sequence[str]) -> list[Line]:
+    """The lines of a CSV that `Ledger` wrote."""
+    try:
+        text = path.read_bytes().decode()
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if tuple(reader.fieldnames or ()) != tuple(columns):
+            raise ValueError
+        lines = list(reader)
+    except (ValueError, csv.Error):  # ValueError of bytes that are no text, too
+        raise ValueError(f"out: expected the columns {', '.join(columns)} in {path}: choose another folder") from None
+    if not text.endswith("\n"):
+        raise ValueError(f"out: expected a whole last line in {path}, got a cut one: {_CURE}")
+    for number, line in enumerate(lines, 1):
+        if None in line or None in line.values():  # as the reader has too many values and missing ones
+            raise ValueError(f"out: expected {len(columns)} values of run {number} in {path}, got fewer or more: {_CURE}")
+        for column in set(columns) - {"part", "name", "net"}:
+            if not (_is_number(line[column]) or (line[column] == "" and column not in _ALWAYS)):
+                got = printable(line[column])
+                raise ValueError(f"out: expected a number as {column} of run {number} in {path}, got {got!r}: {_CURE}")
+    return lines
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _is_note(path: str) -> bool:

@@ -82,7 +82,9 @@ class MNIST(Experiment):
     def images(self, ledger: Ledger) -> dict[str, Array]:
         """The first rows of V, and of U V those of the units that weigh most in the answers."""
         for line in ledger.lines:
-            if (line["part"], line["name"]) == ("table", "mimic, deformed images") and isinstance(net := ledger.net(line), Student):
+            if (line["part"], line["name"]) == ("table", "mimic, deformed images") and ledger.keeps(line):
+                net = ledger.net(line)
+                assert isinstance(net, Student)
                 a = net.arrays()
                 units = np.argsort(-np.linalg.norm(a["U"] @ a["V"], axis=1) * np.linalg.norm(a["W"], axis=1))[:64]
                 return {"V": a["V"][:64].reshape(-1, 28, 28), "U V": (a["U"][units] @ a["V"]).reshape(-1, 28, 28)}

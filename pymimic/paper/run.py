@@ -62,8 +62,9 @@ def run_paper(
     for experiment in chosen:
         experiment.demand()
     out.mkdir(parents=True, exist_ok=True)
-    for experiment in chosen:
-        experiment.open()
+    for experiment in experiments:
+        if experiment in chosen or experiment.begun:  # the report is of all that there are
+            experiment.open()
     with warnings.catch_warnings():
         if fast:
             warnings.filterwarnings("ignore", ".*: expected a loss below")  # so few steps teach nothing

@@ -11,6 +11,7 @@ from ..data.teacher import Ensemble
 from ..demo.datasets import Dataset, Rows
 from ..demo.measure import Size
 from ..demo.teachers import FittedTeacher, SeveralNets, TeacherRecipe
+from ..errors import FileFormatError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Kept(TeacherRecipe):
             path = self.folder / f"{digest.hexdigest()[:16]}-{i}.safetensors"
             if path.exists():
                 net = self.recipe.kind.load(path).to(device)
+                if (net.inputs, net.outputs) != (data.inputs, data.outputs):
+                    got, expected = (f"{one.inputs} inputs and {one.outputs} outputs" for one in (net, data))
+                    raise FileFormatError(f"out: {str(path)!r}: expected a net of {expected}, got {got}")
             else:
                 net = self.recipe.fit_one(data, train, own, device)
                 self.folder.mkdir(parents=True, exist_ok=True)

@@ -97,6 +97,7 @@ class Timit(Experiment):
     more = (PHONE_ERROR,)
     notes: tuple[str, ...] = (PAPERS_FIGURES, "The teacher is the ensemble of CNNs (ECNN).")
     every = (1, 1)
+    is_synthetic = False
 
     def demand(self) -> None:
         for module in ("librosa", "soundfile", "rapidfuzz", "scipy"):
@@ -108,7 +109,14 @@ class Timit(Experiment):
         """The copy that is at `path`."""
         if self.path is None:
             raise ValueError("path: expected the folder with TIMIT's folders TRAIN and TEST, got none")
-        return open_corpus(self.path)
+        return self.own(open_corpus(self.path))
+
+    def own(self, corpus: Corpus) -> Corpus:
+        """The corpus, where it is TIMIT if this is of TIMIT, and synthetic if this is of a synthetic one."""
+        if corpus.synthetic != self.is_synthetic:
+            kinds = {True: "a synthetic corpus, which is timit-synthetic's", False: "TIMIT, which is timit's"}
+            raise ValueError(f"path: {str(self.path)!r}: expected {kinds[self.is_synthetic]}, got {kinds[corpus.synthetic]}")
+        return corpus
 
     def recipe(self) -> Recipe:
         return Recipe(*_NARROW[:2], self.kept(replace(_CNN, nets=2) if self.fast else _CNN))
@@ -163,6 +171,7 @@ class SyntheticTimit(Timit):
         "Those are of human speech. Here flite speaks, with other speakers, noise and phones: only the order can be compared.",
     )
     every = (2, 1)
+    is_synthetic = True
     labelled = 16  # speakers
 
     def demand(self) -> None:
@@ -174,7 +183,7 @@ class SyntheticTimit(Timit):
     def corpus(self) -> Corpus:
         """The one at `path`, or one that is made beside the nets."""
         if self.path is not None:
-            return open_corpus(self.path)
+            return self.own(open_corpus(self.path))
         folder = self.folder / "cases" / self.stem
         try:
             return open_corpus(folder)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from .. import _check
 from ..backends.interface import Array
 from ..errors import FileFormatError
-from ..foreign import demand_plain
+from ..foreign import demand_plain, printable
 from ..packages import package
 
 _FORMATS = {"WAV": "WAV", "WAVEX": "WAV", "NIST": "NIST SPHERE"}
 _NIST_HEADER = 1024  # bytes
+_LOUDEST = 1e6  # 16 bits as whole numbers are still right, as a gain changes nothing; energies of much larger numbers overflow
 
 
 def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
@@ -30,8 +31,8 @@ def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
     Raises
     ------
     FileFormatError
-        The file is neither, or truncated, or empty; it has another rate or more channels; a sample is NaN or infinite. The message names
-        the file, what was expected and what came.
+        The file is neither, or truncated, or empty; it has another rate or more channels; a sample is outside [-1, 1], as floats can be, or
+        NaN. The message names the file, what was expected and what came.
     OSError
         It cannot be read.
     ImportError
@@ -50,23 +51,45 @@ def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
             for what, want, have in (("samples a second", rate, sound.samplerate), ("channel", 1, sound.channels)):
                 if want != have:
                     raise FileFormatError(f"{where}: expected {want} {what}, got {have}")
-            _demand_whole(where, sound, content.getbuffer()[:_NIST_HEADER].tobytes())
-            samples: Array = sound.read(dtype="float32")
+            _demand_whole(where, sound, content.getvalue())
+            samples: Array = sound.read(sound.frames, dtype="float32")
     except soundfile.LibsndfileError as error:
-        raise FileFormatError(f"{where}: expected a WAV or NIST SPHERE file, got another or a damaged one ({error})") from None
+        raise FileFormatError(f"{where}: expected a WAV or NIST SPHERE file, got another or a damaged one ({error.error_string})") from None
     if len(samples) == 0:
         raise FileFormatError(f"{where}: expected samples, got none")
-    if not np.isfinite(samples).all():
-        raise FileFormatError(f"{where}: expected finite samples, got NaN or infinity in sample {int(np.isfinite(samples).argmin())}")
+    wrong = ~(np.abs(samples) <= 1)  # NaN too
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise FileFormatError(f"{where}: expected samples in [-1, 1], got {samples[first]:g} in sample {first}")
     return samples
 
 
-def _demand_whole(where: str, sound: Any, head: bytes) -> None:
+def demanded_samples(samples: Array) -> Array:
+    """Demand (n,) finite floats of a recording, none above a million, and give them as float32."""
+    array = _check.data_array("samples", samples)
+    _check.float_dtype("samples", array)
+    _check.Dims().shape("samples", array.shape, ("n",))
+    _check.finite("samples", array)
+    if array.size and (loudest := float(np.abs(array).max())) > _LOUDEST:
+        raise ValueError(f"samples: expected values in [-1, 1], got up to {loudest:g}")
+    return array.astype(np.float32)
+
+
+def _demand_whole(where: str, sound: Any, content: bytes) -> None:
     """Demand as many samples as the header says: libsndfile reads what there is."""
     if sound.format == "NIST":
-        found = re.search(rb"sample_count -i (\d{1,18})", head)
-        promised = int(found[1]) if found else sound.frames
-        if promised != sound.frames:
-            raise FileFormatError(f"{where}: expected {promised} samples, as the header says, got {sound.frames}")
-    elif cut := re.search(r"data : (\d+) \(should be (\d+)\)", sound.extra_info):
-        raise FileFormatError(f"{where}: expected {cut[1]} bytes of samples, as the header says, got {cut[2]}")
+        found = re.search(rb"^sample_count\s+-i\s+(\S+)\s*$", content[:_NIST_HEADER], re.MULTILINE)
+        promised = found[1].decode("ascii", "backslashreplace") if found else str(sound.frames)
+        if promised != str(sound.frames):
+            raise FileFormatError(f"{where}: expected {printable(promised)} samples, as the header says, got {sound.frames}")
+        return
+    at = 12
+    order: Literal["big", "little"] = "big" if content.startswith(b"RIFX") else "little"
+    while content[at : at + 4] != b"data":
+        if at + 8 > len(content):
+            raise FileFormatError(f"{where}: expected a chunk called data behind whole chunks, got none")
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        at += 8 + size + size % 2
+    bytes_promised, there = int.from_bytes(content[at + 4 : at + 8], order), max(0, len(content) - at - 8)
+    if bytes_promised > there or (bytes_promised == 0 and sound.frames):
+        raise FileFormatError(f"{where}: expected {bytes_promised} bytes of samples, as the header says, got {there}")

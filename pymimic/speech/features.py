@@ -7,6 +7,7 @@ import numpy as np
 from .. import _check
 from ..backends.interface import Array
 from ..packages import package
+from .audio import demanded_samples
 
 COLUMNS = 123
 """40 filters and the energy, and their first and second differences."""
@@ -43,20 +44,15 @@ def filterbanks(samples: Array, rate: int) -> Array:
     Raises
     ------
     TypeError, ValueError
-        samples are of a wrong kind, too few, NaN or infinite; rate is below 8,000.
+        samples are of a wrong kind, too few, NaN, infinite or above a million; rate is below 8,000.
     ImportError
         librosa is missing.
     """
     features = package("speech", "librosa.feature")
-    rate = _check.integer("rate", rate, 8000, 1 << 31)
-    array = _check.data_array("samples", samples)
-    _check.float_dtype("samples", array)
-    _check.Dims().shape("samples", array.shape, ("n",))
+    y = demanded_samples(samples)
     window, hop = _sizes(rate)
-    if len(array) < window:
-        raise ValueError(f"samples: expected at least {window} of them, which are 25 ms, got {len(array)}")
-    y = array.astype(np.float32)
-    _check.finite("samples", y)
+    if len(y) < window:
+        raise ValueError(f"samples: expected at least {window} of them, which are 25 ms, got {len(y)}")
     size = 1 << (window - 1).bit_length()  # a frequency every 40 Hz or less: each filter, 100 Hz wide or more, has some
     spare = size - window  # zeros, so that frame t is of the samples from t * hop on
     power = features.melspectrogram(
@@ -72,4 +68,5 @@ def filterbanks(samples: Array, rate: int) -> Array:
 
 def _sizes(rate: int) -> tuple[int, int]:
     """Samples in a window, and from one to the next."""
+    rate = _check.integer("rate", rate, 8000, 1 << 31)
     return round(_WINDOW * rate), round(_HOP * rate)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import _check
 from ..backends.interface import Array
 from ..errors import FileFormatError
 from .audio import read_audio
@@ -36,6 +37,8 @@ def read_fsdd(folder: str | os.PathLike[str], takes: Iterable[int] = range(TAKES
 
     Raises
     ------
+    TypeError, ValueError
+        takes has something else.
     FileFormatError
         A file is no WAV of 8,000 samples a second and one channel, or is damaged.
     OSError
@@ -43,7 +46,10 @@ def read_fsdd(folder: str | os.PathLike[str], takes: Iterable[int] = range(TAKES
     ImportError
         soundfile is missing.
     """
+    wanted = {_check.integer("takes", take, 0, TAKES) for take in takes}
     home = Path(folder)
+    if not home.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "path: expected the folder with FSDD's recordings, got no folder", os.fspath(folder))
     home = home / "recordings" if (home / "recordings").is_dir() else home
     names = {
         (digit, speaker, take): f"{digit}_{speaker}_{take}.wav" for digit in range(DIGITS) for speaker in SPEAKERS for take in range(TAKES)
@@ -55,7 +61,7 @@ def read_fsdd(folder: str | os.PathLike[str], takes: Iterable[int] = range(TAKES
         what = f"any of {', '.join(speakers)}" if speakers else ", ".join([*missing.values()][:5]) + ", ..." * (len(missing) > 5)
         message = f"path: expected {len(names):,} recordings of {len(SPEAKERS)} speakers, got {len(names) - len(missing):,}: there is not"
         raise FileNotFoundError(errno.ENOENT, f"{message} {what}", os.fspath(home))
-    return [Recording(*key, _read(home / name)) for key, name in names.items() if key[2] in set(takes)]
+    return [Recording(*key, _read(home / name)) for key, name in names.items() if key[2] in wanted]
 
 
 def _read(path: Path) -> Array:

@@ -10,6 +10,7 @@ from .. import _check
 from ..backends.interface import Array
 from ..data.generators import keep
 from ..packages import package
+from .audio import demanded_samples
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,20 @@ class Perturb:
             object.__setattr__(self, "noise", (low, _check.number("noise", pair[1], low, most=120)))
 
     def __call__(self, samples: Array, rate: int, rng: np.random.Generator) -> Array:
-        """A new recording (n',) float32 of samples (n,) float32; ImportError where librosa is missing."""
+        """A new recording (n',) float32 of samples (n,) of floats.
+
+        Raises
+        ------
+        TypeError, ValueError
+            samples are of a wrong kind, none, NaN, infinite or above a million; rate is no whole number above 0.
+        ImportError
+            librosa is missing.
+        """
+        rate, array = _check.integer("rate", rate, 1, 1 << 31), demanded_samples(samples)
+        if len(array) == 0:
+            raise ValueError("samples: expected some, got none")
         factor = float(np.exp(rng.uniform(-self.speed, self.speed)))
-        y: Array = package("speech", "librosa").resample(samples, orig_sr=rate * factor, target_sr=rate, res_type="soxr_hq")
+        y: Array = package("speech", "librosa").resample(array, orig_sr=rate * factor, target_sr=rate, res_type="soxr_hq")
         begin, end = (round(rate * rng.uniform(-self.shift, self.shift)) for _ in range(2))
         y = np.pad(y[max(0, -begin) : len(y) - max(0, -end)], (max(0, begin), max(0, end)))
         if self.noise is not None:

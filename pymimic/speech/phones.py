@@ -30,6 +30,13 @@ NUMBERS = {phone: number for number, phone in enumerate(PHONES)}
 """Each phone's place in `PHONES`."""
 
 
+def number_of(phone: str) -> int:
+    """Its place in `PHONES`; ValueError where it is none of TIMIT's."""
+    if phone not in NUMBERS:
+        raise ValueError(f"phone: expected one of TIMIT's 61, got {phone!r}")
+    return NUMBERS[phone]
+
+
 def training_phone(phone: str) -> str | None:
     """Which of the 48 phones that Lee & Hon (1989) train it is; None for the glottal stop.
 
@@ -38,8 +45,7 @@ def training_phone(phone: str) -> str | None:
     ValueError
         It is none of TIMIT's.
     """
-    if phone not in NUMBERS:
-        raise ValueError(f"phone: expected one of TIMIT's 61, got {phone!r}")
+    number_of(phone)
     return None if phone == GLOTTAL_STOP else _TO_48.get(phone, phone)
 
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backends.interface import Array
+from ..data.cases import row_numbers
 from ..numerics import log_softmax
 from ..packages import package
-from .phones import NUMBERS, PHONES, SILENCE, STATES, folded
+from .phones import NUMBERS, PHONES, SILENCE, STATES, folded, number_of
 from .segments import Segment
 from .viterbi import best_path
 
@@ -45,7 +46,7 @@ def bigram(transcripts: Sequence[Sequence[str]]) -> Array:
     size = len(PHONES)
     pairs, single = np.zeros((size, size)), np.ones(size)
     for phones in transcripts:
-        numbers = [NUMBERS[phone] for phone in phones]
+        numbers = [number_of(phone) for phone in phones]
         np.add.at(pairs, (numbers[:-1], numbers[1:]), 1)
         np.add.at(single, numbers, 1)
     n, kinds = pairs.sum(axis=1, keepdims=True), np.maximum((pairs > 0).sum(axis=1, keepdims=True), 1)
@@ -65,11 +66,19 @@ class Decoder:
     prior : (183,) shares of the frames
     leave : (183,) probabilities to leave a state at the next frame
     follows : see `bigram`
+
+    Raises
+    ------
+    TypeError, ValueError
+        There are no frames; a state is no int in [0, 183); a phone is none of TIMIT's.
     """
 
     def __init__(self, states: Sequence[Array], segments: Sequence[Sequence[Segment]]) -> None:
         counts, runs = (np.zeros(STATE_COUNT) for _ in range(2))
-        for one in states:
+        checked = [row_numbers(one, STATE_COUNT, f"states[{i}]") for i, one in enumerate(states)]
+        if not any(map(len, checked)):
+            raise ValueError("states: expected those of at least one frame, got none")
+        for one in checked:
             np.add.at(counts, one, 1)
             np.add.at(runs, one[np.flatnonzero(np.diff(one, prepend=-1))], 1)
         self.prior = counts / counts.sum()
@@ -89,7 +98,7 @@ class Decoder:
         matrix = np.diag(1 - leave)
         inner = np.flatnonzero(np.arange(STATE_COUNT) % STATES < STATES - 1)
         matrix[inner, inner + 1] = leave[inner]
-        follows = self.follows**scales.weight
+        follows = (self.follows / self.follows.max(axis=1, keepdims=True)) ** scales.weight  # the largest is 1, whatever the power
         follows /= follows.sum(axis=1, keepdims=True)
         matrix[STATES - 1 :: STATES, ::STATES] = leave[STATES - 1 :: STATES, None] * follows
         return matrix
@@ -107,7 +116,8 @@ class Decoder:
 
 
 def phones_of(states: Array) -> list[str]:
-    """The phones that a way through the states passes: each is entered by its first state."""
+    """The phones that a way through the states, ints in [0, 183), passes: each is entered by its first state."""
+    states = row_numbers(states, STATE_COUNT, "states")
     first = (states % STATES == 0) & (np.diff(states, prepend=-1) != 0)
     return [PHONES[state // STATES] for state in states[first]]
 

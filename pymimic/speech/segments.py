@@ -13,7 +13,7 @@ from ..backends.interface import Array
 from ..errors import FileFormatError
 from ..foreign import demand_plain, printable
 from .features import frame_centres
-from .phones import NUMBERS, SILENCE, STATES
+from .phones import NUMBERS, SILENCE, STATES, number_of
 
 _LINE = re.compile(r"(\d{1,9}) (\d{1,9}) (\S+)")
 _SLACK = 4_000  # samples, a quarter of a second: TIMIT's own files end a little before the recordings
@@ -71,13 +71,15 @@ def write_segments(segments: Sequence[Segment]) -> str:
 def frame_states(segments: Sequence[Segment], frames: int, rate: int) -> Array:
     """The state (T,) int64 in [0, 183) under the centre of each frame: a third of its phone's time each.
 
-    A frame behind the last phone's end has that phone's last state.
+    A frame behind the last phone's end has that phone's last state. ValueError: there is no segment, or a phone is none of TIMIT's.
     """
+    if not segments:
+        raise ValueError("segments: expected at least one, got none")
     starts, ends = (np.array(column, np.int64) for column in list(zip(*segments))[:2])
     centres = frame_centres(frames, rate)
     which = np.minimum(np.searchsorted(ends, centres, side="right"), len(ends) - 1)
     thirds = STATES * (centres - starts[which]) // (ends - starts)[which]
-    numbers = np.array([NUMBERS[segment.phone] for segment in segments])
+    numbers = np.array([number_of(segment.phone) for segment in segments])
     return np.asarray(STATES * numbers[which] + np.minimum(thirds, STATES - 1), np.int64)
 
 

@@ -9,6 +9,7 @@ Sentences are of a text file, or verses of the King James Bible as Debian's `bib
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from .. import _check
-from ..foreign import printable
+from ..foreign import demand_plain, printable
 from ..packages import package
 from ..progress import Progress
 from ..targets import expanded, replacing
@@ -41,6 +42,7 @@ SENTENCES = 8
 
 _OR_ELSE = ", or give a text file to python -m pymimic.speech.synthetic"
 _SHORTEST, _LONGEST = 25, 60  # characters of a sentence: two to four seconds
+_TAKEN = f"parts between . : ; ? and ! of {_SHORTEST} to {_LONGEST} letters, spaces, commas, hyphens and apostrophes"
 # flite's phones of US English, which have TIMIT's names; a stop's closure is part of the stop
 _SPOKEN = "aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p pau r s sh t th uh uw v w y z zh"
 
@@ -70,9 +72,11 @@ def make(
     ValueError
         There are too few sentences; the folder holds another corpus; flite speaks a phone that TIMIT has no name for.
     OSError
-        A file cannot be written.
+        A file cannot be written; as ChildProcessError, flite or `bible` fails.
     """
     flite = _program("flite", "flite")
+    if missing := [part for part in PARTS if part not in speakers]:
+        raise ValueError(f"speakers: expected numbers of {', '.join(PARTS)}, got none of {', '.join(missing)}")
     counts = {part: _check.integer(f"speakers[{part!r}]", speakers[part], 1, 1000) for part in PARTS}
     each, total = _check.integer("each", each, 1, 1000), sum(counts.values())
     texts = list(dict.fromkeys(bible_sentences() if sentences is None else sentences))
@@ -82,13 +86,13 @@ def make(
     order = np.random.default_rng(streams["sentences"]).permutation(len(texts))[: each * total]
     people, root = drawn(total, streams["speakers"]), Path(expanded(folder, "folder"))
     names = iter(one.name for one in people)
-    _mark(root, {part: [next(names) for _ in range(count)] for part, count in counts.items()}, each, seed)
+    _mark(root, {part: [next(names) for _ in range(count)] for part, count in counts.items()}, each, seed, texts)
     todo = []
     for i, (number, stream) in enumerate(zip(order, streams["noise"].spawn(len(order)))):
         speaker = people[i // each]
         half = "TRAIN" if i // each < counts["train"] else "TEST"
         stem = root / half / speaker.region / speaker.name / f"SI{number}"
-        if not stem.with_suffix(".PHN").exists():
+        if not all(stem.with_suffix(suffix).exists() for suffix in (".WAV", ".PHN")):
             todo.append((stem, speaker, texts[number], stream))
     with (
         ThreadPoolExecutor(get_num_threads()) as pool,
@@ -108,21 +112,25 @@ def demand_programs() -> None:
 def bible_sentences() -> list[str]:
     """Parts of verses of the King James Bible, in the order of the books."""
     bible = _program("bible", "bible-kjv", _OR_ELSE)
-    said = subprocess.run([bible, "-f", "gen1:1-rev22:21"], capture_output=True, text=True, check=True).stdout
+    said = _output([bible, "-f", "gen1:1-rev22:21"])
     return split(re.sub(r"^\S+:\d+ ", "", said, flags=re.MULTILINE))
 
 
 def split(text: str) -> list[str]:
-    """The distinct sentences of a text, or parts of them between marks, that take two to four seconds to say."""
+    """Distinct sentences of a text, or parts of them between marks, that take two to four seconds to say.
+
+    They have 25 to 60 letters, spaces, commas, hyphens and apostrophes. Parts with digits or other characters are left out.
+    """
     parts = (" ".join(part.split()) for part in re.split(r"[.:;?!]", text))
     return list(
         dict.fromkeys(part for part in parts if _SHORTEST <= len(part) <= _LONGEST and re.fullmatch(r"[A-Za-z][A-Za-z ,'-]*", part))
     )
 
 
-def _mark(root: Path, speakers: dict[str, list[str]], each: int, seed: int) -> None:
+def _mark(root: Path, speakers: dict[str, list[str]], each: int, seed: int, texts: Sequence[str]) -> None:
     """Note whose corpus it is, and demand that it is no other one's."""
-    lists = {"speakers": speakers, "sentences": each, "seed": seed, "about": "synthetic speech by flite in TIMIT's layout"}
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    lists = {"speakers": speakers, "sentences": each, "seed": seed, "texts": digest, "about": "synthetic speech by flite in TIMIT's layout"}
     root.mkdir(parents=True, exist_ok=True)
     path = root / MARK
     if path.exists():
@@ -145,8 +153,10 @@ def _speak(flite: str, stem: Path, speaker: Speaker, text: str, stream: np.rando
     with TemporaryDirectory() as room:
         clean = Path(room) / "clean.wav"
         command = [flite, "-voice", speaker.voice, *flags, "-psdur", "-t", text, "-o", str(clean)]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        samples, ends = read_audio(clean, RATE), [_phone(word) for word in said.split()]
+        ends = [_phone(word) for word in _output(command).split()]
+        if not ends:
+            raise ValueError(f"flite: expected phones of {text!r}, got none")
+        samples = read_audio(clean, RATE)
     heard = speaker.recorded(samples, np.random.default_rng(stream))
     with replacing(stem.with_suffix(".TXT")) as file:
         file.write(f"0 {len(heard)} {text}\n".encode())
@@ -175,6 +185,16 @@ def _phone(word: str) -> tuple[str, float]:
     return name, float(end)
 
 
+def _output(command: Sequence[str]) -> str:
+    """What a program prints; ChildProcessError where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        how = f"exit status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        said = printable(" ".join(done.stderr.split())[:200])
+        raise ChildProcessError(f"{Path(command[0]).name}: expected it to end well, got {how}{said and ': '}{said}")
+    return done.stdout
+
+
 def _program(name: str, debian: str, otherwise: str = "") -> str:
     path = shutil.which(name)
     if path is None:
@@ -182,21 +202,33 @@ def _program(name: str, debian: str, otherwise: str = "") -> str:
     return path
 
 
+def _read(path: Path, count: int) -> list[str]:
+    """So many distinct sentences of a text file, or more."""
+    demand_plain(path, "sentences")
+    texts = split(path.read_text(errors="replace"))
+    if len(texts) < count:
+        raise ValueError(f"sentences: {str(path)!r}: expected {count} distinct sentences or more, got {len(texts)}; it takes {_TAKEN}")
+    return texts
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m pymimic.speech.synthetic", description=__doc__.partition("\n")[0])
     parser.add_argument("folder", metavar="DEST")
-    parser.add_argument("--sentences", metavar="FILE", help="a text in English (default: the King James Bible, of Debian's bible-kjv)")
+    text = f"a text in English, of which it takes {_TAKEN} (default: the King James Bible, of Debian's bible-kjv)"
+    parser.add_argument("--sentences", metavar="FILE", help=text)
     counts = [SPEAKERS[part] for part in PARTS]
     parser.add_argument("--speakers", nargs=3, type=int, default=counts, metavar="N", help=f"in train, development and test ({counts})")
     parser.add_argument("--each", type=int, default=SENTENCES, metavar="N", help=f"sentences of a speaker ({SENTENCES})")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     options = parser.parse_args(arguments)
     try:
-        texts = None if options.sentences is None else split(Path(options.sentences).read_text())
+        texts = None if options.sentences is None else _read(Path(options.sentences), options.each * sum(options.speakers))
         print(make(options.folder, texts, dict(zip(PARTS, options.speakers)), options.each, options.seed))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where it was stopped")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def open_corpus(folder: str | os.PathLike[str]) -> Corpus:
     FileNotFoundError
         A folder, speaker, sentence or file is missing; the message names it.
     FileFormatError
-        A synthetic corpus's list is none.
+        A speaker, or a file, is there twice, in capitals and not; a synthetic corpus's list is none.
     OSError
         A folder cannot be read.
     """
@@ -110,8 +110,11 @@ def read_lists(path: Path) -> Lists:
     try:
         value = parsed(path.read_bytes())
         speakers = {part: tuple(str(name) for name in value["speakers"][part]) for part in PARTS}
+        names = [name for part in PARTS for name in speakers[part]]
+        if len(set(names)) != len(names) or not all(speakers.values()):
+            raise ValueError("a speaker twice, or a part without any")
         return Lists(speakers, int(value["sentences"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise FileFormatError(f"path: {str(path)!r}: expected the list of a synthetic corpus, got something else ({error!r})") from None
 
 
@@ -127,12 +130,24 @@ def _speakers(root: Path, half: str, counts: tuple[int, ...] | None) -> dict[str
             raise _missing(folder, f"a folder {region}", "none")
         if len(regions[region]) != count:
             raise _missing(folder, f"{count} speakers in {region}", str(len(regions[region])))
-    return {name: path for region in regions.values() for name, path in region.items()}
+    found: dict[str, Path] = {}
+    for speakers in regions.values():
+        for name, path in speakers.items():
+            if name in found:
+                raise _twice(folder, f"a folder of {name}", found[name], path)
+            found[name] = path
+    return found
 
 
 def _folders(folder: Path) -> dict[str, Path]:
     """Those in it, by their names in capitals."""
-    return {path.name.upper(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if path.name.upper() in found:
+                raise _twice(folder, f"a folder {path.name.upper()}", found[path.name.upper()], path)
+            found[path.name.upper()] = path
+    return found
 
 
 def _utterances(folder: Path, speaker: str, count: int) -> Iterator[Utterance]:
@@ -140,7 +155,10 @@ def _utterances(folder: Path, speaker: str, count: int) -> Iterator[Utterance]:
     files: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
         if (found := _FILE.fullmatch(path.name)) and not found[1].upper().startswith("SA"):
-            files.setdefault(found[1].upper(), {})[found[2].upper()] = path
+            two = files.setdefault(found[1].upper(), {})
+            if found[2].upper() in two:
+                raise _twice(folder, f"a file {path.name.upper()}", two[found[2].upper()], path)
+            two[found[2].upper()] = path
     for sentence, two in files.items():
         for kind, other in (("WAV", "PHN"), ("PHN", "WAV")):
             if kind not in two:
@@ -148,6 +166,11 @@ def _utterances(folder: Path, speaker: str, count: int) -> Iterator[Utterance]:
     if len(files) != count:
         raise _missing(folder, f"{count} sentences of {speaker}, SA1 and SA2 not counted", str(len(files)))
     return (Utterance(speaker, sentence, two["WAV"], two["PHN"]) for sentence, two in sorted(files.items()))
+
+
+def _twice(folder: Path, what: str, one: Path, other: Path) -> FileFormatError:
+    names = f"{str(one.relative_to(folder))!r} and {str(other.relative_to(folder))!r}"
+    return FileFormatError(f"path: {str(folder)!r}: expected {what} once, got {names}")
 
 
 def _missing(folder: Path, expected: str, got: str) -> FileNotFoundError:

@@ -9,6 +9,7 @@ from ..backends.interface import Array
 from ..packages import package
 
 _STEPS = np.array([[1, 0], [1, 1]])  # to the next frame: stay in the state, or go on to the next
+_LARGEST = 1e100  # whose sums do not overflow
 
 
 def align(log_likelihood: Array) -> Array:
@@ -49,16 +50,14 @@ def best_path(log_likelihood: Array, transition: Array, initial: Array) -> tuple
 
     Parameters
     ----------
-    log_likelihood : (T, S) finite floats; what is more than 700 below a frame's largest counts as that
+    log_likelihood : (T, S) finite floats
     transition : (S, S) probabilities; row i, whose sum is 1, is of what follows state i
     initial : (S,) probabilities of the first frame's state, of sum 1
 
     Raises
     ------
     TypeError, ValueError
-        They are not.
-    ImportError
-        librosa is missing.
+        They are not, or no way of T frames has a probability above 0.
     """
     array = _demanded(log_likelihood)
     S = array.shape[1]
@@ -68,12 +67,20 @@ def best_path(log_likelihood: Array, transition: Array, initial: Array) -> tuple
             raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
         if not ((value >= 0).all() and np.allclose(value.sum(axis=-1), 1)):
             raise ValueError(f"{name}: expected probabilities whose sum is 1, got {value.min():g} to {value.max():g}")
-    largest = array.max(axis=1)
-    shares = np.exp(array - largest[:, None]).T
-    states, score = package("speech", "librosa.sequence").viterbi(
-        shares, np.asarray(transition, np.float64), p_init=np.asarray(initial, np.float64), return_logp=True
-    )
-    return np.asarray(states, np.int64), float(np.squeeze(score) + largest.sum())
+    with np.errstate(divide="ignore"):  # a probability of 0 is a way that nobody takes, which librosa's viterbi does not know
+        into = np.log(np.ascontiguousarray(np.asarray(transition, np.float64).T))
+        score = np.log(np.asarray(initial, np.float64)) + array[0]
+    before = np.zeros(array.shape, np.int64)  # the state from which each is best reached
+    for t in range(1, len(array)):
+        ways = score + into
+        before[t] = ways.argmax(axis=1)
+        score = ways.max(axis=1) + array[t]
+    states = np.full(len(array), score.argmax())
+    if score.max() == -np.inf:
+        raise ValueError(f"transition: expected a way of {len(array)} frames of a probability above 0, got none")
+    for t in range(len(array) - 1, 0, -1):
+        states[t - 1] = before[t, states[t]]
+    return states, float(score.max())
 
 
 def _costs(array: Array) -> tuple[Array, float]:
@@ -92,4 +99,7 @@ def _demanded(log_likelihood: Array) -> Array:
     if array.size == 0:
         raise ValueError(f"log_likelihood: expected at least one frame and one state, got shape {array.shape}")
     _check.finite("log_likelihood", array)
-    return array.astype(np.float64)
+    wide = array.astype(np.float64)
+    if (largest := np.abs(wide).max()) > _LARGEST:
+        raise ValueError(f"log_likelihood: expected values up to {_LARGEST:g}, got {largest:g}")
+    return wide

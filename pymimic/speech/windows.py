@@ -47,15 +47,16 @@ class Frames:
         if not given:
             raise ValueError("utterances: expected at least one, got none")
         dims = _check.Dims()
-        for i, one in enumerate(given):
-            _check.float_dtype(f"utterances[{i}]", _check.data_array(f"utterances[{i}]", one))
+        arrays = [_check.data_array(f"utterances[{i}]", one) for i, one in enumerate(given)]
+        for i, one in enumerate(arrays):
+            _check.float_dtype(f"utterances[{i}]", one)
             dims.shape(f"utterances[{i}]", one.shape, (f"T{i}", "F"))
             if len(one) == 0:
                 raise ValueError(f"utterances[{i}]: expected at least one frame, got none")
-        self.values = np.concatenate([np.asarray(one, np.float32) for one in given])
+        self.values = np.concatenate([np.asarray(one, np.float32) for one in arrays])
         demand_values("utterances", self.values)
-        self.starts = np.concatenate([[0], np.cumsum([len(one) for one in given])])
-        self._of = np.repeat(np.arange(len(given)), np.diff(self.starts))
+        self.starts = np.concatenate([[0], np.cumsum([len(one) for one in arrays])])
+        self._of = np.repeat(np.arange(len(arrays)), np.diff(self.starts))
         self._offsets = np.arange(context) - context // 2
         self.inputs = self.context * int(self.values.shape[1])
 
@@ -65,12 +66,12 @@ class Frames:
 
     def rows_of(self, utterances: Array) -> Array:
         """The numbers of the frames of the utterances of these numbers, in order."""
-        numbers = row_numbers(utterances, len(self.starts) - 1)
+        numbers = row_numbers(utterances, len(self.starts) - 1, "utterances")
         return np.concatenate([np.zeros(0, np.int64), *(np.arange(self.starts[i], self.starts[i + 1]) for i in numbers)])
 
     def windows(self, rows: Array) -> Array:
         """(n, F * context) float32: the frames of these numbers, each amid its neighbours."""
-        numbers = row_numbers(rows, len(self))
+        numbers = row_numbers(rows, len(self), "rows")
         of = self._of[numbers]
         at = np.clip(numbers[:, None] + self._offsets, self.starts[of, None], self.starts[of + 1, None] - 1)
         return np.ascontiguousarray(self.values[at].transpose(0, 2, 1)).reshape(len(numbers), self.inputs)
@@ -80,15 +81,20 @@ class Frames:
 
         For `Net.set_standardisation`: a pass over frames, where `standardise_inputs` makes all windows.
         """
-        numbers = np.arange(len(self)) if rows is None else row_numbers(rows, len(self))
+        numbers = self._numbers(rows)
+        if len(numbers) == 0:
+            raise ValueError("rows: expected at least one, got none")
         mean, deviation = moments(self.values[numbers[start : start + _ROWS]] for start in range(0, len(numbers), _ROWS))
         return np.repeat(mean, self.context).astype(np.float32), np.repeat(1 / deviation, self.context).astype(np.float32)
 
     def answers(self, net: Teacher, rows: Array | None = None) -> Array:
         """A net's logits (n, C) float32 for the windows of the frames of these numbers, or of all, some thousand at a time."""
-        numbers = np.arange(len(self)) if rows is None else row_numbers(rows, len(self))
+        numbers = self._numbers(rows)
         starts = range(0, max(1, len(numbers)), _ROWS)
         return np.concatenate([label(net, self.windows(numbers[start : start + _ROWS]), first_row=start) for start in starts])
+
+    def _numbers(self, rows: Array | None) -> Array:
+        return np.arange(len(self)) if rows is None else row_numbers(rows, len(self), "rows")
 
 
 class FrameCases:
@@ -109,7 +115,7 @@ class FrameCases:
 
     def __init__(self, frames: Frames, targets: Array, outputs: int | None = None, rows: Array | None = None) -> None:
         self.frames, dims = frames, _check.Dims(None, N=len(frames))
-        self.rows: Array = np.arange(len(frames)) if rows is None else row_numbers(rows, len(frames))
+        self.rows: Array = np.arange(len(frames)) if rows is None else row_numbers(rows, len(frames), "rows")
         self.targets = _check.data_array("targets", targets, floats=False)
         if self.targets.dtype.kind in "iu":
             if outputs is None:

@@ -17,6 +17,8 @@ def even_states(frames: int, states: int) -> Array:
 
 def stretched(states: Array, frames: int) -> Array:
     """The states (frames,) of a recording that is as long as that and says the same, faster or slower: those at the same share of it."""
+    if len(states) == 0:
+        raise ValueError("states: expected at least one, got none")
     at = (np.arange(_check.integer("frames", frames, 1, 1 << 31)) + 0.5) * (len(states) / frames)
     return states[np.minimum(at.astype(np.int64), len(states) - 1)]
 
@@ -29,7 +31,13 @@ def realigned(log_likelihood: Array, word: int, states: int) -> Array:
     log_likelihood : (T, W * states): of each frame, given each state of each of W words, a word's side by side
     word : which of them it is
     states : of each word
+
+    Raises
+    ------
+    TypeError, ValueError
+        The columns are not of whole words, word is none of them, or as `align` has it.
     """
+    word = _check.integer("word", word, 0, _words("log_likelihood", log_likelihood, states))
     return align(log_likelihood[:, word * states : (word + 1) * states])
 
 
@@ -40,5 +48,20 @@ def heard(log_posteriors: Array, states: int) -> int:
     ----------
     log_posteriors : (T, W * states), T at least `states`
     states : of each word
+
+    Raises
+    ------
+    TypeError, ValueError
+        The columns are not of whole words, or as `word_score` has it.
     """
-    return int(np.argmax([word_score(word) for word in np.split(log_posteriors, log_posteriors.shape[1] // states, axis=1)]))
+    words = _words("log_posteriors", log_posteriors, states)
+    return int(np.argmax([word_score(word) for word in np.split(log_posteriors, words, axis=1)]))
+
+
+def _words(name: str, array: Array, states: int) -> int:
+    """How many words the columns are of."""
+    states = _check.integer("states", states, 1, 1 << 31)
+    _check.Dims().shape(name, _check.data_array(name, array).shape, ("T", "W * states"))
+    if array.shape[1] == 0 or array.shape[1] % states:
+        raise ValueError(f"{name}: expected {states} columns a word, got {array.shape[1]} in all")
+    return int(array.shape[1]) // states
