@@ -10,6 +10,7 @@ and fours instead. Crops of the training files are generated cases. `docs/howto/
 import hashlib
 import io
 import os
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -106,7 +107,7 @@ def rows_of(folders, most, per_suffix, crops):
             train.append(piece)
     usual = [tokens(content) for digest, content in contents(folders, 0.7 * most, most) if digest[0] < TEST]
     if len(train) < 100 or not test or not usual:
-        raise ValueError(f"folders: expected hundreds of distinct files, got {len(train)} to learn from and {len(test)} to test on")
+        sys.exit(f"folders: expected hundreds of distinct files, got {len(train)} to learn from and {len(test)} to test on")
     return {"train": np.array(train), "mixed": np.array(test), "usual": np.array(usual)}
 
 
@@ -126,17 +127,25 @@ def main(
     folders: list[Path], out: Path = Path("student.safetensors"), labels: Path | None = None, files: int = 40_000, per_suffix: int = 2000,
     crops: float = 0.2, epochs: int = 12, hidden: int = 1024, rank: int = 64, batch: int = 512,
 ):  # fmt: skip
-    """Learn from the folders' files, at most so many, and of one suffix; `labels` is a folder that keeps the teacher's answers."""
+    """Learn from the folders' files, at most so many in all and of one suffix; test on a tenth of them.
+
+    `labels` is a folder that keeps the teacher's answers; `crops` is a number of pieces for each file to learn from, on average.
+    """
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        sys.exit(f"folders: expected folders, got {', '.join(missing)}")
     taught = teacher(magika._model_path, probabilities=True, floor=FLOOR, batch_size=32)
-    keep, how = labels or Path(tempfile.mkdtemp()), {"inputs_dtype": "float16", "rows_per_shard": 2048}
+    print("reads the files")
     rows = rows_of(folders, files, per_suffix, crops)
-    sets = {name: pm.TransferSet.create(keep / name, taught, part, **how) for name, part in rows.items()}
-    student = learn(sets.pop("train"), hidden, rank, epochs)
-    student.save(out)
-    report(student, sets)
-    tested, _, _ = sets["mixed"].batch(np.arange(len(sets["mixed"])))
-    race(student, features, taught, tested, batch)
-    race_of_files(student, tested)
+    with tempfile.TemporaryDirectory() as spare:
+        print(f"labels {', '.join(f'{len(part)} {name}' for name, part in rows.items())}: some 10 ms each")
+        how = {"inputs_dtype": "float16", "rows_per_shard": 2048}
+        sets = {name: pm.TransferSet.create((labels or Path(spare)) / name, taught, part, **how) for name, part in rows.items()}
+        student = learn(sets.pop("train"), hidden, rank, epochs)
+        student.save(out)
+        report(student, sets)
+        tested, _, _ = sets["mixed"].batch(np.arange(len(sets["mixed"])))
+        race(student, features, taught, tested, batch)
+        race_of_files(student, tested)
 
 
 def probabilities(logits):

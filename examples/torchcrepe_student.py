@@ -8,6 +8,7 @@ hears two of the speakers. Resampled, mixed and noisy pieces are generated cases
 """
 
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def recordings(folder):
     found = {}
     for path in sorted(Path(folder).glob("*_*_*.wav")):
         sound, rate = soundfile.read(path, dtype="float32")
+        if sound.ndim > 1:
+            sys.exit(f"folder: expected recordings of one channel, got {sound.shape[1]} in {path}")
         found.setdefault(path.stem.split("_")[1], []).append(np.pad(resampy.resample(sound, rate, RATE), SAMPLES // 2))
     return found
 
@@ -104,6 +107,11 @@ def generated(sounds, rows, rng):
     return normalised(first + beside * second + noise * rng.normal(size=first.shape))
 
 
+def answers(folder, taught, rows):
+    """The teacher's logits for the rows, which the folder keeps."""
+    return pm.TransferSet.create(folder, taught, rows).batch(np.arange(len(rows)))[1]
+
+
 def learn(cases, hidden, rank, epochs):
     """A student of the transfer set, by regression on logits."""
     student = pm.Student(cases.inputs, hidden, cases.outputs, rank)
@@ -115,21 +123,31 @@ def learn(cases, hidden, rank, epochs):
 
 
 def main(
-    folder: Path, out: Path = Path("student.safetensors"), teacher: str = "tiny", test: list[str] = ["lucas", "theo"],  # noqa: B006
+    folder: Path, out: Path = Path("student.safetensors"), labels: Path | None = None, teacher: str = "tiny",
+    test: list[str] = ["lucas", "theo"],  # noqa: B006
     own: int = 20_000, made: int = 30_000, epochs: int = 12, hidden: int = 2048, rank: int = 64, batch: int = 512,
 ):  # fmt: skip
-    """Learn from so many frames of the folder's recordings, and so many generated ones; the test's speakers are held out."""
+    """Learn from `own` frames of the folder's recordings, and as many generated ones as `made`; the test's speakers are held out.
+
+    `labels` is a folder that keeps the teacher's answers.
+    """
+    sounds, rng = recordings(folder), np.random.default_rng(0)
+    if not set(test) < set(sounds):
+        has = f"speakers {', '.join(sounds)}" if sounds else "none"
+        sys.exit(f"folder: expected recordings TEXT_SPEAKER_NUMBER.wav of {', '.join(test)} (--test) and of others in {folder}, got {has}")
     torch.set_num_threads(pm.get_num_threads())
     torchcrepe.load.model("cpu", teacher)
     taught = pt.teacher(Logits(torchcrepe.infer.model), batch_size=64)
-    sounds, rng = recordings(folder), np.random.default_rng(0)
     learned = [sound for speaker, theirs in sounds.items() if speaker not in test for sound in theirs]
     heard, unheard = own_frames(learned), own_frames([sound for speaker in test for sound in sounds[speaker]])
     x = np.concatenate([heard[rng.permutation(len(heard))[:own]], generated(learned, made, rng)])
     unheard = unheard[rng.permutation(len(unheard))[: 2 * own // 5]]
-    student = learn(pm.TransferSet(features(x), pm.label(taught, x)), hidden, rank, epochs)
+    print(f"labels {len(x)} frames to learn from and {len(unheard)} to test on: some 5 ms each, of --teacher full 100")
+    with tempfile.TemporaryDirectory() as spare:
+        train, tested = (answers((labels or Path(spare)) / name, taught, rows) for name, rows in (("train", x), ("test", unheard)))
+    student = learn(pm.TransferSet(features(x), train), hidden, rank, epochs)
     student.save(out)
-    report(student, unheard, pm.label(taught, unheard))
+    report(student, unheard, tested)
     race(student, features, taught, unheard, batch)
 
 

@@ -120,7 +120,7 @@ def test_no_file_and_no_crop_of_it_is_on_both_sides(files, folder):
 
 
 def test_too_few_files_are_refused(files, folder):
-    with pytest.raises(ValueError, match=r"folders: expected hundreds of distinct files, got \d\d? to learn from and \d+ to test on"):
+    with pytest.raises(SystemExit, match=r"folders: expected hundreds of distinct files, got \d\d? to learn from and \d+ to test on"):
         files.rows_of([folder], 40, 1000, crops=0)
 
 
