@@ -408,3 +408,26 @@ def test_a_spoilt_table_of_another_experiment_is_refused_before_the_work(tmp_pat
     (tmp_path / "letter-fast.csv").write_text("hello,world\n1,2\n")
     with pytest.raises(ValueError, match=r"^out: expected the columns .* in .*letter-fast.csv: choose another folder"):
         run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+
+
+def test_what_was_run_answers_what_it_can():
+    """CIFAR-10 alone has an answer to the first question, and TIMIT alone one to the claim on speech."""
+    columns = ("seed", "part", "name", "validation_accuracy", "test_accuracy", "parameters")
+    runs = [
+        ("teacher", "teacher", 0.8),
+        ("with a convolution", "labels, regularised", 0.6),
+        ("with a convolution", "mimic", 0.65),
+        ("with a convolution", "T = 3", 0.7),
+    ]
+    cifar = [dict(zip(columns, ("0", part, name, str(share), str(share), "1"))) for part, name, share in runs]
+    first = answers(Figures({"cifar10": cifar}))[0].text
+    assert first == ("CIFAR-10 (JPEG), reduced, shallow with a convolution: on labels 60.00 %, as mimic 70.00 %. Its teacher: 80.00 %.")
+    unopened = [line | {"test_accuracy": ""} for line in cifar]
+    assert answers(Figures({"cifar10": unopened}))[0].text == "Not measured: pymimic paper mnist1d does it."
+    assert answers(Figures({}))[0].text == "Not measured: pymimic paper mnist1d does it."
+    nets = {"SNN-8k on labels": 0.5, "SNN-50k on labels": 0.4, "SNN-MIMIC-8k": 0.6, "SNN-MIMIC-50k": 0.62}
+    lines = [dict(zip(columns, ("0", "table", name, str(share), str(share), "1"))) for name, share in nets.items()]
+    lines.append(dict(zip(columns, ("0", "teacher", "teacher", "0.7", "0.7", "1"))))
+    for experiment_name, title in (("timit", "TIMIT"), ("timit-synthetic", "synthetic speech")):
+        (claim,) = [one.text for one in reproduced(Figures({experiment_name: lines})) if one.question.startswith("On speech")]
+        assert claim.startswith(f"Reproduced: {title}, frames: SNN on labels 50.00 % (8k) and 40.00 % (50k), SNN-MIMIC-8k 60.00 %")

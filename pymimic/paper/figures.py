@@ -69,8 +69,9 @@ class Figures:
         return statistics.mean(float(line[column]) for line in self.of(experiment, part, name))
 
     def names(self, experiment: str, part: str) -> list[str]:
-        """Of the part's runs, as they stand."""
-        return list(dict.fromkeys(line["name"] for line in self._lines.get(experiment, ()) if line["part"] == part))
+        """Of the part's runs that have test figures, as they stand."""
+        lines = self._lines.get(experiment, ())
+        return list(dict.fromkeys(line["name"] for line in lines if line["part"] == part and line["test_accuracy"]))
 
     def best(self, experiment: str, part: str, names: Sequence[str] = ()) -> str:
         """The run of the best mean on validation rows, which are no test rows."""
