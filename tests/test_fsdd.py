@@ -140,10 +140,23 @@ def test_what_cannot_be_perturbed(samples, rate, error, message):
         Perturb()(samples, rate, np.random.default_rng(0))
 
 
+def test_lists_will_do():
+    assert heard([[0.0, 1.0], [1.0, 0.5]], 1) == 1
+    np.testing.assert_array_equal(realigned([[0.0, 1.0], [1.0, 0.5]], 1, 1), [0, 0])
+    np.testing.assert_array_equal(stretched([0, 1], 4), [0, 0, 1, 1])
+
+
+def test_of_short_recordings_half_stays():
+    for samples in (3, 40, 240):
+        rng = np.random.default_rng(0)
+        assert all(np.abs(Perturb()(np.ones(samples), RATE, rng)).max() > 0.1 for _ in range(200))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: heard(np.zeros((5, 8)), 3), "log_posteriors: expected 3 columns a word, got 8 in all"),
+        (lambda: heard(np.zeros((1, 6)), 3), "log_posteriors: expected at least as many frames as states, which are 3, got 1"),
         (lambda: heard(np.zeros((5, 8)), 0), "states: expected an int in"),
         (lambda: realigned(np.zeros((5, 6)), -2, 3), r"word: expected an int in \[0, 2\), got -2"),
         (lambda: realigned(np.zeros((5, 8)), 2, 3), "log_likelihood: expected 3 columns a word, got 8 in all"),

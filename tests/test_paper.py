@@ -11,6 +11,7 @@ import pytest
 from pymimic import ConvNet, Convolution, DeepNet, Student
 from pymimic.demo import datasets
 from pymimic.demo.measure import accuracy_of, choices
+from pymimic.demo.students import Trained
 from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestRecipe
 from pymimic.paper import experiment, ledger, mnist1d, report, run, run_paper
 from pymimic.paper.answers import answers
@@ -310,12 +311,12 @@ def test_names_are_escaped(tmp_path):
 
 def test_experiments_stand_in_the_ledger_by_seed_part_and_name(tmp_path):
     book = ledger.Ledger(tmp_path, "x")
-    figures = {"rows": 3, "bytes": 8, "cpu_seconds": 0.123456789, "validation_accuracy": 0.5}
-    book.add(0, "p", "n", 2.5, figures, None)
+    figures = {"rows": 3, "net": "student", "bytes": 8, "cpu_seconds": 0.123456789, "validation_accuracy": 0.5}
+    book.add(0, "p", "n", 2.5, figures, Trained(Student(2, 2, 2), [0.5], 0.5, 1.0, 1.0))
     assert ledger.Ledger(tmp_path, "x").has(0, "p", "n")
     assert not any(ledger.Ledger(tmp_path, "x").has(*key) for key in ((1, "p", "n"), (0, "q", "n"), (0, "p", "m")))
     assert book.lines[0]["cpu_seconds"] == "0.123457"
-    assert experiment.TEACHER == "teacher"
+    assert ledger.TEACHER == "teacher"
 
 
 def test_figures_of_an_experiments_own_stand_beside_accuracy(tmp_path, monkeypatch):
@@ -370,6 +371,26 @@ def test_another_net_in_the_place_of_one_is_refused(tmp_path, monkeypatch):
     assert not any(line["test_accuracy"] for line in lines(tmp_path) if line["name"] == "1 copy")
 
 
+@pytest.mark.usefixtures("few")
+def test_another_teacher_in_the_place_of_the_kept_one_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Ledger, "open_test_rows", lambda *_: None)
+        run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+    (file,) = (tmp_path / "nets" / "mnist1d-fast-teachers").iterdir()
+    ConvNet((1, 40), [Convolution(2, 3)], 10).save(file)
+    with pytest.raises(ValueError, match=r"out: expected a teacher of \d+ parameters for seed 0, as .*.csv says, got one of \d+"):
+        run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+
+
+def test_mnists_report_does_without_its_nets(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment.Experiment, "data", lambda self, seed: blobs("mnist", 784, 3))
+    page = run_paper("mnist", tmp_path, seeds=1, fast=True)
+    assert "<h3>U V</h3>" in page.read_text()
+    for net in (tmp_path / "nets" / "mnist-fast").iterdir():
+        net.unlink()
+    assert "<h3>U V</h3>" not in run_paper("mnist", tmp_path, seeds=1, fast=True).read_text()
+
+
 def test_a_teachers_file_of_another_shape_is_refused(tmp_path):
     data = blobs("x", 16, 3)
     kept = Kept(ConvRecipe(convolutions=(Convolution(4, 5, 4),), epochs=1, nets=1), tmp_path)
@@ -386,9 +407,15 @@ def test_a_teachers_file_of_another_shape_is_refused(tmp_path):
     [
         (lambda text: text[:-6], "expected a whole last line in .*mnist1d-fast.csv, got a cut one: put the file back, or delete that line"),
         (lambda text: text + "0,table\r\n", "expected 16 values of run 5 in .*mnist1d-fast.csv, got fewer or more"),
-        (lambda text: re.sub(r"teacher,,\d+", "teacher,,abc", text), "expected a number as rows of run 1 in .*mnist1d-fast.csv, got 'abc'"),
-        (lambda text: re.sub(r"[\d.]+\r\n$", "nan\r\n", text), "expected a number as agreement of run 4 in .*mnist1d-fast.csv, got 'nan'"),
-        (lambda text: re.sub(r"\n0,", "\n,", text, count=1), "expected a number as seed of run 1 in .*mnist1d-fast.csv, got ''"),
+        (lambda text: re.sub(r"teacher,,\d+", "teacher,,abc", text), "expected a whole number as rows of run 1 in .*.csv, got 'abc'"),
+        (lambda text: re.sub(r"teacher,,\d+", "teacher,,12.5", text), "expected a whole number as rows of run 1 in .*.csv, got '12.5'"),
+        (lambda text: re.sub(r"[\d.]+\r\n$", "nan\r\n", text), r"expected a share in \[0, 1\] as agreement of run 4 in .*.csv, got 'nan'"),
+        (lambda text: re.sub(r"[\d.]+\r\n$", "5\r\n", text), r"expected a share in \[0, 1\] as agreement of run 4 in .*.csv, got '5'"),
+        (lambda text: re.sub(r"[\d.]+\r\n$", "\r\n", text), r"expected a share in \[0, 1\] as agreement of run 4 in .*.csv, got ''"),
+        (lambda text: re.sub(r"\n0,", "\n,", text, count=1), "expected a whole number as seed of run 1 in .*.csv, got ''"),
+        (lambda text: re.sub(r"\n0,", "\n0.0,", text, count=1), "expected a whole number as seed of run 1 in .*.csv, got '0.0'"),
+        (lambda text: text.replace(",student,", ",,", 1), "expected one of .* as net of run . in .*.csv, got ''"),
+        (lambda text: text + text.splitlines(keepends=True)[-1], "expected each run once in .*.csv, got 0, MUNGE, .* twice"),
     ],
 )
 def test_a_spoilt_table_is_refused_and_left_as_it_is(tmp_path, monkeypatch, spoil, message):
@@ -428,6 +455,9 @@ def test_what_was_run_answers_what_it_can():
     nets = {"SNN-8k on labels": 0.5, "SNN-50k on labels": 0.4, "SNN-MIMIC-8k": 0.6, "SNN-MIMIC-50k": 0.62}
     lines = [dict(zip(columns, ("0", "table", name, str(share), str(share), "1"))) for name, share in nets.items()]
     lines.append(dict(zip(columns, ("0", "teacher", "teacher", "0.7", "0.7", "1"))))
+    halves = {"timit-synthetic": lines, "timit": lines[:1]}  # of which one was stopped while its test rows were opened
+    (claim,) = [one.text for one in reproduced(Figures(halves)) if one.question.startswith("On speech")]
+    assert claim.startswith("Reproduced: synthetic speech")
     for experiment_name, title in (("timit", "TIMIT"), ("timit-synthetic", "synthetic speech")):
         (claim,) = [one.text for one in reproduced(Figures({experiment_name: lines})) if one.question.startswith("On speech")]
         assert claim.startswith(f"Reproduced: {title}, frames: SNN on labels 50.00 % (8k) and 40.00 % (50k), SNN-MIMIC-8k 60.00 %")

@@ -113,8 +113,47 @@ def test_a_cut_recording_is_found_behind_any_number_of_chunks(tmp_path, order):
 
 
 @pytest.mark.parametrize(
+    ("chunks", "samples", "message"),
+    [
+        ([(b"odd ", b"abc\0"), (b"data", bytes(20))], 10, None),  # a chunk of three bytes and one that pads it
+        ([(b"data", bytes(20)), (b"LIST", b"tail")], 10, None),
+        ([(b"data", bytes(20)), (b"LIST", b"tail")], 0, "expected 0 samples, as the header says, got 1[06]|expected samples, got none"),
+        ([(b"acid", bytes(2)), (b"data", bytes(100))], 50, "expected 50 samples, as the header says, got|damaged"),
+        ([(b"junk", bytes(20))], 0, "damaged|expected a chunk called data|samples, got none"),
+    ],
+)
+def test_chunks_are_walked_as_they_are(tmp_path, chunks, samples, message):
+    content = bytearray(riff(chunks))
+    if chunks[0][0] == b"odd ":
+        content[content.index(b"odd ") + 4] = 3
+    if samples == 0 and b"data" in content:
+        content[content.index(b"data") + 4] = 0
+    (tmp_path / "a.wav").write_bytes(content)
+    if message is None:
+        assert len(read_audio(tmp_path / "a.wav", RATE)) == samples
+    else:
+        with pytest.raises(FileFormatError, match=message):
+            read_audio(tmp_path / "a.wav", RATE)
+
+
+def test_what_stands_before_riff_is_refused(tmp_path):
+    """libsndfile skips an ID3 tag."""
+    tag = b"ID3\x03\0\0\0\0\0\x0a" + bytes(10)
+    (tmp_path / "a.wav").write_bytes(tag + riff([(b"data", bytes(20))]))
+    with pytest.raises(FileFormatError, match=r"a.wav': expected"):
+        read_audio(tmp_path / "a.wav", RATE)
+
+
+@pytest.mark.parametrize(
     ("line", "promised"),
-    [("orig_sample_count -i 999\nsample_count -i 3", None), ("sample_count  -i  4", "4"), ("sample_count -i -5", "-5")],
+    [
+        ("orig_sample_count -i 999\nsample_count -i 3", None),
+        ("sample_count -i 0003", None),
+        ("sample_count -i +3 ; a comment", None),
+        ("sample_count  -i  4", "4"),
+        (" sample_count -i 4 what", "4"),
+        ("sample_count -i -5", "-5"),
+    ],
 )
 def test_a_sphere_header_is_read_line_by_line(tmp_path, line, promised):
     lines = ["NIST_1A", "   1024", "channel_count -i 1", line, "sample_rate -i 16000", "sample_n_bytes -i 2"]
@@ -127,7 +166,12 @@ def test_a_sphere_header_is_read_line_by_line(tmp_path, line, promised):
             read_audio(tmp_path / "a.WAV", 16000)
 
 
-@pytest.mark.parametrize("loud", [1.5, -32768.0, 1e30, np.inf])
+def test_floats_a_little_beyond_are_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0, 1.25]), RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", RATE), [0, 1.25])
+
+
+@pytest.mark.parametrize("loud", [11.0, -32768.0, 1e30, np.inf])
 def test_samples_outside_the_range_are_refused(tmp_path, loud):
     soundfile.write(tmp_path / "a.wav", np.array([0, loud]), RATE, subtype="DOUBLE")
     with pytest.raises(FileFormatError, match=r"a.wav': expected samples in \[-1, 1\], got .* in sample 1"):

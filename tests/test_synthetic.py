@@ -103,6 +103,14 @@ class TestCorpus:
                 synthetic.make(tmp_path / "a", texts, COUNTS, each=2, progress=False)
         assert contents(tmp_path / "a") == before
 
+    def test_a_corpus_of_an_earlier_version_goes_on(self, tmp_path):
+        made(tmp_path / "a")
+        before, mark = contents(tmp_path / "a"), tmp_path / "a" / "synthetic.json"
+        mark.write_text(json.dumps({key: value for key, value in json.loads(mark.read_text()).items() if key != "texts"}))
+        next((tmp_path / "a").rglob("*.PHN")).unlink()
+        made(tmp_path / "a")
+        assert contents(tmp_path / "a") | {mark.relative_to(tmp_path / "a"): b""} == before | {mark.relative_to(tmp_path / "a"): b""}
+
     def test_a_lost_recording_is_made_again(self, tmp_path):
         made(tmp_path / "a")
         before = contents(tmp_path / "a")

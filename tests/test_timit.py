@@ -116,6 +116,12 @@ def test_a_list_that_is_none_is_refused(small):
             timit.open_corpus(small)
 
 
+def test_other_folders_are_nobodys_business(small):
+    for name in ("DOC", "doc", "Doc"):
+        (small / name).mkdir(exist_ok=True)
+    assert timit.open_corpus(small).synthetic
+
+
 @pytest.mark.parametrize("name", ["train", "TRAIN/DR1/maaa0", "TRAIN/DR2/MAAA0", "TRAIN/DR1/MAAA0/sx1.wav"])
 def test_what_is_there_twice_is_named(small, name):
     if (small / name).exists():

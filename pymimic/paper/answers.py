@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from .experiment import TEACHER
-from .figures import Answer, Figures, MissingError, Share, above, tried
+from .figures import Answer, Figures, MissingError, Share, above, those_there, tried
+from .ledger import TEACHER
 
 
 def answers(figures: Figures) -> list[Answer]:
@@ -14,32 +15,29 @@ def answers(figures: Figures) -> list[Answer]:
 
 
 def _equal_parameters(f: Figures) -> str:
-    papers = _in_the_papers_setting(f)
-    if papers and not f.names("mnist1d", "table"):
-        return papers
+    sizes = {"cifar10": "reduced", "cifar10-full": "full"}
+    return those_there([partial(_on_mnist1d, f), *(partial(_in_the_papers_setting, f, name, size) for name, size in sizes.items())])
+
+
+def _on_mnist1d(f: Figures) -> str:
     labels, rolled = (f.share("mnist1d", "table", f"labels, {how}") for how in ("dropout and noise", "rows rolled at random"))
     mimic = f.share("mnist1d", "table", f.best("mnist1d", "table", ["mimic, unlabelled rows", "T = 3, unlabelled rows"]))
     deep, conv = (f.share("mnist1d", "equal parameters", name) for name in ("deep net without convolutions", "convolutional net"))
     count = f.number("mnist1d", "table", "labels", "parameters")
     return (
         f"MNIST-1D, {count:,.0f} parameters each, to a per cent: shallow on labels {labels} ({rolled} with rows rolled at random), deep "
-        f"without convolutions {deep}, convolutional {conv}, the shallow net as mimic {mimic}. {papers}"
-    ).rstrip()
+        f"without convolutions {deep}, convolutional {conv}, the shallow net as mimic {mimic}."
+    )
 
 
-def _in_the_papers_setting(f: Figures) -> str:
-    """Of CIFAR-10, where it has been run."""
+def _in_the_papers_setting(f: Figures, experiment: str, size: str) -> str:
+    """Of CIFAR-10."""
     said = []
-    for experiment, size in (("cifar10", "reduced"), ("cifar10-full", "full")):
-        for part in ("with a convolution", "without convolution"):
-            if f.names(experiment, part):
-                labels, mimic = (
-                    f.share(experiment, part, name) for name in ("labels, regularised", f.best(experiment, part, ["mimic", "T = 3"]))
-                )
-                said.append(f"CIFAR-10 (JPEG), {size}, shallow {part}: on labels {labels}, as mimic {mimic}.")
-        if f.names(experiment, TEACHER):
-            said.append(f"Its teacher: {f.share(experiment, TEACHER, TEACHER)}.")
-    return " ".join(said)
+    for part in [part for part in ("with a convolution", "without convolution") if f.names(experiment, part)]:
+        names = ("labels, regularised", f.best(experiment, part, ["mimic", "T = 3"]))
+        labels, mimic = (f.share(experiment, part, name) for name in names)
+        said.append(f"CIFAR-10 (JPEG), {size}, shallow {part}: on labels {labels}, as mimic {mimic}.")
+    return " ".join([*said, f"Its teacher: {f.share(experiment, TEACHER, TEACHER)}."])
 
 
 def _rank(f: Figures) -> str:

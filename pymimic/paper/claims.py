@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from .experiment import TEACHER
-from .figures import Answer, Figures, MissingError, above, compared, tried
+from .figures import Answer, Figures, MissingError, above, compared, those_there, tried
+from .ledger import TEACHER
 from .speech import DIGIT_ERROR, LEFT_OUT
 
 
@@ -44,11 +45,8 @@ def _bottleneck(f: Figures) -> str:
 
 
 def _speech(f: Figures) -> str:
-    titles = {"timit": "TIMIT", "timit-synthetic": "synthetic speech"}
-    said = [_order(f, experiment, title) for experiment, title in titles.items() if f.names(experiment, "table")]
-    if not said:
-        raise MissingError("timit-synthetic")
-    return " ".join(said)
+    titles = {"timit-synthetic": "synthetic speech", "timit": "TIMIT"}
+    return those_there([partial(_order, f, experiment, title) for experiment, title in titles.items()])
 
 
 def _order(f: Figures, experiment: str, title: str) -> str:

@@ -22,13 +22,12 @@ from ..demo.teachers import NetsRecipe
 from ..nets.net import Net
 from ..nets.student import Student
 from ..progress import Progress
-from .ledger import Ledger, Line
+from .ledger import TEACHER, Ledger, Line, text_of
 from .teachers import Kept
 
 _T = TypeVar("_T")
 _How = TypeVar("_How", Training, NetsRecipe)
 _FEW = 500
-TEACHER = "teacher"  # the part and the name of each seed's teacher
 
 
 @dataclass(frozen=True)
@@ -223,6 +222,7 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
 
     def on_test_rows(line: Line, net: Net | None) -> dict[str, float]:
         here = setting(int(line["seed"]))
+        _demand_same(ledger, line["seed"], _sizes(here.fitted.size))
         asked = here.fitted.teacher if net is None else net
         logits = here.test_logits if net is None else here.logits(net, here.data.test)
         chosen = logits.argmax(axis=1)
@@ -231,6 +231,16 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
         return {"test_accuracy": accuracy, "test_error": error, "agreement": agreement} | experiment.measured(here, asked, logits)
 
     ledger.open_test_rows(on_test_rows)
+
+
+def _demand_same(ledger: Ledger, seed: str, sizes: dict[str, int | None]) -> None:
+    """Demand a teacher of the size that the CSV says: kept nets may be others."""
+    for line in ledger.lines:
+        if (line["seed"], line["part"], line["name"]) == (seed, TEACHER, TEACHER):
+            for column, got in sizes.items():
+                if line[column] != text_of(got):
+                    expected = f"a teacher of {line[column]} {column} for seed {seed}, as {ledger.path} says"
+                    raise ValueError(f"out: expected {expected}, got one of {text_of(got)}: choose another folder")
 
 
 def _sizes(size: Size) -> dict[str, int | None]:

@@ -92,6 +92,19 @@ def share(lines: Sequence[Line], column: str = "test_accuracy") -> Share:
     return Share(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values))
 
 
+def those_there(answers: Sequence[Callable[[], str]]) -> str:
+    """What can be said, one behind the other; `MissingError` is of the first where nothing can."""
+    said, missing = [], []
+    for answer in answers:
+        try:
+            said.append(answer())
+        except MissingError as error:
+            missing.append(error)
+    if not said:
+        raise missing[0]
+    return " ".join(said)
+
+
 def tried(answer: Callable[[Figures], str], figures: Figures) -> str:
     """What an answer says, or that its runs are missing."""
     try:

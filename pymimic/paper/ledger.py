@@ -25,10 +25,13 @@ from ..training.deepnet import DeepNet
 from .torch_net import TorchNet
 
 KEY = ("seed", "part", "name")  # which run it is
+TEACHER = "teacher"  # the part and the name of each seed's teacher
 _KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet, TorchNet)}
 _FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "cpu_seconds", "validation_accuracy")
 _TESTED = ("test_accuracy", "test_error", "agreement")
 _ALWAYS = ("seed", "rows", "bytes", "cpu_seconds", "validation_accuracy")  # that every run has
+_COUNTS = ("seed", "rows", "hidden", "rank", "parameters", "multiply_adds", "bytes")
+_SHARES = ("validation_accuracy", *_TESTED)
 _CURE = "put the file back, or delete that line, and the run is made again"
 COLUMNS = (*KEY, "value", *_FIGURES, *_TESTED)
 
@@ -72,8 +75,8 @@ class Ledger:
 
     def add(self, seed: int, part: str, name: str, value: float | None, figures: Mapping[str, Any], trained: Trained[Any] | None) -> None:
         """Note a run, and keep its net for the test rows."""
-        line = dict.fromkeys(self.columns, "") | {"seed": str(seed), "part": part, "name": name, "value": _text(value)}
-        line |= {column: _text(figures.get(column)) for column in _FIGURES}
+        line = dict.fromkeys(self.columns, "") | {"seed": str(seed), "part": part, "name": name, "value": text_of(value)}
+        line |= {column: text_of(figures.get(column)) for column in _FIGURES}
         if trained is not None:
             trained.net.save(self._net(line))
         self.lines.append(line)
@@ -96,7 +99,7 @@ class Ledger:
         with replacing(self._openings) as file:
             file.write(before + f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {len(left)} runs\n".encode())
         for line in left:
-            line.update({column: _text(value) for column, value in measure(line, self.net(line)).items()})
+            line.update({column: text_of(value) for column, value in measure(line, self.net(line)).items()})
             self._write()
 
     def keeps(self, line: Line) -> bool:
@@ -114,8 +117,8 @@ class Ledger:
         net = _KINDS[kind].load(path)
         size = Size.of(net)
         for column, got in (("parameters", size.parameters), ("bytes", size.bytes)):
-            if line[column] != _text(got):
-                raise FileFormatError(f"out: {str(path)!r}: expected {line[column]} {column}, as {self.path.name} says, got {_text(got)}")
+            if line[column] != text_of(got):
+                raise FileFormatError(f"out: {str(path)!r}: expected {line[column]} {column}, as {self.path.name} says, got {text_of(got)}")
         return net
 
     def _net(self, line: Line) -> Path:
@@ -145,18 +148,35 @@ def _read(path: Path, columns: Sequence[str]) -> list[Line]:
     for number, line in enumerate(lines, 1):
         if None in line or None in line.values():  # as the reader has too many values and missing ones
             raise ValueError(f"out: expected {len(columns)} values of run {number} in {path}, got fewer or more: {_CURE}")
-        for column in set(columns) - {"part", "name", "net"}:
-            if not (_is_number(line[column]) or (line[column] == "" and column not in _ALWAYS)):
+        demanded = set(_ALWAYS) | (set(columns) - set(COLUMNS) | set(_TESTED) if line["test_accuracy"] else set())
+        for column in columns:
+            if wrong := _wrong(column, line, column in demanded):
                 got = printable(line[column])
-                raise ValueError(f"out: expected a number as {column} of run {number} in {path}, got {got!r}: {_CURE}")
+                raise ValueError(f"out: expected {wrong} as {column} of run {number} in {path}, got {got!r}: {_CURE}")
+    keys = [tuple(line[column] for column in KEY) for line in lines]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"out: expected each run once in {path}, got {printable(', '.join(twice))} twice: {_CURE}")
     return lines
 
 
-def _is_number(text: str) -> bool:
+def _wrong(column: str, line: Line, demanded: bool) -> str:
+    """What a cell should have been; "" where it is right."""
+    text = line[column]
+    if column == "net":
+        is_teacher = line["part"] == line["name"] == TEACHER
+        return "" if (text == "" if is_teacher else text in _KINDS) else "nothing" if is_teacher else f"one of {', '.join(_KINDS)}"
+    if column in ("part", "name") or (text == "" and not demanded):
+        return ""
+    if column in _COUNTS:
+        return "" if re.fullmatch(r"0|[1-9]\d{0,18}", text) else "a whole number"
     try:
-        return math.isfinite(float(text))
+        value = float(text)
     except ValueError:
-        return False
+        value = math.nan
+    if column in _SHARES:
+        return "" if 0 <= value <= 1 else "a share in [0, 1]"
+    return "" if math.isfinite(value) else "a number"
 
 
 def _is_note(path: str) -> bool:
@@ -172,5 +192,6 @@ def _is_net(path: str) -> bool:
         return False
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A cell."""
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

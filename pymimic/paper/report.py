@@ -17,9 +17,9 @@ from ..packages import package
 from ..targets import replacing
 from .answers import answers
 from .claims import reproduced
-from .experiment import TEACHER, Experiment
+from .experiment import Experiment
 from .figures import Figures, share
-from .ledger import Ledger, Line
+from .ledger import TEACHER, Ledger, Line
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ title }}</title>

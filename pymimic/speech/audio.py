@@ -16,12 +16,14 @@ from ..foreign import demand_plain, printable
 from ..packages import package
 
 _FORMATS = {"WAV": "WAV", "WAVEX": "WAV", "NIST": "NIST SPHERE"}
-_NIST_HEADER = 1024  # bytes
+_NIST_HEADER = 1024  # bytes, where it does not say
+_WIDTHS = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}  # bytes of a sample in a WAV
+_HIGHEST = 10.0  # floats may go a little beyond 1; whole numbers kept as floats go far beyond
 _LOUDEST = 1e6  # 16 bits as whole numbers are still right, as a gain changes nothing; energies of much larger numbers overflow
 
 
 def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
-    """The samples (n,) float32 in [-1, 1] of a WAV (RIFF) or NIST SPHERE file of one channel, by libsndfile.
+    """The samples (n,) float32 of a WAV (RIFF) or NIST SPHERE file of one channel, by libsndfile: in [-1, 1], or of floats a little beyond.
 
     Parameters
     ----------
@@ -31,8 +33,8 @@ def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
     Raises
     ------
     FileFormatError
-        The file is neither, or truncated, or empty; it has another rate or more channels; a sample is outside [-1, 1], as floats can be, or
-        NaN. The message names the file, what was expected and what came.
+        The file is neither, or truncated, or empty; it has another rate or more channels; a sample is NaN, or far outside [-1, 1].
+        The message names the file, what was expected and what came.
     OSError
         It cannot be read.
     ImportError
@@ -57,7 +59,7 @@ def read_audio(path: str | os.PathLike[str], rate: int) -> Array:
         raise FileFormatError(f"{where}: expected a WAV or NIST SPHERE file, got another or a damaged one ({error.error_string})") from None
     if len(samples) == 0:
         raise FileFormatError(f"{where}: expected samples, got none")
-    wrong = ~(np.abs(samples) <= 1)  # NaN too
+    wrong = ~(np.abs(samples) <= _HIGHEST)  # NaN too
     if wrong.any():
         first = int(wrong.argmax())
         raise FileFormatError(f"{where}: expected samples in [-1, 1], got {samples[first]:g} in sample {first}")
@@ -77,12 +79,26 @@ def demanded_samples(samples: Array) -> Array:
 
 def _demand_whole(where: str, sound: Any, content: bytes) -> None:
     """Demand as many samples as the header says: libsndfile reads what there is."""
-    if sound.format == "NIST":
-        found = re.search(rb"^sample_count\s+-i\s+(\S+)\s*$", content[:_NIST_HEADER], re.MULTILINE)
-        promised = found[1].decode("ascii", "backslashreplace") if found else str(sound.frames)
-        if promised != str(sound.frames):
-            raise FileFormatError(f"{where}: expected {printable(promised)} samples, as the header says, got {sound.frames}")
-        return
+    promised = _of_sphere(where, content) if sound.format == "NIST" else _of_riff(where, content, _WIDTHS.get(sound.subtype))
+    if promised is not None and promised != sound.frames:
+        raise FileFormatError(f"{where}: expected {promised} samples, as the header says, got {sound.frames}")
+
+
+def _of_sphere(where: str, content: bytes) -> int | None:
+    """The samples that a NIST SPHERE header promises; its second line is how many bytes it has."""
+    size = re.match(rb"NIST_1A\r?\n\s*(\d{1,9})", content)
+    header = content[: int(size[1]) if size else _NIST_HEADER].decode("ascii", "backslashreplace")
+    line = re.search(r"^[ \t]*sample_count\b.*$", header, re.MULTILINE)
+    if line is None:
+        return None
+    found = re.match(r"\s*sample_count\s+-i\s+([+-]?\d{1,18})\b", line[0])
+    if found is None:
+        raise FileFormatError(f"{where}: expected a line sample_count -i NUMBER, got {printable(line[0][:80])!r}")
+    return int(found[1])
+
+
+def _of_riff(where: str, content: bytes, width: int | None) -> int | None:
+    """The samples, of `width` bytes, that the chunk called data promises, which must be whole; None for packed ones, without a width."""
     at = 12
     order: Literal["big", "little"] = "big" if content.startswith(b"RIFX") else "little"
     while content[at : at + 4] != b"data":
@@ -90,6 +106,7 @@ def _demand_whole(where: str, sound: Any, content: bytes) -> None:
             raise FileFormatError(f"{where}: expected a chunk called data behind whole chunks, got none")
         size = int.from_bytes(content[at + 4 : at + 8], order)
         at += 8 + size + size % 2
-    bytes_promised, there = int.from_bytes(content[at + 4 : at + 8], order), max(0, len(content) - at - 8)
-    if bytes_promised > there or (bytes_promised == 0 and sound.frames):
-        raise FileFormatError(f"{where}: expected {bytes_promised} bytes of samples, as the header says, got {there}")
+    size, there = int.from_bytes(content[at + 4 : at + 8], order), len(content) - at - 8
+    if size > there:
+        raise FileFormatError(f"{where}: expected {size} bytes of samples, as the header says, got {max(0, there)}")
+    return None if width is None else size // width

@@ -57,6 +57,7 @@ class Perturb:
         factor = float(np.exp(rng.uniform(-self.speed, self.speed)))
         y: Array = package("speech", "librosa").resample(array, orig_sr=rate * factor, target_sr=rate, res_type="soxr_hq")
         begin, end = (round(rate * rng.uniform(-self.shift, self.shift)) for _ in range(2))
+        begin, end = (max(cut, -(len(y) // 4)) for cut in (begin, end))  # half of it stays, however short it is
         y = np.pad(y[max(0, -begin) : len(y) - max(0, -end)], (max(0, begin), max(0, end)))
         if self.noise is not None:
             below = rng.uniform(*self.noise)

@@ -120,7 +120,7 @@ def read_lists(path: Path) -> Lists:
 
 def _speakers(root: Path, half: str, counts: tuple[int, ...] | None) -> dict[str, Path]:
     """The folder of each speaker in TRAIN or TEST."""
-    folder = _folders(root).get(half)
+    folder = _folders(root, half).get(half)
     if folder is None:
         raise _missing(root, f"a folder {half}", "none")
     regions = {name: _folders(path) for name, path in _folders(folder).items()}
@@ -139,11 +139,11 @@ def _speakers(root: Path, half: str, counts: tuple[int, ...] | None) -> dict[str
     return found
 
 
-def _folders(folder: Path) -> dict[str, Path]:
-    """Those in it, by their names in capitals."""
+def _folders(folder: Path, only: str | None = None) -> dict[str, Path]:
+    """Those in it, or the one of that name, by their names in capitals."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_dir():
+        if path.is_dir() and only in (None, path.name.upper()):
             if path.name.upper() in found:
                 raise _twice(folder, f"a folder {path.name.upper()}", found[path.name.upper()], path)
             found[path.name.upper()] = path

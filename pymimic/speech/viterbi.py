@@ -17,8 +17,8 @@ def align(log_likelihood: Array) -> Array:
 
     Parameters
     ----------
-    log_likelihood : (T, S) finite floats, T at least S: of each frame, given each state of a word; a net's log posteriors less the log
-        priors of its states, up to a constant a frame
+    log_likelihood : (T, S) floats in [-1e100, 1e100], T at least S: of each frame, given each state of a word; a net's log posteriors
+        less the log priors of its states, up to a constant a frame
 
     Raises
     ------
@@ -50,14 +50,14 @@ def best_path(log_likelihood: Array, transition: Array, initial: Array) -> tuple
 
     Parameters
     ----------
-    log_likelihood : (T, S) finite floats
+    log_likelihood : (T, S) floats in [-1e100, 1e100]
     transition : (S, S) probabilities; row i, whose sum is 1, is of what follows state i
     initial : (S,) probabilities of the first frame's state, of sum 1
 
     Raises
     ------
     TypeError, ValueError
-        They are not, or no way of T frames has a probability above 0.
+        They are not.
     """
     array = _demanded(log_likelihood)
     S = array.shape[1]
@@ -76,8 +76,6 @@ def best_path(log_likelihood: Array, transition: Array, initial: Array) -> tuple
         before[t] = ways.argmax(axis=1)
         score = ways.max(axis=1) + array[t]
     states = np.full(len(array), score.argmax())
-    if score.max() == -np.inf:
-        raise ValueError(f"transition: expected a way of {len(array)} frames of a probability above 0, got none")
     for t in range(len(array) - 1, 0, -1):
         states[t - 1] = before[t, states[t]]
     return states, float(score.max())

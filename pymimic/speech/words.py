@@ -19,6 +19,7 @@ def stretched(states: Array, frames: int) -> Array:
     """The states (frames,) of a recording that is as long as that and says the same, faster or slower: those at the same share of it."""
     if len(states) == 0:
         raise ValueError("states: expected at least one, got none")
+    states = np.asarray(states)
     at = (np.arange(_check.integer("frames", frames, 1, 1 << 31)) + 0.5) * (len(states) / frames)
     return states[np.minimum(at.astype(np.int64), len(states) - 1)]
 
@@ -37,8 +38,9 @@ def realigned(log_likelihood: Array, word: int, states: int) -> Array:
     TypeError, ValueError
         The columns are not of whole words, word is none of them, or as `align` has it.
     """
-    word = _check.integer("word", word, 0, _words("log_likelihood", log_likelihood, states))
-    return align(log_likelihood[:, word * states : (word + 1) * states])
+    array = _of_words("log_likelihood", log_likelihood, states)
+    word = _check.integer("word", word, 0, array.shape[1] // states)
+    return align(array[:, word * states : (word + 1) * states])
 
 
 def heard(log_posteriors: Array, states: int) -> int:
@@ -52,16 +54,18 @@ def heard(log_posteriors: Array, states: int) -> int:
     Raises
     ------
     TypeError, ValueError
-        The columns are not of whole words, or as `word_score` has it.
+        The columns are not of whole words, there are fewer frames than states, or as `word_score` has it.
     """
-    words = _words("log_posteriors", log_posteriors, states)
-    return int(np.argmax([word_score(word) for word in np.split(log_posteriors, words, axis=1)]))
+    array = _of_words("log_posteriors", log_posteriors, states)
+    if len(array) < states:
+        raise ValueError(f"log_posteriors: expected at least as many frames as states, which are {states}, got {len(array)}")
+    return int(np.argmax([word_score(word) for word in np.split(array, array.shape[1] // states, axis=1)]))
 
 
-def _words(name: str, array: Array, states: int) -> int:
-    """How many words the columns are of."""
-    states = _check.integer("states", states, 1, 1 << 31)
-    _check.Dims().shape(name, _check.data_array(name, array).shape, ("T", "W * states"))
+def _of_words(name: str, given: Array, states: int) -> Array:
+    """Demand the columns of whole words, of one at least."""
+    states, array = _check.integer("states", states, 1, 1 << 31), _check.data_array(name, given)
+    _check.Dims().shape(name, array.shape, ("T", "W * states"))
     if array.shape[1] == 0 or array.shape[1] % states:
         raise ValueError(f"{name}: expected {states} columns a word, got {array.shape[1]} in all")
-    return int(array.shape[1]) // states
+    return array
