@@ -11,10 +11,9 @@ from pymimic import FileFormatError, TransferSet
 from pymimic.data.cases import LabelledSet
 from pymimic.demo.datasets import Dataset, Rows
 from pymimic.demo.students import Training
-from pymimic.paper import answers, cifar10, cifar10_images, run, run_paper
+from pymimic.paper import cifar10, cifar10_images, run, run_paper
 from pymimic.paper.cifar10_images import SHAPE
 from pymimic.paper.crop import Crop
-from pymimic.paper.figures import Figures
 from pymimic.paper.teachers import Kept
 
 FILES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
@@ -256,13 +255,3 @@ def test_the_full_experiment_is_for_a_gpu_alone(tmp_path):
     assert (small.devices, full.devices) == (("cpu",), ("cuda",))
     assert (full.scale.rank, full.scale.hidden, full.scale.front["filters"]) == (1200, 30_000, 128)
     assert small.open().path != full.open().path
-
-
-def test_question_one_tells_of_it_where_it_has_been_run():
-    lines = [("teacher", "teacher", 0.9), ("with a convolution", "labels, regularised", 0.7)]
-    lines += [("with a convolution", name, share) for name, share in (("mimic", 0.76), ("T = 3", 0.75))]
-    columns = ("part", "name", "test_accuracy", "validation_accuracy")
-    known = [dict(zip(columns, (*map(str, line), str(line[-1])))) for line in lines]
-    said = answers._in_the_papers_setting(Figures({"cifar10": known}))
-    assert said == " CIFAR-10 (JPEG), reduced, shallow with a convolution: on labels 70.00 %, as mimic 76.00 %. Its teacher: 90.00 %."
-    assert answers._in_the_papers_setting(Figures({})) == ""
