@@ -23,8 +23,8 @@ from pymimic.demo.report import cells, plain_table
 from pymimic.paper.answers import answers
 from pymimic.paper.claims import reproduced
 from pymimic.paper.figures import Figures, MissingError
-from pymimic.paper.ledger import TEACHER
 from pymimic.paper.speech import DIGIT_ERROR, LEFT_OUT
+from pymimic.paper.table import TEACHER
 from pymimic.paper.timit import PAPERS, PHONE_ERROR
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from pymimic.demo import datasets
 from pymimic.demo.measure import accuracy_of, choices
 from pymimic.demo.students import Trained
 from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestRecipe
-from pymimic.paper import experiment, ledger, mnist1d, report, run, run_paper
+from pymimic.paper import experiment, ledger, mnist1d, report, run, run_paper, table
 from pymimic.paper.answers import answers
 from pymimic.paper.claims import reproduced
 from pymimic.paper.compress import CompressLetter, CompressMNIST
@@ -316,7 +316,7 @@ def test_experiments_stand_in_the_ledger_by_seed_part_and_name(tmp_path):
     assert ledger.Ledger(tmp_path, "x").has(0, "p", "n")
     assert not any(ledger.Ledger(tmp_path, "x").has(*key) for key in ((1, "p", "n"), (0, "q", "n"), (0, "p", "m")))
     assert book.lines[0]["cpu_seconds"] == "0.123457"
-    assert ledger.TEACHER == "teacher"
+    assert table.TEACHER == "teacher"
 
 
 def test_figures_of_an_experiments_own_stand_beside_accuracy(tmp_path, monkeypatch):

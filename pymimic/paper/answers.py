@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from .figures import Answer, Figures, MissingError, Share, above, those_there, tried
-from .ledger import TEACHER
+from .table import TEACHER
 
 
 def answers(figures: Figures) -> list[Answer]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from .figures import Answer, Figures, MissingError, above, compared, those_there, tried
-from .ledger import TEACHER
 from .speech import DIGIT_ERROR, LEFT_OUT
+from .table import TEACHER
 
 
 def reproduced(figures: Figures) -> list[Answer]:

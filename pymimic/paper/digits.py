@@ -42,7 +42,8 @@ class Spoken(NamedTuple):
     def rows(self, recordings: Array, copies: range, every: int) -> Array:
         """One in so many of the frames of these recordings' copies; copy 0 is what was recorded."""
         count = len(self.recordings)
-        return np.concatenate([self.frames.rows_of(recordings + copy * count)[copy % every :: every] for copy in copies])
+        rows = (self.frames.rows_of(recordings + copy * count)[copy % every :: every] for copy in copies)
+        return np.concatenate([np.zeros(0, np.int64), *rows])
 
 
 @lru_cache(1)
@@ -125,7 +126,7 @@ class DigitSetting(FrameSetting):
         taught, more = range(1, 1 + self._taught), range(1 + self._taught, len(self.spoken.lengths) // len(known))
         self.recorded = part(split.train, range(1), every)
         train = Rows(*(np.concatenate(both) for both in zip(self.recorded, part(split.train, taught, of_copies))))
-        unlabelled = part(split.train, more, of_copies) if more else Rows(train.x[:0], train.labels[:0])
+        unlabelled = part(split.train, more, of_copies)
         validation, test = part(split.validation, range(1), every), part(split.test, range(1), 1)
         return FrameData("fsdd", STATES * DIGITS, train, validation, test, unlabelled, self.spoken.frames)
 

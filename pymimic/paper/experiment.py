@@ -22,7 +22,8 @@ from ..demo.teachers import NetsRecipe
 from ..nets.net import Net
 from ..nets.student import Student
 from ..progress import Progress
-from .ledger import TEACHER, Ledger, Line, text_of
+from .ledger import Ledger
+from .table import TEACHER, Line, other_than
 from .teachers import Kept
 
 _T = TypeVar("_T")
@@ -235,12 +236,10 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
 
 def _demand_same(ledger: Ledger, seed: str, sizes: dict[str, int | None]) -> None:
     """Demand a teacher of the size that the CSV says: kept nets may be others."""
-    for line in ledger.lines:
-        if (line["seed"], line["part"], line["name"]) == (seed, TEACHER, TEACHER):
-            for column, got in sizes.items():
-                if line[column] != text_of(got):
-                    expected = f"a teacher of {line[column]} {column} for seed {seed}, as {ledger.path} says"
-                    raise ValueError(f"out: expected {expected}, got one of {text_of(got)}: choose another folder")
+    line = next(line for line in ledger.lines if (line["seed"], line["part"], line["name"]) == (seed, TEACHER, TEACHER))
+    if other := other_than(line, sizes):
+        expected = f"a teacher of {line[other[0]]} {other[0]} for seed {seed}, as {ledger.path} says"
+        raise ValueError(f"out: expected {expected}, got one of {other[1]}: choose another folder")
 
 
 def _sizes(size: Size) -> dict[str, int | None]:

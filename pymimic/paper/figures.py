@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .ledger import Line
+from .table import Line
 
 
 class Share(NamedTuple):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,27 +12,16 @@ from ..demo.measure import Size
 from ..demo.students import Trained
 from ..errors import FileFormatError
 from ..files import read_metadata
-from ..foreign import printable
 from ..formats import demand_png_or_none, demand_replaceable
 from ..nets.net import Net
 from ..nets.student import Student
 from ..targets import replacing
 from ..training.convnet import ConvNet
 from ..training.deepnet import DeepNet
+from .table import COLUMNS, FIGURES, KEY, Line, cell, other_than, read, written
 from .torch_net import TorchNet
 
-KEY = ("seed", "part", "name")  # which run it is
-TEACHER = "teacher"  # the part and the name of each seed's teacher
 _KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet, TorchNet)}
-_FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "cpu_seconds", "validation_accuracy")
-_TESTED = ("test_accuracy", "test_error", "agreement")
-_ALWAYS = ("seed", "rows", "bytes", "cpu_seconds", "validation_accuracy")  # that every run has
-_COUNTS = ("seed", "rows", "hidden", "rank", "parameters", "multiply_adds", "bytes")
-_SHARES = ("validation_accuracy", *_TESTED)
-_CURE = "put the file back, or delete that line, and the run is made again"
-COLUMNS = (*KEY, "value", *_FIGURES, *_TESTED)
-
-Line = dict[str, str]
 
 
 class Ledger:
@@ -62,7 +48,11 @@ class Ledger:
         self.lines: list[Line] = []
         demand_replaceable("out", self.path, "a table of runs", lambda _: True)
         if self.path.exists():
-            self.lines = [line for line in _read(self.path, self.columns) if line["test_accuracy"] or not line["net"] or self.keeps(line)]
+            self.lines = [
+                line
+                for line in read(self.path, self.columns, tuple(_KINDS))
+                if line["test_accuracy"] or not line["net"] or self.keeps(line)
+            ]
         demand_replaceable("out", self._openings, "a note of when test rows were opened", _is_note)
         for picture in folder.glob(f"{name}-*.png"):
             demand_png_or_none("out", picture)
@@ -75,8 +65,8 @@ class Ledger:
 
     def add(self, seed: int, part: str, name: str, value: float | None, figures: Mapping[str, Any], trained: Trained[Any] | None) -> None:
         """Note a run, and keep its net for the test rows."""
-        line = dict.fromkeys(self.columns, "") | {"seed": str(seed), "part": part, "name": name, "value": text_of(value)}
-        line |= {column: text_of(figures.get(column)) for column in _FIGURES}
+        line = dict.fromkeys(self.columns, "") | {"seed": str(seed), "part": part, "name": name, "value": cell(value)}
+        line |= {column: cell(figures.get(column)) for column in FIGURES}
         if trained is not None:
             trained.net.save(self._net(line))
         self.lines.append(line)
@@ -99,7 +89,7 @@ class Ledger:
         with replacing(self._openings) as file:
             file.write(before + f"{time.strftime('%Y-%m-%d %H:%M:%S')}: {len(left)} runs\n".encode())
         for line in left:
-            line.update({column: text_of(value) for column, value in measure(line, self.net(line)).items()})
+            line.update({column: cell(value) for column, value in measure(line, self.net(line)).items()})
             self._write()
 
     def keeps(self, line: Line) -> bool:
@@ -116,67 +106,17 @@ class Ledger:
             raise FileFormatError(f"out: {str(path)!r}: expected a {line['net']}, as {self.path.name} says, got a {kind}")
         net = _KINDS[kind].load(path)
         size = Size.of(net)
-        for column, got in (("parameters", size.parameters), ("bytes", size.bytes)):
-            if line[column] != text_of(got):
-                raise FileFormatError(f"out: {str(path)!r}: expected {line[column]} {column}, as {self.path.name} says, got {text_of(got)}")
+        if other := other_than(line, {"parameters": size.parameters, "bytes": size.bytes}):
+            column, got = other
+            raise FileFormatError(f"out: {str(path)!r}: expected {line[column]} {column}, as {self.path.name} says, got {got}")
         return net
 
     def _net(self, line: Line) -> Path:
         return self._nets / ("-".join(line[column] for column in KEY).replace("/", "_").replace(" ", "_") + ".safetensors")
 
     def _write(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns)
-        writer.writeheader()
-        writer.writerows(self.lines)
         with replacing(self.path) as file:
-            file.write(text.getvalue().encode())
-
-
-def _read(path: Path, columns: Sequence[str]) -> list[Line]:
-    """The lines of a CSV that `Ledger` wrote."""
-    try:
-        text = path.read_bytes().decode()
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        if tuple(reader.fieldnames or ()) != tuple(columns):
-            raise ValueError
-        lines = list(reader)
-    except (ValueError, csv.Error):  # ValueError of bytes that are no text, too
-        raise ValueError(f"out: expected the columns {', '.join(columns)} in {path}: choose another folder") from None
-    if not text.endswith("\n"):
-        raise ValueError(f"out: expected a whole last line in {path}, got a cut one: {_CURE}")
-    for number, line in enumerate(lines, 1):
-        if None in line or None in line.values():  # as the reader has too many values and missing ones
-            raise ValueError(f"out: expected {len(columns)} values of run {number} in {path}, got fewer or more: {_CURE}")
-        demanded = set(_ALWAYS) | (set(columns) - set(COLUMNS) | set(_TESTED) if line["test_accuracy"] else set())
-        for column in columns:
-            if wrong := _wrong(column, line, column in demanded):
-                got = printable(line[column])
-                raise ValueError(f"out: expected {wrong} as {column} of run {number} in {path}, got {got!r}: {_CURE}")
-    keys = [tuple(line[column] for column in KEY) for line in lines]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"out: expected each run once in {path}, got {printable(', '.join(twice))} twice: {_CURE}")
-    return lines
-
-
-def _wrong(column: str, line: Line, demanded: bool) -> str:
-    """What a cell should have been; "" where it is right."""
-    text = line[column]
-    if column == "net":
-        is_teacher = line["part"] == line["name"] == TEACHER
-        return "" if (text == "" if is_teacher else text in _KINDS) else "nothing" if is_teacher else f"one of {', '.join(_KINDS)}"
-    if column in ("part", "name") or (text == "" and not demanded):
-        return ""
-    if column in _COUNTS:
-        return "" if re.fullmatch(r"0|[1-9]\d{0,18}", text) else "a whole number"
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if column in _SHARES:
-        return "" if 0 <= value <= 1 else "a share in [0, 1]"
-    return "" if math.isfinite(value) else "a number"
+            file.write(written(self.lines, self.columns).encode())
 
 
 def _is_note(path: str) -> bool:
@@ -190,8 +130,3 @@ def _is_net(path: str) -> bool:
         return read_metadata(path)["kind"] in _KINDS
     except (FileFormatError, KeyError):
         return False
-
-
-def text_of(value: Any) -> str:
-    """A cell."""
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

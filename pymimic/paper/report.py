@@ -19,7 +19,8 @@ from .answers import answers
 from .claims import reproduced
 from .experiment import Experiment
 from .figures import Figures, share
-from .ledger import TEACHER, Ledger, Line
+from .ledger import Ledger
+from .table import TEACHER, Line
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ title }}</title>

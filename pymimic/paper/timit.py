@@ -109,10 +109,7 @@ class Timit(Experiment):
         """The copy that is at `path`."""
         if self.path is None:
             raise ValueError("path: expected the folder with TIMIT's folders TRAIN and TEST, got none")
-        return self.own(open_corpus(self.path))
-
-    def own(self, corpus: Corpus) -> Corpus:
-        """The corpus, where it is TIMIT if this is of TIMIT, and synthetic if this is of a synthetic one."""
+        corpus = open_corpus(self.path)
         if corpus.synthetic != self.is_synthetic:
             kinds = {True: "a synthetic corpus, which is timit-synthetic's", False: "TIMIT, which is timit's"}
             raise ValueError(f"path: {str(self.path)!r}: expected {kinds[self.is_synthetic]}, got {kinds[corpus.synthetic]}")
@@ -183,7 +180,7 @@ class SyntheticTimit(Timit):
     def corpus(self) -> Corpus:
         """The one at `path`, or one that is made beside the nets."""
         if self.path is not None:
-            return self.own(open_corpus(self.path))
+            return super().corpus
         folder = self.folder / "cases" / self.stem
         try:
             return open_corpus(folder)

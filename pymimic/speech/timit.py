@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +35,7 @@ _CORE_TEST = (  # the publisher's
     "FDHC0 FELC0 FJLM0 FMGD0 FMLD0 FNLP0 FPAS0 FPKT0 MBPM0 MCMJ0 MDAB0 MGRT0 MJDH0 MJLN0 MJMP0 MKLT0 MLLL0 MLNT0 MNJM0 MPAM0 MTAS1 MTLS0 "
     "MWBT0 MWEW0"
 )
-_FILE = re.compile(r"(S[AIX]\d+)\.(WAV|PHN)", re.IGNORECASE)
+_FILE = re.compile(r"S[AIX]\d+\.(WAV|PHN)", re.IGNORECASE)
 
 
 class Utterance(NamedTuple):
@@ -130,35 +130,22 @@ def _speakers(root: Path, half: str, counts: tuple[int, ...] | None) -> dict[str
             raise _missing(folder, f"a folder {region}", "none")
         if len(regions[region]) != count:
             raise _missing(folder, f"{count} speakers in {region}", str(len(regions[region])))
-    found: dict[str, Path] = {}
-    for speakers in regions.values():
-        for name, path in speakers.items():
-            if name in found:
-                raise _twice(folder, f"a folder of {name}", found[name], path)
-            found[name] = path
-    return found
+    return _once(folder, (speaker for speakers in regions.values() for speaker in speakers.items()))
 
 
 def _folders(folder: Path, only: str | None = None) -> dict[str, Path]:
     """Those in it, or the one of that name, by their names in capitals."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and only in (None, path.name.upper()):
-            if path.name.upper() in found:
-                raise _twice(folder, f"a folder {path.name.upper()}", found[path.name.upper()], path)
-            found[path.name.upper()] = path
-    return found
+    folders = ((path.name.upper(), path) for path in sorted(folder.iterdir()) if path.is_dir())
+    return _once(folder, (one for one in folders if only in (None, one[0])))
 
 
 def _utterances(folder: Path, speaker: str, count: int) -> Iterator[Utterance]:
     """A speaker's sentences but for SA1 and SA2, each a recording and its phones."""
     files: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if (found := _FILE.fullmatch(path.name)) and not found[1].upper().startswith("SA"):
-            two = files.setdefault(found[1].upper(), {})
-            if found[2].upper() in two:
-                raise _twice(folder, f"a file {path.name.upper()}", two[found[2].upper()], path)
-            two[found[2].upper()] = path
+    spoken = ((path.name.upper(), path) for path in sorted(folder.iterdir()) if _FILE.fullmatch(path.name))
+    for name, path in _once(folder, (one for one in spoken if not one[0].startswith("SA"))).items():
+        sentence, _, kind = name.partition(".")
+        files.setdefault(sentence, {})[kind] = path
     for sentence, two in files.items():
         for kind, other in (("WAV", "PHN"), ("PHN", "WAV")):
             if kind not in two:
@@ -168,9 +155,16 @@ def _utterances(folder: Path, speaker: str, count: int) -> Iterator[Utterance]:
     return (Utterance(speaker, sentence, two["WAV"], two["PHN"]) for sentence, two in sorted(files.items()))
 
 
-def _twice(folder: Path, what: str, one: Path, other: Path) -> FileFormatError:
-    names = f"{str(one.relative_to(folder))!r} and {str(other.relative_to(folder))!r}"
-    return FileFormatError(f"path: {str(folder)!r}: expected {what} once, got {names}")
+def _once(folder: Path, named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """The paths by their names in capitals, of which none may be there twice."""
+    found: dict[str, Path] = {}
+    for name, path in named:
+        if name in found:
+            names = " and ".join(repr(str(one.relative_to(folder))) for one in (found[name], path))
+            what = "folder" if path.is_dir() else "file"
+            raise FileFormatError(f"path: {str(folder)!r}: expected a {what} {name} once, got {names}")
+        found[name] = path
+    return found
 
 
 def _missing(folder: Path, expected: str, got: str) -> FileNotFoundError:
