@@ -1,6 +1,7 @@
 """The paper's experiments: every run is kept at once, an interrupted experiment goes on, and the test rows are opened at the end."""
 
 import csv
+import html
 import os
 import re
 from dataclasses import replace
@@ -8,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import pymimic
 from pymimic import ConvNet, Convolution, DeepNet, Student
 from pymimic.demo import datasets
 from pymimic.demo.measure import accuracy_of, choices
@@ -108,6 +110,19 @@ def test_a_second_look_at_test_rows_is_said(tmp_path):
     assert lines(tmp_path)[:4] == first
     assert "opened after others had been seen: 1 times before the last" in page.read_text()
     assert len((tmp_path / "mnist1d-fast-test-rows-opened.txt").read_text().splitlines()) == 2
+
+
+@pytest.mark.usefixtures("few")
+def test_runs_of_another_version_or_machine_are_said(tmp_path, monkeypatch):
+    page = run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+    here = lines(tmp_path)[0]["made_by"]
+    assert re.fullmatch(rf"pymimic {re.escape(pymimic.__version__)}, .+, \d+ threads?", here)
+    assert f'<p class="note">Made by {html.escape(here)}.</p>' in page.read_text()
+    monkeypatch.setattr(experiment, "made_by", lambda device: f"pymimic 9.9, another, 3 threads, {device}")
+    page = run_paper("mnist1d", tmp_path, seeds=2, fast=True)
+    assert [line["made_by"] == here for line in lines(tmp_path)] == [True] * 4 + [False] * 4
+    both = f"Made by {html.escape(here)} (4 of 8 runs); pymimic 9.9, another, 3 threads, cpu (4 of 8 runs)."
+    assert both in page.read_text()
 
 
 def test_what_takes_long_has_one_seed(tmp_path, monkeypatch):
@@ -311,7 +326,7 @@ def test_names_are_escaped(tmp_path):
 
 def test_experiments_stand_in_the_ledger_by_seed_part_and_name(tmp_path):
     book = ledger.Ledger(tmp_path, "x")
-    figures = {"rows": 3, "net": "student", "bytes": 8, "cpu_seconds": 0.123456789, "validation_accuracy": 0.5}
+    figures = {"rows": 3, "net": "student", "bytes": 8, "made_by": "m", "cpu_seconds": 0.123456789, "validation_accuracy": 0.5}
     book.add(0, "p", "n", 2.5, figures, Trained(Student(2, 2, 2), [0.5], 0.5, 1.0, 1.0))
     assert ledger.Ledger(tmp_path, "x").has(0, "p", "n")
     assert not any(ledger.Ledger(tmp_path, "x").has(*key) for key in ((1, "p", "n"), (0, "q", "n"), (0, "p", "m")))
@@ -406,7 +421,7 @@ def test_a_teachers_file_of_another_shape_is_refused(tmp_path):
     ("spoil", "message"),
     [
         (lambda text: text[:-6], "expected a whole last line in .*mnist1d-fast.csv, got a cut one: put the file back, or delete that line"),
-        (lambda text: text + "0,table\r\n", "expected 16 values of run 5 in .*mnist1d-fast.csv, got fewer or more"),
+        (lambda text: text + "0,table\r\n", "expected 17 values of run 5 in .*mnist1d-fast.csv, got fewer or more"),
         (lambda text: re.sub(r"teacher,,\d+", "teacher,,abc", text), "expected a whole number as rows of run 1 in .*.csv, got 'abc'"),
         (lambda text: re.sub(r"teacher,,\d+", "teacher,,12.5", text), "expected a whole number as rows of run 1 in .*.csv, got '12.5'"),
         (lambda text: re.sub(r"[\d.]+\r\n$", "nan\r\n", text), r"expected a share in \[0, 1\] as agreement of run 4 in .*.csv, got 'nan'"),
@@ -414,6 +429,10 @@ def test_a_teachers_file_of_another_shape_is_refused(tmp_path):
         (lambda text: re.sub(r"[\d.]+\r\n$", "\r\n", text), r"expected a share in \[0, 1\] as agreement of run 4 in .*.csv, got ''"),
         (lambda text: re.sub(r"\n0,", "\n,", text, count=1), "expected a whole number as seed of run 1 in .*.csv, got ''"),
         (lambda text: re.sub(r"\n0,", "\n0.0,", text, count=1), "expected a whole number as seed of run 1 in .*.csv, got '0.0'"),
+        (
+            lambda text: re.sub(r'"pymimic [^"]*"', "", text, count=1),
+            "expected the version and the machine as made_by of run 1 in .*.csv, got ''",
+        ),
         (lambda text: text.replace(",student,", ",,", 1), "expected one of .* as net of run . in .*.csv, got ''"),
         (lambda text: text + text.splitlines(keepends=True)[-1], "expected each run once in .*.csv, got 0, MUNGE, .* twice"),
     ],

@@ -128,6 +128,13 @@ def python_path() -> str:
     return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
 
 
+def made_by(device: str = "cpu") -> str:
+    """The version and the machine, in a line, as they stand beside a result."""
+    threads = get_num_threads()
+    where = f"{cpu_model()}, {threads} thread{'s' * (threads > 1)}"
+    return f"pymimic {__version__}, {where}" + (f", {cuda_devices()[0]}" if device == "cuda" else "")
+
+
 def cpu_model() -> str:
     """What this machine calls its processor."""
     try:

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,7 @@ def section(experiment: Experiment) -> Section:
     notes = [
         f"Every run: {ledger.path.name}. Mean and standard deviation over seeds.",
         f"Training took {seconds / 60:.0f} minutes of processor time in all.",
+        f"Made by {_makers(ledger.lines)}.",
         *experiment.notes,
     ]
     if ledger.openings > 1:
@@ -131,6 +133,12 @@ def write(path: Path, figures: Figures, sections: Sequence[Section], about: str)
     )
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def _makers(lines: Sequence[Line]) -> str:
+    """Versions and machines, each with how many of the runs it made where there are several."""
+    counts = Counter(line["made_by"] for line in lines)
+    return "; ".join(f"{maker}{f' ({count} of {len(lines)} runs)' * (len(counts) > 1)}" for maker, count in counts.items())
 
 
 def _by_name(lines: Sequence[Line]) -> dict[str, list[Line]]:

@@ -6,8 +6,6 @@ import warnings
 from pathlib import Path
 
 from .. import __version__, _check
-from ..bench.machine import cpu_model
-from ..threads import get_num_threads
 from . import report
 from .cifar10 import CIFAR10, CIFAR10Full
 from .compress import CompressLetter, CompressMNIST
@@ -72,6 +70,6 @@ def run_paper(
             perform(experiment, seeds or experiment.seeds)
     there = [experiment for experiment in experiments if experiment.begun]
     figures = Figures({experiment.name: experiment.open().lines for experiment in there})
-    about = f"pymimic {__version__}, {cpu_model()}, {get_num_threads()} threads{', --fast: figures that say nothing' * fast}."
+    about = f"Written by pymimic {__version__}{', --fast: figures that say nothing' * fast}."
     report.write(out / "report.html", figures, [report.section(experiment) for experiment in there], about)
     return out / "report.html"

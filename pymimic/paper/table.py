@@ -14,10 +14,10 @@ from ..foreign import printable
 
 KEY = ("seed", "part", "name")  # which run it is
 TEACHER = "teacher"  # the part and the name of each seed's teacher
-FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "cpu_seconds", "validation_accuracy")
+FIGURES = ("rows", "net", "hidden", "rank", "parameters", "multiply_adds", "bytes", "made_by", "cpu_seconds", "validation_accuracy")
 _TESTED = ("test_accuracy", "test_error", "agreement")
 COLUMNS = (*KEY, "value", *FIGURES, *_TESTED)
-_ALWAYS = ("seed", "rows", "bytes", "cpu_seconds", "validation_accuracy")  # that every run has
+_ALWAYS = ("seed", "rows", "bytes", "made_by", "cpu_seconds", "validation_accuracy")  # that every run has
 _COUNTS = ("seed", "rows", "hidden", "rank", "parameters", "multiply_adds", "bytes")
 _SHARES = ("validation_accuracy", *_TESTED)
 _CURE = "put the file back, or delete that line, and the run is made again"
@@ -79,6 +79,8 @@ def _wrong(column: str, line: Line, demanded: bool, kinds: Sequence[str]) -> str
         return "" if (text == "" if is_teacher else text in kinds) else "nothing" if is_teacher else f"one of {', '.join(kinds)}"
     if column in ("part", "name") or (text == "" and not demanded):
         return ""
+    if column == "made_by":
+        return "" if text else "the version and the machine"
     if column in _COUNTS:
         return "" if re.fullmatch(r"0|[1-9]\d{0,18}", text) else "a whole number"
     try:
