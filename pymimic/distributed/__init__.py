@@ -1,5 +1,6 @@
 """More hidden units than one machine holds: each process has some of them, and sums of y and dz are all that they exchange."""
 
+from ..errors import GroupError as GroupError
 from .group import Group as Group
 from .group import ProcessGroup as ProcessGroup
 from .launch import joined as joined

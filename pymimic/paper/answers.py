@@ -1,4 +1,4 @@
-"""The seed's eight questions, each answered in a sentence or two by the figures of the experiments."""
+"""The eight questions that the project began with, each answered in a sentence or two by the figures of the experiments."""
 
 from __future__ import annotations
 

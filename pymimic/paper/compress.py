@@ -35,6 +35,7 @@ class Compress(Experiment):
     """A student by all that `pymimic.compress` does; both nets by rounding alone, which needs no data."""
 
     group, needs_files = "compress", True
+    notes = ("A net made smaller has the processor time of the net that it is made of.",)
     training: Training  # of the student
     shape: Shape
     rank: int  # that the student is brought to

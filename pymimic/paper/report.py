@@ -32,10 +32,11 @@ th:first-child, td:first-child { text-align: left } img { max-width: 100% } .not
 </style>
 <h1>{{ title }}</h1>
 <p class="note">{{ about }}</p>
-<h2>Eight questions</h2>
+<h2>Eight questions that the project began with</h2>
+<p class="note">± is the standard deviation over seeds.</p>
 {% for answer in answers %}<p><b>{{ answer.question }}</b><br>{{ answer.text }}</p>
 {% endfor %}
-<h2>The paper's claims</h2>
+<h2>The paper's claims, and one on spoken digits</h2>
 <p class="note">A difference counts if it is more than twice its standard error over seeds.</p>
 {% for answer in claims %}<p><b>{{ answer.question }}</b><br>{{ answer.text }}</p>
 {% endfor %}
@@ -105,7 +106,7 @@ def section(experiment: Experiment) -> Section:
     seconds = sum(float(line["cpu_seconds"]) for line in ledger.lines)
     notes = [
         f"Every run: {ledger.path.name}. Mean and standard deviation over seeds.",
-        f"Training took {seconds / 60:.0f} minutes of processor time in all.",
+        f"Training took {seconds / 60:.0f} minutes of processor time, all runs added up.",
         f"Made by {_makers(ledger.lines)}.",
         *experiment.notes,
     ]

@@ -68,6 +68,8 @@ The higher figure without dropout is the product of these:
 
 ### Goals
 
+We set these before any run on a GPU, as shares of the tensor cores' rate.
+
 {goals_table(found)}
 
 A step of AdamW beside `torch.compile`. Torch is taken to do 3k + 3C multiply-adds a row and unit at {torch} of {rate} TFLOP/s, or at the
