@@ -4,19 +4,22 @@ import csv
 import html
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import pymimic
-from pymimic import ConvNet, Convolution, DeepNet, Student
+from pymimic import ConvNet, Convolution, DeepNet, Noise, Student, from_callable
+from pymimic.data.locks import alone
 from pymimic.demo import datasets
 from pymimic.demo.measure import accuracy_of, choices
 from pymimic.demo.students import Trained
 from pymimic.demo.teachers import ConvRecipe, DeepRecipe, ForestRecipe
-from pymimic.paper import experiment, ledger, mnist1d, report, run, run_paper, table
+from pymimic.paper import cases, experiment, ledger, mnist1d, report, run, run_paper, table
 from pymimic.paper.answers import answers
+from pymimic.paper.cases import copies_in
 from pymimic.paper.claims import reproduced
 from pymimic.paper.compress import CompressLetter, CompressMNIST
 from pymimic.paper.figures import Figures
@@ -58,6 +61,9 @@ PLANTED = [
     "report.html", "mnist1d-fast.csv", "mnist1d-fast-MUNGE.png", "mnist1d-fast-test-rows-opened.txt",
     "nets/mnist1d-fast/0-MUNGE-labels.safetensors",
 ]  # fmt: skip
+
+
+FIGURES = {"rows": 3, "net": "student", "bytes": 8, "made_by": "m", "cpu_seconds": 0.123456789, "validation_accuracy": 0.5}
 
 
 @pytest.fixture
@@ -123,6 +129,44 @@ def test_runs_of_another_version_or_machine_are_said(tmp_path, monkeypatch):
     assert [line["made_by"] == here for line in lines(tmp_path)] == [True] * 4 + [False] * 4
     both = f"Made by {html.escape(here)} (4 of 8 runs); pymimic 9.9, another, 3 threads, cpu (4 of 8 runs)."
     assert both in page.read_text()
+
+
+@pytest.mark.usefixtures("few")
+def test_an_experiment_that_another_process_runs_is_refused_before_any_work(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    with ledger.held(tmp_path, "mnist1d-fast"), monkeypatch.context() as patch:
+        patch.setattr(Few, "setting", None)  # nothing is trained
+        with pytest.raises(
+            BlockingIOError, match="out: expected a folder in which nobody else runs mnist1d-fast, got one in use"
+        ) as caught:
+            run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+    assert caught.value.filename == str(tmp_path)
+    run_paper("mnist1d", tmp_path, seeds=1, fast=True)  # the lock is gone
+    assert len(lines(tmp_path)) == 4
+
+
+def test_another_experiment_runs_beside_one_in_the_same_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_EXPERIMENTS", (Few, Letter))
+    ledger.Ledger(tmp_path, "letter-fast").add(0, "teacher", "teacher", None, FIGURES | {"net": None}, None)
+    with ledger.held(tmp_path, "letter-fast"):
+        page = run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+    assert "UCI Letter" in page.read_text()  # it is read for the report
+
+
+@pytest.mark.usefixtures("few")
+def test_every_run_is_noted_while_others_are_kept_out(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    noted = []
+
+    def try_to_hold(self, _write=ledger.Ledger._write):
+        with pytest.raises(BlockingIOError), ledger.held(self.folder, self.name):
+            pass
+        noted.append(1)
+        _write(self)
+
+    monkeypatch.setattr(ledger.Ledger, "_write", try_to_hold)
+    run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+    assert len(noted) == 2 * 4  # runs, then figures on test rows
 
 
 def test_what_takes_long_has_one_seed(tmp_path, monkeypatch):
@@ -191,6 +235,38 @@ def test_a_kept_teacher_is_trained_once(tmp_path, monkeypatch):
     monkeypatch.setattr(DeepRecipe, "fit_one", None)  # is not called again
     assert np.array_equal(kept(data, data.train, 3).teacher.logits(data.test.x), first)
     assert np.array_equal(kept(data, data.train, 4).teacher.logits(data.test.x), other)
+
+
+def test_of_two_processes_that_train_a_teacher_at_once_both_have_the_first(tmp_path, monkeypatch):
+    data, recipe = blobs("letter", 16, 4), DeepRecipe(hidden=(8,), epochs=1)
+    own, fit_one = DeepNet([16, 8, 4], seed=5), DeepRecipe.fit_one
+
+    def while_another_does(self, *arguments):
+        net = fit_one(self, *arguments)
+        monkeypatch.setattr(DeepRecipe, "fit_one", lambda *_: own)
+        first.append(Kept(recipe, tmp_path)(data, data.train, 3).teacher.logits(data.test.x))
+        return net
+
+    first = []
+    monkeypatch.setattr(DeepRecipe, "fit_one", while_another_does)
+    second = Kept(recipe, tmp_path)(data, data.train, 3).teacher.logits(data.test.x)
+    assert np.array_equal(first[0], own.logits(data.test.x))
+    assert np.array_equal(second, first[0])
+
+
+def test_cases_that_another_process_labels_are_waited_for(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    x, teacher = np.random.default_rng(0).random((6, 4), np.float32), from_callable(lambda x: x[:, :2], "columns")
+    expected = copies_in(tmp_path / "whole", teacher, Noise(0.0), x, 2, 0)
+    waits = []
+    with ExitStack() as stack:
+        folder = tmp_path / "set"
+        folder.mkdir()
+        stack.enter_context(alone(folder))
+        monkeypatch.setattr(cases.time, "sleep", lambda _: (waits.append(1), stack.close()) if len(waits) == 1 else waits.append(1))
+        made = copies_in(folder, teacher, Noise(0.0), x, 2, 0)
+    assert len(waits) == 2
+    assert np.array_equal(made.batch(np.arange(12))[1], expected.batch(np.arange(12))[1])
 
 
 def test_teachers_together_average_their_logits():
@@ -326,8 +402,7 @@ def test_names_are_escaped(tmp_path):
 
 def test_experiments_stand_in_the_ledger_by_seed_part_and_name(tmp_path):
     book = ledger.Ledger(tmp_path, "x")
-    figures = {"rows": 3, "net": "student", "bytes": 8, "made_by": "m", "cpu_seconds": 0.123456789, "validation_accuracy": 0.5}
-    book.add(0, "p", "n", 2.5, figures, Trained(Student(2, 2, 2), [0.5], 0.5, 1.0, 1.0))
+    book.add(0, "p", "n", 2.5, FIGURES, Trained(Student(2, 2, 2), [0.5], 0.5, 1.0, 1.0))
     assert ledger.Ledger(tmp_path, "x").has(0, "p", "n")
     assert not any(ledger.Ledger(tmp_path, "x").has(*key) for key in ((1, "p", "n"), (0, "q", "n"), (0, "p", "m")))
     assert book.lines[0]["cpu_seconds"] == "0.123457"

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..data.cases import Cases, LabelledSet
-from ..data.generators import copies
-from ..data.teacher import Ensemble, centred
-from ..data.transfer import TransferSet
+from ..data.teacher import Ensemble
 from ..demo.datasets import Dataset, Rows
 from ..demo.recipes import Recipe
 from ..demo.setting import Setting
 from ..demo.students import Trained, Training
 from ..demo.teachers import SeveralNets
-from .cases import named
+from .cases import copies_in, named
 from .cifar10_images import OUTPUTS, SHAPE, cifar10
 from .crop import Crop
 from .experiment import Experiment, Run
@@ -140,9 +138,7 @@ class CIFAR10(Experiment):
         """Flips, crops and mixtures of all training images, labelled once, in a folder: images as bytes, logits as float16."""
         x = np.concatenate([setting.data.train.x, setting.data.unlabelled.x])
         folder = self.folder / "cases" / f"{self._file}-{setting.seeds.split}"
-        images = copies(_CASES, x, self.scale.copies, setting.seeds.cases)
-        teacher = centred(setting.fitted.teacher)
-        return TransferSet.create(folder, teacher, images, source=repr(_CASES), inputs_dtype="uint8", logits_dtype="float16")
+        return copies_in(folder, setting.fitted.teacher, _CASES, x, self.scale.copies, setting.seeds.cases)
 
     def _shallow(self, make: Any, how: Training, front: dict[str, int]) -> Any:
         def train(setting: Setting) -> tuple[Trained[TorchNet], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from ..demo.teachers import NetsRecipe
 from ..nets.net import Net
 from ..nets.student import Student
 from ..progress import Progress
-from .ledger import Ledger
+from .ledger import Ledger, held
 from .table import TEACHER, Line, other_than
 from .teachers import Kept
 
@@ -160,6 +161,10 @@ class Experiment(ABC):
         share = min(share, 1.0) / 10 if self.fast else share
         return replace(how, epochs=max(1, round(how.epochs * share)))
 
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other processes from performing it in this folder; BlockingIOError where one does."""
+        return held(self.folder, self._file)
+
     def open(self) -> Ledger:
         """What is known of its runs."""
         return Ledger(self.folder, self._file, self.more)
@@ -187,7 +192,7 @@ class Experiment(ABC):
 
 
 def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
-    """Do what is left of it."""
+    """Do what is left of it, which is to be `held`."""
     ledger, runs = experiment.open(), experiment.runs()
     names = [(run.part, run.name) for run in runs]
     assert len(set(names)) == len(names), f"two runs of one name among {names}"

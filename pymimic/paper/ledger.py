@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..data.locks import Lock
 from ..demo.measure import Size
 from ..demo.students import Trained
 from ..errors import FileFormatError
@@ -22,6 +26,16 @@ from .table import COLUMNS, FIGURES, KEY, Line, cell, other_than, read, written
 from .torch_net import TorchNet
 
 _KINDS: dict[str, type[Net]] = {kind.file_kind: kind for kind in (Student, DeepNet, ConvNet, TorchNet)}
+
+
+@contextmanager
+def held(folder: Path, name: str) -> Iterator[None]:
+    """Keep other processes from adding runs of that experiment; BlockingIOError where one may. Open its `Ledger` within, to add to it."""
+    with closing(Lock(_nets(folder, name))) as lock:
+        if lock.take() is False:
+            wanted = f"out: expected a folder in which nobody else runs {name}, got one in use"
+            raise BlockingIOError(errno.EAGAIN, wanted, os.fspath(folder))
+        yield
 
 
 class Ledger:
@@ -43,8 +57,7 @@ class Ledger:
 
     def __init__(self, folder: Path, name: str, more: Sequence[str] = ()) -> None:
         self.folder, self.name, self.columns = folder, name, (*COLUMNS, *more)
-        self.path, self._nets, self._openings = folder / f"{name}.csv", folder / "nets" / name, folder / f"{name}-test-rows-opened.txt"
-        self._nets.mkdir(parents=True, exist_ok=True)
+        self.path, self._nets, self._openings = folder / f"{name}.csv", _nets(folder, name), folder / f"{name}-test-rows-opened.txt"
         self.lines: list[Line] = []
         demand_replaceable("out", self.path, "a table of runs", lambda _: True)
         if self.path.exists():
@@ -117,6 +130,13 @@ class Ledger:
     def _write(self) -> None:
         with replacing(self.path) as file:
             file.write(written(self.lines, self.columns).encode())
+
+
+def _nets(folder: Path, name: str) -> Path:
+    """The folder of an experiment's nets, made if need be."""
+    nets = folder / "nets" / name
+    nets.mkdir(parents=True, exist_ok=True)
+    return nets
 
 
 def _is_note(path: str) -> bool:

@@ -11,17 +11,14 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..data.cases import Cases
-from ..data.generators import copies
 from ..data.images import Deform
-from ..data.teacher import centred
-from ..data.transfer import TransferSet
 from ..demo.recipes import Recipe, recipe
 from ..demo.setting import Setting, Shape
 from ..demo.students import Training
 from ..demo.teachers import ConvRecipe, DeepRecipe
 from ..nets.student import Student
 from ..training.convolution import Convolution
-from .cases import named
+from .cases import copies_in, named
 from .experiment import Experiment, Run
 from .ledger import Ledger
 
@@ -92,8 +89,6 @@ class MNIST(Experiment):
 
     def cases(self, setting: Setting) -> Cases:
         """Labelled once, in a folder: images as bytes, logits as float16."""
-        x, count = setting.data.train.x, 2 if self.fast else _COPIES
         folder = self.folder / "cases" / f"{self.stem}-{setting.seeds.split}"
-        images = copies(_CASES, x, count, setting.seeds.cases)
-        teacher = centred(setting.fitted.teacher)
-        return TransferSet.create(folder, teacher, images, source=repr(_CASES), inputs_dtype="uint8", logits_dtype="float16")
+        count = 2 if self.fast else _COPIES
+        return copies_in(folder, setting.fitted.teacher, _CASES, setting.data.train.x, count, setting.seeds.cases)

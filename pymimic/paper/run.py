@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 from .. import __version__, _check
@@ -41,7 +42,8 @@ def run_paper(
     Raises
     ------
     ValueError, OSError
-        A wrong argument; files that are missing or malformed; files of other kinds in `out` in the place of those to be written.
+        A wrong argument; files that are missing or malformed; files of other kinds in `out` in the place of those to be written. As
+        BlockingIOError, another process runs one of the experiments in `out`.
     ImportError
         Jinja2, matplotlib, scikit-learn or, for cifar10, torch is missing; the message says what to install.
     """
@@ -60,10 +62,13 @@ def run_paper(
     for experiment in chosen:
         experiment.demand()
     out.mkdir(parents=True, exist_ok=True)
-    for experiment in experiments:
-        if experiment in chosen or experiment.begun:  # the report is of all that there are
-            experiment.open()
-    with warnings.catch_warnings():
+    with ExitStack() as stack:
+        for experiment in chosen:
+            stack.enter_context(experiment.held())
+        for experiment in experiments:
+            if experiment in chosen or experiment.begun:  # the report is of all that there are
+                experiment.open()
+        stack.enter_context(warnings.catch_warnings())
         if fast:
             warnings.filterwarnings("ignore", ".*: expected a loss below")  # so few steps teach nothing
         for experiment in chosen:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.locks import Lock
 from ..data.teacher import Ensemble
 from ..demo.datasets import Dataset, Rows
 from ..demo.measure import Size
 from ..demo.teachers import FittedTeacher, SeveralNets, TeacherRecipe
 from ..errors import FileFormatError
+from ..nets.net import Net
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class Kept(TeacherRecipe):
     def demand_packages(self) -> None:
         self.recipe.demand_packages()
 
+    def _keep(self, net: Net, path: Path) -> None:
+        """Write the net, unless another process, of an experiment on the same set, has written its own meanwhile: all read the first."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with closing(Lock(self.folder)) as lock:
+            lock.take(wait=True)
+            if not path.exists():
+                net.save(path)
+
     def __call__(self, data: Dataset, train: Rows, seed: int, device: str = "cpu") -> FittedTeacher:
         started = time.perf_counter()
         digest = hashlib.sha256(repr((self.recipe, seed, train.x.shape)).encode())
@@ -36,15 +47,12 @@ class Kept(TeacherRecipe):
         nets = []
         for i, own in enumerate(self.recipe.seeds(seed)):
             path = self.folder / f"{digest.hexdigest()[:16]}-{i}.safetensors"
-            if path.exists():
-                net = self.recipe.kind.load(path).to(device)
-                if (net.inputs, net.outputs) != (data.inputs, data.outputs):
-                    got, expected = (f"{one.inputs} inputs and {one.outputs} outputs" for one in (net, data))
-                    raise FileFormatError(f"out: {str(path)!r}: expected a net of {expected}, got {got}")
-            else:
-                net = self.recipe.fit_one(data, train, own, device)
-                self.folder.mkdir(parents=True, exist_ok=True)
-                net.save(path)
+            if not path.exists():
+                self._keep(self.recipe.fit_one(data, train, own, device), path)
+            net = self.recipe.kind.load(path).to(device)
+            if (net.inputs, net.outputs) != (data.inputs, data.outputs):
+                got, expected = (f"{one.inputs} inputs and {one.outputs} outputs" for one in (net, data))
+                raise FileFormatError(f"out: {str(path)!r}: expected a net of {expected}, got {got}")
             nets.append(net)
         return FittedTeacher(self.title, Ensemble(nets), Size.of(*nets), time.perf_counter() - started, [])
 

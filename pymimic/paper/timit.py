@@ -102,7 +102,8 @@ class Timit(Experiment):
     def demand(self) -> None:
         for module in ("librosa", "soundfile", "rapidfuzz", "scipy"):
             package("speech", module)
-        self.corpus  # noqa: B018 - whatever is missing is missed here
+        if self.path is not None or self.needs_files:
+            self.corpus  # noqa: B018 - whatever is missing is missed here
 
     @cached_property
     def corpus(self) -> Corpus:
