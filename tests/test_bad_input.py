@@ -278,6 +278,14 @@ def test_a_bad_temperature(temperature):
     refuses(ValueError, "temperature", call, "distillation_loss", temperature=temperature)
 
 
+@pytest.mark.parametrize("temperature", [100.001, 1e5, np.float32(1e6), 10**9])
+def test_a_temperature_that_float32_cannot_bear_is_refused(temperature):
+    with pytest.raises(
+        ValueError, match=r"temperature: expected a number in \(0, 100\], as .* loss 'mimic' with pymimic.centred\(teacher\); got"
+    ):
+        call("distillation_loss", temperature=temperature)
+
+
 def test_nothing_is_written_to_out_when_an_argument_is_bad():
     out = np.full((4, 2), 7, "float32")
     refuses(ValueError, "W", call, "shallow_forward", W=W[:3], out=out)

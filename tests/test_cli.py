@@ -150,6 +150,7 @@ def test_mistakes_are_one_line(arguments, status, says, capsys):
         (("--warm-up", "nan"), "warm-up: expected a share"),
         (("--loss", "hinge"), "loss: expected"),
         (("--temperature", "2"), "temperature: expected 1 with loss 'mimic', as 'distillation' alone reads it, got 2.0"),
+        (("--loss", "distillation", "--temperature", "1e3"), "temperature: expected a number in (0, 100]"),
         (("--batch-size", "0"), "batch-size: expected"),
         (("--epochs", "-1"), "epochs: expected an int in [1"),
         (("--epochs", "0"), "epochs: expected an int in [1"),

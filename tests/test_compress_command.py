@@ -129,6 +129,7 @@ def test_what_ends_it_leaves_the_old_file(folder, monkeypatch, moment, error, ca
         (("--bits", "8", "--batch-size", "0"), "batch-size: expected an int"),
         (("--bits", "8", "--loss", "cross_entropy"), "loss: expected mimic or distillation, got 'cross_entropy'"),
         (("--bits", "8", "--temperature", "2"), "temperature: expected 1 with loss 'mimic'"),
+        (("--bits", "8", "--loss", "distillation", "--temperature", "1e3"), "temperature: expected a number in (0, 100]"),
         (("--bits", "8", "--seed", "-1"), "seed: expected an int"),
         (("--bits", "8", "--seed", "-1", "--transfer", "set"), "seed: expected an int"),
         (("--bits", "8", "--device", "tpu"), "device: expected one of cpu, cuda, got 'tpu'"),

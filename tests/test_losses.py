@@ -200,10 +200,24 @@ def test_labels_of_any_integer_type(backend, kind):
 
 def test_high_temperature_is_regression_on_centred_logits(backend):
     """Hinton, Vinyals & Dean 2015, equation 4: at high temperature dL/dy = (y - t, each centred) / (B C)."""
-    y, t, _, _ = draw((6, 10), "float64")
-    _, dy = ops.distillation_loss(y, t, 1e6, backend=backend)
-    residual = (y - y.mean(1, keepdims=True)) - (t - t.mean(1, keepdims=True))
-    np.testing.assert_allclose(dy, residual / residual.size, atol=1e-5)
+    y, t, _, _ = draw((6, 10), "float64", scale=0.03)  # T is 3000 times that
+    y, t = y - y.mean(1, keepdims=True), t - t.mean(1, keepdims=True)
+    loss, dy = ops.distillation_loss(y, t, 100.0, backend=backend)
+    limit, limit_dy = ops.mimic_loss(y, t, backend=backend)
+    assert loss == pytest.approx(limit / 10, rel=1e-3)
+    np.testing.assert_allclose(dy, limit_dy / 10, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_the_highest_temperature_leaves_a_loss_in_float32(backend, classes):
+    """To a few per cent, at most 15, where the student is within 0.1 of its teacher."""
+    y, t, _, _ = draw((64, classes), "float64")
+    y = t + 0.1 * y / 3
+    y, t = y.astype(np.float32), t.astype(np.float32)
+    loss, dy = ops.distillation_loss(y, t, 100, backend=backend)
+    want, want_dy = ops.distillation_loss(y.astype(np.float64), t.astype(np.float64), 100, backend=backend)
+    assert loss == pytest.approx(want, rel=0.15)
+    assert np.linalg.norm(dy - want_dy) < 1e-3 * np.linalg.norm(want_dy)
 
 
 def test_inputs_are_not_written_to(backend):

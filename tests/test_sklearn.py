@@ -252,6 +252,7 @@ def test_two_classes_and_no_fit():
         ({"patience": -1}, "patience: expected"),
         ({"ema": 2.0}, "ema: expected"),
         ({"temperature": 0}, "temperature: expected"),
+        ({"temperature": 101}, r"temperature: expected a number in \(0, 100\]"),
         ({"dropout": 1.0}, "dropout: expected"),
         ({"hidden": 0}, "hidden: expected an int in"),
         ({"epochs": 0}, "epochs: expected an int in"),

@@ -429,6 +429,7 @@ def test_training_goes_on_where_it_was(net):
         ({"ema": 1.0}, ValueError, "ema: expected a number in"),
         ({"loss": "hinge"}, ValueError, "loss: expected 'mimic', 'cross_entropy', 'distillation' or a function, got 'hinge'"),
         ({"loss": "distillation", "temperature": 0.0}, ValueError, "temperature: expected a number above 0"),
+        ({"loss": "distillation", "temperature": 1e5}, ValueError, r"temperature: expected a number in \(0, 100\]"),
         ({"loss": "cross_entropy", "standardise_targets": True}, ValueError, "standardise_targets: expected False"),
         ({"backend": "tpu"}, ValueError, "backend: expected one of"),
         ({"keep_best": 1}, TypeError, "keep_best: expected"),

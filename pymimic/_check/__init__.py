@@ -20,7 +20,7 @@ from .arrays import (
     whole_array,
     writable,
 )
-from .scalars import flag, integer, integers, needs, number, one_of, sequence
+from .scalars import flag, integer, integers, needs, number, one_of, sequence, temperature
 
 __all__ = [
     "BFLOAT16",
@@ -46,6 +46,7 @@ __all__ = [
     "other_labels",
     "sequence",
     "shape_text",
+    "temperature",
     "whole_array",
     "writable",
 ]

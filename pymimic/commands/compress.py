@@ -39,7 +39,7 @@ def compress(
     batch_size: Annotated[int, typer.Option(metavar="B", help="rows of a step")] = 512,
     lr: Annotated[float, typer.Option(metavar="RATE", help="learning rate, from which a cosine falls to 0")] = 1e-3,
     loss: Annotated[str, typer.Option(metavar="mimic|distillation", help="squared error of logits, or cross-entropy (KL)")] = "mimic",
-    temperature: Annotated[float, typer.Option(metavar="T", help="of distillation alone")] = 1.0,
+    temperature: Annotated[float, typer.Option(metavar="T", help="of distillation alone, at most 100")] = 1.0,
     seed: Annotated[int, typer.Option(metavar="N", help="of the rows that are held out, and of the training; at least 0")] = 0,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="where to train")] = "cpu",
     threads: Annotated[int | None, typer.Option(metavar="N", help="of the kernels  [default: the cores at hand]")] = None,

@@ -75,7 +75,7 @@ def distill(
     ] = None,
     weight_decay: Annotated[float, typer.Option(metavar="RATE", help="of V, U and W, times the learning rate a step")] = 0.0,
     loss: Annotated[str, typer.Option(metavar="mimic|distillation", help="squared error of logits, or cross-entropy (KL)")] = "mimic",
-    temperature: Annotated[float, typer.Option(metavar="T", help="of distillation alone")] = 1.0,
+    temperature: Annotated[float, typer.Option(metavar="T", help="of distillation alone, at most 100")] = 1.0,
     ema: Annotated[float | None, typer.Option(metavar="D", help="keep a running average of the weights, decay D a step")] = None,
     patience: Annotated[
         int | None, typer.Option(metavar="N", help="stop after N epochs without a better validation loss; needs --val-inputs")

@@ -58,14 +58,15 @@ def distillation_loss(
     ----------
     y, t : (B, C) arrays, the student's and the teacher's logits. t may have -inf, for a class that is ruled out: 0 log 0 is 0. A row of
         nothing else has no softmax, and gives NaN
-    temperature : T > 0
+    temperature : T, above 0 and at most 100: float32 rounds away the loss above. `mimic_loss` of logits less their row's mean, over C, is
+        what it tends to
     weights : (B,) array of per-row weights, or None for ones
     labels : (B,) array of integers in [0, C), as in `cross_entropy`; needed where alpha is below 1
     alpha : the share of the teacher's logits, in [0, 1]
     """
     dims = _check.Dims()
     y, t = dims.array("y", y, "B", "C"), dims.array("t", t, "B", "C")
-    temperature = _check.number("temperature", temperature, above=0, float32=True)
+    temperature = _check.temperature(temperature)
     weights = None if weights is None else dims.array("weights", weights, "B")
     labels = None if labels is None else dims.labels("labels", labels)
     alpha = _check.number("alpha", alpha, 0, most=1)

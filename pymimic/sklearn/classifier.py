@@ -32,7 +32,8 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
         `GridSearchCV` uses it, forgets a fit: wrap the teacher in `sklearn.frozen.FrozenEstimator` to keep it. A parameter
         `random_state` of None is set from this estimator's
     hidden, rank, activation, dropout : of the net, see `pymimic.Student`; a bottleneck starts from the inputs' principal components
-    loss, temperature : "distillation" at that temperature, or "mimic", squared error of logits; without a teacher it is cross-entropy
+    loss, temperature : "distillation" at that temperature, at most 100, or "mimic", squared error of logits. Without a teacher it is
+        cross-entropy
     floor : above 0, added to each probability of the teacher, see `pymimic.from_sklearn`
     folds : for a teacher that is not fitted, at least 2
     copies, p, s, discrete : new rows for each labelled row, and how they are made, see `pymimic.munge`; without a teacher there are none

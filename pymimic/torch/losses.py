@@ -29,13 +29,13 @@ class DistillationLoss(nn.Module):
 
     Parameters
     ----------
-    temperature : T > 0
+    temperature : T, above 0 and at most 100, see `pymimic.ops.distillation_loss`
     alpha : the share of the teacher's logits, in [0, 1]
     """
 
     def __init__(self, temperature: float, alpha: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _check.number("temperature", temperature, above=0, float32=True)
+        self.temperature = _check.temperature(temperature)
         self.alpha = _check.number("alpha", alpha, 0, most=1)
 
     def forward(self, y: Tensor, t: Tensor, labels: Tensor | None = None, weights: Tensor | None = None) -> Tensor:

@@ -40,7 +40,7 @@ class Trainer:
     epochs : passes over the data
     batch_size : rows of one forward and backward pass
     loss : "mimic" (Ba & Caruana 2014, equation 1), "distillation" (Hinton et al. 2015) or a `Loss`, on logits; "cross_entropy", on labels
-    temperature : of "distillation"
+    temperature : of "distillation", at most 100: above, float32 rounds away the loss, which tends to that of "mimic" on a `centred` teacher
     alpha : of "distillation": the share of the teacher's logits; labels have the rest, by cross-entropy, and must be in the data with the
         logits, as `TransferSet(labels=)` has them
     seed : of the order of rows, dropout and `augment`
@@ -108,7 +108,7 @@ class Trainer:
         self.checkpoint_every = _check.integer("checkpoint_every", checkpoint_every, 1, 1 << 62)
         self.clip_norm = None if clip_norm is None else _check.number("clip_norm", clip_norm, above=0, or_none=True)
         self.ema = None if ema is None else _check.number("ema", ema, 0, 1, or_none=True)
-        self.temperature = _check.number("temperature", temperature, above=0, float32=True)
+        self.temperature = _check.temperature(temperature)
         self.alpha = _check.number("alpha", alpha, 0, most=1)
         self.standardise_targets = _check.flag("standardise_targets", standardise_targets)
         self.progress = _check.flag("progress", progress)

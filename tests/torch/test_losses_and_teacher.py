@@ -68,6 +68,8 @@ def test_wrong_arguments_of_losses():
         pt.MimicLoss()(y, y, y[:, :1])
     with pytest.raises(ValueError, match=r"^temperature: expected"):
         pt.DistillationLoss(0.0)
+    with pytest.raises(ValueError, match=r"^temperature: expected a number in \(0, 100\]"):
+        pt.DistillationLoss(1e3)
     with pytest.raises(ValueError, match=r"^labels: expected \(B,\) integers"):
         pt.DistillationLoss(1.0, alpha=0.5)(y, y)
     with pytest.raises(ValueError, match=r"^labels: expected shape \(7,\), got \(7, 4\)$"):
