@@ -18,7 +18,6 @@ PACKAGE = Path(pymimic.__file__).parent  # which is elsewhere where it is instal
 FLOORS = (
     ("pymimic._core", "pymimic._cuda"),
     (
-        "pymimic.callables",
         "pymimic.differences",
         "pymimic.errors",
         "pymimic.foreign",
@@ -32,7 +31,7 @@ FLOORS = (
     ),
     ("pymimic.devices", "pymimic.numerics"),
     ("pymimic.backends.interface",),
-    ("pymimic._check", "pymimic.arguments", "pymimic.files"),
+    ("pymimic._check", "pymimic.arguments", "pymimic.callables", "pymimic.files"),
     ("pymimic.unit_files",),
     ("pymimic.threads",),
     ("pymimic.backends",),

@@ -149,7 +149,7 @@ def test_functions_of_one_name_are_told_apart_by_their_rates(tmp_path):
     fit(optimizer=lambda: AdamW(schedule(0.01)), resume=tmp_path / "c", epochs=2)
     with pytest.raises(
         ValueError,
-        match=r"learning_rate = '.*<locals>.<lambda> with rates 0.01, 0.005, .*, this run has '.* with rates 0.02, 0.01,",
+        match=r"learning_rate = '.*<locals>.<lambda>\(factor=0.01\) with rates 0.01, 0.005, .*, this run has '.* with rates 0.02, 0.01,",
     ):
         fit(optimizer=lambda: AdamW(schedule(0.02)), resume=tmp_path / "c")
     table = [0.01] * 9
@@ -273,7 +273,7 @@ def older(path):
         "monitor", "clip_norm", "ema", "standardise_targets", "dtype", "keep",
     }  # fmt: skip
     configuration = {name: value for name, value in metadata["configuration"].items() if name in known}
-    configuration |= {"augment": configuration["augment"] is not None, "loss": configuration["loss"].rpartition(".")[2]}
+    configuration |= {"augment": configuration["augment"] is not None, "loss": configuration["loss"].partition("(")[0].rpartition(".")[2]}
     del metadata["finished"], metadata["format"]
     write_safetensors(path, arrays, metadata | {"configuration": configuration})
 

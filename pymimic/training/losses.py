@@ -28,7 +28,7 @@ NAMES = ("mimic", "cross_entropy", "distillation")
 def loss_function(loss: str | Loss, temperature: float, alpha: float, backend: str | None) -> Loss:
     """The loss called "mimic", "cross_entropy" or "distillation", of which the last reads `temperature` and `alpha`; or a checked one."""
     if callable(loss):
-        return partial(_checked, loss)
+        return partial(_checked, loss, f"loss: expected {describe(loss)} to return")
     if not isinstance(loss, str):
         raise TypeError(f"loss: expected a name or a function, got {type(loss).__name__}")
     if loss == "mimic":
@@ -99,10 +99,9 @@ def _known(array: Array | None) -> Array:
     return array
 
 
-def _checked(loss: Loss, y: Array, targets: Array | Targets, weights: Array | None) -> tuple[float, Array]:
-    """What the user's loss says, if it is a number and a gradient that fits y; the gradient as y's dtype."""
+def _checked(loss: Loss, who: str, y: Array, targets: Array | Targets, weights: Array | None) -> tuple[float, Array]:
+    """What the user's loss says, if it is a number and a gradient that fits y; the gradient as y's dtype. `who` begins the errors."""
     said: Any = loss(y, targets, weights)
-    who = f"loss: expected {describe(loss)} to return"
     if not isinstance(said, (tuple, list)) or len(said) != 2:
         raise TypeError(f"{who} a pair (loss, dL/dy), got {type(said).__name__}")
     value, dy = said

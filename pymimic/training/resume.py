@@ -92,7 +92,7 @@ def demand_same_run(path: Path, have: Any, want: dict[str, Any], resume_with: It
         raise FileFormatError(f"resume: expected a checkpoint with a configuration in {where!r}, got {short(have)}")
     wanted, given = flat(want), flat(have)
     if "learning_rate" not in given:  # of an earlier version, which kept less of functions
-        wanted |= {"loss": wanted["loss"].rpartition(".")[2], "augment": wanted["augment"] is not None}
+        wanted |= {"loss": wanted["loss"].partition("(")[0].rpartition(".")[2], "augment": wanted["augment"] is not None}
     free = changeable(wanted)
     asked = list(resume_with)
     if other := [name for name in asked if not _check.one_of(name, free)]:

@@ -134,6 +134,7 @@ class Trainer:
                 raise TypeError(f"augment: expected a function or None, got {type(augment).__name__}")
             demand_arguments("augment", augment, "x", "targets", "rng")
         self.monitor, self.augment = monitor, augment
+        self._augment = None if augment is None else describe(augment)  # now, before its own notes change what it holds
         self._take_group(group, _check.flag("reproducible", reproducible))
         self.checkpoint = home("checkpoint", checkpoint)
         self.history = History()
@@ -290,6 +291,6 @@ class Trainer:
         )  # fmt: skip
         return as_stored({
             "student": self.student.configuration(), **self.optimizer.configuration(),
-            "augment": None if self.augment is None else describe(self.augment), "keep_best": self.keep_best,
+            "augment": self._augment, "keep_best": self.keep_best,
             "keep": self.save_dtype, **{name: getattr(self, name) for name in own},
         })  # fmt: skip
