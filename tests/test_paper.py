@@ -129,6 +129,28 @@ def test_runs_of_another_version_or_machine_are_said(tmp_path, monkeypatch):
     assert [line["made_by"] == here for line in lines(tmp_path)] == [True] * 4 + [False] * 4
     both = f"Made by {html.escape(here)} (4 of 8 runs); pymimic 9.9, another, 3 threads, cpu (4 of 8 runs)."
     assert both in page.read_text()
+    monkeypatch.setattr(experiment, "made_by", None)  # where nothing is left to do, nobody asks for the machine
+    run_paper("mnist1d", tmp_path, seeds=2, fast=True)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_table_without_version_and_machine_goes_on(tmp_path):
+    run_paper("mnist1d", tmp_path, seeds=1, fast=True)
+    before, path = lines(tmp_path), tmp_path / "mnist1d-fast.csv"
+    columns = [column for column in before[0] if column != "made_by"]
+    path.write_bytes(table.written([{column: line[column] for column in columns} for line in before], columns).encode())
+    page = run_paper("mnist1d", tmp_path, seeds=2, fast=True).read_text()
+    earlier = "an earlier version, on an unknown machine"
+    assert lines(tmp_path)[:4] == [line | {"made_by": earlier} for line in before]
+    assert f"Made by {earlier} (4 of 8 runs); {html.escape(before[0]['made_by'])} (4 of 8 runs)." in page
+    with pytest.raises(ValueError, match="expected the columns"):
+        table.read(path, [*table.COLUMNS, "even classes"], ("student",))
+
+
+@pytest.mark.usefixtures("few")
+def test_of_an_experiment_without_runs_the_report_names_no_machine(tmp_path):
+    (tmp_path / "mnist1d-fast.csv").write_bytes(table.written([], table.COLUMNS).encode())
+    assert "Made by" not in " ".join(report.section(Few(tmp_path, True, "cpu", None)).notes)
 
 
 @pytest.mark.usefixtures("few")

@@ -197,7 +197,9 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
     names = [(run.part, run.name) for run in runs]
     assert len(set(names)) == len(names), f"two runs of one name among {names}"
     settings: dict[int, Setting] = {}  # one at a time: they hold the cases
-    maker = {"made_by": made_by(experiment.device)}
+
+    def maker() -> dict[str, str]:  # asked for each run: where none is left, no device is needed
+        return {"made_by": made_by(experiment.device)}
 
     def setting(seed: int) -> Setting:
         if seed not in settings:
@@ -213,7 +215,7 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
                 fitted, validation = setting(seed).fitted, setting(seed).data.validation
                 seen, _ = accuracy_of(setting(seed).logits(fitted.teacher, validation).argmax(axis=1), validation)
                 size = {"rows": len(setting(seed).data.train.x), "cpu_seconds": time.process_time() - started, "validation_accuracy": seen}
-                ledger.add(seed, TEACHER, TEACHER, None, maker | size | _sizes(fitted.size), None)
+                ledger.add(seed, TEACHER, TEACHER, None, maker() | size | _sizes(fitted.size), None)
             for run in wanted:
                 bar.set_description(f"{experiment.name}, seed {seed}: {run.part}, {run.name}", refresh=True)
                 if not ledger.has(seed, run.part, run.name):
@@ -224,7 +226,7 @@ def perform(experiment: Experiment, seeds: int, progress: bool = True) -> None:
                         "hidden": getattr(trained.net, "hidden", None),
                         "rank": getattr(trained.net, "rank", None),
                     }
-                    figures |= maker | net | _sizes(Size.of(trained.net))
+                    figures |= maker() | net | _sizes(Size.of(trained.net))
                     ledger.add(seed, run.part, run.name, figures["bytes"] if isinstance(run.value, str) else run.value, figures, trained)
                 bar.update()
 

@@ -107,7 +107,7 @@ def section(experiment: Experiment) -> Section:
     notes = [
         f"Every run: {ledger.path.name}. Mean and standard deviation over seeds.",
         f"Training took {seconds / 60:.0f} minutes of processor time, all runs added up.",
-        f"Made by {_makers(ledger.lines)}.",
+        *([f"Made by {_makers(ledger.lines)}."] if ledger.lines else []),
         *experiment.notes,
     ]
     if ledger.openings > 1:

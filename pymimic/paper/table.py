@@ -20,6 +20,7 @@ COLUMNS = (*KEY, "value", *FIGURES, *_TESTED)
 _ALWAYS = ("seed", "rows", "bytes", "made_by", "cpu_seconds", "validation_accuracy")  # that every run has
 _COUNTS = ("seed", "rows", "hidden", "rank", "parameters", "multiply_adds", "bytes")
 _SHARES = ("validation_accuracy", *_TESTED)
+_EARLIER = "an earlier version, on an unknown machine"  # which noted neither
 _CURE = "put the file back, or delete that line, and the run is made again"
 
 Line = dict[str, str]
@@ -49,9 +50,11 @@ def read(path: Path, columns: Sequence[str], kinds: Sequence[str]) -> list[Line]
     try:
         text = path.read_bytes().decode()
         reader = csv.DictReader(io.StringIO(text, newline=""))
-        if tuple(reader.fieldnames or ()) != tuple(columns):
-            raise ValueError
         lines = list(reader)
+        if tuple(reader.fieldnames or ()) == tuple(column for column in columns if column != "made_by"):
+            lines = [line | {"made_by": _EARLIER} for line in lines]
+        elif tuple(reader.fieldnames or ()) != tuple(columns):
+            raise ValueError
     except (ValueError, csv.Error):  # ValueError of bytes that are no text, too
         raise ValueError(f"out: expected the columns {', '.join(columns)} in {path}: choose another folder") from None
     if not text.endswith("\n"):
