@@ -232,7 +232,7 @@ def test_a_fit_that_ctrl_c_stops_goes_on_from_its_checkpoint(tmp_path, call):
     stopped = fit(lambda: os.kill(os.getpid(), signal.SIGINT), checkpoint=path)
     assert len(stopped.history) == (call - 1) // 4
     assert not np.array_equal(stopped.arrays()["weight0"], DeepNet([6, 9, 3], seed=4).arrays()["weight0"])
-    resumed = fit(resume=path)
+    resumed = fit(resume=path, resume_with=["augment"])  # which holds another `act`
     assert resumed.describe() == whole.describe()
     assert [replace(record, seconds=0) for record in resumed.history] == [replace(record, seconds=0) for record in whole.history]
 
