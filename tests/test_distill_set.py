@@ -56,6 +56,18 @@ def test_the_same_command_again_finds_its_set_and_another_is_refused(files, caps
     assert contents(files / "set") == before
 
 
+def test_corrected_logits_are_not_trained_on_as_they_were(files, capsys):
+    options = ("--set", files / "set")
+    assert distil(files, *options) == 0
+    before, t = contents(files / "set"), np.load(files / "t.npy")
+    t[100] += 2**-8
+    np.save(files / "t.npy", t)
+    assert distil(files, *options) == 1
+    assert "logits: expected the rows in " in (line := only_line(capsys))
+    assert "got another in row 100: write other logits into another folder" in line
+    assert contents(files / "set") == before
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

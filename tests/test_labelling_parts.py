@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from slope_teacher import TEACHER, contents, rows, says, uneven
 
+from pymimic.data.records import Records
 from pymimic.data.teacher import from_callable
+from pymimic.data.together import _Worker
 from pymimic.data.transfer import TransferSet
 from pymimic.errors import ManifestError
 from pymimic.progress import Progress
@@ -142,6 +144,43 @@ def test_a_set_is_saved_by_several(tmp_path):
     whole.save(tmp_path / "one", **more)
     in_threads(2, lambda i: whole.save(tmp_path / "set", part=(i, 2), **more))
     assert contents(tmp_path / "set") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_set_of_other_logits_in_any_row_is_not_saved_by_several(tmp_path, stopped, monkeypatch):
+    """Whether the shards stand there when a worker comes, or another one writes them meanwhile."""
+    t = says(rows(N))
+    other = t.copy()
+    other[50] += 2**-8
+    if stopped:
+        of, shards = Records.write, iter(range(8))  # inputs and logits of four shards
+        monkeypatch.setattr(Records, "write", lambda *given: (next(shards), of(*given)))
+        with pytest.raises(StopIteration):
+            TransferSet(rows(N), t).save(tmp_path, rows_per_shard=SHARD, part=(0, 2))
+        monkeypatch.setattr(Records, "write", of)
+        with pytest.raises(ManifestError, match=r"^logits: expected the rows in .*logits-00002.npy, got another in row 50: "):
+            TransferSet(rows(N), other).save(tmp_path, rows_per_shard=SHARD, part=(1, 2))
+    else:
+        met, label = threading.Barrier(2), _Worker._label
+
+        def meets(worker, shard, inputs):
+            if shard < 2:
+                met.wait(20)  # each worker writes one of the first two
+            label(worker, shard, inputs)
+
+        def work(i):
+            try:
+                return TransferSet(rows(N), other if i else t).save(tmp_path, rows_per_shard=SHARD, part=(i, 2))
+            except ManifestError as error:
+                return error
+
+        monkeypatch.setattr(_Worker, "_label", meets)
+        made = in_threads(2, work)
+        found = [str(error) for error in made if isinstance(error, ManifestError)]
+        assert found
+        assert all("logits: expected the rows in " in error and "in row 50: " in error for error in found)
+        for one, logits in zip(made, (t, other)):
+            assert isinstance(one, ManifestError) or np.array_equal(one.batch(np.arange(N))[1], logits)
 
 
 # Stopping, dying, going on

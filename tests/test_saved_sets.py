@@ -1,6 +1,7 @@
 """Sets that are kept: those that earlier versions wrote open, go on and train, and any set is written again in other bytes."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from slope_teacher import TEACHER, C, D, contents, rows, says
 
 from pymimic import ManifestError, TransferSet, from_callable
+from pymimic.data import labelling
 
 OLD = Path(__file__).parent / "support" / "old_sets"  # written by version 0.1.0 before it knew top_logits and compress
 X = np.linspace(-4, 4, 100, dtype=np.float32).reshape(20, 5)
@@ -99,10 +101,41 @@ def test_what_stands_there_is_not_written_again_nor_mixed(tmp_path):
     ts.save(tmp_path, rows_per_shard=20)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
     for other in (TransferSet(x + 1, says(x)), TransferSet(x, -says(x))):
-        with pytest.raises(ManifestError, match=r"(inputs|teacher): expected"):
+        with pytest.raises(ManifestError, match=r"^(inputs|logits): expected the rows in .*-00000.npy, got"):
             other.save(tmp_path, rows_per_shard=20)
     with pytest.raises(ManifestError, match=r"^storage: expected None, as .* says, got "):
         TransferSet.open(tmp_path).save(tmp_path, rows_per_shard=20, compress=True)
+
+
+def corrected(t, row):
+    """The logits with one that is another, by less than a teacher's answers may differ."""
+    other = t.copy()
+    other[row, t[row].argmax()] += 2**-8
+    return other
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("kept", [{}, {"logits_dtype": "float16"}, {"top_logits": 2}, {"compress": True}])
+def test_logits_that_differ_in_one_row_are_refused_whichever_it_is(tmp_path, kept, stopped, monkeypatch):
+    """Also behind a save that was stopped after two of four shards."""
+    x, t, folder = rows(80), np.round(says(rows(80)), 2), tmp_path / "set"
+    more = {"rows_per_shard": 20, "progress": False, **kept}
+    if stopped:
+        write, shards = labelling.write_shard, iter(range(2))
+        monkeypatch.setattr(labelling, "write_shard", lambda *given: (next(shards), write(*given)))
+    with pytest.raises(StopIteration) if stopped else nullcontext():
+        TransferSet(x, t).save(folder, **more)
+    monkeypatch.undo()
+    before = contents(folder)
+    for row in range(1, 40):
+        with pytest.raises(ManifestError, match=rf"^logits: expected the rows in .*-0000{row // 20}.npy\S*, got another in row {row}:"):
+            TransferSet(x, corrected(t, row)).save(folder, **more)
+    with pytest.raises(ManifestError, match=r"^logits: expected 3 columns, as in .*logits-00000.npy\S*, got 4"):
+        TransferSet(x, np.hstack([t, t[:, :1]])).save(folder, **more)
+    assert contents(folder) == before
+    TransferSet(x, t).save(folder, **more)
+    TransferSet(x, t).save(tmp_path / "fresh", **more)
+    assert contents(folder) == contents(tmp_path / "fresh")
 
 
 def test_what_a_folder_cannot_hold_is_refused(tmp_path):

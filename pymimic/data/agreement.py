@@ -1,4 +1,4 @@
-"""What stands on disk is compared with what is given: descriptions, rows, and some of the teacher's answers."""
+"""What stands on disk is compared with what is given: descriptions, rows, and recorded logits or some of the teacher's answers."""
 
 from __future__ import annotations
 
@@ -29,28 +29,45 @@ def demand_alike(path: Path, manifest: Manifest, described: dict[str, Any]) -> N
 
 
 def demand_same(manifest: Manifest, stored: dict[str, tuple[Path, Part]], arrays: list[Array], answers: Answers | None, row: int) -> None:
-    """Demand that a shard on disk holds these inputs and weights, and what the teacher, if one is given, says of some of its rows.
+    """Demand that a shard on disk holds these inputs and weights, and these logits: recorded ones in all rows, a teacher's in some.
 
     Parameters
     ----------
     stored : of each kind the file and its array
     arrays : [inputs] or [inputs, weights], as files keep them
+    answers : None compares no logits
     row : the number of the first
     """
     for kind, given in zip(("inputs", "weights"), arrays):
         path, part = stored[kind]
         if not np.array_equal(part[:], given):
             raise ManifestError(f"{kind}: expected the rows in {path}, got others")
-    if answers is not None:
+    if answers is not None and answers.recorded:
+        demand_recorded(manifest, *stored["logits"], answers, row)
+    elif answers is not None:
         _demand_answers(manifest, stored["inputs"][1], *stored["logits"], answers, row)
+
+
+def demand_recorded(manifest: Manifest, where: Path, logits: Part, answers: Answers, first_row: int) -> None:
+    """Demand that a shard on disk holds the recorded logits of its rows, as they would be written."""
+    given = answers.logits(np.empty((0, 0)), np.arange(first_row, first_row + len(logits)), [])
+    _demand_columns("logits", manifest, where, given)
+    same = manifest.stored.pack("logits", given, first_row) == logits[:]
+    if not same.all():
+        row = first_row + int(same.reshape(len(same), -1).all(axis=1).argmin())
+        raise ManifestError(f"logits: expected the rows in {where}, got another in row {row}: write other logits into another folder")
+
+
+def _demand_columns(name: str, manifest: Manifest, where: Path, logits: Array) -> None:
+    if logits.shape[1] != manifest.outputs:
+        raise ManifestError(f"{name}: expected {manifest.outputs} columns, as in {where}, got {logits.shape[1]}")
 
 
 def _demand_answers(manifest: Manifest, inputs: Part, where: Path, logits: Part, answers: Answers, first_row: int) -> None:
     rows = np.linspace(0, len(inputs) - 1, min(AGAIN, len(inputs))).astype(np.int64)
     x = manifest.stored.unpack("inputs", inputs[rows], 0)
     said = answers.logits(x, first_row + rows, [])
-    if said.shape[1] != manifest.outputs:
-        raise ManifestError(f"teacher: expected {manifest.outputs} columns, as in {where}, got {said.shape[1]}")
+    _demand_columns("teacher", manifest, where, said)
     stored, said = (columns.astype(np.float64) for columns in manifest.stored.same_columns(logits[rows], said))
     grain = ROUNDING[manifest.stored.logits]
     for old, new, slack in zip(_parts(stored), _parts(said), (grain, max(grain, _OFFSET))):

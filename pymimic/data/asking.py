@@ -18,6 +18,7 @@ class Answers(Protocol):
     """Where logits come from."""
 
     doing: str  # what the progress bar says
+    recorded: bool  # whether they are there already: they cost nothing, and are the same bits whenever they are read
 
     def describe(self) -> Any:
         """For the manifest."""
@@ -30,7 +31,7 @@ class Answers(Protocol):
 class Asked:
     """A teacher, who is asked."""
 
-    doing = "labelling"
+    doing, recorded = "labelling", False
     teacher: Teacher
 
     def __post_init__(self) -> None:
@@ -47,7 +48,7 @@ class Asked:
 class Recorded:
     """Logits that are there already."""
 
-    doing = "writing"
+    doing, recorded = "writing", True
     rows: StoredRows
     description: Any
 

@@ -78,7 +78,7 @@ def _label(
             if manifest is not None and seen <= manifest.shards:
                 parts = open_shard(folder, manifest, seen - 1, True)
                 stored = dict(zip(manifest.kinds, zip((folder / name for name in manifest.names(seen - 1)), parts)))
-                demand_same(manifest, stored, arrays, answers if seen in (1, manifest.shards) else None, rows)
+                demand_same(manifest, stored, arrays, answers if answers.recorded or seen in (1, manifest.shards) else None, rows)
             elif manifest is not None and manifest.complete:
                 raise ManifestError(f"inputs: expected {rows} rows, as {folder / MANIFEST} says, got more")
             else:

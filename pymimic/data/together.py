@@ -19,7 +19,7 @@ from ..backends.interface import Array
 from ..errors import ManifestError
 from ..progress import Progress
 from ..targets import remove_parts
-from .agreement import AGAIN, demand_alike, demand_same
+from .agreement import AGAIN, demand_alike, demand_recorded, demand_same
 from .asking import Answers, packed_logits
 from .given import Given
 from .locks import Lock
@@ -188,17 +188,22 @@ class _Worker:
         there = [shard for shard in records.shards() if records.whole(shard)]
         ends = {*there[:1], *there[-1:]}
         shards = rows = 0
+        unseen = list[int]()  # recorded logits of shards that others are writing
         hidden = None if progress and first == 0 else True  # all may have one terminal
         with Progress(total=given.total, unit="row", unit_scale=True, desc=self._answers.doing, disable=hidden) as bar:
             for shard, arrays in given.visits(self._part, ends):
                 shards += 1
                 rows += 0 if arrays is None else len(arrays[0])
                 if not self._begin(shard, arrays) and (arrays is not None or shard in ends or shard % count == first):
-                    answers = self._answers if shard in ends else None
-                    arrays = arrays or given.read(shard)
-                    demand_same(records.manifest, records.open(shard), arrays, answers, shard * given.rows)
+                    recorded, arrays = self._answers.recorded, arrays or given.read(shard)
+                    compared = records.whole(shard) if recorded else shard in ends
+                    demand_same(records.manifest, records.open(shard), arrays, self._answers if compared else None, shard * given.rows)
+                    if recorded and not compared:
+                        unseen.append(shard)
                 self._show(bar)
             self._help(shards, bar)
+        for shard in unseen:
+            demand_recorded(records.manifest, *records.open(shard)["logits"], self._answers, shard * given.rows)
         rows = rows if given.total is None else given.total
         records.demand_rows(rows)
         return rows

@@ -218,8 +218,9 @@ class TransferSet:
     ) -> TransferSet:  # fmt: skip
         """Write the set into a folder, in as few bytes as `create` would, and open it there; no teacher is asked.
 
-        Arguments, errors and warnings are those of `create`, and it goes on where it was stopped too. The manifest of a set that is from a
-        folder gives the teacher's description. Labels and standardisations are not written: a set that has them is refused.
+        Arguments, errors and warnings are those of `create`, and it goes on where it was stopped too. Logits on disk are compared in all
+        rows, and exactly: other ones need another folder. The manifest of a set that is from a folder gives the teacher's description.
+        Labels and standardisations are not written: a set that has them is refused.
         """
         if self._labels is not None or self._undo is not None:
             kind = "labels" if self._undo is None else "standardised logits"
