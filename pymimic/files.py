@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -32,7 +32,9 @@ _NO_DIGEST = b"0" * 64
 _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')  # as it stands in the header: JSON in JSON
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+def write_safetensors(
+    path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], demand: Callable[[], None] | None = None
+) -> None:  # fmt: skip
     """Write arrays and metadata to `path` atomically: the old file or the new one is there, never half of one.
 
     The data goes to a temporary file beside `path`, is synced to disk, read back and compared, and then takes its place.
@@ -43,6 +45,7 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
     arrays : arrays by name, of float, int or unsigned dtypes; no second copy is made of C-contiguous ones
     metadata : what JSON can hold. "format" and "sha256" are added to it, and the whole is stored under the one key "pymimic". The
         checksum is of the whole file, with 64 zeros in the checksum's own place
+    demand : is called when the new file is whole, just before it takes the place: what it raises leaves the old file there
 
     Raises
     ------
@@ -69,7 +72,12 @@ def write_safetensors(path: Path, arrays: Mapping[str, Array], metadata: Mapping
         for _, array in ordered:
             yield raw_bytes(array)
 
-    with replacing(path, lambda part: _demand_readable(part, content())) as file:
+    def check(part: str) -> None:
+        _demand_readable(part, content())
+        if demand is not None:
+            demand()
+
+    with replacing(path, check) as file:
         for piece in content():
             file.write(piece)
 

@@ -11,7 +11,7 @@ from command_line import ROWS, SIZES, STEPS, C, D, adamw, assert_same_nets, call
 
 import pymimic
 from pymimic import Student
-from pymimic.files import read_safetensors
+from pymimic.files import read_safetensors, write_safetensors
 from pymimic.training.state import TrainingState
 
 
@@ -200,6 +200,27 @@ def test_a_checkpoint_of_an_earlier_run_is_not_overwritten_unasked(files, capsys
     assert distil(files, "--fresh") == 0
     assert_same_nets(library_run(files)[0], Student.load(files / "s.safetensors"))
     assert not state.exists()
+
+
+def test_another_runs_checkpoint_is_neither_overwritten_nor_removed(files, monkeypatch, capsys):
+    """Written before this run's first one, and after its last."""
+    state = files / "s.safetensors.checkpoint"
+
+    def after_another_run(method):
+        def meanwhile(*given):
+            write_safetensors(state, {"c": np.zeros(3)}, {"kind": "checkpoint"})
+            method(*given)
+
+        return meanwhile
+
+    for owner, method, code in ((TrainingState, "save", 1), (Student, "save", 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, method, after_another_run(getattr(owner, method)))
+            assert distil(files) == code
+        assert (files / "s.safetensors").exists() == (code == 0)
+        assert np.array_equal(read_safetensors(state)[0]["c"], np.zeros(3))
+        state.unlink()
+    assert "checkpoint: expected no file, or this run's, in " in only_line(capsys)
 
 
 def test_a_student_that_cannot_be_saved_is_not_lost(files, monkeypatch, capsys):

@@ -195,8 +195,8 @@ def test_resume_from_a_checkpoint_of_any_step(tmp_path, recipe, every, monkeypat
     whole, copies, path = run(recipe), [], tmp_path / "run.safetensors"
     write = net.write_safetensors
 
-    def write_and_copy(path, arrays, metadata):
-        write(path, arrays, metadata)
+    def write_and_copy(path, *given):
+        write(path, *given)
         copies.append(Path(path).read_bytes())
 
     monkeypatch.setattr(net, "write_safetensors", write_and_copy)

@@ -10,7 +10,7 @@ import pytest
 from toy import NETS, C, D, H, Logits, N, same
 
 import pymimic as pm
-from pymimic import SGD, AdamW, Student, Trainer, TransferSet, ops
+from pymimic import SGD, AdamW, Student, Trainer, TransferSet, files, ops
 from pymimic.files import read_safetensors, write_safetensors
 from pymimic.training.deepnet import DeepNet
 from pymimic.training.history import History, Record
@@ -312,7 +312,7 @@ class StopError(Exception):
     pass
 
 
-def stopped(path):
+def stopped(path, **changes):
     """A run that ends after its first checkpoint."""
 
     class Stops(Logits):
@@ -323,7 +323,7 @@ def stopped(path):
             return self.x[indices], self.t[indices], None
 
     with pytest.raises(StopError):
-        fit(data=Stops(), checkpoint=path, checkpoint_every=1)
+        fit(data=Stops(), checkpoint=path, checkpoint_every=1, **changes)
 
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path):
@@ -353,6 +353,75 @@ def test_another_runs_unfinished_checkpoint_is_not_overwritten_by_one_that_goes_
     stopped(tmp_path / "other")
     with pytest.raises(ValueError, match="unfinished run"):
         fit(checkpoint=tmp_path / "other", resume=tmp_path / "mine")
+
+
+class Meanwhile(Logits):
+    """Rows, and something that happens when the batch of one step is read."""
+
+    def __init__(self, act, step):
+        super().__init__()
+        self.act, self.step = act, step
+
+    def batch(self, indices):
+        if len(self.calls) == self.step:  # the first call is for a sample
+            self.act()
+        return super().batch(indices)
+
+
+@pytest.mark.parametrize("began", ["anew", "over a finished run", "over a stopped run", "from a stopped run"])
+@pytest.mark.parametrize("other", [stopped, lambda path, **how: fit(checkpoint=path, **how)], ids=["stopped", "finished"])
+@pytest.mark.parametrize(("step", "epochs"), [(1, 1), (4, 2)])
+def test_what_another_run_writes_meanwhile_is_not_overwritten(tmp_path, began, other, step, epochs):
+    """Before this run's first checkpoint, or after it. The net has the weights of the steps that were taken."""
+    path, net, written = tmp_path / "c", FIRST["net"](), []
+    if began == "over a finished run":
+        fit(checkpoint=path)
+    elif began != "anew":
+        stopped(path)
+
+    def meanwhile():
+        other(path, seed=2, overwrite=True)
+        written.append(path.read_bytes())
+
+    how = {"resume": path} if "from" in began else {"overwrite": began == "over a stopped run"}
+    with pytest.raises(ValueError, match=r"^checkpoint: expected no file, or this run's, in '.*c', got one that another run has written"):
+        fit(Meanwhile(meanwhile, step), net=lambda: net, checkpoint=path, checkpoint_every=3, epochs=3, **how)
+    assert written == [path.read_bytes()]
+    assert os.listdir(tmp_path) == ["c"]
+    assert same(net, fit(epochs=epochs)[0])
+
+
+def test_of_two_first_checkpoints_at_one_moment_the_first_stays(tmp_path, monkeypatch):
+    readable, written = files._demand_readable, []
+
+    def meanwhile(part, content):
+        readable(part, content)
+        monkeypatch.undo()
+        stopped(tmp_path / "c", seed=2)
+        written.append((tmp_path / "c").read_bytes())
+
+    monkeypatch.setattr(files, "_demand_readable", meanwhile)
+    with pytest.raises(ValueError, match="another run has written since"):
+        fit(checkpoint=tmp_path / "c")
+    assert written == [(tmp_path / "c").read_bytes()]
+    assert os.listdir(tmp_path) == ["c"]
+
+
+def test_ctrl_c_does_not_overwrite_what_another_run_wrote(tmp_path):
+    def meanwhile():
+        stopped(tmp_path / "c")
+        raise KeyboardInterrupt
+
+    with pytest.raises(ValueError, match="another run has written since") as found:
+        fit(data=Meanwhile(meanwhile, 2), checkpoint=tmp_path / "c")
+    assert isinstance(found.value.__context__, KeyboardInterrupt)
+    assert read_safetensors(tmp_path / "c")[1]["counters"]["step"] == 2
+
+
+def test_a_checkpoint_that_is_moved_away_is_written_again(tmp_path):
+    path = tmp_path / "c"
+    fit(data=Meanwhile(lambda: path.rename(tmp_path / "moved"), 5), checkpoint=path, checkpoint_every=1, epochs=2)
+    assert read_safetensors(path)[1]["finished"]
 
 
 def test_other_files_are_not_overwritten(tmp_path):

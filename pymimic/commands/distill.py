@@ -179,7 +179,8 @@ def distill(
     except OSError as error:
         what = f"out: {error.strerror} (the run is in {str(state)!r}: mend this, and add --resume to the same command)"
         raise OSError(error.errno, what, error.filename) from error
-    remove(state, group)
+    if group.told(trainer.place is not None and trainer.place.kept)[0]:  # another run's stays
+        remove(state, group)
     if group.rank == 0:
         where = f"{out} and {counted(group.size, 'file')} of units beside it" if group.size > 1 else f"{out}"
         say(f"{where}: {student.parameter_count} parameters, {counted(len(cases), 'row')}{_summary(history, trainer.keep_best)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +16,10 @@ from .group import Group
 from .units import Units
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], group: Group, units: Units) -> None:
+def write_arrays(
+    path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], group: Group, units: Units,
+    demand: Callable[[], None] | None = None,
+) -> None:  # fmt: skip
     """Write arrays and metadata to `path` and to a file for each process beside it; `pymimic.unit_files.read_arrays` reads them.
 
     The file at `path` is the last to be written: until it is there, what was there before is whole. A process alone writes `path` only.
@@ -26,6 +29,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str,
     path : in a folder that all processes share
     arrays : those of units have this process's units, the others are the same on all ranks
     metadata : the first process's counts
+    demand : of the file at `path`, by the first process, see `write_safetensors`
 
     Raises
     ------
@@ -35,7 +39,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str,
         Another process failed, or is gone.
     """
     if group.size == 1:
-        write_safetensors(path, arrays, metadata)
+        write_safetensors(path, arrays, metadata, demand)
         remove_shards(path)
         return
     token = group.told(secrets.token_hex(4))[0]
@@ -53,7 +57,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str,
     with group.together():
         if group.rank == 0:
             try:
-                _finish(path, {name: array for name, array in arrays.items() if name not in own}, metadata, token, ranges)
+                _finish(path, {name: array for name, array in arrays.items() if name not in own}, metadata, token, ranges, demand)
             except Exception:  # the file that names the others was not written
                 with suppress(OSError):
                     os.unlink(here)
@@ -69,11 +73,14 @@ def remove(path: Path, group: Group) -> None:
             remove_shards(path)
 
 
-def _finish(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], token: str, ranges: list[list[int]]) -> None:
+def _finish(
+    path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], token: str, ranges: list[list[int]],
+    demand: Callable[[], None] | None,
+) -> None:  # fmt: skip
     """Write the file that names the others, and remove those of earlier writings."""
     new = [shard_path(path, token, rank) for rank in range(len(ranges))]
     for name in new:
         if not os.path.exists(name):
             raise FileNotFoundError(f"path: expected {name!r}, which another process wrote, in a folder that all processes share")
-    write_safetensors(path, arrays, {**metadata, "shards": {"token": token, "units": ranges}})
+    write_safetensors(path, arrays, {**metadata, "shards": {"token": token, "units": ranges}}, demand)
     remove_shards(path, new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,11 +168,13 @@ class ShardedStudent(Student):
             self._demand_finite()
         super().save(path)
 
-    def write_file(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+    def write_file(
+        self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], demand: Callable[[], None] | None = None
+    ) -> None:  # fmt: skip
         error: Exception | None = None
         if self.group.rows.rank == 0:
             try:
-                write_arrays(path, arrays, metadata, self.group.without_rows, self.units)
+                write_arrays(path, arrays, metadata, self.group.without_rows, self.units, demand)
             except Exception as raised:
                 error = raised
         with self.group.everyone.together():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -270,9 +270,11 @@ class Net(ABC):
         own = {"kind": self.file_kind, "configuration": self.configuration(), "input_standardisation": standardisation, "bits": net.bits}
         self.write_file(path, stored({name: to("cpu", array) for name, array in net._arrays.items()}, net._rounding), own)
 
-    def write_file(self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+    def write_file(
+        self, path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any], demand: Callable[[], None] | None = None
+    ) -> None:  # fmt: skip
         """`pymimic.files.write_safetensors`, or what stands for it where a net is in several processes."""
-        write_safetensors(path, arrays, metadata)
+        write_safetensors(path, arrays, metadata, demand)
         remove_shards(path)
 
     def read_file(self, path: Path, kind: str, name: str = "path") -> tuple[dict[str, Array], dict[str, Any]]:

@@ -6,7 +6,6 @@ A `Run` is one call of `Trainer.fit`. It moves a `Learner`, which knows the net;
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -258,9 +257,9 @@ class Run:
     def _save(self, finished: bool = False) -> None:
         """Write the checkpoint, if there is to be one."""
         self.state.seconds = time.perf_counter() - self._started
-        if self.trainer.checkpoint is not None:
+        if self.trainer.checkpoint is not None and self.trainer.place is not None:
             self._demand_useful()
-            self.state.save(self.trainer.checkpoint, self.learner, self.configuration, finished)
+            self.state.save(self.trainer.place, self.learner, self.configuration, finished)
 
     def _rows_to_try(self) -> Array:
         """The rows that weights are tried on: some that are finite, and whose outputs are so to begin with."""
@@ -301,9 +300,9 @@ class Run:
             raise diverged(step, expected, f"{value}", self._kept())
 
     def _kept(self) -> str:
-        """The checkpoint, if there is one, as the end of a message."""
-        checkpoint = self.trainer.checkpoint
-        return f"; the last good checkpoint is in {checkpoint!r}" if checkpoint is not None and os.path.exists(checkpoint) else ""
+        """The run's checkpoint, if there is one, as the end of a message."""
+        place = self.trainer.place
+        return f"; the last good checkpoint is in {place.path!r}" if place is not None and place.kept else ""
 
 
 def _learner(trainer: Trainer, net: Net) -> Learner:

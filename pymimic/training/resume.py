@@ -132,10 +132,10 @@ def home(name: str, path: Path | None) -> str | None:
     return None if path is None else os.path.expanduser(os.fspath(path))
 
 
-def demand_place(checkpoint: Path, resume: Path | None, overwrite: bool) -> None:
-    """Demand that a checkpoint can be written, and that nothing is lost by it.
+class Place:
+    """Where a run keeps its checkpoint. It replaces the file that was there when it began, and its own, but none that another run wrote.
 
-    The file may be the one that the run goes on from, or the checkpoint of a run that came to its end, or any with `overwrite`.
+    That first file may be the one that the run goes on from, or the checkpoint of a run that came to its end, or any with `overwrite`.
 
     Raises
     ------
@@ -144,18 +144,50 @@ def demand_place(checkpoint: Path, resume: Path | None, overwrite: bool) -> None
     ValueError
         The file has the state of a run that is not finished, or is something else.
     """
-    demand_writable("checkpoint", checkpoint)
-    where = os.fspath(checkpoint)
-    if not os.path.exists(where) or (resume is not None and os.path.exists(resume) and os.path.samefile(resume, where)):
-        return
+
+    def __init__(self, checkpoint: Path, resume: Path | None, overwrite: bool) -> None:
+        demand_writable("checkpoint", checkpoint)
+        self.path = os.fspath(checkpoint)
+        self._known = _state(self.path)
+        if self._known is not None and (resume is None or not os.path.exists(resume) or not os.path.samefile(resume, self.path)):
+            self._demand_of_no_use(overwrite)
+
+    def demand(self) -> None:
+        """Demand that no other run has written the file; ValueError where one has."""
+        if _state(self.path) not in (None, self._known):
+            raise ValueError(
+                f"checkpoint: expected no file, or this run's, in {self.path!r}, got one that another run has written since: "
+                "give each run a file of its own"
+            )
+
+    def note(self) -> None:
+        """Note that this run has written the file."""
+        self._known = _state(self.path)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the file is there, and no other run has written it."""
+        return self._known is not None and _state(self.path) == self._known
+
+    def _demand_of_no_use(self, overwrite: bool) -> None:
+        """Demand a checkpoint that nobody needs."""
+        try:
+            _, metadata = read_safetensors(self.path, "checkpoint", "checkpoint")
+        except FileFormatError as error:
+            raise ValueError(f"checkpoint: expected a file that is not there yet, or a checkpoint, got another file: {error}") from error
+        if not metadata.get("finished", False) and not overwrite:
+            counters = metadata.get("counters")
+            step = short(counters.get("step") if isinstance(counters, dict) else None)
+            raise ValueError(
+                f"checkpoint: expected a file that is not there yet, got {self.path!r}, which has an unfinished run after step {step}; "
+                f"fit(resume={self.path!r}) goes on with it; fit(overwrite=True) starts anew in its place"
+            )
+
+
+def _state(path: str) -> tuple[int, ...] | None:
+    """What a file that is written again, or that another replaces, has otherwise; None where there is none."""
     try:
-        _, metadata = read_safetensors(where, "checkpoint", "checkpoint")
-    except FileFormatError as error:
-        raise ValueError(f"checkpoint: expected a file that is not there yet, or a checkpoint, got another file: {error}") from error
-    if not metadata.get("finished", False) and not overwrite:
-        counters = metadata.get("counters")
-        step = short(counters.get("step") if isinstance(counters, dict) else None)
-        raise ValueError(
-            f"checkpoint: expected a file that is not there yet, got {where!r}, which has an unfinished run after step {step}; "
-            f"fit(resume={where!r}) goes on with it; fit(overwrite=True) starts anew in its place"
-        )
+        there = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns

@@ -18,7 +18,7 @@ from ..files import Path
 from .history import History
 from .learner import Learner
 from .restored import demand_counters, demand_groups, demand_standardisation
-from .resume import Sample, demand_epochs, demand_same_run, other_measure
+from .resume import Place, Sample, demand_epochs, demand_same_run, other_measure
 
 _COUNTERS = ("epoch", "position", "step", "loss_sum", "seconds")
 
@@ -53,7 +53,7 @@ class TrainingState:
             logits = (logits - like(logits, self.target_mean)) / like(logits, self.target_scale)
         return together(logits, labels)
 
-    def save(self, path: Path, learner: Learner, configuration: dict[str, Any], finished: bool) -> None:
+    def save(self, place: Place, learner: Learner, configuration: dict[str, Any], finished: bool) -> None:
         """Write a checkpoint atomically; `finished` says that the run came to its end, so that another may take the file's place.
 
         Raises
@@ -62,6 +62,8 @@ class TrainingState:
             The file cannot be written; the old one is untouched.
         TrainingDivergedError
             A weight or an optimizer slot is not finite; the old file is untouched.
+        ValueError
+            Another run has written the file; it is untouched.
         """
         groups: dict[str, Mapping[str, Array | None]] = {
             "weights": learner.arrays,
@@ -79,7 +81,8 @@ class TrainingState:
             raise diverged(self.step, f"finite values in {bad[0] if bad else 'the weights and slots of all processes'}", "NaN or infinity")
         counters = {name: getattr(self, name) for name in _COUNTERS}
         metadata = {"configuration": configuration, "counters": counters, "history": self.history.as_dict(), "finished": finished}
-        learner.net.write_file(path, arrays, {"kind": "checkpoint", **metadata})
+        learner.net.write_file(place.path, arrays, {"kind": "checkpoint", **metadata}, place.demand)
+        place.note()
 
     @classmethod
     def load(

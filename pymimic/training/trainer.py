@@ -23,7 +23,7 @@ from .history import History
 from .learner import LearningNet
 from .loop import Run
 from .losses import NAMES, Loss, demand_targets, loss_function, suits
-from .resume import Sample, as_stored, demand_place, home, sample
+from .resume import Place, Sample, as_stored, home, sample
 
 
 class Trainer:
@@ -137,6 +137,7 @@ class Trainer:
         self._augment = None if augment is None else describe(augment)  # now, before its own notes change what it holds
         self._take_group(group, _check.flag("reproducible", reproducible))
         self.checkpoint = home("checkpoint", checkpoint)
+        self.place: Place | None = None  # of the last `fit` with a checkpoint
         self.history = History()
         if self.checkpoint is not None:
             self.configuration()  # is tried now, not at the first checkpoint
@@ -183,7 +184,8 @@ class Trainer:
         Where such settings change how epochs are compared (`validation`, `monitor`; for the loss also `loss`, `temperature`, `alpha`), the
         best epoch so far and its weights are forgotten: `keep_best` and `patience` compare the epochs from there on.
 
-        A file at `checkpoint` with another run's state is replaced only if that run came to its end, or with `overwrite`.
+        A file at `checkpoint` with another run's state is replaced only if that run came to its end, or with `overwrite`. One that another
+        run writes while this one goes on is never replaced: the next checkpoint raises ValueError instead.
 
         ctrl-C waits for the end of a step; then the checkpoint, if there is to be one, is written, and KeyboardInterrupt raised. However
         `fit` ends, the student has the last weights that are of use, `history` the records.
@@ -200,8 +202,9 @@ class Trainer:
             The loss, its gradient, the weights or what they make of some rows turned NaN or infinite; the message gives the step. The last
             checkpoint stays, and the student has the weights before that step or, where those are of no use, of its last good epoch.
         TypeError, ValueError
-            The data don't fit the student or the loss; `resume` is of another run; `checkpoint` has an unfinished run; the optimizer has
-            trained another student; a schedule gives no rate; a `Loss` returns no loss and gradient.
+            The data don't fit the student or the loss; `resume` is of another run; `checkpoint` has an unfinished run, or another run
+            has written it meanwhile; the optimizer has trained another student; a schedule gives no rate; a `Loss` returns no loss and
+            gradient.
         OSError
             A checkpoint cannot be read or written.
         """
@@ -214,7 +217,7 @@ class Trainer:
             if resume is None and resume_with:
                 raise ValueError(f"resume_with: expected it with resume only, got {', '.join(map(str, resume_with))} without")
             if self.checkpoint is not None:
-                demand_place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
+                self.place = Place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
             if resume is None:
                 self.optimizer.demand_for(self.student)
         device = self.student.device

@@ -10,6 +10,7 @@ import ranks
 
 import pymimic as pm
 from pymimic.distributed import Group
+from pymimic.files import read_safetensors
 from pymimic.unit_files import read_arrays
 
 
@@ -116,6 +117,13 @@ def test_an_error_on_one_rank_ends_the_others(tmp_path):
     fine, odd = ranks.together(2, there.refused, tmp_path, what="shape")
     assert str(odd["error"]).startswith("ValueError: data: ")
     assert str(fine["error"]).startswith("GroupError: group: expected all 2 processes to go on, but rank 1 stopped with ValueError: data: ")
+
+
+def test_what_another_run_writes_meanwhile_is_not_overwritten(tmp_path):
+    first, other = (str(own["error"]) for own in ranks.together(2, there.overtaken, tmp_path))
+    assert first.startswith("ValueError: checkpoint: expected no file, or this run's, in ")
+    assert other.startswith("GroupError: group: expected all 2 processes to go on, but rank 0 stopped with ValueError: checkpoint: ")
+    assert list(read_safetensors(tmp_path / "run")[0]) == ["c"]
 
 
 def under_way(folder, processes):

@@ -7,6 +7,7 @@ import numpy as np
 import pymimic as pm
 from pymimic.distributed import Group, ProcessGroup, ShardedStudent, ShardedWeights, dealt
 from pymimic.distributed.units import TILE, part_grain
+from pymimic.files import write_safetensors
 
 B, D, K, H, C = 37, 30, 12, 1000, 7
 RNG = np.random.default_rng(0)
@@ -133,6 +134,31 @@ def until_killed(group, folder):
     net = ShardedStudent(D, H, C, K, dropout=0.2, seed=3, group=group, reproducible=True)
     trainer = pm.Trainer(net, pm.AdamW(1e-2), epochs=10_000, batch_size=128, checkpoint=folder / "run", checkpoint_every=1)
     trainer.fit(cases()[0])
+
+
+class Overtaken(pm.TransferSet):
+    """Rows, while whose third batch is read another run writes the checkpoint."""
+
+    written = None  # where, on one rank
+    calls = 0
+
+    def batch(self, indices):
+        self.calls += 1
+        if self.calls == 4 and self.written is not None:  # the first is a sample
+            write_safetensors(self.written, {"c": np.zeros(3)}, {"kind": "checkpoint"})
+        return super().batch(indices)
+
+
+def overtaken(group, folder):
+    """The error of a run with a checkpoint at every step, while another run writes the file."""
+    data = Overtaken(X[:1000], T[:1000])
+    data.written = folder / "run" if group.rank == 0 else None
+    try:
+        net = ShardedStudent(D, H, C, K, seed=3, group=group)
+        pm.Trainer(net, pm.AdamW(1e-2), epochs=1, batch_size=128, checkpoint=folder / "run", checkpoint_every=1).fit(data)
+    except (ValueError, RuntimeError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"error": "none"}
 
 
 def digest(arrays):
