@@ -179,6 +179,11 @@ def overwrite(path):
     os.utime(path, (1, 1))  # a clock of any grain
 
 
+def save_others(path):
+    np.save(path, np.load(path) + 1)  # in its place, and as long
+    os.utime(path, (1, 1))
+
+
 @pytest.mark.parametrize("change", [shorten, overwrite])
 def test_a_shard_that_is_written_to_while_it_is_read_is_noticed(tmp_path, change):
     """A map of a file that became shorter would kill the process."""
@@ -194,13 +199,38 @@ def test_a_shard_that_is_written_to_while_it_is_read_is_noticed(tmp_path, change
 
 
 @pytest.mark.parametrize("make", [from_maps, part_of_a_map])
-def test_a_map_whose_file_became_shorter_is_noticed(tmp_path, make):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shorten, r"x.npy: expected \d+ bytes, as when it was opened, got 300"),
+        (save_others, r"x.npy: expected a file that nobody writes to, got one that was written to since it was opened"),
+    ],
+)
+def test_a_map_whose_file_is_written_to_is_noticed(tmp_path, make, change, message):
     data = make(tmp_path)
-    overwrite(tmp_path / "x.npy")
     data.batch([0, 9999])
-    shorten(tmp_path / "x.npy")
-    with pytest.raises(ValueError, match=r"x.npy: expected \d+ bytes, as when it was opened, got 300"):
+    change(tmp_path / "x.npy")
+    with pytest.raises(ValueError, match=message):
         data.batch([0, 9999])
+
+
+@pytest.mark.parametrize("change", [shorten, save_others])
+def test_it_is_noticed_on_the_way_through_a_whole_set_too(tmp_path, change):
+    slabs = TransferSet(npy(tmp_path / "x.npy", np.tile(X, (800, 1))), np.tile(X, (800, 1)))._rows.slabs("inputs")
+    assert len(next(slabs)) < 20_000
+    change(tmp_path / "x.npy")
+    with pytest.raises(ManifestError, match=r"x.npy: expected .*, got"):
+        next(slabs)
+
+
+def test_a_file_of_ones_own_that_is_mapped_to_be_written_may_be_written(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    data = TransferSet(x, says(X))
+    x[3] = 7
+    x.flush()
+    os.utime(tmp_path / "x.npy", (1, 1))
+    assert np.array_equal(data.batch([3])[0], np.full((1, 5), 7))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps mapped files from being removed")

@@ -61,7 +61,8 @@ class LabelledSet:
 
     Parameters
     ----------
-    x : (N, D) float32 or float64 array; kept as it is, memory-mapped or not. A read-only map pickles as its path.
+    x : (N, D) float32 or float64 array; kept as it is, memory-mapped or not. A read-only map pickles as its path, and once its file is
+        written to, `batch` raises ValueError.
     labels : (N,) array of integers in [0, outputs)
     outputs : C
     weights : (N,) float array of per-row weights of at least 0, or None for ones

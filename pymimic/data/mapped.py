@@ -30,8 +30,8 @@ class MappedFile:
     modified: int
     number: int  # of the file in its file system: a file that takes its place has another number, while the old one stays mapped
 
-    def demand(self, unwritten: bool = False) -> None:
-        """Demand that the file has not become shorter, as reading on would then kill the process, or has not been written to at all.
+    def demand(self) -> None:
+        """Demand that nobody has written to the file: its rows may be others, and reading a map beyond a file's end kills the process.
 
         A file that is gone, or that another has replaced, stays mapped as it was.
         """
@@ -41,9 +41,9 @@ class MappedFile:
             return
         if now.st_ino != self.number:
             return
-        if now.st_size < self.size or (unwritten and now.st_size != self.size):
+        if now.st_size != self.size:
             raise ValueError(f"{self.path}: expected {self.size} bytes, as when it was opened, got {now.st_size}")
-        if unwritten and now.st_mtime_ns != self.modified:
+        if now.st_mtime_ns != self.modified:
             raise ValueError(f"{self.path}: expected a file that nobody writes to, got one that was written to since it was opened")
 
     def open(self) -> Array:

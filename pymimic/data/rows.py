@@ -26,13 +26,10 @@ class StoredRows:
     shards : at least one
     storage : how they keep their arrays
     outputs : C; None where a row of logits has all C
-    unwritten : nobody may write to the files while they are mapped; otherwise they may not become shorter
     """
 
-    def __init__(
-        self, shards: list[list[Part]], storage: Storage | None = None, outputs: int | None = None, unwritten: bool = False
-    ) -> None:
-        self.shards, self._storage, self._unwritten = shards, storage or Storage(), unwritten
+    def __init__(self, shards: list[list[Part]], storage: Storage | None = None, outputs: int | None = None) -> None:
+        self.shards, self._storage = shards, storage or Storage()
         inputs, logits = shards[0][:2]
         self.inputs, self.outputs = int(inputs.shape[1]), int(logits.shape[1] if outputs is None else outputs)
         self._starts = np.cumsum([0, *(len(shard[0]) for shard in shards)])
@@ -67,13 +64,15 @@ class StoredRows:
         for shard, parts in enumerate(self.shards):
             self._demand_files(shard)
             with _naming(part := parts[_KINDS.index(kind)]):
-                yield from slabs(kind, part, self._storage, self.outputs)
+                for slab in slabs(kind, part, self._storage, self.outputs):
+                    yield slab
+                    self._demand_files(shard)
 
     def _demand_files(self, shard: int) -> None:
         """Demand that the files are as they were opened."""
         try:
             for file in self._files[shard]:
-                file.demand(self._unwritten)
+                file.demand()
         except ValueError as error:
             raise ManifestError(str(error)) from None
 
@@ -99,4 +98,4 @@ def opened(folder: Path, verify: bool) -> tuple[StoredRows, Manifest]:
             f"{folder / MANIFEST}: expected a complete set, got {manifest.shards} shards of one that create() can go on with"
         )
     shards = [open_shard(folder, manifest, shard, verify) for shard in range(manifest.shards)]
-    return StoredRows(shards, manifest.stored, manifest.outputs, unwritten=True), manifest
+    return StoredRows(shards, manifest.stored, manifest.outputs), manifest

@@ -49,7 +49,8 @@ class TransferSet:
     weights : (N,) array of per-row weights of at least 0, or None for ones
     labels : (N,) array of integers in [0, C), for `Trainer(loss="distillation", alpha=)`, or None
 
-    A set pickles for other processes: one of memory-mapped files as their paths, which are mapped again where it is loaded.
+    A set pickles for other processes: one of memory-mapped files as their paths, which are mapped again where it is loaded. Once a file is
+    written to that is mapped read-only, batches from it raise ManifestError.
 
     Raises
     ------
