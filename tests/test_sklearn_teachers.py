@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeRegressor
 
 import pymimic as pm
+from pymimic.data.teacher import ordered
 from pymimic.sklearn import MimicClassifier, MimicRegressor
 from pymimic.sklearn.compression import size
 
@@ -133,6 +135,47 @@ def test_our_own_teachers_teach():
     assert mimic.predict_proba(IRIS).min() > 0  # no floor is taken off
 
 
+class Turned:
+    """A teacher with its columns in the order 2, 0, 1."""
+
+    classes = np.array(["virginica", "setosa", "versicolor"])
+
+    def __init__(self, teacher):
+        self.teacher = teacher
+
+    def logits(self, x):
+        return self.teacher.logits(x)[:, [2, 0, 1]]
+
+    def describe(self):
+        return {}
+
+
+def test_columns_in_another_order_are_put_in_that_of_the_classes():
+    names = np.array(["setosa", "versicolor", "virginica"])[KIND]
+    knows = logistic().fit(IRIS, names)
+    plain = pm.from_sklearn(knows)
+    turned = Turned(plain)
+    function = pm.from_callable(turned.logits, "turned", classes=turned.classes)
+    wanted = MimicClassifier(plain, **QUICK).fit(IRIS, names)
+    assert wanted.score(IRIS, names) > 0.9
+    for teacher in (turned, function, pm.from_sklearn(knows, classes=turned.classes), pm.Ensemble([turned, function]), pm.centred(turned)):
+        mimic = MimicClassifier(teacher, **QUICK).fit(IRIS, names)
+        assert mimic.score(IRIS, names) > 0.9
+        assert np.allclose(mimic.predict_proba(IRIS), wanted.predict_proba(IRIS), atol=1e-2)
+        assert mimic.teacher_agreement_ == wanted.teacher_agreement_
+        assert mimic.teacher_ is teacher
+    offset = pm.from_callable(lambda x: 1e9 + turned.logits(x).astype(np.float64), classes=turned.classes)  # as float32 all are one
+    assert MimicClassifier(offset, **QUICK).fit(IRIS, names).score(IRIS, names) > 0.9
+
+
+def test_a_reordered_teacher_tells_whose_it_is_and_pickles():
+    teacher = ordered(Turned(pm.from_sklearn(logistic().fit(IRIS, KIND))), ["setosa", "versicolor", "virginica"])
+    assert teacher.describe() == {"kind": "ordered", "columns": [1, 2, 0], "of": {}}
+    again = pickle.loads(pickle.dumps(ordered(pm.from_sklearn(logistic().fit(IRIS, KIND)), [2, 1, 0])))
+    assert again.classes == [2, 1, 0]
+    assert np.array_equal(pm.label(again, IRIS).argmax(axis=1), 2 - logistic().fit(IRIS, KIND).predict(IRIS.astype(np.float32)))
+
+
 def test_predict_proba_is_the_teachers_p_without_the_floor():
     x = np.random.default_rng(0).standard_normal((400, 2), np.float32)
     y = (x[:, 0] > 0).astype(int)
@@ -162,6 +205,11 @@ def three_of_four(labels):
         (3, TypeError, "teacher: expected a classifier with predict_proba, got int"),
         (pm.from_callable(lambda x: x[:, :2]), ValueError, "teacher: expected 3 outputs, as y has, got 2"),
         (pm.from_callable(lambda x: x[:, :3], classes=[0, 1, 5]), ValueError, r"the teacher lacks \[2\] and y lacks \[5\]"),
+        (
+            SimpleNamespace(logits=len, describe=dict, classes=[0, 1, 2, 1]),
+            ValueError,
+            r"the teacher has \[0, 1, 2, 1\] and y has \[0, 1, 2\]",
+        ),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused(teacher, error, message):

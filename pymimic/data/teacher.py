@@ -24,7 +24,8 @@ class Teacher(Protocol):
     """What labels a transfer set.
 
     A teacher may have an attribute `classes` besides: the labels that its columns stand for, in that order. `Ensemble` and `out_of_fold`
-    compare those of the teachers that have it. The rows that the library gives a teacher are copies, which it may change.
+    compare those of the teachers that have it, and `MimicClassifier` orders the columns by them. The rows that the library gives a
+    teacher are copies, which it may change.
     """
 
     def logits(self, x: Array) -> Array:
@@ -122,6 +123,12 @@ def centred(teacher: Teacher) -> Teacher:
     """
     demand_teacher("teacher", teacher, "logits", "describe")
     return _Centred(teacher)
+
+
+def ordered(teacher: Teacher, classes: list[Any]) -> Teacher:
+    """The teacher with its columns in the order of `classes`, which are its own; itself where they stand so, or where it knows none."""
+    known = classes_of(teacher)
+    return teacher if known is None or known == classes else _Ordered(teacher, [known.index(value) for value in classes], classes)
 
 
 def label(teacher: Teacher, x: Array, *, rows: int = 16384, workers: int = 1, first_row: int = 0) -> Array:
@@ -247,6 +254,21 @@ class _Centred(_Unrounded):
     def describe(self) -> dict[str, Any]:
         """Whose logits are centred."""
         return {"kind": "centred", "of": self._teacher.describe()}
+
+
+class _Ordered(_Unrounded):
+    """A teacher whose columns are put in another order."""
+
+    def __init__(self, teacher: Teacher, columns: list[int], classes: list[Any]) -> None:
+        self._teacher, self._columns, self.classes = teacher, columns, classes
+
+    def unrounded(self, x: Array) -> Array:
+        """The teacher's logits (B, C), in the dtype of the teacher's."""
+        return _asked(self._teacher, x)[:, self._columns]
+
+    def describe(self) -> dict[str, Any]:
+        """Whose columns they are, and in what order."""
+        return {"kind": "ordered", "columns": self._columns, "of": self._teacher.describe()}
 
 
 class FunctionTeacher(_Unrounded):

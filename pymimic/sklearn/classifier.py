@@ -26,11 +26,11 @@ class MimicClassifier(ClassifierMixin, Mimic):  # type: ignore[misc]
 
     Parameters
     ----------
-    teacher : an estimator with `predict_proba`, of scikit-learn or used alike; or a pymimic teacher, whose columns are the sorted classes;
-        None for none. One that is not fitted is cloned and fitted here on the rows as they are given, in their order, but as float32; its
-        logits for these come from clones that were fitted on the other folds, where rows that are alike share a fold. `clone`, as
-        `GridSearchCV` uses it, forgets a fit: wrap the teacher in `sklearn.frozen.FrozenEstimator` to keep it. A parameter
-        `random_state` of None is set from this estimator's
+    teacher : an estimator with `predict_proba`, of scikit-learn or used alike; or a pymimic teacher, whose columns are put in the order of
+        `classes_` if it knows its `classes`, and are the sorted classes if not; None for none. One that is not fitted is cloned and
+        fitted here on the rows as they are given, in their order, but as float32; its logits for these come from clones that were
+        fitted on the other folds, where rows that are alike share a fold. `clone`, as `GridSearchCV` uses it, forgets a fit: wrap the
+        teacher in `sklearn.frozen.FrozenEstimator` to keep it. A parameter `random_state` of None is set from this estimator's
     hidden, rank, activation, dropout : of the net, see `pymimic.Student`; a bottleneck starts from the inputs' principal components
     loss, temperature : "distillation" at that temperature, at most 100, or "mimic", squared error of logits. Without a teacher it is
         cross-entropy

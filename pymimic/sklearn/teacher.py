@@ -15,7 +15,7 @@ from ..data.classes import classes_of, difference_of
 from ..data.classifier import from_sklearn
 from ..data.folds import out_of_fold
 from ..data.regressor import is_fitted, is_regressor, with_names
-from ..data.teacher import Teacher, centred, label
+from ..data.teacher import Teacher, centred, label, ordered
 from .rows import Rows
 
 
@@ -85,7 +85,7 @@ class Lesson(NamedTuple):
 
     def _as_teacher(self, fitted: Any) -> Teacher:
         if is_teacher(fitted):
-            return fitted if self.classes is None else centred(fitted)
+            return fitted if self.classes is None else centred(ordered(fitted, self.classes))
         return from_sklearn(fitted, self.floor, self.classes)
 
     def _labelled(self, teacher: Teacher) -> Array:
@@ -108,7 +108,7 @@ class Lesson(NamedTuple):
         if named is not None and self.names is not None and not _same_names(self.names, named):
             raise ValueError(f"teacher: expected the feature names of X, {list(self.names)}, in that order, got {list(named)}")
         known = classes_of(teacher) if is_teacher(teacher) else getattr(teacher, "classes_", np.zeros(0)).tolist()
-        if self.classes is not None and known is not None and set(known) != set(self.classes):
+        if self.classes is not None and known is not None and (len(known), set(known)) != (len(self.classes), set(self.classes)):
             difference = difference_of(known, "the teacher", self.classes, "y")
             raise ValueError(f"teacher: expected the classes of y, {difference}")
 
