@@ -25,7 +25,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pymimic.data.regressor import with_names
+from pymimic.data.names import with_names
 from pymimic.sklearn import MimicClassifier, MimicRegressor
 from pymimic.sklearn.compression import size
 

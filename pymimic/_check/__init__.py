@@ -20,6 +20,7 @@ from .arrays import (
     whole_array,
     writable,
 )
+from .others import demand_columns, same_names
 from .scalars import flag, integer, integers, needs, number, one_of, sequence, temperature
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "are_float32_rows",
     "contiguous",
     "data_array",
+    "demand_columns",
     "finite",
     "flag",
     "float_dtype",
@@ -44,6 +46,7 @@ __all__ = [
     "number",
     "one_of",
     "other_labels",
+    "same_names",
     "sequence",
     "shape_text",
     "temperature",

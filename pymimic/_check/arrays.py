@@ -121,23 +121,26 @@ def host_array(name: str, value: object) -> Array:
     raise TypeError(f"{name}: expected a NumPy array, got {kind}{_cure(value)}")
 
 
-def data_array(name: str, value: object, floats: bool = True) -> Array:
-    """As `host_array`, for data that a user brings: DataFrames, Series and lists too, with `floats` their integers as float64."""
+def data_array(name: str, value: object, floats: bool = True, columns: Sequence[str] | None = None) -> Array:
+    """As `host_array`, for data that a user brings: DataFrames, Series and lists too, with `floats` their integers as float64.
+
+    A DataFrame must have `columns`, if those are known; see `others.demand_columns`.
+    """
     if type(value) is np.ndarray:
         return value
-    made = others.table(name, value)
+    made = others.table(name, value, columns)
     if made is None:
         return host_array(name, value)
     return made.astype(np.float64) if floats and made.dtype.kind in "iub" else made
 
 
-def whole_array(name: str, values: Any, axes: int) -> Any:
+def whole_array(name: str, values: Any, axes: int, columns: Sequence[str] | None = None) -> Any:
     """One array of so many axes, in whatever form a user brings it, as NumPy's; an iterable of such arrays is returned itself."""
     if isinstance(values, np.ndarray) or is_device(values):
         return values
     if isinstance(values, list):
         return data_array(name, values) if values and _axes(values[0]) < axes else values
-    made = others.table(name, values)
+    made = others.table(name, values, columns)
     made = others.view(name, values) if made is None else data_array(name, values)
     return values if made is None else made
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from ml_dtypes import bfloat16
 
 from ..devices import Array
+from ..differences import short
 
 _DLPACK_HOST = (1, 3)  # kDLCPU, kDLCUDAHost
 
@@ -49,10 +51,29 @@ def of_tensor(tensor: Any) -> Array:
     return tensor.numpy()  # type: ignore[no-any-return]
 
 
-def table(name: str, value: Any) -> Array | None:
+def demand_columns(name: str, value: Any, known: Sequence[str] | None) -> None:
+    """Demand of a DataFrame of pandas that its columns have the known names, in that order; those without any text are taken by place."""
+    pandas = sys.modules.get("pandas")
+    if known is None or pandas is None or not isinstance(value, pandas.DataFrame):
+        return
+    names = list(value.columns)
+    if any(isinstance(label, str) for label in names) and not same_names(names, known):
+        raise ValueError(
+            f"{name}: expected the columns that the teacher was fitted on, {short([*known])}, in that order, got {short(names)}"
+        )
+
+
+def same_names(a: Iterable[Any], b: Iterable[Any]) -> bool:
+    """Whether columns have the same names in the same order; LightGBM has underscores for spaces."""
+    one, other = ([str(name).replace(" ", "_") for name in names] for names in (a, b))
+    return one == other
+
+
+def table(name: str, value: Any, known: Sequence[str] | None = None) -> Array | None:
     """A DataFrame or a Series of pandas, or a list of numbers, as an array; None for anything else.
 
-    TypeError and ValueError name the argument and the column of a frame that holds no numbers, or lacks some.
+    A frame must have columns of the `known` names, see `demand_columns`. TypeError and ValueError name the argument and the column of a
+    frame that holds no numbers, or lacks some.
     """
     if isinstance(value, list):
         try:
@@ -64,6 +85,7 @@ def table(name: str, value: Any) -> Array | None:
         return None
     if isinstance(value, pandas.Series):
         return _column(name, value, "")
+    demand_columns(name, value, known)
     if len(set(value.dtypes)) <= 1 and all(isinstance(dtype, np.dtype) and dtype.kind in "iufb" for dtype in value.dtypes):
         return value.to_numpy()  # type: ignore[no-any-return]
     columns = []

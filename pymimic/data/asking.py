@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backends.interface import Array
 from ..numerics import warn
+from .names import names_of
 from .rows import StoredRows
 from .storage import Storage
 from .teacher import Teacher, demand_teacher, labelled
@@ -19,6 +20,10 @@ class Answers(Protocol):
 
     doing: str  # what the progress bar says
     recorded: bool  # whether they are there already: they cost nothing, and are the same bits whenever they are read
+
+    @property
+    def columns(self) -> list[str] | None:
+        """Names that the columns of DataFrames must have."""
 
     def describe(self) -> Any:
         """For the manifest."""
@@ -37,6 +42,10 @@ class Asked:
     def __post_init__(self) -> None:
         demand_teacher("teacher", self.teacher, "logits", "describe")
 
+    @property
+    def columns(self) -> list[str] | None:
+        return names_of(self.teacher)
+
     def describe(self) -> Any:
         return self.teacher.describe()
 
@@ -48,7 +57,7 @@ class Asked:
 class Recorded:
     """Logits that are there already."""
 
-    doing, recorded = "writing", True
+    doing, recorded, columns = "writing", True, None
     rows: StoredRows
     description: Any
 

@@ -13,7 +13,8 @@ from ..numerics import less_row_means
 from . import fingerprint
 from .answers import on_host
 from .classes import distinct
-from .regressor import Predictions, as_fitted_on, is_fitted, is_regressor
+from .names import as_fitted_on, names_of
+from .regressor import Predictions, is_fitted, is_regressor
 from .teacher import FunctionTeacher, Teacher
 
 _SLACK = 1e-3  # what probabilities and their sums may be off: the rounding of half precision, for 1000 classes
@@ -27,7 +28,7 @@ def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | N
 
     The floor bounds the logits from below: a forest says 0 where a student can only say very little. The description has the estimator's
     parameters and a digest of all that it learned, so that two fits can be told apart. An estimator that was
-    fitted on a DataFrame gets one.
+    fitted on a DataFrame gets one. Who labels a DataFrame must give the same columns in the same order; an array's are taken for these.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | N
         if classes is not None:
             raise ValueError(f"classes: expected None for a regressor, {type(estimator).__name__}, got {classes}")
         name, described = _description(estimator)
-        return FunctionTeacher(Predictions(estimator), name, described, None)
+        return FunctionTeacher(Predictions(estimator), name, described, None, names_of(estimator))
     if isinstance(estimator, type) or not hasattr(estimator, "predict_proba") or not hasattr(estimator, "classes_"):
         raise TypeError(f"estimator: expected a fitted classifier with predict_proba, got {_unsuited(estimator)}")
     floor = _check.number("floor", floor, above=0)
@@ -64,7 +65,7 @@ def from_sklearn(estimator: Any, floor: float = 0.01, classes: Sequence[Any] | N
         raise ValueError(f"classes: expected all that the estimator knows, got none of {unknown}")
     name, described = _description(estimator)
     described |= {"floor": floor, "outputs": len(columns), "classes": [fingerprint.text(value) for value in columns]}
-    return FunctionTeacher(_LogProbabilities(estimator, floor, known, columns), name, described, columns)
+    return FunctionTeacher(_LogProbabilities(estimator, floor, known, columns), name, described, columns, names_of(estimator))
 
 
 def _description(estimator: Any) -> tuple[str, dict[str, Any]]:

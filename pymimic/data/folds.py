@@ -12,6 +12,7 @@ from ..backends.interface import Array
 from ..numerics import warn
 from .cases import demand_values
 from .classes import classes_of, difference_of
+from .names import names_of
 from .rounding import warn_of_merged_values
 from .teacher import Teacher, demand_teacher, labelled
 
@@ -40,7 +41,7 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
     TypeError
         Labels of kinds that don't sort.
     """
-    dims = _check.Dims()
+    dims, given_x = _check.Dims(), x
     wide = dims.array("x", _check.data_array("x", x), "N", "D")
     labels = _check.data_array("labels", labels, floats=False)
     dims.shape("labels", labels.shape, ("N",))
@@ -59,6 +60,7 @@ def out_of_fold(make_teacher: Callable[[Array, Array], Teacher], x: Array, label
         held_out = fold == i
         teacher = make_teacher(x[~held_out], labels[~held_out])
         demand_teacher("make_teacher", teacher, "logits")
+        _check.demand_columns("x", given_x, names_of(teacher))
         classes, difference = classes_of(teacher), ""
         if first is None:
             first, first_fold = classes, i

@@ -260,9 +260,9 @@ def differences_held(new: Array, x: Array) -> Array:
     return still_finite(new, f"x: expected values whose differences float32 holds, got [{x.min():g}, {x.max():g}]")
 
 
-def demand_rows(x: object) -> Array:
-    """`x` as finite float32 (N, D)."""
-    wide = _check.Dims().array("x", _check.data_array("x", x), "N", "D")
+def demand_rows(x: object, columns: list[str] | None = None) -> Array:
+    """`x` as finite float32 (N, D); a DataFrame must have columns of these names, if there are any, in that order."""
+    wide = _check.Dims().array("x", _check.data_array("x", x, columns=columns), "N", "D")
     with np.errstate(over="ignore"):  # values that become infinite are refused next
         array = wide.astype(np.float32)
     _check.finite("x", array)

@@ -28,12 +28,16 @@ class Given:
     weights : (N,) array, or an iterable of (n,) arrays, or None
     rows : of a shard
     storage : how files keep them
+    columns : names that the columns of DataFrames must have, in that order; None for any
     """
 
-    def __init__(self, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows: int, storage: Storage) -> None:
-        self._inputs: Any = _check.whole_array("inputs", inputs, axes=2)
+    def __init__(
+        self, inputs: Array | Iterable[Array], weights: Array | Iterable[Array] | None, rows: int, storage: Storage,
+        columns: list[str] | None,
+    ) -> None:  # fmt: skip
+        self._inputs: Any = _check.whole_array("inputs", inputs, axes=2, columns=columns)
         self._weights: Any = _check.whole_array("weights", weights, axes=1)
-        self.rows, self._storage = rows, storage
+        self.rows, self._storage, self._columns = rows, storage, columns
         self.weighted = self._weights is not None
         self.apart = isinstance(self._inputs, np.ndarray) and isinstance(self._weights, np.ndarray | None)
         """Whether a shard can be read without those before it."""
@@ -123,7 +127,7 @@ class Given:
     def _watched(self, inputs: Array | Iterable[Array]) -> Iterator[Array]:
         """The same arrays; the first with values that fall together as float32 is pointed out."""
         for part in arrays_of("inputs", inputs):
-            array = _check.data_array("inputs", part)
+            array = _check.data_array("inputs", part, columns=self._columns)
             if "merged" not in self._said and warn_of_merged_values("inputs", array):
                 self._said.add("merged")
             yield array

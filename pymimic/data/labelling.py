@@ -30,7 +30,7 @@ def label_into(
     """What `TransferSet.create` and `save` do before they open the folder."""
     rows_per_shard, worker = _check.integer("rows_per_shard", rows_per_shard, 1, 1 << 40), demand_part(part)
     standardise, progress = _check.flag("standardise", standardise), _check.flag("progress", progress)
-    given = Given(inputs, weights, rows_per_shard, storage)
+    given = Given(inputs, weights, rows_per_shard, storage, answers.columns)
     given.demand(worker)
     described = {
         "weighted": given.weighted, "rows_per_shard": rows_per_shard, "teacher": plain("teacher", answers.describe()),

@@ -17,6 +17,7 @@ from ..numerics import less_row_means, warn
 from .answers import on_host
 from .cases import demand_values
 from .classes import classes_of, difference_of, distinct
+from .names import common_names, names_of
 from .rounding import merged_logits
 
 
@@ -25,7 +26,8 @@ class Teacher(Protocol):
 
     A teacher may have an attribute `classes` besides: the labels that its columns stand for, in that order. `Ensemble` and `out_of_fold`
     compare those of the teachers that have it, and `MimicClassifier` orders the columns by them. The rows that the library gives a
-    teacher are copies, which it may change.
+    teacher are copies, which it may change. Another attribute may be `feature_names_in_`, the names of the columns that it was fitted on:
+    DataFrames must have these columns in that order.
     """
 
     def logits(self, x: Array) -> Array:
@@ -60,7 +62,8 @@ class Ensemble(_Unrounded):
     Raises
     ------
     ValueError
-        No members, or members whose classes differ, or are in another order; the message names those that are missing.
+        No members, or members whose classes differ, or are in another order; the message names those that are missing. Members that
+        were fitted on columns of other names, or in another order.
     """
 
     def __init__(self, members: Sequence[Teacher]) -> None:
@@ -76,6 +79,7 @@ class Ensemble(_Unrounded):
                 self.classes, first = classes, i
             elif classes is not None and (difference := difference_of(self.classes, f"member {first}", classes, f"member {i}")):
                 raise ValueError(f"members: expected teachers of the same classes in the same order, got {difference}")
+        self.feature_names_in_ = common_names(self.members)
 
     def unrounded(self, x: Array) -> Array:
         """Mean logits (B, C) float64 of rows x (B, D)."""
@@ -166,7 +170,7 @@ def labelled(teacher: Teacher, x: Array, found: list[str], rows: int = 16384, wo
     """As `label`; in place of a warning its message goes to `found`, if there is none yet."""
     demand_teacher("teacher", teacher, "logits")
     rows, workers = _check.integer("rows", rows, 1, 1 << 62), _check.integer("workers", workers, 1, 1 << 16)
-    x = _check.data_array("x", x)
+    x = _check.data_array("x", x, columns=names_of(teacher))
     _check.float_dtype("x", x)
     _check.Dims().shape("x", x.shape, ("N", "D"))
     demand_values("x", x, first_row)
@@ -243,7 +247,7 @@ class _Centred(_Unrounded):
     """A teacher whose rows of logits have mean 0."""
 
     def __init__(self, teacher: Teacher) -> None:
-        self._teacher, self.classes = teacher, classes_of(teacher)
+        self._teacher, self.classes, self.feature_names_in_ = teacher, classes_of(teacher), names_of(teacher)
 
     def unrounded(self, x: Array) -> Array:
         """The teacher's logits (B, C), less their mean over each row, in the dtype of the teacher's."""
@@ -260,7 +264,7 @@ class _Ordered(_Unrounded):
     """A teacher whose columns are put in another order."""
 
     def __init__(self, teacher: Teacher, columns: list[int], classes: list[Any]) -> None:
-        self._teacher, self._columns, self.classes = teacher, columns, classes
+        self._teacher, self._columns, self.classes, self.feature_names_in_ = teacher, columns, classes, names_of(teacher)
 
     def unrounded(self, x: Array) -> Array:
         """The teacher's logits (B, C), in the dtype of the teacher's."""
@@ -274,8 +278,11 @@ class _Ordered(_Unrounded):
 class FunctionTeacher(_Unrounded):
     """A function with a description."""
 
-    def __init__(self, function: Callable[[Array], Any], name: str, description: dict[str, Any], classes: list[Any] | None) -> None:
-        self._function, self.name, self._description, self.classes = function, name, description, classes
+    def __init__(
+        self, function: Callable[[Array], Any], name: str, description: dict[str, Any], classes: list[Any] | None,
+        names: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        self._function, self.name, self._description, self.classes, self.feature_names_in_ = function, name, description, classes, names
 
     def unrounded(self, x: Array) -> Array:
         """What the function says of x, or of a copy that it may change, as floats."""

@@ -22,6 +22,7 @@ from .labelling import label_into
 from .manifest import MANIFEST, read_manifest
 from .mapped import packed, unpacked
 from .moments import TINY, moments
+from .names import names_of
 from .rounding import merged_logits, warn_of_merged_values
 from .rows import StoredRows, opened
 from .shards import arrays_of
@@ -102,10 +103,11 @@ class TransferSet:
             What `TransferSet` and `label` raise, wrong weights and labels before the teacher is asked; no rows at all.
         """
         dims, parts, warned = _check.Dims(), list[Array](), False
-        inputs = _check.whole_array("inputs", inputs, axes=2)
+        columns = names_of(teacher)
+        inputs = _check.whole_array("inputs", inputs, axes=2, columns=columns)
         for part in arrays_of("inputs", inputs):
             dims.size.pop("n", None)
-            part = _check.data_array("inputs", part)
+            part = _check.data_array("inputs", part, columns=columns)
             parts.append(float32_array(dims, "inputs", part, "n", "D"))
             warned = warned or warn_of_merged_values("inputs", part)
             if part is not inputs:

@@ -10,11 +10,13 @@ from sklearn import get_config
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from .. import _check
 from ..backends.interface import Array
 from ..data.classes import classes_of, difference_of
 from ..data.classifier import from_sklearn
 from ..data.folds import out_of_fold
-from ..data.regressor import is_fitted, is_regressor, with_names
+from ..data.names import names_of, with_names
+from ..data.regressor import is_fitted, is_regressor
 from ..data.teacher import Teacher, centred, label, ordered
 from .rows import Rows
 
@@ -104,9 +106,9 @@ class Lesson(NamedTuple):
         expects = getattr(teacher, "n_features_in_", getattr(teacher, "inputs", features))
         if expects != features:
             raise ValueError(f"X has {features} features, but teacher {name} is expecting {expects} features as input")
-        named = getattr(teacher, "feature_names_in_", None)
-        if named is not None and self.names is not None and not _same_names(self.names, named):
-            raise ValueError(f"teacher: expected the feature names of X, {list(self.names)}, in that order, got {list(named)}")
+        named = names_of(teacher)
+        if named is not None and self.names is not None and not _check.same_names(self.names, named):
+            raise ValueError(f"teacher: expected the feature names of X, {list(self.names)}, in that order, got {named}")
         known = classes_of(teacher) if is_teacher(teacher) else getattr(teacher, "classes_", np.zeros(0)).tolist()
         if self.classes is not None and known is not None and (len(known), set(known)) != (len(self.classes), set(self.classes)):
             difference = difference_of(known, "the teacher", self.classes, "y")
@@ -141,11 +143,6 @@ def _takes_weights(estimator: Any) -> bool:
         return True
     routed = get_config()["enable_metadata_routing"] and hasattr(estimator, "get_metadata_routing")
     return routed and "sample_weight" in estimator.get_metadata_routing().consumes("fit", ["sample_weight"])
-
-
-def _same_names(given: Any, known: Any) -> bool:
-    """Whether a teacher knows the columns by the names given; LightGBM knows them with underscores for spaces."""
-    return list(known) == list(given) or list(known) == [str(name).replace(" ", "_") for name in given]
 
 
 def _unset(name: str, value: Any) -> bool:

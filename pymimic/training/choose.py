@@ -12,6 +12,7 @@ from ..backends.interface import Array
 from ..data.cases import Cases, demand_parts, demand_values
 from ..data.generate import demand_p_s, munge
 from ..data.generators import demand_rows
+from ..data.names import names_of
 from ..data.teacher import Teacher, centred, label
 from ..data.transfer import TransferSet
 from ..nets.student import Student
@@ -58,7 +59,7 @@ def choose_munge(
     ValueError, TypeError
         No pairs, or arrays that don't go together, before the teacher is asked; what `munge`, `label` and `Trainer` refuse.
     """
-    x, teacher, pairs = demand_rows(x), centred(teacher), _pairs(grid)
+    x, teacher, pairs = demand_rows(x, names_of(teacher)), centred(teacher), _pairs(grid)
     copies, epochs = _check.integer("copies", copies, 1, 1 << 31), _check.integer("epochs", epochs, 1, 1 << 31)
     hidden, learning_rate = _check.integer("hidden", hidden, 1, 1 << 31), _check.number("learning_rate", learning_rate, above=0)
     progress = _check.flag("progress", progress)
