@@ -112,6 +112,22 @@ def test_regressors_teach_one_column_or_several():
         MimicRegressor(LinearRegression().fit(BODY, both), **QUICK).fit(BODY, GROWTH)
 
 
+def test_what_a_fitted_teacher_predicts_is_standardised_whatever_y_is():
+    x = np.random.default_rng(0).standard_normal((200, 3))
+    taught = 1000 + 100 * x[:, 0]
+    line = LinearRegression().fit(x, taught)
+    mimics = [MimicRegressor(line, **QUICK).fit(x, y) for y in (taught, np.zeros(200), taught / 1e6, 1e9 * taught)]
+    for mimic in mimics:
+        assert mimic.teacher_agreement_ > 0.95
+        assert np.abs(mimic.predict(x) - taught).mean() < 20
+    for mimic in mimics:  # and so it is with warm_start
+        again = mimic.set_params(warm_start=True, learning_rate=1e-9).fit(x, taught[::-1])
+        assert again.teacher_agreement_ > 0.95
+    noisy = taught + np.random.default_rng(1).standard_normal(200)
+    constant = MimicRegressor(pm.from_callable(lambda rows: np.full((len(rows), 1), 7.0)), **QUICK).fit(x, noisy)
+    assert np.allclose(constant.predict(x), 7, atol=0.1)
+
+
 def test_from_sklearn_takes_regressors():
     fitted = LinearRegression().fit(BODY, GROWTH)
     teacher = pm.from_sklearn(fitted)

@@ -100,6 +100,7 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
         cases: Cases
         if self.teacher is None:
             trainer = self._trainer(student, len(learned.x), seeds.order, validation is not None)
+            self._prepare(student, learned.y, warm)
             cases = self._cases(*learned[:2], learned.relative_weights())
             watched = None if validation is None else self._cases(*validation[:2], validation.relative_weights())
         else:
@@ -111,6 +112,7 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
             if copies:
                 logits = np.concatenate([logits, label(taught.teacher, inputs[len(logits) :])])
                 weights = None if weights is None else np.tile(weights, 1 + copies)
+            self._prepare(student, logits, warm)
             cases = self._mimic_cases(inputs, logits, weights)
             watched = None if validation is None else self._mimic_cases(validation.x, taught.own[out], validation.relative_weights())
         self.history_ = trainer.fit(cases, watched)
@@ -198,6 +200,9 @@ class Mimic(BaseEstimator):  # type: ignore[misc]
     @abstractmethod
     def _mimic_cases(self, x: Array, logits: Array, weights: Array | None) -> Cases:
         """Rows to learn a teacher's logits of."""
+
+    def _prepare(self, student: Student, targets: Array, warm: bool) -> None:
+        """Before the student learns these targets."""
 
     def _adopt(self, student: Student) -> None:
         self.student_ = student

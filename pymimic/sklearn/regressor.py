@@ -85,14 +85,12 @@ class MimicRegressor(RegressorMixin, Mimic):  # type: ignore[misc]
     def _loss(self) -> dict[str, Any]:
         return {"loss": "mimic"}
 
-    def _student(self, rows: Any, seed: int, warm: bool) -> Student:
-        """It learns targets of mean 0 and deviation 1, those of its first rows; `_adopt` undoes that."""
-        student = super()._student(rows, seed, warm)
+    def _prepare(self, student: Student, targets: Array, warm: bool) -> None:
+        """It learns targets of mean 0 and deviation 1, those of its first fit; `_adopt` undoes that."""
         if warm:
             student.fold(-self._mean / self._deviation, 1 / self._deviation)
         else:
-            self._mean, self._deviation = moments([rows.y])
-        return student
+            self._mean, self._deviation = moments([targets])
 
     def _cases(self, x: Array, y: Array, weights: Array | None) -> Cases:
         return TransferSet(x, ((y - self._mean) / self._deviation).astype(np.float32), weights)
