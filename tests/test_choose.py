@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pymimic import LabelledSet, choose_munge, from_callable
+from pymimic import LabelledSet, TransferSet, choose_munge, from_callable
 
 DIRECTIONS = np.random.default_rng(9).standard_normal((4, 3)).astype(np.float32)
 TEACHER = from_callable(lambda x: 8 * np.sin(2 * x @ DIRECTIONS), "waves")
@@ -67,6 +67,12 @@ def test_the_rows_own_logits_are_those_that_are_given():
         ({"progress": "no"}, TypeError, "progress: expected True or False, got str"),
         ({"validation": (rows(20, 1), np.zeros(20, int))}, TypeError, "validation: expected a TransferSet, a LabelledSet"),
         ({"validation": LabelledSet(rows(0, 1), np.zeros(0, int), 3)}, ValueError, "validation: expected at least one row"),
+        (
+            {"validation": LabelledSet(rows(5, 1), np.zeros(5, int), 1)},
+            ValueError,
+            "validation: expected at least two outputs, as accuracy",
+        ),
+        ({"validation": TransferSet(rows(5, 1), rows(5, 2)[:, :1])}, ValueError, "validation: expected at least two outputs, as accuracy"),
     ],
 )
 def test_refusals_before_the_teacher_is_asked(changes, error, message):

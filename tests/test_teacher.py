@@ -268,6 +268,22 @@ def test_a_centred_teachers_rows_have_mean_0_and_are_its_own_otherwise():
         pm.centred(lambda x: x)
 
 
+@pytest.mark.parametrize("columns", [1, 2])
+def test_one_output_has_nothing_to_be_centred_against(columns):
+    x, function = rows(20), from_callable(lambda x: 100 + np.abs(x[:, :columns]), "height")
+    net = pm.Student(3, 4, columns)
+    net.fresh = False
+    for teacher, name in ((function, "'height'"), (net, "Student"), (pm.Ensemble([function]), "Ensemble")):
+        centred = pm.centred(teacher)
+        if columns == 2:
+            assert np.abs(pm.label(centred, x)).max() > 0
+            continue
+        for ask in (pm.label, lambda teacher, x: teacher.logits(x), pm.TransferSet.from_teacher):
+            said = f"^teacher: expected at least two outputs, as one has nothing to be centred against, got one from {name}: "
+            with pytest.raises(ValueError, match=said):
+                ask(centred, x)
+
+
 @pytest.mark.parametrize("make", [lambda: pm.Student(4, 8, 3), lambda: pm.DeepNet([4, 3]), lambda: pm.ConvNet((1, 4), [(2, 2)], 3)])
 def test_a_net_that_has_learned_nothing_is_pointed_out_as_a_teacher(make, tmp_path):
     x, net = np.ones((5, 4), np.float32), make()

@@ -123,7 +123,8 @@ def from_callable(function: Callable[[Array], Any], description: str | None = No
 def centred(teacher: Teacher) -> Teacher:
     """The teacher's logits less their mean over each row, which no softmax sees: the student need not learn it.
 
-    Logits of `from_sklearn` are so already. A student trained by squared error gains where the teacher is a net.
+    Logits of `from_sklearn` are so already. A student trained by squared error gains where the teacher is a net. A teacher with one output,
+    as of a regression, is refused when it is asked: less its own mean it would be 0 for every row.
     """
     demand_teacher("teacher", teacher, "logits", "describe")
     return _Centred(teacher)
@@ -211,7 +212,7 @@ def _asked(
 
 def _ask(teacher: Teacher, x: Array, first_row: int) -> Array:
     """The teacher's logits for a copy of x, which it may change; in memory that is not the teacher's, which it may use again."""
-    name = repr(teacher.name) if isinstance(teacher, FunctionTeacher) else type(teacher).__qualname__
+    name = _name(teacher)
     given = teacher.unrounded(_copy(x)) if isinstance(teacher, _Unrounded) else teacher.logits(_copy(x))
     logits = on_host("logits", given, name)
     if logits.dtype.kind != "f":
@@ -220,6 +221,10 @@ def _ask(teacher: Teacher, x: Array, first_row: int) -> Array:
     logits = np.array(logits, np.result_type(logits.dtype, np.float32), order="C")
     _check.finite("logits", logits, first_row)
     return logits
+
+
+def _name(teacher: Teacher) -> str:
+    return repr(teacher.name) if isinstance(teacher, FunctionTeacher) else type(teacher).__qualname__
 
 
 def demand_teacher(name: str, value: object, *methods: str) -> None:
@@ -252,6 +257,9 @@ class _Centred(_Unrounded):
     def unrounded(self, x: Array) -> Array:
         """The teacher's logits (B, C), less their mean over each row, in the dtype of the teacher's."""
         logits = _asked(self._teacher, x)
+        if logits.shape[1] == 1:
+            wanted = "teacher: expected at least two outputs, as one has nothing to be centred against"
+            raise ValueError(f"{wanted}, got one from {_name(self._teacher)}: label by the teacher itself")
         with np.errstate(over="ignore", invalid="ignore"):  # whoever asks refuses values that are not finite
             return less_row_means(logits)
 

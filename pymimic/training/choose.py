@@ -47,7 +47,7 @@ def choose_munge(
     ----------
     teacher : labels the rows
     x : (N, D) array of rows to munge, attributes scaled alike, see `munge`
-    validation : a `LabelledSet`, of rows that the teacher was not fitted on and that are not tested on
+    validation : a `LabelledSet` of two classes or more, of rows that the teacher was not fitted on and that are not tested on
     logits : (N, C) array for the rows x, for instance by `out_of_fold`; None asks the teacher
     grid : pairs (p, s) to try
     discrete : see `munge`
@@ -64,6 +64,8 @@ def choose_munge(
     hidden, learning_rate = _check.integer("hidden", hidden, 1, 1 << 31), _check.number("learning_rate", learning_rate, above=0)
     progress = _check.flag("progress", progress)
     demand_parts("validation", validation)
+    if validation.outputs == 1:
+        raise ValueError("validation: expected at least two outputs, as accuracy decides, which is 1 for any net with one, got one")
     if validation.inputs != x.shape[1]:
         raise ValueError(f"validation: expected {x.shape[1]} inputs, as x has, got {validation.inputs}")
     if logits is not None:
