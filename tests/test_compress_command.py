@@ -84,6 +84,22 @@ def test_what_is_lost_is_measured_on_rows_that_nothing_was_fitted_to(capsys):
         assert float(loss) == pytest.approx(np.square(y - t).sum() / 2 / len(x), rel=1e-3)
 
 
+@pytest.mark.usefixtures("folder")
+def test_of_one_output_no_agreement_is_said(capsys):
+    x = np.load("x.npy")
+    TransferSet(x, np.abs(x[:, :1])).save("heights", progress=False)
+    Student(D, 40, 1, seed=1).save("one.st")
+    assert call("compress", "one.st", "--bits", "4", "--prune", "0.95", "--transfer", "heights", "--out", "t.st") == 0
+    said = capsys.readouterr().out
+    assert "agreement" not in said
+    assert f"\nloss: on {ROWS // 10} rows held out by seed 0; " in said
+    held = held_out(TransferSet.open("heights"), 0.1, 0)[1]
+    rows, heights, _ = held.batch(np.arange(len(held)))
+    for line, path in (("before", "one.st"), ("after", "t.st")):
+        (loss,) = re.search(rf"{line} .* ([\d.]+) *\n", said).groups()
+        assert float(loss) == pytest.approx(np.square(Student.load(path).predict(rows) - heights).sum() / 2 / len(rows), rel=1e-3)
+
+
 def test_the_parts_of_a_set_are_all_of_it():
     cases = TransferSet(np.arange(30, dtype=np.float32)[:, None], np.zeros((30, 2), np.float32), weights=np.arange(30, dtype=np.float32))
     rest, held = held_out(cases, 0.1, 4)

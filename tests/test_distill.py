@@ -98,6 +98,15 @@ def test_validation_and_keep_best(files, capsys, keep):
     assert f"validation loss {history[history.best_epoch - 1 if keep else -1].validation_loss:.5g}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("columns", [1, 2])
+def test_of_one_output_no_agreement_is_said(files, capsys, columns):
+    np.save(files / "t.npy", 100 + np.load(files / "t.npy")[:, :columns])
+    assert distil(files, "--val-inputs", files / "x.npy", "--val-logits", files / "t.npy") == 0
+    said = capsys.readouterr().out
+    assert "validation loss " in said
+    assert ("agreement" in said) == (columns > 1)
+
+
 def test_validation_and_patience(files, capsys):
     np.save(files / "vx.npy", np.load(files / "x.npy")[:50])
     np.save(files / "vt.npy", -np.load(files / "t.npy")[:50])  # it becomes worse from the first epoch on

@@ -10,6 +10,7 @@ from toy import NETS, C, D, H, Logits, N, close, order, same, trained
 
 from pymimic import SGD, AdamW, cosine, ops
 from pymimic.data.cases import LabelledSet
+from pymimic.data.transfer import TransferSet
 from pymimic.errors import TrainingDivergedError
 from pymimic.files import read_safetensors
 from pymimic.nets.student import Student
@@ -441,6 +442,24 @@ def test_training_goes_on_where_it_was(net):
 def test_bad_configurations(net, keywords, error, message):
     with pytest.raises(error, match=message):
         trained(Logits(), student=net(), **keywords)
+
+
+def test_one_output_has_no_accuracy():
+    """It is the largest whatever the net says."""
+    x = np.random.default_rng(0).standard_normal((200, D), np.float32)
+    heights, labels, said = TransferSet(x, np.abs(x[:, :1])), np.zeros(200, int), r"^monitor: expected 'loss' for a net with one output, "
+    history = trained(heights, heights, student=Student(D, 16, 1), keep_best=True)[1]
+    assert [record.validation_accuracy for record in history] == [None] * len(history)
+    assert history.best_epoch == 1 + np.argmin([record.validation_loss for record in history]) > 1
+    for net in (DeepNet([D, 4, 1]), ConvNet((1, D), [(2, 2)], 1)):
+        net.fit(x, labels, validation=(x, labels), epochs=1, progress=False)
+        assert net.history[0].validation_accuracy is None
+        with pytest.raises(ValueError, match=said):
+            net.fit(x, labels, validation=(x, labels), monitor="accuracy")
+    with pytest.raises(ValueError, match=said):
+        trained(heights, heights, student=Student(D, 16, 1), monitor="accuracy")
+    with pytest.raises(ValueError, match=r"^validation: expected targets that loss 'mimic' applies to, got others$"):
+        trained(heights, LabelledSet(x, labels, 1), student=Student(D, 16, 1), keep_best=True)
 
 
 @pytest.mark.parametrize("keywords", [{"dtype": "bfloat16"}, {"keep": "bfloat16"}])

@@ -23,7 +23,6 @@ from .options import demand_loss, use_threads
 
 _HELD_OUT = 0.1  # of the transfer set's rows
 _COLUMNS = ("", "parameters", "bytes", "multiply-adds")
-_MEASURED = ("agreement %", "loss")
 
 
 def compress(
@@ -47,7 +46,8 @@ def compress(
     """Make a student smaller: fewer hidden units, a narrower bottleneck, weights of 8 or 4 bits; or several of these, in that order.
 
     With a transfer set a tenth of its rows is held out, and what is lost is measured on them: agreement is the share of rows with the
-    teacher's class, loss half the squared error of a row's logits. Without one only the weights say what matters, and nothing is trained.
+    teacher's class (not said of one output, which is always the largest), loss half the squared error of a row's logits. Without one
+    only the weights say what matters, and nothing is trained.
     """
     use_threads(threads)
     demand_distinct({"student": student}, {"out": out})
@@ -74,12 +74,13 @@ def compress(
     lines = [_line("before", net, held), _line("after", made, held)]
     with option("out"):
         made.save(out)
-    print_table(Console(), _COLUMNS if held is None else (*_COLUMNS, *_MEASURED), lines)
+    measured = () if held is None else ("loss",) if held.outputs == 1 else ("agreement %", "loss")
+    print_table(Console(), (*_COLUMNS, *measured), lines)
     if rest is None or held is None:
         say("without --transfer nothing was fitted, trained or measured")
     else:
         others = f"the other {len(rest)} were there to fit and train on"
-        say(f"agreement and loss: on {counted(len(held), 'row')} held out by seed {seed}; {others}")
+        say(f"{'loss' if held.outputs == 1 else 'agreement and loss'}: on {counted(len(held), 'row')} held out by seed {seed}; {others}")
     say(f"{out}: {made.parameter_count} parameters in {made.stored_nbytes} bytes")
 
 
@@ -94,4 +95,5 @@ def _line(name: str, net: Student, held: Part | None) -> list[str]:
         assert isinstance(logits, np.ndarray)  # no labels are in files
         agreed += int(np.count_nonzero(y.argmax(axis=1) == logits.argmax(axis=1)))
         error += float(np.square(y - logits, dtype=np.float64).sum())
-    return [name, *sizes, f"{100 * agreed / len(held):.2f}", f"{error / 2 / len(held):.4g}"]
+    agreement = [] if held.outputs == 1 else [f"{100 * agreed / len(held):.2f}"]
+    return [name, *sizes, *agreement, f"{error / 2 / len(held):.4g}"]

@@ -207,7 +207,8 @@ def _summary(history: History, keep_best: bool) -> str:
     seen = "" if last is None else f" in {counted(last.epoch, 'epoch')}, {last.seconds:.1f} s; training loss {last.train_loss:.5g}"
     if history.best_epoch is not None:
         kept = history[history.best_epoch - 1 if keep_best else -1]
-        seen += f", validation loss {kept.validation_loss:.5g}, agreement with the teacher {kept.validation_accuracy:.4f}"
+        seen += f", validation loss {kept.validation_loss:.5g}"
+        seen += "" if kept.validation_accuracy is None else f", agreement with the teacher {kept.validation_accuracy:.4f}"
     return seen
 
 

@@ -15,7 +15,7 @@ class Record:
     step: int  # optimizer steps taken so far
     train_loss: float  # mean over the epoch's rows, each at its own step, with dropout
     validation_loss: float | None  # None without a validation set, or if that has labels and the loss needs logits
-    validation_accuracy: float | None  # share of rows whose argmax is the label or, for logits, the teacher's argmax
+    validation_accuracy: float | None  # share of rows whose argmax is the label or, for logits, the teacher's; None with one output too
     learning_rate: float
     seconds: float
 

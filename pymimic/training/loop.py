@@ -218,6 +218,7 @@ class Run:
         trainer, state = self.trainer, self.state
         loss, accuracy = (None, None) if self.validation is None else self._validate(self.validation)
         state.seconds, rate = time.perf_counter() - self._started, trainer.optimizer.learning_rate
+        accuracy = None if self.net.outputs == 1 else accuracy  # which would be 1 whatever the net says
         record = Record(state.epoch + 1, state.step, state.loss_sum / len(self.data), loss, accuracy, rate, state.seconds)
         state.consistent = False
         if state.history.add(record, trainer.monitor) and trainer.keep_best:

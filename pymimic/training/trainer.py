@@ -46,7 +46,7 @@ class Trainer:
     seed : of the order of rows, dropout and `augment`
     keep_best : whether the student gets the weights of the epoch with the best validation value, instead of the last
     patience : stop after so many epochs without a better validation value, and keep the best; None for none
-    monitor : which value that is: validation "loss" or "accuracy"
+    monitor : which value that is: validation "loss" or, of two outputs and more, "accuracy"
     clip_norm : rescale the gradient to at most this norm over all arrays; None does not
     accumulate : batches whose gradients make one optimizer step, as one batch of accumulate * batch_size rows would
     ema : decay a step, 0.995 for instance, of a running average of the weights, which is validated and kept in their place; None for none
@@ -114,6 +114,8 @@ class Trainer:
         self.progress = _check.flag("progress", progress)
         if not _check.one_of(monitor, ("loss", "accuracy")):
             raise ValueError(f"monitor: expected 'loss' or 'accuracy', got {monitor!r}")
+        if monitor == "accuracy" and student.outputs == 1:
+            raise ValueError("monitor: expected 'loss' for a net with one output, whose accuracy is 1 whatever it says, got 'accuracy'")
         self.standardise_inputs = standardise_inputs if isinstance(standardise_inputs, str) else None
         if self.standardise_inputs is None and _check.flag("standardise_inputs", standardise_inputs):
             self.standardise_inputs = "each"
@@ -258,6 +260,8 @@ class Trainer:
         if validation is None:
             raise ValueError("validation: expected a set, as keep_best and patience watch it, got None")
         if self.monitor == "loss" and not suits(self.loss, self.alpha, validation[1], trained_on[1]):
+            if self.student.outputs == 1:
+                raise ValueError(f"validation: expected targets that loss {self.loss!r} applies to, got others")
             raise ValueError(f"monitor: expected 'accuracy', as loss {self.loss!r} does not apply to the validation targets, got 'loss'")
 
     def _warn_of_rates(self, steps: int) -> None:
