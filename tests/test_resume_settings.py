@@ -183,12 +183,10 @@ def test_a_best_epoch_by_another_measure_is_forgotten(tmp_path, first, then, req
     tensors, metadata = read_safetensors(path)
     kept = {name: array * 0 for name, array in tensors.items() if name.startswith("best.")}
     metadata["history"]["records"][0] |= {"validation_loss": -1e9, "validation_accuracy": 2.0}  # better than whatever comes
-    metadata["history"]["stopped_early"] = True
     write_safetensors(path, tensors | kept, metadata)
 
-    same_measure, optimizer = fit(resume=path, epochs=3, **shared | first)
+    same_measure, _ = fit(resume=path, epochs=3, **shared | first)
     assert not any(array.any() for array in same_measure.arrays().values())  # the kept weights
-    assert optimizer.steps == 3
     net, optimizer = fit(resume=path, epochs=3, checkpoint=path, resume_with=setting, **shared | then)
     assert optimizer.steps == 9
     assert any(array.any() for array in net.arrays().values())

@@ -9,7 +9,9 @@ import numpy as np
 import typer
 
 from .. import _check
+from ..data.cases import in_order
 from ..data.mapped import map_npy
+from ..data.moments import standardisation
 from ..data.storage import Storage
 from ..data.transfer import TransferSet
 from ..distributed.group import Group
@@ -149,6 +151,8 @@ def distill(
     else:
         student = Student(*sizes)
     if pca:
+        if standardise_inputs:  # the components are those of what the net sees
+            student.set_standardisation(*standardisation((x for x, _, _ in in_order("inputs", cases)), cases.inputs, "each"))
         student.initialise_bottleneck(cases.batch(np.linspace(0, len(cases) - 1, min(len(cases), _PCA_ROWS)).astype(np.int64))[0])
     steps = -(-len(cases) // max(1, batch_size)) * epochs
     trainer = Trainer(

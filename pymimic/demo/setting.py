@@ -136,9 +136,10 @@ class Setting:
     def _train(self, cases: Cases, training: Training, hidden: int, rank: int | None, whitened: bool = True) -> Trained[Student]:
         data = self.data
         student = Student(data.inputs, hidden, data.outputs, rank, dropout=training.dropout, seed=self.seeds.student)
+        standards: str | bool = "all" if len(data.shape) == 3 else "each"  # pixels that are rarely inked are not blown up
         if rank is not None and whitened:
             student.initialise_bottleneck(data.train.x)
-        standards = "all" if len(data.shape) == 3 else "each"  # pixels that are rarely inked are not blown up
+            standards = False  # what comes out of the bottleneck has a deviation of 1
         return train(student, cases, self.validation, training, self.seeds.student, self.device, standardise_inputs=standards)
 
     def _fit(self, rows: Rows) -> FittedTeacher:

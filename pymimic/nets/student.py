@@ -105,7 +105,8 @@ class Student(Net):
         """Set V by PCA, whitened: V = components / sqrt(eigenvalue + epsilon), over a sample of inputs.
 
         The eigenvectors of the sample's covariance with the `rank` largest eigenvalues, each with its largest entry positive.
-        A net that has no standardisation yet is given the sample's mean as `mean` and ones as `scale`, so that z has mean 0.
+        A net that has no standardisation yet is given the sample's mean as `mean` and ones as `scale`, so that z has mean 0. Columns of
+        different kinds want a standardisation before: `set_standardisation`.
 
         Parameters
         ----------
@@ -131,8 +132,10 @@ class Student(Net):
         V = whitened_components(
             (((np.asarray(slab, np.float64) - mean) * scale) for slab in self._slabs(x)), self.inputs, self.rank, epsilon
         )
+        fresh = self.fresh
         self.set_standardisation(mean, scale)
         self.set_arrays(V=V)
+        self.fresh = fresh  # U, b, W and c are as they were
 
     def predict(self, x: Array, backend: str | None = None) -> Array:
         """Logits y (B, C) float32 of x (B, D), which is float32, or float64 and rounded to it; strided and memory-mapped too.

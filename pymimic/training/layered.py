@@ -100,7 +100,7 @@ class LayeredNet(LearningNet):
         optimizer : with its schedule; None takes AdamW(1e-3). All of a run are epochs * ceil(N / batch_size) steps
         sample_weight : (N,) per-row weights, or None for ones
         standardise : "each" (or True) input by its own mean and deviation, "all" by common ones (images), or None for inputs as they are;
-            a net that was fitted before keeps what it has
+            a net that was fitted before keeps what it has, also none
         resume, resume_with, overwrite : a checkpoint to go on from, what may differ from it, and whether to replace an unfinished run's,
             see `pymimic.Trainer.fit`
         epochs, batch_size, augment, ema, keep_best, patience, monitor, checkpoint, checkpoint_every, progress, backend : see
@@ -124,7 +124,7 @@ class LayeredNet(LearningNet):
         trainer = Trainer(
             self, AdamW(1e-3) if optimizer is None else optimizer, epochs=epochs, batch_size=batch_size, loss="cross_entropy",
             seed=self._layers.seed, keep_best=keep_best, patience=patience, monitor=monitor, ema=ema, augment=augment,
-            standardise_inputs=standardise or False,
+            standardise_inputs=standardise or False if resume is not None or self.fresh or self.mean is not None else False,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress, device=self.device, backend=backend,
         )  # fmt: skip
         if trainer.keep_best and held_out is None:

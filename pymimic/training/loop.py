@@ -23,6 +23,7 @@ from ..distributed.student import ShardedStudent
 from ..errors import TrainingDivergedError
 from ..nets.net import Net
 from ..nets.student import Student
+from ..numerics import warn
 from ..progress import Progress
 from .history import Record
 from .interrupt import DeferredInterrupt
@@ -57,7 +58,6 @@ class Run:
     ) -> None:  # fmt: skip
         self.rows = rows
         self.trainer, self.net, self.data, self.validation = trainer, net, data, validation
-        self.learner = _learner(trainer, net)
         self.configuration: dict[str, Any] = {}
         if trainer.checkpoint is not None or resume is not None or trainer.group.everyone.size > 1:
             self.configuration = trainer.configuration() | {"rows": len(data), "data": fingerprint(rows)}
@@ -70,12 +70,16 @@ class Run:
                 patience=trainer.patience, resume=resume is not None, checkpoint=trainer.checkpoint is not None,
                 checkpoint_every=trainer.checkpoint_every,
             )  # fmt: skip
+        self._given = resume is not None  # whether the net has weights of this run
         if resume is None:
             self.state = TrainingState()
             self._standardise()
+            self.learner = _learner(trainer, net, *self._units)
         else:
+            self.learner = _learner(trainer, net)
             self.state = TrainingState.load(resume, self.learner, self.configuration, trainer.epochs, resume_with, rows)
             trainer.optimizer.demand_for(trainer.student)
+            self.state.history.stopped_early = self._out_of_patience()
         self._tried = self._rows_to_try()
         self._began = self._loss_on_sample(to("cpu", self.learner.outputs(self._sample_there()))) if trainer.loss in NAMES else None
         self._started = time.perf_counter() - self.state.seconds
@@ -98,7 +102,7 @@ class Run:
             try:
                 while state.epoch < trainer.epochs and not state.history.stopped_early:
                     self._epoch(bar)
-                    self.learner.hand_over()
+                    self._hand_over()
                     self._record()
                 if state.step > 0:  # a run of no epochs has nothing to keep, and takes no file's place
                     self._save(finished=True)
@@ -223,10 +227,13 @@ class Run:
         state.consistent = False
         if state.history.add(record, trainer.monitor) and trainer.keep_best:
             state.best = self.net.arrays()
-        if trainer.patience is not None:
-            state.history.stopped_early = record.epoch - (state.history.best_epoch or state.history.compared_from) >= trainer.patience
+        state.history.stopped_early = self._out_of_patience()
         state.epoch, state.position, state.loss_sum = state.epoch + 1, 0, 0.0
         state.consistent = True
+
+    def _out_of_patience(self) -> bool:
+        history, patience = self.state.history, self.trainer.patience
+        return patience is not None and len(history) - (history.best_epoch or history.compared_from) >= patience
 
     def _validate(self, cases: Cases) -> tuple[float | None, float]:
         """Mean loss (None if it does not apply to these targets) and accuracy of the net as it stands."""
@@ -248,12 +255,30 @@ class Run:
         return (loss_sum / len(cases) if comparable else None), right / len(cases)
 
     def _standardise(self) -> None:
+        """Give a fresh net the standardisation of its inputs, and note that of the targets, as far as they are asked for."""
         student, how = self.net, self.trainer.standardise_inputs
         if how and student.mean is None:
+            if not student.fresh:
+                what = "expected False for a net whose weights have seen inputs as they are"
+                raise ValueError(f"standardise_inputs: {what}, got {how!r}: `set_standardisation` gives it one all the same")
             student.set_standardisation(*standardisation((x for x, _, _ in in_order("data", self.data)), self.data.inputs, how))
+        elif how and student.fresh and np.all(student.scale == 1) and self.trainer.group.everyone.rank == 0:
+            warn(
+                "standardise_inputs: expected a net without a standardisation, got one that sees inputs less their mean, as "
+                "`initialise_bottleneck` leaves it, and keeps that: call `set_standardisation` before"
+            )
         if self.trainer.standardise_targets:
             mean, deviation = moments(_logits(t) for _, t, _ in in_order("data", self.data))
             self.state.target_mean, self.state.target_scale = mean.astype(np.float32), deviation.astype(np.float32)
+
+    @property
+    def _units(self) -> tuple[Array | None, Array | None]:
+        """Mean and scale that bring the net's y into the units of the targets as the loss sees them; None where they are so already.
+
+        A fresh net's y has no units yet.
+        """
+        mean, deviation = self.state.target_mean, self.state.target_scale
+        return (None, None) if mean is None or deviation is None or self.net.fresh else (-mean / deviation, 1 / deviation)
 
     def _save(self, finished: bool = False) -> None:
         """Write the checkpoint, if there is to be one."""
@@ -270,14 +295,18 @@ class Run:
             y = to("cpu", self.learner.outputs(to(self.trainer.device, x)))
         return to(self.trainer.device, np.ascontiguousarray(x[np.isfinite(y).all(axis=1)]))
 
+    def _hand_over(self) -> None:
+        self.learner.hand_over()
+        self._given = True
+
     def _hand_over_the_last(self) -> None:
         """Give the student its result; where what the learner has is of no use, the student keeps what it was given last."""
         student, state = self.net, self.state
-        if state.consistent and self.learner.useful(self._tried):
-            self.learner.hand_over()
+        if state.step > 0 and state.consistent and self.learner.useful(self._tried):
+            self._hand_over()
         if state.best is not None:
             student.set_arrays(**state.best)
-        if state.target_mean is not None and state.target_scale is not None:
+        if self._given and state.target_mean is not None and state.target_scale is not None:
             try:
                 student.fold(state.target_mean, state.target_scale)
             except ValueError as error:
@@ -306,8 +335,17 @@ class Run:
         return f"; the last good checkpoint is in {place.path!r}" if place is not None and place.kept else ""
 
 
-def _learner(trainer: Trainer, net: Net) -> Learner:
-    """The student, its part or the deep net, as the loop moves it."""
+def _learner(trainer: Trainer, net: Net, mean: Array | None = None, scale: Array | None = None) -> Learner:
+    """The student, its part or the deep net, as the loop moves it; where there are a mean and a scale, its y is y * scale + mean."""
+    if mean is not None and scale is not None:
+        begun = net.as_it_is()
+        try:
+            begun.fold(mean, scale)
+        except ValueError as error:
+            raise ValueError(f"standardise_targets: {error}") from None
+        learner = _learner(trainer, begun)
+        learner.net = net
+        return learner
     dropout_seed = int(np.random.SeedSequence(trainer.seed).generate_state(1, np.uint64)[0])
     shared = (trainer.optimizer, trainer.ema, dropout_seed, trainer.backend)
     if isinstance(net, LearningNet):

@@ -51,8 +51,10 @@ class Trainer:
     accumulate : batches whose gradients make one optimizer step, as one batch of accumulate * batch_size rows would
     ema : decay a step, 0.995 for instance, of a running average of the weights, which is validated and kept in their place; None for none
     augment : an `Augment`, for fresh random cases at every step: it must be a function of its arguments alone
-    standardise_inputs : give the student, unless it has them, mean and deviation of "each" (or True) training input, or of "all" together
-    standardise_targets : train on logits of mean 0 and deviation 1, folding the inverse into the last layer at the end; losses are of these
+    standardise_inputs : give the student, unless it has them, mean and deviation of "each" (or True) training input, or of "all"
+        together. A student that has learned without them is refused
+    standardise_targets : train on logits of mean 0 and deviation 1, folding the inverse into the last layer at the end; losses are of
+        these. A student that has learned goes on from the y that it gives
     checkpoint : file to keep the run's state in, for `fit(resume=)`; written every `checkpoint_every` steps, at ctrl-C and at the end
     progress : draw a bar, if standard error is a terminal
     device : where to train, "cpu" or "cuda". `fit` moves the student to "cuda" and back, and copies batches while the device computes.
@@ -196,7 +198,7 @@ class Trainer:
         -----
         UserWarning
             The learning rate is 0 throughout; a `warm_up` takes the whole run; the run makes the net worse, and worse than the same
-            answer for every row.
+            answer for every row; `standardise_inputs` after `initialise_bottleneck`, which comes second.
 
         Raises
         ------

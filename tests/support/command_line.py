@@ -8,6 +8,7 @@ import pytest
 
 import pymimic
 from pymimic import Student, cli
+from pymimic.data.moments import standardisation
 
 D, C, ROWS = 6, 3, 700
 WARNING = "pymimic: warning: "
@@ -61,6 +62,7 @@ def library_run(files, student=None, optimizer=adamw, trainer=None, pca=False, v
     x = np.load(files / "x.npy")
     net = Student(D, **{"hidden": 32, "outputs": C, "rank": 4, **(student or {})})
     if pca:
+        net.set_standardisation(*standardisation([x], D, "each"))
         net.initialise_bottleneck(x)
     given = {"epochs": 3, "batch_size": 64, "standardise_inputs": True, **(trainer or {})}
     return net, pymimic.Trainer(net, optimizer(), **given).fit(pymimic.TransferSet(x, np.load(files / "t.npy")), validation)
