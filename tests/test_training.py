@@ -452,10 +452,14 @@ def test_one_output_has_no_accuracy():
     assert [record.validation_accuracy for record in history] == [None] * len(history)
     assert history.best_epoch == 1 + np.argmin([record.validation_loss for record in history]) > 1
     for net in (DeepNet([D, 4, 1]), ConvNet((1, D), [(2, 2)], 1)):
-        net.fit(x, labels, validation=(x, labels), epochs=1, progress=False)
-        assert net.history[0].validation_accuracy is None
+        assert trained(heights, heights, student=net)[1][0].validation_accuracy is None
         with pytest.raises(ValueError, match=said):
-            net.fit(x, labels, validation=(x, labels), monitor="accuracy")
+            trained(heights, heights, student=net, monitor="accuracy")
+        with pytest.raises(ValueError, match=r"^labels: expected a net of two outputs or more to learn them, got one with one"):
+            net.fit(x, labels, epochs=1)
+    for loss in ("distillation", "cross_entropy"):
+        with pytest.raises(ValueError, match=rf"^loss: expected 'mimic' or a function for a net with one output, .* got '{loss}'"):
+            trained(heights, student=Student(D, 16, 1), loss=loss)
     with pytest.raises(ValueError, match=said):
         trained(heights, heights, student=Student(D, 16, 1), monitor="accuracy")
     with pytest.raises(ValueError, match=r"^validation: expected targets that loss 'mimic' applies to, got others$"):

@@ -110,6 +110,8 @@ class LayeredNet(LearningNet):
         -------
         The net itself; `history` has a record for each epoch. What `pymimic.Trainer.fit` raises is raised here.
         """
+        if self.outputs == 1:
+            raise ValueError("labels: expected a net of two outputs or more to learn them, got one with one, whose softmax is always 1")
         if validation is not None and not (isinstance(validation, (tuple, list)) and len(validation) == 2):
             raise TypeError(f"validation: expected a pair (x, labels) or None, got {type(validation).__name__}")
         with _named("weights", "sample_weight"):

@@ -127,6 +127,8 @@ class Trainer:
         self.loss = loss if isinstance(loss, str) else describe(loss)
         if callable(loss) and self.loss in NAMES:
             self.loss = f"function {self.loss}"
+        if student.outputs == 1 and loss in ("distillation", "cross_entropy"):
+            raise ValueError(f"loss: expected 'mimic' or a function for a net with one output, whose softmax is always 1, got {loss!r}")
         if self.standardise_targets and loss in ("cross_entropy", "distillation"):
             raise ValueError(f"standardise_targets: expected False with loss {loss!r}, which needs the targets as they are, got True")
         if self.temperature != 1 and loss != "distillation":
