@@ -14,23 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backends.interface import Array
-from ..data.cases import Cases, Targets, both, finite_in_order, in_order, together
+from ..data.cases import Cases, Targets, both, finite_in_order, together
 from ..data.feed import Batch, feed, shuffled
-from ..data.moments import moments, standardisation
 from ..devices import like, module, to
 from ..distributed.group import Group
-from ..distributed.student import ShardedStudent
 from ..errors import TrainingDivergedError
 from ..nets.net import Net
-from ..nets.student import Student
-from ..numerics import warn
 from ..progress import Progress
+from .beginning import learner_in_units, learner_of, standardise_inputs, standards_of_targets
 from .history import Record
 from .interrupt import DeferredInterrupt
-from .learner import Learner, LearningNet, ShallowLearner
 from .losses import NAMES, demand_targets, loss_function, one_answer, suits
 from .resume import Sample, fingerprint
-from .sharded import ShardedLearner, demand_agreement
+from .sharded import demand_agreement
 from .state import TrainingState, diverged
 
 if TYPE_CHECKING:
@@ -73,10 +69,11 @@ class Run:
         self._given = resume is not None  # whether the net has weights of this run
         if resume is None:
             self.state = TrainingState()
-            self._standardise()
-            self.learner = _learner(trainer, net, *self._units)
+            standardise_inputs(trainer, net, data)
+            self.state.target_mean, self.state.target_scale = standards = standards_of_targets(trainer, data)
+            self.learner = learner_in_units(trainer, net, *standards)
         else:
-            self.learner = _learner(trainer, net)
+            self.learner = learner_of(trainer, net)
             self.state = TrainingState.load(resume, self.learner, self.configuration, trainer.epochs, resume_with, rows)
             trainer.optimizer.demand_for(trainer.student)
             self.state.history.stopped_early = self._out_of_patience()
@@ -254,32 +251,6 @@ class Run:
             self._demand_finite("a finite validation loss", loss_sum, state.step)
         return (loss_sum / len(cases) if comparable else None), right / len(cases)
 
-    def _standardise(self) -> None:
-        """Give a fresh net the standardisation of its inputs, and note that of the targets, as far as they are asked for."""
-        student, how = self.net, self.trainer.standardise_inputs
-        if how and student.mean is None:
-            if not student.fresh:
-                what = "expected False for a net whose weights have seen inputs as they are"
-                raise ValueError(f"standardise_inputs: {what}, got {how!r}: `set_standardisation` gives it one all the same")
-            student.set_standardisation(*standardisation((x for x, _, _ in in_order("data", self.data)), self.data.inputs, how))
-        elif how and student.fresh and np.all(student.scale == 1) and self.trainer.group.everyone.rank == 0:
-            warn(
-                "standardise_inputs: expected a net without a standardisation, got one that sees inputs less their mean, as "
-                "`initialise_bottleneck` leaves it, and keeps that: call `set_standardisation` before"
-            )
-        if self.trainer.standardise_targets:
-            mean, deviation = moments(_logits(t) for _, t, _ in in_order("data", self.data))
-            self.state.target_mean, self.state.target_scale = mean.astype(np.float32), deviation.astype(np.float32)
-
-    @property
-    def _units(self) -> tuple[Array | None, Array | None]:
-        """Mean and scale that bring the net's y into the units of the targets as the loss sees them; None where they are so already.
-
-        A fresh net's y has no units yet.
-        """
-        mean, deviation = self.state.target_mean, self.state.target_scale
-        return (None, None) if mean is None or deviation is None or self.net.fresh else (-mean / deviation, 1 / deviation)
-
     def _save(self, finished: bool = False) -> None:
         """Write the checkpoint, if there is to be one."""
         self.state.seconds = time.perf_counter() - self._started
@@ -335,27 +306,6 @@ class Run:
         return f"; the last good checkpoint is in {place.path!r}" if place is not None and place.kept else ""
 
 
-def _learner(trainer: Trainer, net: Net, mean: Array | None = None, scale: Array | None = None) -> Learner:
-    """The student, its part or the deep net, as the loop moves it; where there are a mean and a scale, its y is y * scale + mean."""
-    if mean is not None and scale is not None:
-        begun = net.as_it_is()
-        try:
-            begun.fold(mean, scale)
-        except ValueError as error:
-            raise ValueError(f"standardise_targets: {error}") from None
-        learner = _learner(trainer, begun)
-        learner.net = net
-        return learner
-    dropout_seed = int(np.random.SeedSequence(trainer.seed).generate_state(1, np.uint64)[0])
-    shared = (trainer.optimizer, trainer.ema, dropout_seed, trainer.backend)
-    if isinstance(net, LearningNet):
-        return net.learner(*shared)
-    assert isinstance(net, Student)
-    wide = net.handle(dtype=trainer.dtype, backend=trainer.backend, memory_budget=trainer.memory_budget, keep=trainer.save_dtype)
-    wide.owner = trainer.student
-    return (ShardedLearner if isinstance(net, ShardedStudent) else ShallowLearner)(net, wide, *shared)
-
-
 def _own_rows(batch: Batch, others: Group) -> tuple[Batch, int]:
     """The rows of a batch that are this process's, and the first of them: whole tiles of 16, but for the last."""
     if others.size == 1:
@@ -369,12 +319,6 @@ def _own_rows(batch: Batch, others: Group) -> tuple[Batch, int]:
 
 def _finite(array: Array) -> bool:
     return bool(module(array).isfinite(array).all())
-
-
-def _logits(targets: Array | Targets) -> Array:
-    logits = both(targets)[0]
-    assert logits is not None  # the loss takes them
-    return logits
 
 
 def _answers(logits: Array | None, labels: Array | None) -> Array:
