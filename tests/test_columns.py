@@ -41,6 +41,10 @@ FACES = {
     "stream": lambda teacher, x, folder: pm.TransferSet.create(folder, teacher, iter([x[:25], x[25:]]), progress=False).batch(EVERY)[1],
     "out_of_fold": lambda teacher, x, _: pm.out_of_fold(lambda *_: teacher, x, LABELS, 2),
 }
+PARTS = {
+    "chunks": lambda teacher, parts, _: pm.TransferSet.from_teacher(teacher, parts),
+    "stream": lambda teacher, parts, folder: pm.TransferSet.create(folder, teacher, parts, progress=False),
+}
 OTHERS = {
     "order": FRAME[["b b", "a"]], "names": FRAME.set_axis(["a", "c"], axis="columns"), "some": FRAME.set_axis(["a", 1], axis="columns"),
 }  # fmt: skip
@@ -101,3 +105,15 @@ def test_names_that_lightgbm_changes_or_makes_up():
     renamed = with_names(knows.feature_names_in_, FRAME)
     assert list(renamed.columns) == ["a", "b_b"]
     assert np.array_equal(renamed.to_numpy(), X)
+
+
+@pytest.mark.parametrize("face", ["chunks", "stream"])
+def test_parts_have_the_columns_of_the_first(face, tmp_path):
+    teacher, wanted = (
+        pm.from_callable(lambda x: np.asarray(x)[:, :1] * [1, 2]),
+        r"the first part, \['a', 'b b'\], in that order, got \['b b', 'a'\]",
+    )
+    with pytest.raises(ValueError, match=rf"^inputs: expected the columns of {wanted}"):
+        PARTS[face](teacher, iter([FRAME[:25], FRAME[["b b", "a"]][25:]]), tmp_path / "others")
+    mixed = PARTS[face](teacher, iter([X[:25], FRAME[25:50], pandas.DataFrame(X[50:])]), tmp_path / "mixed")  # arrays have no names
+    assert np.array_equal(mixed.batch(EVERY)[0], X)

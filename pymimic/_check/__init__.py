@@ -20,7 +20,7 @@ from .arrays import (
     whole_array,
     writable,
 )
-from .others import demand_columns, same_names
+from .others import column_names, demand_columns, same_names
 from .scalars import flag, integer, integers, needs, number, one_of, sequence, temperature
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Dims",
     "any_array",
     "are_float32_rows",
+    "column_names",
     "contiguous",
     "data_array",
     "demand_columns",

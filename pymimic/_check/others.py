@@ -51,16 +51,20 @@ def of_tensor(tensor: Any) -> Array:
     return tensor.numpy()  # type: ignore[no-any-return]
 
 
-def demand_columns(name: str, value: Any, known: Sequence[str] | None) -> None:
+def demand_columns(name: str, value: Any, known: Sequence[str] | None, which: str = "that the teacher was fitted on") -> None:
     """Demand of a DataFrame of pandas that its columns have the known names, in that order; those without any text are taken by place."""
+    names = None if known is None else column_names(value)
+    if known is not None and names is not None and not same_names(names, known):
+        raise ValueError(f"{name}: expected the columns {which}, {short([*known])}, in that order, got {short(names)}")
+
+
+def column_names(value: Any) -> list[Any] | None:
+    """Those of a DataFrame of pandas, if a text is among them."""
     pandas = sys.modules.get("pandas")
-    if known is None or pandas is None or not isinstance(value, pandas.DataFrame):
-        return
+    if pandas is None or not isinstance(value, pandas.DataFrame):
+        return None
     names = list(value.columns)
-    if any(isinstance(label, str) for label in names) and not same_names(names, known):
-        raise ValueError(
-            f"{name}: expected the columns that the teacher was fitted on, {short([*known])}, in that order, got {short(names)}"
-        )
+    return names if any(isinstance(label, str) for label in names) else None
 
 
 def same_names(a: Iterable[Any], b: Iterable[Any]) -> bool:

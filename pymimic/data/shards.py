@@ -165,13 +165,21 @@ def rechunk(name: str, values: Array | Iterable[Array], rows: int, *axes: str) -
 
 
 def arrays_of(name: str, values: Array | Iterable[Array]) -> Iterable[Array]:
-    """One array as an iterable of one; demands that anything else can be iterated over."""
+    """One array as an iterable of one; demands that anything else can be iterated over, and DataFrames of the same columns in it."""
     if isinstance(values, np.ndarray):
         return [values]
     if not isinstance(values, Iterable):
         kind = f"{type(values).__module__}.{type(values).__qualname__}"
         raise TypeError(f"{name}: expected an array, or an iterable of arrays, got {kind}")
-    return values
+    return _of_the_same_columns(name, values)
+
+
+def _of_the_same_columns(name: str, values: Iterable[Array]) -> Iterator[Array]:
+    first = None
+    for value in values:
+        _check.demand_columns(name, value, first, "of the first part")
+        first = _check.column_names(value) if first is None else first
+        yield value
 
 
 def slabs(kind: str, part: Part, storage: Storage, outputs: int) -> Iterator[Array]:
