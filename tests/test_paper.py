@@ -362,6 +362,8 @@ class TestAnswers:
 
 
 def test_wrong_arguments(tmp_path):
+    with pytest.raises(ValueError, match=r"device: expected one of cpu, cuda, got 'tpu'"):
+        run_paper("mnist1d", tmp_path, device="tpu")
     with pytest.raises(ValueError, match=r"which: expected one of mnist1d, letter, .*, timit, timit-synthetic, all, got 'cola'"):
         run_paper("cola", tmp_path)
     with pytest.raises(ValueError, match="seeds: expected an int in"):

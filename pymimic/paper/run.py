@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from .. import __version__, _check
+from ..devices import DEVICES
 from . import report
 from .cifar10 import CIFAR10, CIFAR10Full
 from .compress import CompressLetter, CompressMNIST
@@ -49,6 +50,8 @@ def run_paper(
     """
     if which not in NAMES:
         raise ValueError(f"which: expected one of {', '.join(NAMES)}, got {which!r}")
+    if not _check.one_of(device, DEVICES):
+        raise ValueError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
     if seeds is not None:
         seeds = _check.integer("seeds", seeds, 1, 1 << 31)
     report.demand_packages()
