@@ -258,7 +258,11 @@ def answers_list(figures: Figures) -> str:
     told = [f"**{answer.question}** {answer.text}" for answer in answers(figures)]
     claims = [f"- *{claim.question}* {claim.text}" for claim in reproduced(figures)]
     return "\n\n".join(
-        [*told, "The paper's claims (a difference counts if it is more than twice its standard error over seeds):", "\n".join(claims)]
+        [
+            *told,
+            "The paper's claims, and one on spoken digits (a difference counts if it is more than twice its standard error over seeds):",
+            "\n".join(claims),
+        ]
     )
 
 
