@@ -9,9 +9,7 @@ import numpy as np
 import typer
 
 from .. import _check
-from ..data.cases import in_order
 from ..data.mapped import map_npy
-from ..data.moments import standardisation
 from ..data.storage import Storage
 from ..data.transfer import TransferSet
 from ..distributed.group import Group
@@ -25,6 +23,7 @@ from ..files import demand_kind_or_none
 from ..nets.student import Student
 from ..optimizer import SGD, AdamW, Optimizer, Schedule, constant, cosine, step_decay, warm_up
 from ..targets import demand_distinct, demand_writable, expanded
+from ..training.beginning import standards_of_inputs
 from ..training.history import History
 from ..training.resume import OtherRunError
 from ..training.trainer import Trainer
@@ -152,7 +151,7 @@ def distill(
         student = Student(*sizes)
     if pca:
         if standardise_inputs:  # the components are those of what the net sees
-            student.set_standardisation(*standardisation((x for x, _, _ in in_order("inputs", cases)), cases.inputs, "each"))
+            student.set_standardisation(*standards_of_inputs("inputs", cases, "each"))
         student.initialise_bottleneck(cases.batch(np.linspace(0, len(cases) - 1, min(len(cases), _PCA_ROWS)).astype(np.int64))[0])
     steps = -(-len(cases) // max(1, batch_size)) * epochs
     trainer = Trainer(

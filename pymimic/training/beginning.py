@@ -29,12 +29,17 @@ def standardise_inputs(trainer: Trainer, net: Net, data: Cases) -> None:
         if not net.fresh:
             what = "expected False for a net whose weights have seen inputs as they are"
             raise ValueError(f"standardise_inputs: {what}, got {how!r}: `set_standardisation` gives it one all the same")
-        net.set_standardisation(*standardisation((x for x, _, _ in in_order("data", data)), data.inputs, how))
+        net.set_standardisation(*standards_of_inputs("data", data, how))
     elif net.fresh and np.all(net.scale == 1) and trainer.group.everyone.rank == 0:
         warn(
             "standardise_inputs: expected a net without a standardisation, got one that sees inputs less their mean, as "
             "`initialise_bottleneck` leaves it, and keeps that: call `set_standardisation` before"
         )
+
+
+def standards_of_inputs(name: str, data: Cases, how: str) -> tuple[Array, Array]:
+    """Mean and 1 / deviation (D,) float32 of the rows, of "each" column or of "all"; `name` is the argument's."""
+    return standardisation((x for x, _, _ in in_order(name, data)), data.inputs, how)
 
 
 def standards_of_targets(trainer: Trainer, data: Cases) -> tuple[Array | None, Array | None]:

@@ -123,10 +123,11 @@ class LayeredNet(LearningNet):
                 raise ValueError(f"{name}: expected at least one row of {self.inputs} inputs, got shape {given.x.shape}")
         if not (standardise is None or isinstance(standardise, (bool, np.bool_)) or _check.one_of(standardise, ("each", "all"))):
             raise ValueError(f"standardise: expected True, False, 'each', 'all' or None, got {standardise!r}")
+        keeps_none = resume is None and not self.fresh and self.mean is None
         trainer = Trainer(
             self, AdamW(1e-3) if optimizer is None else optimizer, epochs=epochs, batch_size=batch_size, loss="cross_entropy",
             seed=self._layers.seed, keep_best=keep_best, patience=patience, monitor=monitor, ema=ema, augment=augment,
-            standardise_inputs=standardise or False if resume is not None or self.fresh or self.mean is not None else False,
+            standardise_inputs=False if keeps_none else standardise or False,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress, device=self.device, backend=backend,
         )  # fmt: skip
         if trainer.keep_best and held_out is None:

@@ -219,7 +219,6 @@ class Run:
         trainer, state = self.trainer, self.state
         loss, accuracy = (None, None) if self.validation is None else self._validate(self.validation)
         state.seconds, rate = time.perf_counter() - self._started, trainer.optimizer.learning_rate
-        accuracy = None if self.net.outputs == 1 else accuracy  # which would be 1 whatever the net says
         record = Record(state.epoch + 1, state.step, state.loss_sum / len(self.data), loss, accuracy, rate, state.seconds)
         state.consistent = False
         if state.history.add(record, trainer.monitor) and trainer.keep_best:
@@ -232,8 +231,8 @@ class Run:
         history, patience = self.state.history, self.trainer.patience
         return patience is not None and len(history) - (history.best_epoch or history.compared_from) >= patience
 
-    def _validate(self, cases: Cases) -> tuple[float | None, float]:
-        """Mean loss (None if it does not apply to these targets) and accuracy of the net as it stands."""
+    def _validate(self, cases: Cases) -> tuple[float | None, float | None]:
+        """Mean loss (None if it does not apply to these targets) and accuracy (None with one output) of the net as it stands."""
         trainer, state = self.trainer, self.state
         loss_sum, right, comparable = 0.0, 0, True
         held_out = finite_in_order("validation", cases, ruled_out=trainer.loss != "mimic")
@@ -249,12 +248,12 @@ class Run:
                 self._check_interrupt()
         if comparable:
             self._demand_finite("a finite validation loss", loss_sum, state.step)
-        return (loss_sum / len(cases) if comparable else None), right / len(cases)
+        return (loss_sum / len(cases) if comparable else None), (right / len(cases) if self.net.outputs > 1 else None)
 
     def _save(self, finished: bool = False) -> None:
         """Write the checkpoint, if there is to be one."""
         self.state.seconds = time.perf_counter() - self._started
-        if self.trainer.checkpoint is not None and self.trainer.place is not None:
+        if self.trainer.place is not None:
             self._demand_useful()
             self.state.save(self.trainer.place, self.learner, self.configuration, finished)
 

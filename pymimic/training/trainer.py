@@ -222,8 +222,7 @@ class Trainer:
             resume_with = _check.sequence("resume_with", resume_with, "names of settings")
             if resume is None and resume_with:
                 raise ValueError(f"resume_with: expected it with resume only, got {', '.join(map(str, resume_with))} without")
-            if self.checkpoint is not None:
-                self.place = Place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
+            self.place = None if self.checkpoint is None else Place(self.checkpoint, resume, _check.flag("overwrite", overwrite))
             if resume is None:
                 self.optimizer.demand_for(self.student)
         device = self.student.device
