@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: the backends that are installed, and how hypothesis looks for examples."""
 
+import gc
 import importlib.util
 import os
 import signal
@@ -17,6 +18,8 @@ import pymimic
 
 # a shell that starts the tests in the background has them, and what they start, ignore ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# a forked child collects nothing of its parent's: an onnxruntime session there waits forever for threads that did not come along
+os.register_at_fork(after_in_child=gc.freeze)
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
 _COMMON = {"deadline": None, "suppress_health_check": _QUIET}

@@ -52,10 +52,18 @@ class Generation {
   std::condition_variable changed_;
 };
 
-using Clock = std::chrono::steady_clock;
 constexpr auto kBetweenChecks = std::chrono::milliseconds(50);
-thread_local void (*t_check)() = nullptr;
-thread_local Clock::time_point t_next_check;
+
+// Each thread's Interrupts, or none. A key, and no thread_local: a pool's thread asks for it first within a run, and
+// where there is no memory for a thread_local's first use the process ends.
+pthread_key_t own_interrupts() {
+  static const pthread_key_t key = [] {
+    pthread_key_t made;
+    if (pthread_key_create(&made, nullptr) != 0) throw std::bad_alloc();
+    return made;
+  }();
+  return key;
+}
 
 struct Abandoned {};  // by a member that failed: the others leave their bodies too
 
@@ -108,9 +116,7 @@ struct Member final : Team {
   }
   void look() override {
     if (meeting && meeting->failed()) throw Abandoned();
-    if (!t_check || Clock::now() < t_next_check) return;
-    t_check();
-    t_next_check = Clock::now() + kBetweenChecks;
+    if (void* own = pthread_getspecific(own_interrupts())) static_cast<Interrupts*>(own)->look();
   }
   void run(void (*body)(Team&, void*), void* context) {
     try {
@@ -223,9 +229,19 @@ struct Borrowed {
 
 }  // namespace
 
-Interrupts::Interrupts(void (*check)()) { t_check = check, t_next_check = Clock::now() + kBetweenChecks; }
+Interrupts::Interrupts(void (*check)()) : check_(check), next_check_(Clock::now() + kBetweenChecks) {
+  if (check && pthread_setspecific(own_interrupts(), this) != 0) throw std::bad_alloc();
+}
 
-Interrupts::~Interrupts() { t_check = nullptr; }
+Interrupts::~Interrupts() {
+  if (check_) pthread_setspecific(own_interrupts(), nullptr);
+}
+
+void Interrupts::look() {
+  if (Clock::now() < next_check_) return;
+  check_();
+  next_check_ = Clock::now() + kBetweenChecks;
+}
 
 int num_threads() { return g_threads.load(std::memory_order_relaxed); }
 

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include <chrono>
+
 namespace mimic {
 
 // One of `size` members, and its part of n items, in contiguous runs that differ by at most one.
@@ -49,10 +51,18 @@ void run_on(const OpenMp& openmp);
 // one of its members; what that throws ends the run. Not for what must not be left half done.
 class Interrupts {
  public:
-  explicit Interrupts(void (*check)());
+  explicit Interrupts(void (*check)());  // throws where there is no memory to note it in
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
   ~Interrupts();
+
+  // Calls `check`, unless it was called a short while ago.
+  void look();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void (*const check_)();
+  Clock::time_point next_check_;
 };
 
 // As many threads as may be used, but none for less than `worth` of `work`.
