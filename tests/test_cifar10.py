@@ -235,7 +235,7 @@ class TestNets:
         assert len({logits.tobytes() for logits in each}) == len(each) == 3
         assert np.allclose(fitted.teacher.logits(data.test.x), np.mean(each, axis=0), atol=1e-5)
 
-    @pytest.mark.parametrize("kind", [cifar10.CIFAR10, cifar10.CIFAR10Full])
+    @pytest.mark.parametrize("kind", [cifar10.CIFAR10, pytest.param(cifar10.CIFAR10Full, marks=pytest.mark.slow)])
     def test_the_experiment_runs_to_its_end(self, kind, tmp_path, monkeypatch):
         monkeypatch.setattr(run, "_EXPERIMENTS", (kind,))
         monkeypatch.setattr(kind, "devices", ("cpu",))

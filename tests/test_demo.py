@@ -62,7 +62,7 @@ def figures(result):
     return [(m.size, m.rows, m.accuracy, m.agreement, m.curve, m.validation_accuracy) for m in result.models.values()]
 
 
-@pytest.mark.parametrize("name", TEACHERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "convolutions" else ()) for name in TEACHERS])
 def test_everything_follows_from_the_seed(results, name):
     first, again, other = results[name], tiny(TEACHERS[name]), tiny(TEACHERS[name], 5)
     assert figures(first) == figures(again) != figures(other)

@@ -162,6 +162,7 @@ def test_call_a_and_the_same_tree_sent_again(checkout):
     assert (status, checkout.cmake_log.read_text()) == (0, built)
 
 
+@pytest.mark.slow
 def test_call_b(checkout):
     status, records, table, said = checkout.call("--call", "B")
     ours, rival = "pymimic_cuda_bf16", "torch_compile_cuda_bf16"

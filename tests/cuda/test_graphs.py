@@ -52,7 +52,7 @@ def same(ours, theirs):
     return all(np.array_equal(array, theirs[name]) for name, array in ours.items())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("optimizer", "name"), [*(("adamw", name) for name in SIZES), *((optimizer, "two buffers") for optimizer in ("sgd", "nesterov"))]
 )

@@ -82,7 +82,9 @@ def test_students_move(device, tmp_path):
         student.to("gpu")
 
 
-@pytest.mark.parametrize("backend", ["cuda", "cuda-tf32", "cuda-bf16", "cuda-fp16"])
+@pytest.mark.parametrize(
+    "backend", ["cuda-bf16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cuda", "cuda-tf32", "cuda-fp16"))]
+)
 @pytest.mark.parametrize(("rank", "slab_rows"), [(None, 32), (7, 32), (70, 32), (70, 8192)])
 def test_a_predicted_row_does_not_depend_on_the_rows_beside_it(device, monkeypatch, backend, rank, slab_rows):
     """Nor on how many they are, which is what cuBLAS chooses an order of sums by."""

@@ -100,8 +100,11 @@ def _schedules_give_the_same_bits(simt, problem):
             np.testing.assert_array_equal(gradient, first[name])
 
 
+LONG_SIZES = ((1500, 100, 64, 20), (1500, 20, 64, 100), (800, 20, 64, 200), (800, 20, 64, 250))
+
+
 @pytest.mark.parametrize(
-    "size", [(1500, 100, 64, 20), (1500, 20, 64, 100), (1500, 20, 64, 20), (1500, 20, 64, 10), (800, 20, 64, 200), (800, 20, 64, 250)]
+    "size", [(1500, 20, 64, 20), (1500, 20, 64, 10), *(pytest.param(size, marks=pytest.mark.slow) for size in LONG_SIZES)]
 )
 def test_a_late_copy_is_waited_for(simt, size):
     """A warpgroup does not wait for all phases of a slot of the ring: it must not take an older one for its own."""

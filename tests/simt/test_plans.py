@@ -112,7 +112,7 @@ def test_backward_rows(simt, size):
         assert_parts_of_H(plan, grids, B, H, k, splits, workspace)
 
 
-@pytest.mark.parametrize("size", [size for size in SIZES if size[1] != 300])  # whose long rows of U take the emulator longest
+@pytest.mark.parametrize("size", [*SIZES[::5], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:5])])
 def test_backward_units(simt, size):
     _, k, H, C = size
     for precision, dU, dW in (("bf16", True, True), ("bf16", True, False), ("bf16", False, True), ("fp32", True, True)):

@@ -145,7 +145,7 @@ def stepped(simt, problem, parameters, on_device=False):
     simt.call("pymimic_shallow_backward_step", problem.struct(), problem.dy, problem.dy.shape[1], *structs, None)
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [pytest.param(80, marks=pytest.mark.slow), 90])
 @pytest.mark.parametrize("rule", UPDATES)
 @pytest.mark.parametrize(("size", "in_place"), [(sized(20, 40, 150, 70), False), (sized(7, 5, 4200, 3), True), (sized(0, 9, 70, 5), False)])
 def test_step_is_gradients_and_the_plain_update(simt, capability, rule, size, in_place):
