@@ -92,7 +92,7 @@ def array(draw: Draw, like: np.ndarray) -> Any:
 
 def other(draw: Draw, value: Any) -> Any:
     """Something else in the place of an argument, or in one place inside it."""
-    if type(value) is np.ndarray:
+    if type(value) is np.ndarray and value.size < 1 << 20:  # not one that was made huge by an earlier choice, whose copies take all memory
         try:
             return array(draw, value)
         except (TypeError, ValueError, IndexError):  # there is no such array
