@@ -98,7 +98,12 @@ def test_a_step_is_the_gradients_and_the_update(tiles, make, size, mask):
 
 # slabs of 96 to 512 units: fewer than there are parts, as many, and more; several blocks of rows
 @pytest.mark.parametrize(
-    "size", [{"B": 300, "k": 40, "H": 2000, "C": 33}, {"B": 500, "k": 250, "H": 500, "C": 10}, {"B": 70, "k": 600, "H": 800, "C": 600}]
+    "size",
+    [
+        {"B": 300, "k": 40, "H": 2000, "C": 33},
+        pytest.param({"B": 500, "k": 250, "H": 500, "C": 10}, marks=pytest.mark.slow),
+        pytest.param({"B": 70, "k": 600, "H": 800, "C": 600}, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_same_bits_for_any_number_of_threads(tiles, threads, size, dtype):

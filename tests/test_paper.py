@@ -496,6 +496,7 @@ def test_another_teacher_in_the_place_of_the_kept_one_is_refused(tmp_path, monke
         run_paper("mnist1d", tmp_path, seeds=1, fast=True)
 
 
+@pytest.mark.slow
 def test_mnists_report_does_without_its_nets(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment.Experiment, "data", lambda self, seed: blobs("mnist", 784, 3))
     page = run_paper("mnist", tmp_path, seeds=1, fast=True)

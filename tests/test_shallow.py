@@ -95,7 +95,7 @@ def check_within_bounds(backend, args, activation, mask, save):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("activation", ["relu", pytest.param("gelu", marks=pytest.mark.slow)])
 def test_shapes_that_fill_several_slabs_and_row_blocks(backend, size, activation, dtype):
     if activation == "relu":
         args = exact_shallow(size, dtype, scale=2)

@@ -48,6 +48,7 @@ def test_checks_against_float64(session, shape):
     assert all(row["ok"] for row in rows), rows
 
 
+@pytest.mark.slow
 def test_checks_of_layers_and_bits(session):
     checks = session("checks")
     rows = list(checks.layers())
