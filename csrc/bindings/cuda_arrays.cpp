@@ -199,7 +199,7 @@ pymimic_parameter parameter_of(const char* name, const ParameterTuple& t, int pr
 }
 
 void bind_arrays(py::module_& m) {
-  py::class_<CheckedArray>(m, "CheckedArray").def(py::init<const py::object&, bool>());
+  py::class_<CheckedArray>(m, "CheckedArray", py::module_local()).def(py::init<const py::object&, bool>());
 }
 
 }  // namespace mimic

@@ -84,7 +84,7 @@ class DevicePredictor {
 }  // namespace
 
 void bind_predictor(py::module_& m) {
-  py::class_<DevicePredictor>(m, "Predictor")
+  py::class_<DevicePredictor>(m, "Predictor", py::module_local())
       .def(py::init<const std::string&, int, int64_t, int64_t, int64_t, int64_t, const std::optional<Matrix>&,
                     const Matrix&, const Matrix&, const py::object&, const py::object&, const Optional&,
                     const Optional&>())
