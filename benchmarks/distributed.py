@@ -4,13 +4,13 @@
 
 Also without torchrun, in one process. The student is a `ShardedStudent`: no process has the units of all. A step is forward, squared error,
 backward and AdamW's update, of V too. Predicted memory: five times the process's weights, and some of a batch.
+Memory is read from Linux's /proc.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
 import warnings
@@ -21,6 +21,7 @@ import numpy as np
 
 from pymimic import AdamW, Trainer
 from pymimic.bench.machine import cpu_model
+from pymimic.bench.worker import peak_bytes
 from pymimic.distributed import Group, ShardedStudent, joined
 from pymimic.threads import get_num_threads
 
@@ -37,7 +38,8 @@ class Rows:
         return self._rows
 
     def batch(self, indices: Any) -> tuple[Any, Any, None]:
-        return self._x[: len(indices)].copy(), self._t[: len(indices)].copy(), None
+        rows = np.asarray(indices) % len(self._x)
+        return self._x[rows], self._t[rows], None
 
 
 class Counted(AdamW):
@@ -67,7 +69,7 @@ def main() -> None:
     given = parser.parse_args()
     B, D, k, H, C = map(int, given.shape.split(","))
     group: Group = joined()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = peak_bytes() or 0
     sent, add, gather = [], group.sum, group.gather
     group.sum = lambda array: (sent.append(array.nbytes), add(array))[1]  # type: ignore[method-assign]
     group.gather = lambda array: (sent.append(array.nbytes), gather(array))[1]  # type: ignore[method-assign]
@@ -78,7 +80,7 @@ def main() -> None:
     sent.clear()
     optimizer.times.clear()
     Trainer(student, optimizer, epochs=1, batch_size=B, progress=False).fit(Rows(B, D, C, given.steps))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     mine = {
         "units": len(student.units), "seconds": statistics.median(np.diff(optimizer.times)), "peak_bytes": peak, "at_start_bytes": before,
         "predicted_bytes": before + predicted_bytes(B, D, k, len(student.units), C), "bytes_a_step": sum(sent) / given.steps,
