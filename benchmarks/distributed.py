@@ -4,7 +4,7 @@
 
 Also without torchrun, in one process. The student is a `ShardedStudent`: no process has the units of all. A step is forward, squared error,
 backward and AdamW's update, of V too. Predicted memory: five times the process's weights, and some of a batch.
-Memory is read from Linux's /proc.
+Without Linux's /proc memory is not told.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from pymimic import AdamW, Trainer
 from pymimic.bench.machine import cpu_model
-from pymimic.bench.worker import peak_bytes
+from pymimic.bench.memory import peak_bytes
 from pymimic.distributed import Group, ShardedStudent, joined
 from pymimic.threads import get_num_threads
 
@@ -69,7 +69,7 @@ def main() -> None:
     given = parser.parse_args()
     B, D, k, H, C = map(int, given.shape.split(","))
     group: Group = joined()
-    before = peak_bytes() or 0
+    before = peak_bytes()
     sent, add, gather = [], group.sum, group.gather
     group.sum = lambda array: (sent.append(array.nbytes), add(array))[1]  # type: ignore[method-assign]
     group.gather = lambda array: (sent.append(array.nbytes), gather(array))[1]  # type: ignore[method-assign]
@@ -80,10 +80,10 @@ def main() -> None:
     sent.clear()
     optimizer.times.clear()
     Trainer(student, optimizer, epochs=1, batch_size=B, progress=False).fit(Rows(B, D, C, given.steps))
-    peak = peak_bytes()
     mine = {
-        "units": len(student.units), "seconds": statistics.median(np.diff(optimizer.times)), "peak_bytes": peak, "at_start_bytes": before,
-        "predicted_bytes": before + predicted_bytes(B, D, k, len(student.units), C), "bytes_a_step": sum(sent) / given.steps,
+        "units": len(student.units), "seconds": statistics.median(np.diff(optimizer.times)),
+        "peak_bytes": peak_bytes(), "at_start_bytes": before,
+        "predicted_bytes": before and before + predicted_bytes(B, D, k, len(student.units), C), "bytes_a_step": sum(sent) / given.steps,
     }  # fmt: skip
     everyone = group.told(mine)
     if group.rank == 0:

@@ -209,7 +209,7 @@ def test_memory_of_logits_does_not_grow_with_the_rows():
 import sys
 import numpy as np
 from pymimic import ConvNet
-from pymimic.bench.worker import peak_bytes
+from pymimic.bench.memory import peak_bytes
 
 net = ConvNet((1, 28, 28), [(16, 3, 1, 1), (16, 3, 2, 1)], 10)
 x = np.zeros((int(sys.argv[1]), 784), np.float32)

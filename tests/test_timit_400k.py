@@ -11,7 +11,7 @@ SCRIPT = """
 import json, time
 import numpy as np
 from pymimic import AdamW, Student, Trainer, TransferSet
-from pymimic.bench.worker import peak_bytes
+from pymimic.bench.memory import peak_bytes
 
 x = np.random.default_rng(0).standard_normal((128 * {steps}, 1845), np.float32)
 cases, some = TransferSet(x, x[:, :183]), slice(0, 128)

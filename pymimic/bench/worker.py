@@ -6,7 +6,6 @@ its results, {"run": n, "warm": m} with the seconds of n calls after m that are 
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import json
@@ -23,6 +22,7 @@ from ..backends.interface import Array
 from ..devices import cupy
 from . import verify
 from .machine import busy_seconds
+from .memory import forget_peak, peak_bytes
 from .shapes import What
 
 Run = Callable[[], Any]
@@ -122,22 +122,6 @@ def time_calls_on_device(run: Run, calls: int, warm: int) -> dict[str, Any]:
 
     clock = time_calls(enqueue, 1, 0)
     return clock | {"seconds": cuda.get_elapsed_time(start, stop) / 1e3}
-
-
-def peak_bytes() -> int | None:
-    """The most memory that this process has held since `forget_peak`; None where the system does not say."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
-
-
-def forget_peak() -> None:
-    """Let the count of peak memory begin anew."""
-    gc.collect()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def serve(name: str, folder: Path, answer: Callable[[dict[str, Any]], None]) -> None:

@@ -35,8 +35,9 @@ def test_fixed_parts_give_the_bits_of_one_process(tmp_path, size):
         assert all(own[name].tobytes() == np.asarray(want[name]).tobytes() for name in ("loss", "dz", "c"))
 
 
-def test_a_step_sends_the_same_bytes_whatever_H_is(tmp_path):
-    for own in ranks.together(2, there.counted, tmp_path, hidden=10_000):
+@pytest.mark.parametrize("hidden", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_step_sends_the_same_bytes_whatever_H_is(tmp_path, hidden):
+    for own in ranks.together(2, there.counted, tmp_path, hidden=hidden):
         assert own["bytes"] == 4 * there.B * (there.C + there.K)
 
 

@@ -112,6 +112,7 @@ def test_backward_rows(simt, size):
         assert_parts_of_H(plan, grids, B, H, k, splits, workspace)
 
 
+# all but the first and the last take the emulator long
 @pytest.mark.parametrize("size", [*SIZES[::5], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:5])])
 def test_backward_units(simt, size):
     _, k, H, C = size
